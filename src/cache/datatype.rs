@@ -1,0 +1,57 @@
+//! How an entry lives in a key.
+
+use super::codec::{self, Change};
+use super::entry::Entry;
+use crate::server::{DataType, Digest, Rewrite, TypeSlot, heap_bytes};
+use std::ffi::CStr;
+
+/// The command that carries a write to replicas and into the AOF.
+pub const APPLY: &CStr = c"ML.CACHEAPPLY";
+
+impl DataType for Entry {
+    const NAME: &'static CStr = c"MLcacheen";
+
+    fn slot() -> &'static TypeSlot {
+        static SLOT: TypeSlot = TypeSlot::new();
+        &SLOT
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        codec::encode(self, out);
+    }
+
+    fn decode(payload: &[u8]) -> Option<Self> {
+        codec::decode(payload)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.answers().iter().map(|answer| heap_bytes(answer.block())).sum()
+    }
+
+    fn blocks(&self) -> usize {
+        self.answers().len()
+    }
+
+    fn digest(&self, digest: &mut Digest) {
+        for answer in self.answers() {
+            digest.bytes(answer.version());
+            digest.bytes(answer.value());
+            digest.number(answer.expires_at_ms);
+        }
+        digest.end();
+    }
+
+    fn rewrite(&self, out: &mut Rewrite) {
+        // The one written last comes last, so that the order is kept.
+        for answer in self.answers().iter().rev() {
+            let change = Change {
+                version: answer.version(),
+                expires_at_ms: answer.expires_at_ms,
+                dropped: Vec::new(),
+            };
+            let mut payload = Vec::new();
+            codec::encode_change(&change, &mut payload);
+            out.emit(APPLY, &payload, Some(answer.value()));
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! mlserve: rate limits, a versioned prediction cache and feature look-ups as
+//! native commands of Redis and Valkey.
+//!
+//! This page is the table of contents. What a user buys stands in a folder of
+//! its own: [`ratelimit`], [`cache`], [`features`]. Each parses, decides on
+//! plain state, sends the effect to replicas and the AOF, and replies. Only
+//! [`server`] touches the module API.
+
+#[macro_use]
+pub mod server;
+
+pub mod cache;
+pub mod features;
+pub mod ratelimit;
+pub mod time;
+mod wire;
+
+#[global_allocator]
+static ALLOCATOR: server::ServerAllocator = server::ServerAllocator;
+
+/// The module `ml`.
+pub static MODULE: server::Module = server::Module {
+    name: c"ml",
+    version: 100,
+    types: &[ratelimit::TYPES, cache::TYPES],
+    commands: &[ratelimit::COMMANDS, cache::COMMANDS, features::COMMANDS],
+    configs: &[cache::CONFIGS],
+    info: &[ratelimit::INFO, cache::INFO, features::INFO],
+};
+
+export_module!(MODULE);

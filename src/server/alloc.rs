@@ -1,0 +1,103 @@
+//! The global allocator: inside a server, the server's own, so that
+//! `used_memory`, `maxmemory` and active defragmentation see every byte; outside
+//! one (unit tests, benchmarks, fuzzers) the system's.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ffi::c_void;
+
+/// What the server's `malloc` aligns to. A stricter layout (rare: SIMD buffers,
+/// cache-line padding) goes to the system allocator, both ways, by its layout.
+const SERVER_ALIGNMENT: usize = 16;
+
+/// Allocates from the Redis server that loaded the module.
+///
+/// Where the server offers an allocation that may fail (7.0 and later), a
+/// failure reaches Rust as one, so that `try_reserve` can refuse a request
+/// instead of the server aborting.
+pub struct ServerAllocator;
+
+/// Whether a block of this layout comes from the server.
+fn from_server(layout: Layout) -> bool {
+    layout.align() <= SERVER_ALIGNMENT && offers!(RedisModule_Alloc)
+}
+
+// SAFETY: every method hands the layout unchanged to one of two allocators,
+// and the choice depends only on the layout: no Rust code of this library runs,
+// and so nothing is allocated, before the server has filled its function table.
+unsafe impl GlobalAlloc for ServerAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise for `layout` is passed on.
+        unsafe {
+            if !from_server(layout) {
+                System.alloc(layout)
+            } else if offers!(RedisModule_TryAlloc) {
+                api!(RedisModule_TryAlloc(layout.size())).cast()
+            } else {
+                api!(RedisModule_Alloc(layout.size())).cast()
+            }
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise for `layout` is passed on.
+        unsafe {
+            if !from_server(layout) {
+                System.alloc_zeroed(layout)
+            } else if offers!(RedisModule_TryCalloc) {
+                api!(RedisModule_TryCalloc(1, layout.size())).cast()
+            } else {
+                api!(RedisModule_Calloc(1, layout.size())).cast()
+            }
+        }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise for `block` and `layout` is passed on;
+        // `block` came from the allocator that `layout` chooses again.
+        unsafe {
+            if !from_server(layout) {
+                System.realloc(block, layout, size)
+            } else if offers!(RedisModule_TryRealloc) {
+                api!(RedisModule_TryRealloc(block.cast::<c_void>(), size)).cast()
+            } else {
+                api!(RedisModule_Realloc(block.cast::<c_void>(), size)).cast()
+            }
+        }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from the allocator that `layout` chooses again.
+        unsafe {
+            if from_server(layout) {
+                api!(RedisModule_Free(block.cast::<c_void>()));
+            } else {
+                System.dealloc(block, layout);
+            }
+        }
+    }
+}
+
+/// Bytes that the server's allocator really reserved for a box, its own
+/// overhead included; 0 outside a server and for an empty box.
+#[allow(clippy::borrowed_box)] // Only what a box owns is a block.
+pub fn heap_bytes<T: ?Sized>(block: &Box<T>) -> usize {
+    if size_of_val::<T>(block) == 0 {
+        return 0;
+    }
+    let block: *const T = &raw const **block;
+    // SAFETY: a box of a size above 0 owns a live block of this allocator, and
+    // nothing of this crate is aligned beyond `SERVER_ALIGNMENT`.
+    unsafe { block_bytes(block.cast()) }
+}
+
+/// As [`heap_bytes`], for a bare block.
+///
+/// # Safety
+/// `block` is a live block of the server's allocator, or there is no server.
+pub(super) unsafe fn block_bytes(block: *const c_void) -> usize {
+    if !offers!(RedisModule_MallocSize) {
+        return 0;
+    }
+    // SAFETY: promised by the caller.
+    unsafe { api!(RedisModule_MallocSize(block.cast_mut())) }
+}

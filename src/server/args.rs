@@ -1,0 +1,172 @@
+//! A cursor over the arguments of a call. Nothing is copied: an [`Arg`] is the
+//! server's own string, and its bytes live as long as the call.
+
+use super::error::{Error, quoted, refuse};
+use super::number::{parse_integer, parse_seconds};
+use super::raw::RedisModuleString;
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+
+/// One argument: any bytes, NUL and invalid UTF-8 included.
+#[derive(Clone, Copy)]
+pub struct Arg<'a> {
+    raw: *mut RedisModuleString,
+    lives: PhantomData<&'a RedisModuleString>,
+}
+
+impl<'a> Arg<'a> {
+    /// # Safety
+    /// `raw` is a valid server string for all of `'a`.
+    pub(super) unsafe fn from_raw(raw: *mut RedisModuleString) -> Self {
+        Self { raw, lives: PhantomData }
+    }
+
+    pub(super) fn as_raw(self) -> *mut RedisModuleString {
+        self.raw
+    }
+
+    /// The bytes.
+    pub fn bytes(self) -> &'a [u8] {
+        let mut length = 0;
+        // SAFETY: `raw` is valid for 'a by construction; the server keeps
+        // `length` bytes at the pointer it returns for as long as the string.
+        unsafe {
+            let start = api!(RedisModule_StringPtrLen(self.raw, &raw mut length));
+            std::slice::from_raw_parts(start.cast::<u8>(), length)
+        }
+    }
+
+    /// Whether this is the keyword, in any case. `keyword` is upper case.
+    pub fn is(self, keyword: &[u8]) -> bool {
+        self.bytes().eq_ignore_ascii_case(keyword)
+    }
+
+    /// An integer in `range`; otherwise an error that names `what`.
+    pub fn integer(self, what: &str, range: RangeInclusive<i64>) -> Result<i64, Error> {
+        parse_integer(self.bytes()).filter(|value| range.contains(value)).ok_or_else(|| {
+            let (low, high) = (range.start(), range.end());
+            refuse(format!("{what} must be an integer from {low} to {high}"))
+        })
+    }
+
+    /// Seconds, in microseconds within `range`; otherwise an error that names
+    /// `what` and the range in seconds.
+    pub fn seconds(self, what: &str, range: RangeInclusive<u64>) -> Result<u64, Error> {
+        parse_seconds(self.bytes()).filter(|micros| range.contains(micros)).ok_or_else(|| {
+            let seconds = |micros: u64| micros as f64 / 1e6;
+            let (low, high) = (seconds(*range.start()), seconds(*range.end()));
+            refuse(format!("{what} must be seconds from {low} to {high}, with at most 6 decimals"))
+        })
+    }
+
+    /// Bytes of a length in `range`; otherwise an error that names `what`.
+    pub fn sized(self, what: &str, range: RangeInclusive<usize>) -> Result<&'a [u8], Error> {
+        let bytes = self.bytes();
+        if range.contains(&bytes.len()) {
+            return Ok(bytes);
+        }
+        let (low, high) = (range.start(), range.end());
+        Err(refuse(format!("{what} must be {low} to {high} bytes long")))
+    }
+}
+
+/// The arguments not read yet, the command's name already behind.
+pub struct Args<'a> {
+    rest: &'a [*mut RedisModuleString],
+}
+
+impl<'a> Args<'a> {
+    /// # Safety
+    /// `argv` holds valid server strings for all of `'a`.
+    pub(super) unsafe fn from_raw(argv: &'a [*mut RedisModuleString]) -> Self {
+        Self { rest: argv.get(1..).unwrap_or_default() }
+    }
+
+    /// How many arguments are left.
+    pub fn len(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Whether every argument has been read.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next positional argument.
+    pub fn arg(&mut self) -> Result<Arg<'a>, Error> {
+        self.take().ok_or(Error::WrongArity)
+    }
+
+    /// All that is left.
+    pub fn remaining(&mut self) -> impl ExactSizeIterator<Item = Arg<'a>> + use<'a> {
+        std::mem::take(&mut self.rest).iter().map(|raw| {
+            // SAFETY: promised to `from_raw`.
+            unsafe { Arg::from_raw(*raw) }
+        })
+    }
+
+    /// The keywords that follow the positional arguments.
+    pub fn options(&mut self) -> Options<'_, 'a> {
+        Options { args: self, current: "", seen: 0 }
+    }
+
+    fn take(&mut self) -> Option<Arg<'a>> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        // SAFETY: promised to `from_raw`.
+        Some(unsafe { Arg::from_raw(*first) })
+    }
+}
+
+/// Keywords with their values: in any case, in any order, each at most once.
+pub struct Options<'c, 'a> {
+    args: &'c mut Args<'a>,
+    current: &'static str,
+    seen: u32,
+}
+
+impl<'a> Options<'_, 'a> {
+    /// The next keyword, as it stands in `known` (upper case, the same at every
+    /// call); `None` at the end. A keyword that is unknown or repeated is an
+    /// error that names it.
+    pub fn next(&mut self, known: &[&'static str]) -> Result<Option<&'static str>, Error> {
+        let Some(word) = self.args.take() else { return Ok(None) };
+        let found = known.iter().zip(0u32..).find(|(keyword, _)| word.is(keyword.as_bytes()));
+        let Some((keyword, place)) = found else {
+            return Err(refuse(format!("unknown option {}", quoted(word.bytes()))));
+        };
+        let bit = 1u32.checked_shl(place).unwrap_or(0);
+        if self.seen & bit != 0 {
+            return Err(refuse(format!("option '{keyword}' is given twice")));
+        }
+        self.seen |= bit;
+        self.current = keyword;
+        Ok(Some(keyword))
+    }
+
+    /// The value that follows the keyword just read.
+    pub fn value(&mut self) -> Result<Arg<'a>, Error> {
+        let keyword = self.current;
+        self.args.take().ok_or_else(|| refuse(format!("option '{keyword}' needs a value")))
+    }
+
+    /// The value that follows, an integer in `range`.
+    pub fn integer(&mut self, range: RangeInclusive<i64>) -> Result<i64, Error> {
+        self.value()?.integer(self.current, range)
+    }
+
+    /// Refuses the keyword just read where one that excludes it was read
+    /// before. `known` is what [`Self::next`] was given.
+    pub fn excludes(&self, known: &[&'static str], others: &[&'static str]) -> Result<(), Error> {
+        let clash = known.iter().zip(0u32..).find(|(keyword, place)| {
+            let seen = self.seen & 1u32.checked_shl(*place).unwrap_or(0) != 0;
+            seen && **keyword != self.current && others.contains(keyword)
+        });
+        match clash {
+            None => Ok(()),
+            Some((other, _)) => {
+                Err(refuse(format!("options '{other}' and '{}' exclude each other", self.current)))
+            }
+        }
+    }
+}

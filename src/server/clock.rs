@@ -1,0 +1,27 @@
+//! The one clock. A command reads it once and passes the reading on.
+
+use crate::time::Micros;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The time of the running command.
+///
+/// Where the server offers it (Redis 7.2, Valkey), this is the server's own
+/// reading at the start of the command, which MULTI and scripts freeze for all
+/// that they call; otherwise (Redis 7.0) the wall clock.
+pub fn now() -> Micros {
+    #[cfg(debug_assertions)]
+    if let Some(now) = super::debug::frozen_clock() {
+        return now;
+    }
+    if offers!(RedisModule_CachedMicroseconds) {
+        // SAFETY: takes no arguments and reads a number.
+        let now = unsafe { api!(RedisModule_CachedMicroseconds()) };
+        return Micros::try_from(now).unwrap_or(0);
+    }
+    // A clock before 1970 reads as 1970.
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| Micros::try_from(since.as_micros()).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,97 @@
+//! Configs: `ml.<name>` in CONFIG GET and SET, redis.conf and MODULE LOADEX.
+
+use super::error::Error;
+use super::guard::{Entry, guard, log};
+use super::raw::{
+    REDISMODULE_CONFIG_DEFAULT, REDISMODULE_CONFIG_MEMORY, REDISMODULE_ERR, REDISMODULE_OK,
+    RedisModuleCtx, RedisModuleString,
+};
+use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+/// A number that operators set.
+pub struct Config {
+    name: &'static CStr,
+    default: i64,
+    low: i64,
+    high: i64,
+    flags: u32,
+    value: AtomicI64,
+}
+
+impl Config {
+    /// A number from `low` to `high`.
+    pub const fn number(name: &'static CStr, default: i64, low: i64, high: i64) -> Self {
+        let value = AtomicI64::new(default);
+        Self { name, default, low, high, flags: REDISMODULE_CONFIG_DEFAULT, value }
+    }
+
+    /// A size in bytes, which may be written with a unit: `64mb`.
+    pub const fn bytes(name: &'static CStr, default: i64, low: i64, high: i64) -> Self {
+        let config = Self::number(name, default, low, high);
+        Self { flags: REDISMODULE_CONFIG_MEMORY, ..config }
+    }
+
+    /// The value in force.
+    pub fn get(&self) -> i64 {
+        self.value.load(Relaxed)
+    }
+
+    /// The value in force, of a config that cannot be negative.
+    pub fn get_unsigned(&self) -> u64 {
+        u64::try_from(self.get()).unwrap_or(0)
+    }
+
+    /// # Safety
+    /// `ctx` is the context that the module is loaded with.
+    pub(super) unsafe fn register(&'static self, ctx: *mut RedisModuleCtx) -> Result<(), Error> {
+        // SAFETY: `ctx` is valid by the caller's promise, and the callbacks get
+        // back the private data passed here, a static of this type.
+        let registered = unsafe {
+            api!(RedisModule_RegisterNumericConfig(
+                ctx,
+                self.name.as_ptr(),
+                self.default,
+                self.flags,
+                self.low,
+                self.high,
+                Some(get),
+                Some(set),
+                None,
+                (&raw const *self).cast_mut().cast()
+            ))
+        };
+        if registered == REDISMODULE_OK as c_int {
+            return Ok(());
+        }
+        log(&format!("the server refused the config {:?}", self.name));
+        Err(Error::Internal)
+    }
+}
+
+/// # Safety
+/// `private` is what [`Config::register`] passed.
+unsafe fn config(private: *mut c_void) -> &'static Config {
+    // SAFETY: promised by the caller.
+    unsafe { &*private.cast::<Config>() }
+}
+
+unsafe extern "C" fn get(_name: *const c_char, private: *mut c_void) -> c_longlong {
+    // SAFETY: the server passes the private data back.
+    let config = unsafe { config(private) };
+    guard(Entry::Config, || config.get()).unwrap_or(config.default)
+}
+
+unsafe extern "C" fn set(
+    _name: *const c_char,
+    value: c_longlong,
+    private: *mut c_void,
+    _error: *mut *mut RedisModuleString,
+) -> c_int {
+    // SAFETY: the server passes the private data back.
+    let config = unsafe { config(private) };
+    match guard(Entry::Config, || config.value.store(value, Relaxed)) {
+        Some(()) => REDISMODULE_OK as c_int,
+        None => REDISMODULE_ERR as c_int,
+    }
+}

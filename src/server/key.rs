@@ -1,0 +1,216 @@
+//! Open keys, closed when dropped.
+//!
+//! The module loads with NO_IMPLICIT_SIGNAL_MODIFIED: opening a key for writing
+//! breaks nobody's WATCH and invalidates nobody's cache. What really changed a
+//! key says so with [`WriteKey::changed`].
+
+use super::args::Arg;
+use super::datatype::DataType;
+use super::error::Error;
+use super::raw::{
+    REDISMODULE_HASH_NONE, REDISMODULE_KEYTYPE_EMPTY, REDISMODULE_KEYTYPE_HASH,
+    REDISMODULE_NOTIFY_MODULE, REDISMODULE_OK, REDISMODULE_READ, REDISMODULE_WRITE, RedisModuleCtx,
+    RedisModuleKey, RedisModuleString,
+};
+use std::ffi::{CStr, c_int};
+use std::ptr::null_mut;
+
+/// A key of the server, open; null for one that does not exist.
+struct OpenKey<'a> {
+    ctx: *mut RedisModuleCtx,
+    raw: *mut RedisModuleKey,
+    name: Arg<'a>,
+}
+
+impl<'a> OpenKey<'a> {
+    /// # Safety
+    /// `ctx` is the context of the running command, which outlives `'a`.
+    unsafe fn open(ctx: *mut RedisModuleCtx, name: Arg<'a>, mode: u32) -> Self {
+        // SAFETY: `ctx` is valid by the caller's promise, `name` by its type.
+        let raw = unsafe { api!(RedisModule_OpenKey(ctx, name.as_raw(), mode as c_int)) };
+        Self { ctx, raw: raw.cast(), name }
+    }
+
+    fn kind(&self) -> c_int {
+        if self.raw.is_null() {
+            return REDISMODULE_KEYTYPE_EMPTY as c_int;
+        }
+        // SAFETY: `raw` is an open key.
+        unsafe { api!(RedisModule_KeyType(self.raw)) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kind() == REDISMODULE_KEYTYPE_EMPTY as c_int
+    }
+
+    /// The value, if the key exists.
+    fn value<T: DataType>(&self) -> Result<Option<*mut T>, Error> {
+        if self.raw.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: `raw` is an open key. The type of an empty key, or of a key
+        // that no module owns, reads as null; that of ours names what its
+        // value points to.
+        unsafe {
+            let held = api!(RedisModule_ModuleTypeGetType(self.raw));
+            if !held.is_null() && held == T::slot().get() {
+                return Ok(Some(api!(RedisModule_ModuleTypeGetValue(self.raw)).cast::<T>()));
+            }
+        }
+        if self.is_empty() { Ok(None) } else { Err(Error::WrongType) }
+    }
+}
+
+impl Drop for OpenKey<'_> {
+    fn drop(&mut self) {
+        if !self.raw.is_null() {
+            // SAFETY: `raw` is an open key, and nothing borrowed from it
+            // outlives its owner.
+            unsafe { api!(RedisModule_CloseKey(self.raw)) };
+        }
+    }
+}
+
+/// A key open for reading.
+pub struct ReadKey<'a>(OpenKey<'a>);
+
+impl<'a> ReadKey<'a> {
+    /// # Safety
+    /// As for [`OpenKey::open`].
+    pub(super) unsafe fn open(ctx: *mut RedisModuleCtx, name: Arg<'a>) -> Self {
+        // SAFETY: the caller's promise is passed on.
+        Self(unsafe { OpenKey::open(ctx, name, REDISMODULE_READ) })
+    }
+
+    /// The module's own value in it; `None` when the key does not exist.
+    pub fn value<T: DataType>(&self) -> Result<Option<&T>, Error> {
+        // SAFETY: the server owns the value while the key is open, nobody
+        // writes to it meanwhile, and its type was checked.
+        Ok(self.0.value::<T>()?.map(|value| unsafe { &*value }))
+    }
+
+    /// The plain hash in it; `None` when the key does not exist.
+    pub fn hash(&self) -> Result<Option<Hash<'_>>, Error> {
+        match self.0.kind() {
+            kind if kind == REDISMODULE_KEYTYPE_HASH as c_int => Ok(Some(Hash(&self.0))),
+            kind if kind == REDISMODULE_KEYTYPE_EMPTY as c_int => Ok(None),
+            _ => Err(Error::WrongType),
+        }
+    }
+}
+
+/// A plain Redis hash in an open key.
+pub struct Hash<'k>(&'k OpenKey<'k>);
+
+impl Hash<'_> {
+    /// The value of a field, as HGET reads it; `None` when the hash has no
+    /// such field, or has it no longer.
+    pub fn field(&self, field: Arg) -> Option<HashField> {
+        let mut value: *mut RedisModuleString = null_mut();
+        // SAFETY: the key is open and holds a hash; the list of field and
+        // output pairs ends with a null, as the function wants it.
+        let read = unsafe {
+            api!(RedisModule_HashGet(
+                self.0.raw,
+                REDISMODULE_HASH_NONE as c_int,
+                field.as_raw(),
+                &raw mut value,
+                null_mut::<RedisModuleString>()
+            ))
+        };
+        (read == REDISMODULE_OK as c_int && !value.is_null())
+            .then(|| HashField { ctx: self.0.ctx, raw: value })
+    }
+}
+
+/// The value of a hash field: a string of the server's, released when dropped.
+pub struct HashField {
+    ctx: *mut RedisModuleCtx,
+    raw: *mut RedisModuleString,
+}
+
+impl HashField {
+    /// The stored bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `raw` is a string this value owns.
+        unsafe { Arg::from_raw(self.raw) }.bytes()
+    }
+}
+
+impl Drop for HashField {
+    fn drop(&mut self) {
+        // SAFETY: `raw` is a string this value owns, released once.
+        unsafe { api!(RedisModule_FreeString(self.ctx, self.raw)) };
+    }
+}
+
+/// A key open for writing. Opening it changes nothing.
+pub struct WriteKey<'a>(OpenKey<'a>);
+
+impl<'a> WriteKey<'a> {
+    /// # Safety
+    /// As for [`OpenKey::open`], and the key is not open already.
+    pub(super) unsafe fn open(ctx: *mut RedisModuleCtx, name: Arg<'a>) -> Self {
+        // SAFETY: the caller's promise is passed on.
+        Self(unsafe { OpenKey::open(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE) })
+    }
+
+    /// The module's own value in it; `None` when the key does not exist.
+    pub fn value<T: DataType>(&mut self) -> Result<Option<&mut T>, Error> {
+        // SAFETY: the server owns the value while the key is open, this is the
+        // only open handle on it, and its type was checked.
+        Ok(self.0.value::<T>()?.map(|value| unsafe { &mut *value }))
+    }
+
+    /// Puts a value into the key, in place of whatever it held.
+    pub fn set<T: DataType>(&mut self, value: T) -> Result<(), Error> {
+        let value = Box::into_raw(Box::new(value));
+        // SAFETY: the key is open for writing; the server takes the box over
+        // when it answers OK, and frees it through the type's callback.
+        let set = unsafe {
+            api!(RedisModule_ModuleTypeSetValue(self.0.raw, T::slot().get(), value.cast()))
+        };
+        if set == REDISMODULE_OK as c_int {
+            return Ok(());
+        }
+        // SAFETY: the server did not take the box.
+        drop(unsafe { Box::from_raw(value) });
+        Err(Error::Internal)
+    }
+
+    /// Removes the key, if it exists.
+    pub fn delete(&mut self) {
+        // SAFETY: the key is open for writing.
+        unsafe { api!(RedisModule_DeleteKey(self.0.raw)) };
+    }
+
+    /// Has the server remove the key at `at_ms`, milliseconds since the epoch.
+    /// Costs a look-up when that is when it goes already; a TTL that was taken
+    /// off by hand is put back.
+    pub fn expire_at(&mut self, at_ms: u64) {
+        let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
+        // SAFETY: the key is open for writing; a missing one reads as without
+        // expiry and refuses one.
+        unsafe {
+            if api!(RedisModule_GetAbsExpire(self.0.raw)) != at_ms {
+                api!(RedisModule_SetAbsExpire(self.0.raw, at_ms));
+            }
+        }
+    }
+
+    /// Says that the key changed: breaks WATCH, invalidates clients' caches,
+    /// and notifies `event`.
+    pub fn changed(&self, event: &CStr) {
+        let (ctx, name) = (self.0.ctx, self.0.name.as_raw());
+        // SAFETY: context and name are valid while the key is open.
+        unsafe {
+            api!(RedisModule_SignalModifiedKey(ctx, name));
+            api!(RedisModule_NotifyKeyspaceEvent(
+                ctx,
+                REDISMODULE_NOTIFY_MODULE,
+                event.as_ptr(),
+                name
+            ));
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The rooms that touch the Redis module API, and the only ones that hold
+//! `unsafe` code. Nothing here knows what a rate limit, a cache entry or a
+//! feature is: the domains describe themselves in tables ([`Module`]) and get
+//! safe, typed access to arguments, keys and replies.
+#![allow(unsafe_code)]
+
+#[macro_use]
+mod raw;
+
+mod alloc;
+mod args;
+mod clock;
+mod command;
+mod config;
+mod datatype;
+#[cfg(debug_assertions)]
+mod debug;
+mod error;
+mod guard;
+mod info;
+mod key;
+#[macro_use]
+mod module;
+mod number;
+mod reply;
+
+pub use alloc::{ServerAllocator, heap_bytes};
+pub use args::{Arg, Args, Options};
+pub use command::{Argument, Call, Command, Handler, KeyAccess, Keys, handler};
+pub use config::Config;
+pub use datatype::{DataType, Digest, Rewrite, TypeSlot, TypeSpec};
+pub use error::{Error, refuse};
+pub use info::{Counter, Section};
+pub use key::{Hash, HashField, ReadKey, WriteKey};
+pub use module::Module;
+pub use number::{parse_integer, parse_seconds};
+pub use reply::Reply;
+
+/// What [`export_module`] expands to stands on.
+pub mod exports {
+    pub use super::module::{load, write_info};
+    pub use super::raw::{RedisModuleCtx, RedisModuleInfoCtx, RedisModuleString};
+    pub use std::ffi::c_int;
+}

@@ -1,0 +1,72 @@
+//! Replies, written straight to the client: no tree of values is built first.
+
+use super::error::Error;
+use super::raw::RedisModuleCtx;
+use std::ffi::CString;
+
+/// Writes the reply of one call. A handler replies last, when nothing can fail
+/// any more, so that a client never reads half an answer.
+#[derive(Clone, Copy)]
+pub struct Reply {
+    ctx: *mut RedisModuleCtx,
+}
+
+impl Reply {
+    /// # Safety
+    /// `ctx` is the context of the running command and outlives the reply.
+    pub(super) unsafe fn from_raw(ctx: *mut RedisModuleCtx) -> Self {
+        Self { ctx }
+    }
+
+    /// `OK`, as a simple string.
+    pub fn ok(self) {
+        // SAFETY: `ctx` is valid by construction, the text is a C string.
+        unsafe { api!(RedisModule_ReplyWithSimpleString(self.ctx, c"OK".as_ptr())) };
+    }
+
+    /// An integer.
+    pub fn integer(self, value: i64) {
+        // SAFETY: `ctx` is valid by construction.
+        unsafe { api!(RedisModule_ReplyWithLongLong(self.ctx, value)) };
+    }
+
+    /// A bulk string of any bytes.
+    pub fn bytes(self, bytes: &[u8]) {
+        // SAFETY: `ctx` is valid by construction; the server copies the bytes.
+        unsafe {
+            api!(RedisModule_ReplyWithStringBuffer(self.ctx, bytes.as_ptr().cast(), bytes.len()))
+        };
+    }
+
+    /// The null of the client's protocol: nil in RESP2, null in RESP3.
+    pub fn null(self) {
+        // SAFETY: `ctx` is valid by construction.
+        unsafe { api!(RedisModule_ReplyWithNull(self.ctx)) };
+    }
+
+    /// The head of an array; exactly `length` replies must follow.
+    pub fn array(self, length: usize) {
+        // No reply is anywhere near 2^63 elements.
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        // SAFETY: `ctx` is valid by construction.
+        unsafe { api!(RedisModule_ReplyWithArray(self.ctx, length)) };
+    }
+
+    /// An array of integers.
+    pub fn integers(self, values: &[i64]) {
+        self.array(values.len());
+        values.iter().for_each(|value| self.integer(*value));
+    }
+
+    pub(super) fn error(self, error: &Error) {
+        if *error == Error::WrongArity {
+            // SAFETY: `ctx` is valid by construction.
+            unsafe { api!(RedisModule_WrongArity(self.ctx)) };
+            return;
+        }
+        // Error texts quote arguments without their NUL bytes.
+        let text = CString::new(error.to_string()).unwrap_or_default();
+        // SAFETY: `ctx` is valid by construction, the text is a C string.
+        unsafe { api!(RedisModule_ReplyWithError(self.ctx, text.as_ptr())) };
+    }
+}

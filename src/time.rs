@@ -1,0 +1,17 @@
+//! Units of time.
+
+/// A moment, microseconds since the Unix epoch, or a span of microseconds.
+pub type Micros = u64;
+
+/// A moment, milliseconds since the Unix epoch, or a span of milliseconds: the
+/// unit of the server's expiries.
+pub type Millis = u64;
+
+/// Microseconds in a millisecond.
+pub const MICROS_PER_MILLI: u64 = 1_000;
+
+/// Microseconds in a second.
+pub const MICROS_PER_SECOND: u64 = 1_000_000;
+
+/// Milliseconds in a second.
+pub const MILLIS_PER_SECOND: u64 = 1_000;
