@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// that they call; otherwise (Redis 7.0) the wall clock.
 pub fn now() -> Micros {
     #[cfg(debug_assertions)]
-    if let Some(now) = super::debug::frozen_clock() {
+    if let Some(now) = super::faults::frozen_clock() {
         return now;
     }
     if offers!(RedisModule_CachedMicroseconds) {

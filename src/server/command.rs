@@ -3,8 +3,9 @@
 
 use super::args::{Arg, Args};
 use super::clock;
+use super::entry::Entry;
 use super::error::Error;
-use super::guard::{Entry, guard, log};
+use super::guard::{guard, log};
 use super::key::{ReadKey, WriteKey};
 use super::raw::{self, REDISMODULE_OK, RedisModuleCtx, RedisModuleString};
 use super::reply::Reply;

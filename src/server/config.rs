@@ -1,7 +1,8 @@
 //! Configs: `ml.<name>` in CONFIG GET and SET, redis.conf and MODULE LOADEX.
 
+use super::entry::Entry;
 use super::error::Error;
-use super::guard::{Entry, guard, log};
+use super::guard::{guard, log};
 use super::raw::{
     REDISMODULE_CONFIG_DEFAULT, REDISMODULE_CONFIG_MEMORY, REDISMODULE_ERR, REDISMODULE_OK,
     RedisModuleCtx, RedisModuleString,

@@ -2,8 +2,9 @@
 //! that the server drives it through.
 
 use super::alloc::block_bytes;
+use super::entry::Entry;
 use super::error::Error;
-use super::guard::{Entry, guard, log};
+use super::guard::{guard, log};
 use super::raw::{
     REDISMODULE_TYPE_METHOD_VERSION, RedisModuleCtx, RedisModuleDigest, RedisModuleIO,
     RedisModuleString, RedisModuleType, RedisModuleTypeMethods,

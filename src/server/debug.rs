@@ -4,30 +4,9 @@
 //!     ML.DEBUG CLOCK microseconds | REAL
 
 use super::command::{Argument, Call, Command, handler};
+use super::entry::Entry;
 use super::error::{Error, refuse};
-use super::guard::Entry;
-use crate::time::Micros;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering::Relaxed};
-
-const REAL: i64 = -1;
-const NOTHING: u8 = u8::MAX;
-
-static CLOCK: AtomicI64 = AtomicI64::new(REAL);
-static ARMED: AtomicU8 = AtomicU8::new(NOTHING);
-
-/// The time a test has set, if it has.
-pub fn frozen_clock() -> Option<Micros> {
-    Micros::try_from(CLOCK.load(Relaxed)).ok()
-}
-
-/// Panics, once, if a test has asked for it in this kind of entry point.
-#[allow(clippy::panic)]
-pub fn panic_if_armed(entry: Entry) {
-    let armed = ARMED.compare_exchange(entry as u8, NOTHING, Relaxed, Relaxed);
-    if armed.is_ok() {
-        panic!("injected panic in {}", entry.name());
-    }
-}
+use super::faults::{arm, freeze_clock};
 
 pub const COMMAND: Command = Command {
     name: c"ML.DEBUG",
@@ -62,12 +41,15 @@ fn debug(call: &mut Call) -> Result<(), Error> {
                 .iter()
                 .find(|entry| name.is(entry.name().as_bytes()))
                 .ok_or_else(|| refuse("no such entry point; see ML.DEBUG PANIC ENTRIES"))?;
-            ARMED.store(*entry as u8, Relaxed);
+            arm(*entry);
         }
         _ => {
-            let time =
-                if options.value()?.is(b"REAL") { REAL } else { options.integer(0..=i64::MAX)? };
-            CLOCK.store(time, Relaxed);
+            let time = options.value()?;
+            freeze_clock(if time.is(b"REAL") {
+                None
+            } else {
+                Some(time.integer("CLOCK", 0..=i64::MAX)?.cast_unsigned())
+            });
         }
     }
     call.reply.ok();

@@ -1,61 +1,10 @@
 //! The guard around every entry point. A panic that reaches C ends the server
 //! and with it everybody's data; here it is caught, logged, and answered.
 
+use super::entry::Entry;
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
-
-/// The kinds of entry point: every way the server calls into the module.
-/// `Load` cannot be armed: nothing can reach the module before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    Command,
-    RdbLoad,
-    RdbSave,
-    AofRewrite,
-    MemUsage,
-    Digest,
-    Free,
-    FreeEffort,
-    Copy,
-    Config,
-    Info,
-    Load,
-}
-
-impl Entry {
-    #[cfg(debug_assertions)]
-    pub const ALL: [Self; 11] = [
-        Self::Command,
-        Self::RdbLoad,
-        Self::RdbSave,
-        Self::AofRewrite,
-        Self::MemUsage,
-        Self::Digest,
-        Self::Free,
-        Self::FreeEffort,
-        Self::Copy,
-        Self::Config,
-        Self::Info,
-    ];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Command => "command",
-            Self::RdbLoad => "rdb_load",
-            Self::RdbSave => "rdb_save",
-            Self::AofRewrite => "aof_rewrite",
-            Self::MemUsage => "mem_usage",
-            Self::Digest => "digest",
-            Self::Free => "free",
-            Self::FreeEffort => "free_effort",
-            Self::Copy => "copy",
-            Self::Config => "config",
-            Self::Info => "info",
-            Self::Load => "load",
-        }
-    }
-}
 
 /// Runs the body of an entry point; `None` when it panicked, which the log then
 /// tells. The state a panic leaves behind is whole: bodies validate, then
@@ -63,7 +12,7 @@ impl Entry {
 pub fn guard<R>(entry: Entry, body: impl FnOnce() -> R) -> Option<R> {
     let caught = catch_unwind(AssertUnwindSafe(|| {
         #[cfg(debug_assertions)]
-        super::debug::panic_if_armed(entry);
+        super::faults::panic_if_armed(entry);
         body()
     }));
     match caught {

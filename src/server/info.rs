@@ -1,6 +1,7 @@
 //! `INFO ml`: counters, a section a domain.
 
-use super::guard::{Entry, guard};
+use super::entry::Entry;
+use super::guard::guard;
 use super::raw::{REDISMODULE_ERR, RedisModuleInfoCtx};
 use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

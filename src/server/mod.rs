@@ -15,7 +15,10 @@ mod config;
 mod datatype;
 #[cfg(debug_assertions)]
 mod debug;
+mod entry;
 mod error;
+#[cfg(debug_assertions)]
+mod faults;
 mod guard;
 mod info;
 mod key;

@@ -3,8 +3,9 @@
 use super::command::Command;
 use super::config::Config;
 use super::datatype::TypeSpec;
+use super::entry::Entry;
 use super::error::Error;
-use super::guard::{Entry, guard, log, log_panics};
+use super::guard::{guard, log, log_panics};
 use super::info::{self, Section};
 use super::raw::{
     Export_RedisModule_Init, REDISMODULE_APIVER_1, REDISMODULE_ERR, REDISMODULE_OK,

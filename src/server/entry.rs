@@ -1,0 +1,53 @@
+//! The kinds of entry point.
+
+/// A kind of entry point: every way the server calls into the module.
+/// `Load` cannot be armed: nothing can reach the module before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    Command,
+    RdbLoad,
+    RdbSave,
+    AofRewrite,
+    MemUsage,
+    Digest,
+    Free,
+    FreeEffort,
+    Copy,
+    Config,
+    Info,
+    Load,
+}
+
+impl Entry {
+    #[cfg(debug_assertions)]
+    pub const ALL: [Self; 11] = [
+        Self::Command,
+        Self::RdbLoad,
+        Self::RdbSave,
+        Self::AofRewrite,
+        Self::MemUsage,
+        Self::Digest,
+        Self::Free,
+        Self::FreeEffort,
+        Self::Copy,
+        Self::Config,
+        Self::Info,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::RdbLoad => "rdb_load",
+            Self::RdbSave => "rdb_save",
+            Self::AofRewrite => "aof_rewrite",
+            Self::MemUsage => "mem_usage",
+            Self::Digest => "digest",
+            Self::Free => "free",
+            Self::FreeEffort => "free_effort",
+            Self::Copy => "copy",
+            Self::Config => "config",
+            Self::Info => "info",
+            Self::Load => "load",
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What tests do to the module, in debug builds only: stop its clock, make an
+//! entry point panic.
+
+use super::entry::Entry;
+use crate::time::Micros;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+const REAL: u64 = u64::MAX;
+const NOTHING: u8 = u8::MAX;
+
+static CLOCK: AtomicU64 = AtomicU64::new(REAL);
+static ARMED: AtomicU8 = AtomicU8::new(NOTHING);
+
+/// Stops the clock at a moment; `None` lets it run.
+pub fn freeze_clock(at: Option<Micros>) {
+    CLOCK.store(at.unwrap_or(REAL), Relaxed);
+}
+
+/// The moment the clock was stopped at, if it was.
+pub fn frozen_clock() -> Option<Micros> {
+    Some(CLOCK.load(Relaxed)).filter(|at| *at != REAL)
+}
+
+/// Has the next entry point of this kind panic.
+pub fn arm(entry: Entry) {
+    ARMED.store(entry as u8, Relaxed);
+}
+
+/// Panics, once, if this kind of entry point is armed.
+#[allow(clippy::panic)]
+pub fn panic_if_armed(entry: Entry) {
+    let armed = ARMED.compare_exchange(entry as u8, NOTHING, Relaxed, Relaxed);
+    if armed.is_ok() {
+        panic!("injected panic in {}", entry.name());
+    }
+}
