@@ -1,10 +1,12 @@
 //! The payloads of the cache: what RDB files, DUMP and replication carry.
 //!
-//!     entry   version u8 = 1 · answers u8 · for each, the last one first:
-//!             expires_at_ms u64 · version's length u8 · version ·
-//!             value's length u64 · value
-//!     change  version u8 = 1 · expires_at_ms u64 · version's length u8 · version ·
-//!             for each version dropped: its length u8 · it
+//! ```text
+//! entry   version u8 = 1 · answers u8 · for each, the last one first:
+//!         expires_at_ms u64 · version's length u8 · version ·
+//!         value's length u64 · value
+//! change  version u8 = 1 · expires_at_ms u64 · version's length u8 · version ·
+//!         for each version dropped: its length u8 · it
+//! ```
 
 use super::entry::{Answer, Entry, MAX_VERSIONS};
 use crate::time::Millis;

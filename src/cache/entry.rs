@@ -105,6 +105,8 @@ impl Entry {
             return None;
         }
         self.answers.retain(stays);
+        // Most entries hold one answer: room for no more than there are.
+        self.answers.reserve_exact(1);
         self.answers.insert(0, answer);
         Some(())
     }

@@ -1,6 +1,8 @@
 //! The payload of a limiter: what RDB files, DUMP and replication carry.
 //!
-//!     version u8 = 1 · limit u64 · window_us u64 · opened_us u64 · used u64
+//! ```text
+//! version u8 = 1 · limit u64 · window_us u64 · opened_us u64 · used u64
+//! ```
 
 use super::fixed::Fixed;
 use super::limiter::Limiter;

@@ -238,8 +238,14 @@ unsafe extern "C" fn aof_rewrite<T: DataType>(
     value: *mut c_void,
 ) {
     guard(Entry::AofRewrite, || {
-        // SAFETY: the server passes a value of this type.
-        unsafe { borrow::<T>(value) }.rewrite(&mut Rewrite { io, key });
+        // SAFETY: the server passes a value of this type, and `io` and `key`
+        // are valid while the callback runs. The commands give the key the
+        // expiry that its value asks for. The server emits the one it has only
+        // when it has one: that is not so after PERSIST.
+        unsafe {
+            borrow::<T>(value).rewrite(&mut Rewrite { io, key });
+            api!(RedisModule_EmitAOF(io, c"PERSIST".as_ptr(), c"s".as_ptr(), key));
+        }
     });
 }
 

@@ -1,7 +1,9 @@
 //! `ML.DEBUG`, in debug builds only: tests stop the clock and inject panics.
 //!
-//!     ML.DEBUG PANIC entry | ENTRIES
-//!     ML.DEBUG CLOCK microseconds | REAL
+//! ```text
+//! ML.DEBUG PANIC entry | ENTRIES
+//! ML.DEBUG CLOCK microseconds | REAL
+//! ```
 
 use super::command::{Argument, Call, Command, handler};
 use super::entry::Entry;

@@ -1,0 +1,84 @@
+"""A private Redis with the release module, for the tests of a session.
+
+Wants the module at target/release/libmlserve.so (`cargo build --release`), or
+where MLSERVE_MODULE says.
+"""
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = Path(os.environ.get("MLSERVE_MODULE", ROOT / "target/release/libmlserve.so")).resolve()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(port, process=None, seconds=20):
+    """Waits until a server answers on the port, and returns a client of it."""
+    client = redis.Redis(port=port)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            client.ping()
+            return client
+        except redis.ConnectionError:
+            if process is not None and process.poll() is not None:
+                pytest.fail("the server did not start: see its log")
+            if time.monotonic() > deadline:
+                pytest.fail(f"no server answers on port {port}")
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def module():
+    if not MODULE.is_file():
+        pytest.fail(f"there is no module at {MODULE}: run `cargo build --release` first")
+    return MODULE
+
+
+@pytest.fixture(scope="session")
+def start_server(module, tmp_path_factory):
+    """Starts a server, with these lines of redis.conf; it ends with the session."""
+    started = []
+
+    def start(config=f"loadmodule {module}\nsave ''\n"):
+        directory = tmp_path_factory.mktemp("redis")
+        port = free_port()
+        (directory / "redis.conf").write_text(config)
+        command = ["redis-server", str(directory / "redis.conf"), "--bind", "127.0.0.1"]
+        command += ["--port", str(port), "--dir", str(directory)]
+        with open(directory / "log", "wb") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        started.append(process)
+        wait_for(port, process)
+        return port
+
+    yield start
+    for process in started:
+        process.terminate()
+    for process in started:
+        process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def port(start_server):
+    return start_server()
+
+
+@pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
+def client(port, request):
+    """A client by either protocol, of an empty server."""
+    client = redis.Redis(port=port, protocol=request.param)
+    client.flushall()
+    yield client
+    client.close()

@@ -1,0 +1,242 @@
+"""The commands as a redis-py user meets them, by both protocols."""
+
+import time
+
+import pytest
+import redis
+
+COMMANDS = ["ML.RATELIMIT", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURES"]
+
+
+# --- reply shapes ---------------------------------------------------------------
+
+
+def test_ratelimit_answers_five_integers(client):
+    reply = client.execute_command("ML.RATELIMIT", "user:1", 2, 60)
+    assert [type(value) for value in reply] == [int] * 5
+    granted, limit, remaining, retry_after, reset_after = reply
+    assert (granted, limit, remaining, retry_after) == (1, 2, 1, 0)
+    assert 0 < reset_after <= 60_000
+    assert client.execute_command("ML.RATELIMIT", "user:1", 2, 60)[:4] == [1, 2, 0, 0]
+    granted, limit, remaining, retry_after, reset_after = client.execute_command(
+        "ML.RATELIMIT", "user:1", 2, 60
+    )
+    assert (granted, limit, remaining) == (0, 2, 0)
+    assert 0 < retry_after <= reset_after <= 60_000
+
+
+def test_ratelimit_takes_its_options_in_any_case_and_order(client):
+    call = client.execute_command
+    assert call("ML.RATELIMIT", "k", 10, 60, "COST", 4, "ALGORITHM", "FIXED")[:3] == [4, 10, 6]
+    assert call("ml.ratelimit", "k", 10, 60, "algorithm", "fixed", "peek", "cost", 6)[:3] == [6, 10, 6]
+    assert call("ML.RATELIMIT", "k", 10, 60, "PEEK", "COST", 7)[:3] == [0, 10, 6]
+    assert call("ML.RATELIMIT", "k", 10, 60, "COST", 11)[3] == -1
+    assert call("ML.RATELIMIT", "none", 10, 60, "PEEK") == [1, 10, 10, 0, 0]
+    assert client.exists("none") == 0
+
+
+def test_ratelimit_lets_the_key_expire_with_the_window(client):
+    assert client.execute_command("ML.RATELIMIT", "short", 1, "0.25")[0] == 1
+    denied = client.execute_command("ML.RATELIMIT", "short", 1, 0.25)
+    assert denied[0] == 0
+    time.sleep(denied[3] / 1000)
+    assert client.execute_command("ML.RATELIMIT", "short", 1, "0.25")[0] == 1
+    # The key goes at the first whole millisecond after the window.
+    assert 0 < client.pttl("short") <= 251
+
+
+def test_cacheset_answers_ok_and_cacheget_the_same_bytes(client):
+    value = b'{"p": 0.5}\x00\xff\r\n'
+    assert client.execute_command("ML.CACHESET", b"pred:\x00\xff", b"v\x001", value) == b"OK"
+    assert client.execute_command("ML.CACHEGET", b"pred:\x00\xff", b"v\x001") == value
+    assert client.execute_command("ML.CACHEGET", b"pred:\x00\xff", b"v\x002") is None
+    assert client.execute_command("ML.CACHEGET", "pred:other", b"v\x001") is None
+    assert 3_590_000 < client.pttl(b"pred:\x00\xff") <= 3_600_000
+
+
+@pytest.mark.parametrize("option", ["EX", "PX", "EXAT", "PXAT"])
+def test_cacheset_takes_every_kind_of_expiry(client, option):
+    unit = 1000 if option.startswith("PX") else 1
+    since = time.time() if option.endswith("AT") else 0
+    client.execute_command("ML.CACHESET", "pred:a", "v1", "x", option, int((since + 100) * unit))
+    assert 98_000 < client.pttl("pred:a") <= 100_000
+
+
+def test_cacheget_never_reads_another_version(client):
+    for version in ["v1", "v2"]:
+        client.execute_command("ML.CACHESET", "pred:a", version, f"from {version}")
+    assert client.execute_command("ML.CACHEGET", "pred:a", "v1") == b"from v1"
+    assert client.execute_command("ML.CACHEGET", "pred:a", "v2") == b"from v2"
+    assert client.execute_command("ML.CACHEGET", "pred:a", "v3") is None
+    client.execute_command("ML.CACHESET", "pred:a", "v3", "from v3")
+    assert client.execute_command("ML.CACHEGET", "pred:a", "v1") is None
+    assert client.execute_command("ML.CACHEGET", "pred:a", "v2") == b"from v2"
+    assert client.execute_command("ML.CACHEGET", "pred:a", "v3") == b"from v3"
+
+
+def test_features_answers_in_the_order_asked_for(client):
+    client.hset("user:123", mapping={"avg_order": "84.50", "n_sessions": 12, "tier": "gold"})
+    fields = ["tier", "country", "avg_order", "tier", "n_sessions"]
+    values = [b"gold", None, b"84.50", b"gold", b"12"]
+    assert client.execute_command("ML.FEATURES", "user:123", *fields) == values
+    assert client.execute_command("ML.FEATURES", "user:404", "tier", "tier") == [None, None]
+
+
+def test_decoded_responses(client, port):
+    decoded = redis.Redis(port=port, decode_responses=True)
+    decoded.hset("user:1", "tier", "gold")
+    assert decoded.execute_command("ML.FEATURES", "user:1", "tier", "none") == ["gold", None]
+    assert decoded.execute_command("ML.CACHESET", "pred:a", "v1", "0.5") == "OK"
+    assert decoded.execute_command("ML.CACHEGET", "pred:a", "v1") == "0.5"
+    assert decoded.execute_command("ML.RATELIMIT", "k", 1, 60)[:4] == [1, 1, 0, 0]
+
+
+# --- errors ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("ML.RATELIMIT k", "wrong number of arguments"),
+        ("ML.RATELIMIT k 1", "wrong number of arguments"),
+        ("ML.CACHESET k v1", "wrong number of arguments"),
+        ("ML.CACHEGET k", "wrong number of arguments"),
+        ("ML.CACHEGET k v1 v2", "wrong number of arguments"),
+        ("ML.FEATURES k", "wrong number of arguments"),
+        ("ML.RATELIMIT k -1 60", "limit"),
+        ("ML.RATELIMIT k 1.5 60", "limit"),
+        ("ML.RATELIMIT k 9007199254740993 60", "limit"),
+        ("ML.RATELIMIT k 1 0", "window"),
+        ("ML.RATELIMIT k 1 -60", "window"),
+        ("ML.RATELIMIT k 1 1e3", "window"),
+        ("ML.RATELIMIT k 1 60 COST 0", "COST"),
+        ("ML.RATELIMIT k 1 60 COST x", "COST"),
+        ("ML.RATELIMIT k 1 60 COST", "COST"),
+        ("ML.RATELIMIT k 1 60 COST 1 COST 1", "COST"),
+        ("ML.RATELIMIT k 1 60 ALGORITHM LEAKY", "ALGORITHM"),
+        ("ML.RATELIMIT k 1 60 FOO", "unknown option 'FOO'"),
+        ("ML.CACHESET k v1 x EX 0", "EX"),
+        ("ML.CACHESET k v1 x EX -5", "EX"),
+        ("ML.CACHESET k v1 x PX 1.5", "PX"),
+        ("ML.CACHESET k v1 x EX 9223372036854775807", "EX"),
+        ("ML.CACHESET k v1 x EX 1 PX 1", "PX"),
+        ("ML.CACHESET k v1 x FOO", "unknown option 'FOO'"),
+    ],
+)
+def test_a_bad_call_names_what_is_wrong_and_writes_nothing(client, command, message):
+    with pytest.raises(redis.ResponseError) as caught:
+        client.execute_command(*command.split(" "))
+    assert message in str(caught.value)
+    assert client.dbsize() == 0
+
+
+@pytest.mark.parametrize("version", [b"", b"v" * 256])
+def test_a_version_has_1_to_255_bytes(client, version):
+    for call in [("ML.CACHESET", "k", version, "x"), ("ML.CACHEGET", "k", version)]:
+        with pytest.raises(redis.ResponseError, match="version"):
+            client.execute_command(*call)
+    assert client.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["ML.RATELIMIT l 1 60", "ML.RATELIMIT l 1 60 PEEK", "ML.CACHESET l v1 x", "ML.CACHEGET l v1", "ML.FEATURES l f"],
+)
+def test_a_key_of_another_type_is_refused(client, command):
+    client.rpush("l", "a")
+    with pytest.raises(redis.ResponseError, match="^WRONGTYPE "):
+        client.execute_command(*command.split(" "))
+    assert client.lrange("l", 0, -1) == [b"a"]
+
+
+# --- pipelines and transactions -------------------------------------------------
+
+
+@pytest.mark.parametrize("transaction", [False, True])
+def test_pipelines(client, transaction):
+    with client.pipeline(transaction=transaction) as pipe:
+        pipe.execute_command("ML.CACHESET", "pred:a", "v1", "0.5")
+        pipe.execute_command("ML.CACHEGET", "pred:a", "v1")
+        pipe.hset("user:1", "tier", "gold")
+        pipe.execute_command("ML.FEATURES", "user:1", "tier", "none")
+        for _ in range(3):
+            pipe.execute_command("ML.RATELIMIT", "rate:1", 2, 60)
+        pipe.execute_command("ML.RATELIMIT", "rate:1", 2, 60, "FOO")
+        replies = pipe.execute(raise_on_error=False)
+    assert replies[:4] == [b"OK", b"0.5", 1, [b"gold", None]]
+    assert [reply[:3] for reply in replies[4:7]] == [[1, 2, 1], [1, 2, 0], [0, 2, 0]]
+    assert isinstance(replies[7], redis.ResponseError)
+
+
+def test_a_script_can_call_them(client):
+    script = "return redis.call('ML.RATELIMIT', KEYS[1], ARGV[1], ARGV[2])"
+    assert client.eval(script, 1, "rate:1", 1, 60)[:4] == [1, 1, 0, 0]
+    assert client.eval(script, 1, "rate:1", 1, 60)[:3] == [0, 1, 0]
+
+
+def test_watch_sees_a_charge_but_not_a_denial(client, port):
+    other = redis.Redis(port=port)
+    other.execute_command("ML.RATELIMIT", "rate:1", 2, 60)
+
+    def transaction(change):
+        with client.pipeline() as pipe:
+            pipe.watch("rate:1")
+            change()
+            pipe.multi()
+            pipe.ping()
+            return pipe.execute()
+
+    with pytest.raises(redis.WatchError):
+        transaction(lambda: other.execute_command("ML.RATELIMIT", "rate:1", 2, 60))
+    assert transaction(lambda: other.execute_command("ML.RATELIMIT", "rate:1", 2, 60)) == [True]
+
+
+# --- what the server tells of the commands ----------------------------------------
+
+
+def as_map(reply):
+    """COMMAND DOCS answers maps by RESP3, flat pair arrays by RESP2."""
+    if isinstance(reply, dict):
+        return reply
+    return dict(zip(reply[::2], reply[1::2]))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_docs(client, name):
+    docs = as_map(client.execute_command("COMMAND DOCS", name))
+    [doc] = [as_map(value) for value in docs.values()]
+    assert doc[b"summary"] and doc[b"complexity"] and doc[b"since"] == b"0.1.0"
+    assert doc[b"group"] == b"module"
+    arguments = [as_map(argument) for argument in doc[b"arguments"]]
+    assert (arguments[0][b"name"], arguments[0][b"type"]) == (b"key", b"key")
+    names = [argument[b"name"].decode() for argument in arguments]
+    assert names == {
+        "ML.RATELIMIT": ["key", "limit", "window", "algorithm", "cost", "peek"],
+        "ML.CACHESET": ["key", "version", "value", "expiration"],
+        "ML.CACHEGET": ["key", "version"],
+        "ML.FEATURES": ["key", "field"],
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ML.RATELIMIT the-key 1 60 COST 1",
+        "ML.CACHESET the-key v1 x EX 60",
+        "ML.CACHEGET the-key v1",
+        "ML.FEATURES the-key a b c",
+    ],
+)
+def test_command_getkeys(client, command):
+    assert client.execute_command("COMMAND GETKEYS", *command.split(" ")) in ([b"the-key"], ["the-key"])
+
+
+def test_acl_holds_the_commands_to_the_users_keys(client, port):
+    client.acl_setuser("model", enabled=True, nopass=True, keys=["mine:*"], commands=["+@all"])
+    model = redis.Redis(port=port, username="model", password="any")
+    for command in ["ML.RATELIMIT {} 1 60", "ML.CACHESET {} v1 x", "ML.CACHEGET {} v1", "ML.FEATURES {} a"]:
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            model.execute_command(*command.format("theirs:1").split(" "))
+        key = "mine:" + command.split(" ")[0][:8]
+        model.execute_command(*command.format(key).split(" "))
+    client.acl_deluser("model")
