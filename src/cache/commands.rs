@@ -5,7 +5,7 @@ use super::datatype::APPLY;
 use super::entry::{Answer, Entry, MAX_VERSION_BYTES, MAX_VERSIONS};
 use crate::server::{
     Arg, Argument, Call, Command, Config, Counter, Error, KeyAccess, Keys, Options, Section,
-    TypeSpec, WriteKey, handler, refuse,
+    TypeSpec, WriteKey, handler, load_command, refuse,
 };
 use crate::time::{MICROS_PER_MILLI, MILLIS_PER_SECOND, Millis};
 use std::ffi::CStr;
@@ -69,6 +69,7 @@ pub const COMMANDS: &[Command] = &[
         complexity: c"O(1)",
         since: c"0.1.0",
     },
+    load_command::<Entry>(),
 ];
 
 static TTL: Config = Config::number(c"cache-ttl", 3600, 1, 100 * 366 * 86_400);

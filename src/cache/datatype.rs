@@ -1,8 +1,8 @@
 //! How an entry lives in a key.
 
-use super::codec::{self, Change};
+use super::codec;
 use super::entry::Entry;
-use crate::server::{DataType, Digest, Rewrite, TypeSlot, heap_bytes};
+use crate::server::{DataType, Digest, TypeSlot, heap_bytes};
 use std::ffi::CStr;
 
 /// The command that carries a write to replicas and into the AOF.
@@ -10,6 +10,7 @@ pub const APPLY: &CStr = c"ML.CACHEAPPLY";
 
 impl DataType for Entry {
     const NAME: &'static CStr = c"MLcacheen";
+    const LOAD: &'static CStr = c"ML.CACHELOAD";
 
     fn slot() -> &'static TypeSlot {
         static SLOT: TypeSlot = TypeSlot::new();
@@ -39,19 +40,5 @@ impl DataType for Entry {
             digest.number(answer.expires_at_ms);
         }
         digest.end();
-    }
-
-    fn rewrite(&self, out: &mut Rewrite) {
-        // The one written last comes last, so that the order is kept.
-        for answer in self.answers().iter().rev() {
-            let change = Change {
-                version: answer.version(),
-                expires_at_ms: answer.expires_at_ms,
-                dropped: Vec::new(),
-            };
-            let mut payload = Vec::new();
-            codec::encode_change(&change, &mut payload);
-            out.emit(APPLY, &payload, Some(answer.value()));
-        }
     }
 }

@@ -77,6 +77,11 @@ mod tests {
     }
 
     #[test]
+    fn a_limiter_that_nobody_has_charged_comes_back() {
+        assert_eq!(decode(&encoded(&Limiter::default())), Some(Limiter::default()));
+    }
+
+    #[test]
     fn refuses_what_no_limiter_has() {
         let policy = Policy { limit: 1, window_us: 1_000 };
         let sound = Limiter { policy, window: Fixed::default() };

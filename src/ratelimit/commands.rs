@@ -5,7 +5,7 @@ use super::limiter::{Limiter, Outcome, Request};
 use super::policy::{MAX_AMOUNT, MAX_WINDOW_US, MIN_WINDOW_US, Policy};
 use crate::server::{
     Arg, Args, Argument, Call, Command, Counter, DataType, Error, KeyAccess, Keys, Section,
-    TypeSpec, WriteKey, handler, refuse,
+    TypeSpec, WriteKey, handler, load_command, refuse,
 };
 use crate::time::{MICROS_PER_MILLI, Micros};
 use std::ffi::CStr;
@@ -48,6 +48,7 @@ pub const COMMANDS: &[Command] = &[
         complexity: c"O(1)",
         since: c"0.1.0",
     },
+    load_command::<Limiter>(),
 ];
 
 static ALLOWED: Counter = Counter::new();

@@ -2,7 +2,7 @@
 
 use super::codec;
 use super::limiter::Limiter;
-use crate::server::{DataType, Digest, Rewrite, TypeSlot};
+use crate::server::{DataType, Digest, TypeSlot};
 use std::ffi::CStr;
 
 /// The command that carries a limiter's state to replicas and into the AOF.
@@ -10,6 +10,7 @@ pub const APPLY: &CStr = c"ML.RATEAPPLY";
 
 impl DataType for Limiter {
     const NAME: &'static CStr = c"MLratelmt";
+    const LOAD: &'static CStr = c"ML.RATELOAD";
 
     fn slot() -> &'static TypeSlot {
         static SLOT: TypeSlot = TypeSlot::new();
@@ -38,11 +39,5 @@ impl DataType for Limiter {
             digest.number(number);
         }
         digest.end();
-    }
-
-    fn rewrite(&self, out: &mut Rewrite) {
-        let mut payload = Vec::new();
-        self.encode(&mut payload);
-        out.emit(APPLY, &payload, None);
     }
 }

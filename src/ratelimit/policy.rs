@@ -16,12 +16,20 @@ pub const MAX_WINDOW_US: u64 = 366 * 86_400 * MICROS_PER_SECOND;
 pub type Cost = u64;
 
 /// A limit: at most `limit` in `window_us`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// What may be taken in a window; 0 denies always.
     pub limit: u64,
     /// How long a window lasts, in microseconds.
     pub window_us: u64,
+}
+
+/// Nothing, in the shortest window: the policy of a limiter that nobody has
+/// charged yet. A legal one, so that such a limiter can be saved and loaded.
+impl Default for Policy {
+    fn default() -> Self {
+        Self { limit: 0, window_us: MIN_WINDOW_US }
+    }
 }
 
 /// What one window says to a call, before anything is charged.

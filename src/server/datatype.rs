@@ -23,6 +23,9 @@ pub trait DataType: Clone + Default + Send + 'static {
     /// The type's name in RDB files: nine characters.
     const NAME: &'static CStr;
 
+    /// The command that loads a value from an AOF; see [`super::load`].
+    const LOAD: &'static CStr;
+
     /// Where the server's handle of the type is kept.
     fn slot() -> &'static TypeSlot;
 
@@ -42,9 +45,6 @@ pub trait DataType: Clone + Default + Send + 'static {
 
     /// Adds all that makes the value what it is.
     fn digest(&self, digest: &mut Digest);
-
-    /// Emits the commands that make the value anew.
-    fn rewrite(&self, out: &mut Rewrite);
 }
 
 /// The server's handle of a data type, once it is registered.
@@ -106,35 +106,6 @@ impl Digest {
     pub fn end(&mut self) {
         // SAFETY: `raw` is valid while the digest callback runs.
         unsafe { api!(RedisModule_DigestEndSequence(self.raw)) };
-    }
-}
-
-/// The commands of an AOF rewrite, for one key.
-pub struct Rewrite {
-    io: *mut RedisModuleIO,
-    key: *mut RedisModuleString,
-}
-
-impl Rewrite {
-    /// Emits `command key payload [value]`.
-    pub fn emit(&mut self, command: &CStr, payload: &[u8], value: Option<&[u8]>) {
-        let (io, key, command) = (self.io, self.key, command.as_ptr());
-        let (start, length) = (payload.as_ptr(), payload.len());
-        // SAFETY: `io` and `key` are valid while the rewrite callback runs; the
-        // format says how each argument is passed: `s` a server string, `b`
-        // bytes and their length.
-        unsafe {
-            match value {
-                None => {
-                    api!(RedisModule_EmitAOF(io, command, c"sb".as_ptr(), key, start, length));
-                }
-                Some(value) => {
-                    let format = c"sbb".as_ptr();
-                    let (from, bytes) = (value.as_ptr(), value.len());
-                    api!(RedisModule_EmitAOF(io, command, format, key, start, length, from, bytes));
-                }
-            }
-        }
     }
 }
 
@@ -203,7 +174,7 @@ unsafe extern "C" fn rdb_load<T: DataType>(io: *mut RedisModuleIO, frame: c_int)
                 return null_mut();
             }
             let payload = std::slice::from_raw_parts(buffer.cast::<u8>(), length);
-            let value = load::<T>(payload);
+            let value = decode::<T>(payload);
             api!(RedisModule_Free(buffer.cast()));
             value
         };
@@ -212,20 +183,29 @@ unsafe extern "C" fn rdb_load<T: DataType>(io: *mut RedisModuleIO, frame: c_int)
     .unwrap_or(null_mut())
 }
 
-fn load<T: DataType>(payload: &[u8]) -> Option<T> {
+/// Reads a payload, the empty one included.
+pub(super) fn decode<T: DataType>(payload: &[u8]) -> Option<T> {
     if payload.is_empty() { Some(T::default()) } else { T::decode(payload) }
 }
 
-unsafe extern "C" fn rdb_save<T: DataType>(io: *mut RedisModuleIO, value: *mut c_void) {
-    let payload = guard(Entry::RdbSave, || {
+/// The payload of a value, for an RDB file or an AOF. One that cannot be saved
+/// is saved as empty: its key loses what it held, but the file still loads.
+///
+/// # Safety
+/// `value` is a value of this type.
+unsafe fn payload<T: DataType>(entry: Entry, value: *const c_void) -> Vec<u8> {
+    guard(entry, || {
         let mut payload = Vec::new();
-        // SAFETY: the server passes a value of this type.
+        // SAFETY: promised by the caller.
         unsafe { borrow::<T>(value) }.encode(&mut payload);
         payload
-    });
-    // A value that cannot be saved is saved as empty: one key's answers are
-    // lost, but the file still loads.
-    let payload = payload.unwrap_or_default();
+    })
+    .unwrap_or_default()
+}
+
+unsafe extern "C" fn rdb_save<T: DataType>(io: *mut RedisModuleIO, value: *mut c_void) {
+    // SAFETY: the server passes a value of this type.
+    let payload = unsafe { payload::<T>(Entry::RdbSave, value) };
     // SAFETY: `io` is valid while the callback runs; the bytes are copied.
     unsafe {
         api!(RedisModule_SaveStringBuffer(io, payload.as_ptr().cast(), payload.len()));
@@ -237,16 +217,15 @@ unsafe extern "C" fn aof_rewrite<T: DataType>(
     key: *mut RedisModuleString,
     value: *mut c_void,
 ) {
-    guard(Entry::AofRewrite, || {
-        // SAFETY: the server passes a value of this type, and `io` and `key`
-        // are valid while the callback runs. The commands give the key the
-        // expiry that its value asks for. The server emits the one it has only
-        // when it has one: that is not so after PERSIST.
-        unsafe {
-            borrow::<T>(value).rewrite(&mut Rewrite { io, key });
-            api!(RedisModule_EmitAOF(io, c"PERSIST".as_ptr(), c"s".as_ptr(), key));
-        }
-    });
+    // SAFETY: the server passes a value of this type.
+    let payload = unsafe { payload::<T>(Entry::AofRewrite, value) };
+    let (start, length) = (payload.as_ptr(), payload.len());
+    // SAFETY: `io` and `key` are valid while the callback runs; the format says
+    // how each argument is passed: `s` a server string, `b` bytes and their
+    // length.
+    unsafe {
+        api!(RedisModule_EmitAOF(io, T::LOAD.as_ptr(), c"sb".as_ptr(), key, start, length));
+    }
 }
 
 unsafe extern "C" fn mem_usage<T: DataType>(value: *const c_void) -> usize {
