@@ -141,7 +141,7 @@ fn set(call: &mut Call) -> Result<(), Error> {
     Ok(())
 }
 
-/// ML.CACHEAPPLY key change value
+/// ML.APPLYCACHE key change value
 fn apply(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let payload = call.args.arg()?;

@@ -6,11 +6,11 @@ use crate::server::{DataType, Digest, TypeSlot, heap_bytes};
 use std::ffi::CStr;
 
 /// The command that carries a write to replicas and into the AOF.
-pub const APPLY: &CStr = c"ML.CACHEAPPLY";
+pub const APPLY: &CStr = c"ML.APPLYCACHE";
 
 impl DataType for Entry {
     const NAME: &'static CStr = c"MLcacheen";
-    const LOAD: &'static CStr = c"ML.CACHELOAD";
+    const LOAD: &'static CStr = c"ML.LOADCACHE";
 
     fn slot() -> &'static TypeSlot {
         static SLOT: TypeSlot = TypeSlot::new();

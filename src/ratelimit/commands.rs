@@ -156,7 +156,7 @@ fn reply(outcome: &Outcome) -> [i64; 5] {
     ]
 }
 
-/// ML.RATEAPPLY key state
+/// ML.APPLYRATE key state
 fn apply(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let state = call.args.arg()?;

@@ -6,11 +6,11 @@ use crate::server::{DataType, Digest, TypeSlot};
 use std::ffi::CStr;
 
 /// The command that carries a limiter's state to replicas and into the AOF.
-pub const APPLY: &CStr = c"ML.RATEAPPLY";
+pub const APPLY: &CStr = c"ML.APPLYRATE";
 
 impl DataType for Limiter {
     const NAME: &'static CStr = c"MLratelmt";
-    const LOAD: &'static CStr = c"ML.RATELOAD";
+    const LOAD: &'static CStr = c"ML.LOADRATE";
 
     fn slot() -> &'static TypeSlot {
         static SLOT: TypeSlot = TypeSlot::new();

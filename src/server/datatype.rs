@@ -39,8 +39,7 @@ pub trait DataType: Clone + Default + Send + 'static {
     /// Bytes reserved for the value beyond its own struct.
     fn heap_bytes(&self) -> usize;
 
-    /// How many blocks the value is made of; from 64 on, UNLINK frees it in the
-    /// background.
+    /// How many blocks the value is made of.
     fn blocks(&self) -> usize;
 
     /// Adds all that makes the value what it is.
@@ -250,12 +249,19 @@ unsafe extern "C" fn free<T: DataType>(value: *mut c_void) {
     });
 }
 
+/// What freeing the value costs; above 64, UNLINK has it done in the background.
 unsafe extern "C" fn free_effort<T: DataType>(
     _key: *mut RedisModuleString,
     value: *const c_void,
 ) -> usize {
-    // SAFETY: the server passes a value of this type.
-    guard(Entry::FreeEffort, || 1 + unsafe { borrow::<T>(value) }.blocks()).unwrap_or(1)
+    /// Bytes that take about as long to give back as a small block does.
+    const BYTES_PER_EFFORT: usize = 64 << 10;
+    guard(Entry::FreeEffort, || {
+        // SAFETY: the server passes a value of this type.
+        let value = unsafe { borrow::<T>(value) };
+        1 + value.blocks() + value.heap_bytes() / BYTES_PER_EFFORT
+    })
+    .unwrap_or(1)
 }
 
 unsafe extern "C" fn copy<T: DataType>(

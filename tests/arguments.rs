@@ -1,0 +1,361 @@
+//! What each command refuses: in words that name the argument, and with nothing
+//! changed, replicated or notified.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use redis::{Cmd, Value};
+use support::{Answer, Client, Events, Random, Server, Tap, call};
+
+/// A server with a key of each kind, and somebody who listens to what is
+/// replicated, so that the offset counts.
+fn furnished() -> (Server, Client, Tap) {
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("RPUSH list a b");
+    client.run("SET string hello");
+    client.run("HSET hash f v");
+    client.run("ML.RATELIMIT limit 10 3600 COST 3");
+    client.run("ML.CACHESET cache v x").ok();
+    let tap = Tap::on(&server);
+    (server, client, tap)
+}
+
+/// What the commands that replicate an effect were given for it.
+fn effects() -> [Vec<Vec<u8>>; 2] {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut tap = Tap::on(&server);
+    client.run("ML.RATELIMIT key 10 3600");
+    client.run("ML.CACHESET key2 v x").ok();
+    tap.replicated(&mut client).try_into().unwrap()
+}
+
+/// What no numeric argument takes, apart by bars; the first one is empty.
+const NO_NUMBERS: &str = "|-|+|.|abc|0x10|1e3|1_000|+1|01|-0| 1|1 |1\n|1\0|1,5|nan|inf|-1|1x|１|\
+    9223372036854775808|18446744073709551616|999999999999999999999999999999999999999999999999";
+
+/// A call with `{}` for the argument, the name its error must have, and what it
+/// refuses besides what no numeric argument takes.
+const NUMERIC: &[(&str, &str, &[&str])] = &[
+    ("ML.RATELIMIT new {} 60", "limit", &["1.5", "9007199254740993", "9223372036854775807"]),
+    ("ML.RATELIMIT limit {} 60", "limit", &["1.0", "-9223372036854775808"]),
+    (
+        "ML.RATELIMIT new 10 {}",
+        "window",
+        &["0", "0.0", "0.000999", "0.0010001", "31622400.000001", "31622401", "-0.5", "1.2.3"],
+    ),
+    ("ML.RATELIMIT limit 10 60 COST {}", "COST", &["0", "1.5", "9007199254740993"]),
+    ("ML.RATELIMIT new 10 60 PEEK cost {}", "COST", &["0", "9223372036854775807"]),
+    ("ML.CACHESET new v x EX {}", "EX", &["0", "1.5", "9223372036854775807", "9223372036854775"]),
+    ("ML.CACHESET cache v x PX {}", "PX", &["0", "1.5", "9223372036854775807"]),
+    ("ML.CACHESET new v x exat {}", "EXAT", &["0", "1.5", "9223372036854776"]),
+    ("ML.CACHESET cache v x PXAT {}", "PXAT", &["0", "1.5"]),
+];
+
+#[test]
+fn numbers_that_are_none_or_out_of_range_are_refused_by_name() {
+    let (_server, mut client, _tap) = furnished();
+    let before = client.footprint();
+    for (call, name, others) in NUMERIC {
+        for number in NO_NUMBERS.split('|').chain(others.iter().copied()) {
+            let mut command = Cmd::new();
+            for word in call.split(' ') {
+                command.arg(if word == "{}" { number } else { word });
+            }
+            let error = client.send(&command).error();
+            assert!(
+                error.starts_with("ERR ") && error.contains(name),
+                "{call} with {number:?}: {error}"
+            );
+        }
+        assert_eq!(client.footprint(), before, "{call}");
+    }
+}
+
+#[test]
+fn the_numbers_at_the_edge_of_what_is_refused_are_taken() {
+    let server = Server::start();
+    let mut client = server.client();
+    for call in [
+        "ML.RATELIMIT k 0 60",
+        "ML.RATELIMIT k 9007199254740992 0.001 COST 9007199254740992",
+        "ML.RATELIMIT k 1 31622400.000000 COST 1",
+        "ML.CACHESET k2 v x EX 1",
+        "ML.CACHESET k2 v x PX 1",
+        "ML.CACHESET k2 v x EXAT 9223372036854775",
+        "ML.CACHESET k2 v x PXAT 9223372036854775807",
+    ] {
+        let answer = client.run(call);
+        assert!(!answer.is_error(), "{call}: {answer:?}");
+    }
+}
+
+/// A call, and the words that its error must have.
+const WORDS: &[(&str, &[&str])] = &[
+    ("ML.RATELIMIT limit 10 60 FOO", &["unknown", "'FOO'"]),
+    ("ML.RATELIMIT limit 10 60 COST 1 bar", &["unknown", "'bar'"]),
+    ("ML.RATELIMIT limit 10 60 100 3600", &["'100'"]),
+    ("ML.RATELIMIT limit 10 60 COST", &["COST"]),
+    ("ML.RATELIMIT limit 10 60 ALGORITHM", &["ALGORITHM"]),
+    ("ML.RATELIMIT limit 10 60 ALGORITHM MAGIC", &["ALGORITHM"]),
+    ("ML.RATELIMIT limit 10 60 COST PEEK", &["COST"]),
+    ("ML.RATELIMIT limit 10 60 PEEK peek", &["PEEK"]),
+    ("ML.RATELIMIT limit 10 60 COST 1 cost 1", &["COST"]),
+    ("ML.RATELIMIT limit 10 60 ALGORITHM FIXED algorithm FIXED", &["ALGORITHM"]),
+    ("ML.CACHESET cache v x FOO", &["unknown", "'FOO'"]),
+    ("ML.CACHESET cache v x EX 10 FOO 1", &["unknown", "'FOO'"]),
+    ("ML.CACHESET cache v x EX", &["EX"]),
+    ("ML.CACHESET cache v x PXAT", &["PXAT"]),
+    ("ML.CACHESET cache v x EX 10 EX 10", &["EX"]),
+    ("ML.CACHESET cache v x EX 10 PX 10", &["EX", "PX"]),
+    ("ML.CACHESET cache v x PXAT 99 exat 99", &["EXAT", "PXAT"]),
+    ("ML.CACHESET cache v x PX 10 EXAT 10", &["PX", "EXAT"]),
+    ("ML.CACHESET cache  x", &["version"]),
+    ("ML.CACHEGET cache ", &["version"]),
+    ("ML.APPLYRATE limit garbage", &["state"]),
+    ("ML.APPLYCACHE cache garbage x", &["change"]),
+    ("ML.LOADRATE limit garbage", &["payload"]),
+    ("ML.LOADCACHE cache garbage", &["payload"]),
+];
+
+#[test]
+fn unknown_repeated_incomplete_and_contradicting_words_are_refused_by_name() {
+    let (_server, mut client, _tap) = furnished();
+    let before = client.footprint();
+    for (call, words) in WORDS {
+        let error = client.run(call).error();
+        assert!(error.starts_with("ERR "), "{call}: {error}");
+        for word in *words {
+            assert!(error.contains(word), "{call}: {error}");
+        }
+        assert_eq!(client.footprint(), before, "{call}");
+    }
+}
+
+#[test]
+fn an_unknown_word_of_any_bytes_is_named_on_one_line() {
+    let (_server, mut client, _tap) = furnished();
+    let before = client.footprint();
+    for word in [&b""[..], b"\0", b"\r\n+OK\r\n", b"\xff\xfe", &[b'x'; 1 << 20]] {
+        for command in [&["ML.RATELIMIT", "limit", "10", "60"], &["ML.CACHESET", "cache", "v", "x"]]
+        {
+            let error = call!(client, &command[..], word).error();
+            assert!(error.starts_with("ERR unknown option"), "{error}");
+            assert!(error.len() < 200, "{} bytes of error", error.len());
+        }
+    }
+    assert_eq!(client.footprint(), before);
+}
+
+#[test]
+fn too_few_or_too_many_arguments_are_the_servers_own_error() {
+    let (_server, mut client, _tap) = furnished();
+    let before = client.footprint();
+    for (command, least, most) in [
+        ("ML.RATELIMIT", 3, None),
+        ("ML.CACHESET", 3, None),
+        ("ML.CACHEGET", 2, Some(2)),
+        ("ML.FEATURES", 2, None),
+        ("ML.APPLYRATE", 2, Some(2)),
+        ("ML.APPLYCACHE", 3, Some(3)),
+        ("ML.LOADRATE", 2, Some(2)),
+        ("ML.LOADCACHE", 2, Some(2)),
+    ] {
+        for count in (0..least).chain(most.map(|most| most + 1)) {
+            let error = call!(client, command, vec!["1"; count]).error();
+            let expected = format!("ERR wrong number of arguments for '{command}' command");
+            assert!(error.eq_ignore_ascii_case(&expected), "{error}");
+        }
+        assert_eq!(client.footprint(), before, "{command}");
+    }
+}
+
+#[test]
+fn a_key_of_any_other_type_is_left_as_it_is() {
+    let (server, mut client, _tap) = furnished();
+    let mut events = Events::of(&server);
+    let [rate, cache] = effects();
+    let before = client.footprint();
+    for key in ["list", "string", "hash", "limit", "cache"] {
+        // Each command, its further arguments, and the key that it is made for.
+        let calls: [(&str, Vec<&[u8]>, &str); 11] = [
+            ("ML.RATELIMIT", vec![b"10", b"60"], "limit"),
+            ("ML.RATELIMIT", vec![b"0", b"60"], "limit"),
+            ("ML.RATELIMIT", vec![b"10", b"60", b"PEEK"], "limit"),
+            ("ML.APPLYRATE", vec![&rate[2]], "limit"),
+            ("ML.CACHEGET", vec![b"v"], "cache"),
+            ("ML.CACHESET", vec![b"v", b"x"], "cache"),
+            ("ML.CACHESET", vec![b"v", b"x", b"PXAT", b"1"], "cache"),
+            ("ML.APPLYCACHE", vec![&cache[2], b"x"], "cache"),
+            ("ML.FEATURES", vec![b"f", b"g"], "hash"),
+            ("ML.LOADRATE", vec![b""], "limit"),
+            ("ML.LOADCACHE", vec![b""], "cache"),
+        ];
+        for (command, arguments, own) in calls {
+            if key != own {
+                assert_eq!(
+                    call!(client, command, key, arguments).error(),
+                    "WRONGTYPE Operation against a key holding the wrong kind of value",
+                    "{command} on {key}"
+                );
+            }
+        }
+    }
+    assert_eq!(client.footprint(), before);
+    assert_eq!(events.notified(&mut client), []);
+    assert_eq!(client.run("TYPE limit").text(), "MLratelmt");
+    assert_eq!(client.run("TYPE cache").text(), "MLcacheen");
+}
+
+#[test]
+fn random_words_are_taken_whole_or_change_nothing() {
+    // Only times that are long, so that nothing expires in between.
+    let words = "limit cache hash list new new2 v x f  \0é 0 6000 9000.5 0.0005 -1 100000 \
+        9007199254740993 9223372036854775807 COST cost PEEK ALGORITHM FIXED EX px FOO";
+    let words: Vec<_> = words.split(' ').collect();
+    let (_server, mut client, _tap) = furnished();
+    for seed in Random::seeds() {
+        let mut random = Random::new(seed);
+        let mut before = client.footprint();
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..1_500 {
+            let mut command = Cmd::new();
+            command.arg(random.of(&[
+                "ML.RATELIMIT",
+                "ml.cacheset",
+                "ML.CacheGet",
+                "ML.FEATURES",
+                "ML.APPLYRATE",
+                "ML.APPLYCACHE",
+                "ML.LOADRATE",
+                "ML.LOADCACHE",
+            ]));
+            (0..random.below(9)).for_each(|_| _ = command.arg(random.of(&words)));
+            let answer = client.send(&command);
+            let packed = command.get_packed_command();
+            let call = String::from_utf8_lossy(&packed);
+            if answer.is_error() {
+                refused += 1;
+                let error = answer.error();
+                let known = error.starts_with("ERR ") || error.starts_with("WRONGTYPE ");
+                assert!(known && !error.contains("internal"), "{error}, {call}, seed {seed}");
+                assert_eq!(client.footprint(), before, "{error}, {call}, seed {seed}");
+            } else {
+                taken += 1;
+                before = client.footprint();
+            }
+        }
+        assert!(taken > 20 && refused > 20, "{taken} taken, {refused} refused, seed {seed}");
+    }
+}
+
+#[test]
+fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
+    let (_server, mut client, _tap) = furnished();
+    let [rate, _] = effects();
+    client.run("CONFIG SET maxmemory 1").ok();
+    let before = client.footprint();
+    for call in ["ML.RATELIMIT limit 10 3600", "ML.CACHESET cache v y"] {
+        let error = client.run(call).error();
+        assert!(error.starts_with("OOM "), "{call}: {error}");
+    }
+    assert_eq!(client.footprint(), before);
+    assert_eq!(client.run("ML.CACHEGET cache v").text(), "x");
+    assert_eq!(client.run("ML.FEATURES hash f").texts(), ["v"]);
+    // What the primary has accepted is not for a replica to refuse.
+    call!(client, "ML.APPLYRATE", "limit", &rate[2]).ok();
+}
+
+/// The calls whose keys are asked for, with `{}` for the key.
+const KEYED: &[&str] = &[
+    "ML.RATELIMIT {} 10 60",
+    "ML.RATELIMIT {} 10 60 PEEK COST 3",
+    "ML.CACHESET {} v x EX 10",
+    "ML.CACHESET {} EX PX",
+    "ML.CACHEGET {} v",
+    "ML.FEATURES {} f g h",
+    "ML.FEATURES {} {}",
+    "ML.APPLYRATE {} state",
+    "ML.APPLYCACHE {} change value",
+    "ML.LOADRATE {} payload",
+    "ML.LOADCACHE {} payload",
+];
+
+/// The words of a call, with its key in place.
+fn with_key(call: &str, key: &str) -> Vec<String> {
+    let [command, _, rest] = call.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+        panic!("no call: {call}")
+    };
+    let rest = rest.split(' ').map(str::to_owned);
+    [command.to_owned(), key.to_owned()].into_iter().chain(rest).collect()
+}
+
+#[test]
+fn the_server_knows_where_the_keys_stand() {
+    let (_server, mut client, _tap) = furnished();
+    for call in KEYED {
+        let keys = call!(client, "COMMAND", "GETKEYS", with_key(call, "the key")).texts();
+        assert_eq!(keys, ["the key"], "{call}");
+    }
+}
+
+#[test]
+fn a_user_reaches_only_the_keys_and_commands_allowed() {
+    let (server, mut client, _tap) = furnished();
+    client.run("ACL SETUSER anna on >secret ~mine:* +@all").ok();
+    client.run("ACL SETUSER reader on >secret %R~* +@all").ok();
+    client.run("ACL SETUSER nobody on >secret ~* +@all -@admin -ml.cacheget").ok();
+    let mut anna = server.client();
+    anna.run("AUTH anna secret").ok();
+    let before = client.footprint();
+    for call in KEYED {
+        let error = call!(anna, with_key(call, "theirs:1")).error();
+        assert!(error.starts_with("NOPERM"), "{call}: {error}");
+    }
+    assert_eq!(client.footprint(), before);
+    for call in KEYED {
+        let answer = call!(anna, with_key(call, "mine:1"));
+        let refused = answer.is_error() && answer.error().starts_with("NOPERM");
+        assert!(!refused, "{call}: {answer:?}");
+        client.run("DEL mine:1");
+    }
+    // Who may only read keys may not write to them.
+    let mut reader = server.client();
+    reader.run("AUTH reader secret").ok();
+    for call in KEYED {
+        let answer = call!(reader, with_key(call, "fresh"));
+        let reads = call.starts_with("ML.CACHEGET") || call.starts_with("ML.FEATURES");
+        assert_eq!(answer.is_error(), !reads, "{call}: {answer:?}");
+    }
+    let mut nobody = server.client();
+    nobody.run("AUTH nobody secret").ok();
+    assert!(nobody.run("ML.CACHEGET k v").error().starts_with("NOPERM"));
+    nobody.run("ML.CACHESET k v x").ok();
+    // Modules have categories of their own since Redis 7.4 and Valkey 8.
+    let admin = client.run("ACL CAT admin").texts();
+    let categorized = admin.iter().any(|name| name.eq_ignore_ascii_case("ML.APPLYRATE"));
+    let refused = nobody.run("ML.APPLYRATE k garbage").error().starts_with("NOPERM");
+    assert_eq!(refused, categorized, "an internal command is for @admin");
+    println!("categories of module commands: {categorized}");
+}
+
+#[test]
+fn keys_are_any_bytes() {
+    let server = Server::start();
+    let mut client = server.client();
+    for key in [&b""[..], b"\0", b"a\0b", b"\xff\xfe\xc0", b"line\r\n", b" ", b"{}", b"%s%n"] {
+        let answer = call!(client, "ML.RATELIMIT", key, 10, 3600).integers();
+        assert_eq!(answer[..3], [1, 10, 9]);
+        assert_eq!(call!(client, "ML.RATELIMIT", key, 10, 3600).integers()[..3], [1, 10, 8]);
+        assert_eq!(call!(client, "DEL", key).integer(), 1);
+        call!(client, "ML.CACHESET", key, "v", "x").ok();
+        assert_eq!(call!(client, "ML.CACHEGET", key, "v").text(), "x");
+        assert_eq!(call!(client, "DEL", key).integer(), 1);
+        call!(client, "HSET", key, "f", "v").integer();
+        assert_eq!(call!(client, "ML.FEATURES", key, "f").texts(), ["v"]);
+        assert_eq!(call!(client, "DEL", key).integer(), 1);
+    }
+    assert_eq!(client.run("DBSIZE"), Value::Int(0));
+}

@@ -1,0 +1,360 @@
+//! What the server tells of the module: its commands, configs, counters and
+//! events; and how the module takes to being loaded and unloaded.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use redis::Value;
+use std::collections::HashMap;
+use support::{Answer, Client, Events, Server, Setup, Stop, call, module, release_module};
+
+/// A command: how it is written, its arity, its flags and those it must not
+/// have, and what its key spec says.
+struct Expected {
+    name: &'static str,
+    syntax: &'static str,
+    arity: i64,
+    flags: &'static str,
+    without: &'static str,
+    key: &'static str,
+}
+
+const COMMANDS: &[Expected] = &[
+    Expected {
+        name: "ML.RATELIMIT",
+        syntax: "key limit window [ALGORITHM FIXED] [COST cost] [PEEK]",
+        arity: -4,
+        flags: "write denyoom fast module",
+        without: "readonly admin",
+        key: "RW access update",
+    },
+    Expected {
+        name: "ML.CACHESET",
+        syntax: "key version value [EX seconds|PX milliseconds|EXAT unix-time-seconds\
+                 |PXAT unix-time-milliseconds]",
+        arity: -4,
+        flags: "write denyoom fast module",
+        without: "readonly admin",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.CACHEGET",
+        syntax: "key version",
+        arity: 3,
+        flags: "readonly fast module",
+        without: "write denyoom admin",
+        key: "RO access",
+    },
+    Expected {
+        name: "ML.FEATURES",
+        syntax: "key field [field ...]",
+        arity: -3,
+        flags: "readonly module",
+        without: "write denyoom admin",
+        key: "RO access",
+    },
+    Expected {
+        name: "ML.APPLYRATE",
+        syntax: "key state",
+        arity: 3,
+        flags: "write admin module",
+        without: "readonly denyoom",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.APPLYCACHE",
+        syntax: "key change value",
+        arity: 4,
+        flags: "write admin module",
+        without: "readonly denyoom",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.LOADRATE",
+        syntax: "key payload",
+        arity: 3,
+        flags: "write admin module",
+        without: "readonly denyoom",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.LOADCACHE",
+        syntax: "key payload",
+        arity: 3,
+        flags: "write admin module",
+        without: "readonly denyoom",
+        key: "RW update",
+    },
+];
+
+/// How an argument is written, from its documentation.
+fn syntax(argument: &Value) -> String {
+    let argument = argument.map();
+    let text = |field: &str| argument.get(field).map(Answer::text);
+    let flags = argument.get("flags").map(Answer::texts).unwrap_or_default();
+    let parts: Vec<_> = argument
+        .get("arguments")
+        .map(|parts| parts.items().iter().map(syntax).collect())
+        .unwrap_or_default();
+    let mut value = match text("type").unwrap().as_str() {
+        "pure-token" => String::new(),
+        "oneof" => parts.join("|"),
+        _ => text("name").unwrap(),
+    };
+    if let Some(token) = text("token") {
+        value = format!("{token} {value}").trim().to_owned();
+    }
+    if flags.contains(&"multiple".to_owned()) {
+        value = format!("{value} [{value} ...]");
+    }
+    if flags.contains(&"optional".to_owned()) { format!("[{value}]") } else { value }
+}
+
+#[test]
+fn command_docs_say_how_each_command_is_written() {
+    let server = Server::start();
+    let mut client = server.client3();
+    for command in COMMANDS {
+        let docs = call!(client, "COMMAND", "DOCS", command.name).map();
+        assert_eq!(docs.len(), 1, "{}", command.name);
+        let docs = docs.values().next().unwrap().map();
+        let arguments = docs["arguments"].items();
+        let written: Vec<_> = arguments.iter().map(syntax).collect();
+        assert_eq!(written.join(" "), command.syntax, "{}", command.name);
+        let line = format!("\n    {} {}\n", command.name, command.syntax);
+        assert!(
+            include_str!("../docs/commands.md").contains(&line),
+            "docs/commands.md lacks {line}"
+        );
+        assert_eq!(docs["module"].text(), "ml");
+        assert!(docs["summary"].text().len() > 20, "{}", command.name);
+        assert!(docs["complexity"].text().starts_with("O("), "{}", command.name);
+        assert!(docs["since"].text().starts_with(|digit: char| digit.is_ascii_digit()));
+        // What is a key is said to be one, so that clients find it.
+        assert_eq!(arguments[0].map()["type"].text(), "key", "{}", command.name);
+        assert_eq!(arguments[0].map()["key_spec_index"].integer(), 0, "{}", command.name);
+    }
+}
+
+#[test]
+fn command_info_says_what_each_command_does() {
+    let server = Server::start();
+    let mut client = server.client3();
+    for command in COMMANDS {
+        let info = call!(client, "COMMAND", "INFO", command.name).items()[0].items();
+        assert_eq!(info[1].integer(), command.arity, "{}", command.name);
+        let flags = info[2].texts();
+        for flag in command.flags.split(' ') {
+            assert!(flags.contains(&flag.to_owned()), "{}: not {flag}", command.name);
+        }
+        for flag in command.without.split(' ') {
+            assert!(!flags.contains(&flag.to_owned()), "{}: {flag}", command.name);
+        }
+        let places: Vec<_> = info[3..6].iter().map(Answer::integer).collect();
+        assert_eq!(places, [1, 1, 1], "{}: where its key stands", command.name);
+        let [spec] = &info[8].items()[..] else { panic!("one key spec: {:?}", info[8]) };
+        let mut said = spec.map()["flags"].texts();
+        said.sort();
+        assert_eq!(said.join(" "), command.key, "{}: what it does to its key", command.name);
+    }
+    // None is forgotten above.
+    let mut listed = client.run("COMMAND LIST FILTERBY MODULE ml").texts();
+    listed.iter_mut().for_each(|name| name.make_ascii_uppercase());
+    listed.retain(|name| name != "ML.DEBUG");
+    listed.sort();
+    let mut expected: Vec<_> = COMMANDS.iter().map(|command| command.name).collect();
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+}
+
+/// The fields of `INFO ml`, and the names of its sections.
+fn counters(client: &mut Client) -> (Vec<String>, HashMap<String, u64>) {
+    let info = client.run("INFO ml").text();
+    let sections = info.lines().filter_map(|line| line.strip_prefix("# "));
+    let fields = info.lines().filter_map(|line| line.split_once(':'));
+    let fields = fields.map(|(name, count)| (name.to_owned(), count.parse().unwrap()));
+    (sections.map(str::to_owned).collect(), fields.collect())
+}
+
+#[test]
+fn info_counts_what_each_command_did() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("HSET h f v g w");
+    client.run("ML.CACHESET set v x").ok();
+    let (sections, fields) = counters(&mut client);
+    assert_eq!(sections, ["ml_ratelimit", "ml_cache", "ml_features"]);
+    assert!(fields["ml_cache_sets"] == 1 && fields["ml_cache_hits"] == 0);
+    for (call, moved) in [
+        ("ML.RATELIMIT r 1 60", "allowed 1"),
+        ("ML.RATELIMIT r 1 60", "denied 1"),
+        ("ML.RATELIMIT r 1 60 PEEK", "peeked 1"),
+        ("ML.RATELIMIT h 1 60", ""),
+        ("ML.RATELIMIT r x 60", ""),
+        ("ML.CACHESET c v x", "sets 1"),
+        ("ML.CACHESET c v x EX 0", ""),
+        ("ML.CACHEGET c v", "hits 1"),
+        ("ML.CACHEGET c w", "misses 1"),
+        ("ML.CACHEGET missing v", "misses 1"),
+        ("ML.CACHEGET h v", ""),
+        ("ML.FEATURES h f g x", "found 2 missing 1"),
+        ("ML.FEATURES missing f g", "missing 2"),
+        ("ML.FEATURES c f", ""),
+    ] {
+        let before = counters(&mut client).1;
+        client.run(call);
+        let mut expected = before;
+        let moved: Vec<_> = moved.split_whitespace().collect();
+        for pair in moved.chunks(2) {
+            let of = |name: &String| name.ends_with(&format!("_{}", pair[0]));
+            let field = expected.keys().find(|name| of(name)).unwrap().clone();
+            *expected.get_mut(&field).unwrap() += pair[1].parse::<u64>().unwrap();
+        }
+        assert_eq!(counters(&mut client).1, expected, "{call}");
+    }
+    let section = client.run("INFO ml_cache").text();
+    assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
+}
+
+const DEFAULTS: [(&str, &str); 3] = [
+    ("ml.cache-max-value-bytes", "536870912"),
+    ("ml.cache-ttl", "3600"),
+    ("ml.cache-versions-per-key", "2"),
+];
+
+fn configs(client: &mut Client) -> Vec<(String, String)> {
+    let configs = client.run("CONFIG GET ml.*").map();
+    let mut configs: Vec<_> =
+        configs.into_iter().map(|(name, value)| (name, value.text())).collect();
+    configs.sort();
+    configs
+}
+
+fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+#[test]
+fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
+    let server = Server::start();
+    let mut client = server.client();
+    assert_eq!(configs(&mut client), owned(&DEFAULTS));
+    for (name, refused) in [
+        ("ml.cache-ttl", &["0", "-1", "9223372036854775807", "1.5", "x", ""][..]),
+        ("ml.cache-versions-per-key", &["0", "-1", "1000000", "x", ""]),
+        ("ml.cache-max-value-bytes", &["-1", "x", "", "9223372036854775808"]),
+    ] {
+        for value in refused {
+            let error = call!(client, "CONFIG", "SET", name, *value).error();
+            assert!(error.starts_with("ERR ") && error.contains(name), "{name} {value}: {error}");
+        }
+    }
+    // One that is refused takes the others with it.
+    call!(client, "CONFIG", "SET", "ml.cache-ttl", 5, "ml.cache-versions-per-key", 0).error();
+    assert_eq!(configs(&mut client), owned(&DEFAULTS));
+}
+
+#[test]
+fn configs_come_from_the_file_and_go_back_into_it() {
+    let mut server = Server::with("ml.cache-ttl 11\nml.cache-versions-per-key 3");
+    let mut client = server.client();
+    let expected = |bytes, ttl, versions| {
+        let names = DEFAULTS.map(|(name, _)| name);
+        owned(&[(names[0], bytes), (names[1], ttl), (names[2], versions)])
+    };
+    assert_eq!(configs(&mut client), expected("536870912", "11", "3"));
+    client.run("CONFIG SET ml.cache-ttl 22 ml.cache-max-value-bytes 64mb").ok();
+    client.run("CONFIG REWRITE").ok();
+    server.restart(Stop::NoSave);
+    assert_eq!(configs(&mut server.client()), expected("67108864", "22", "3"));
+}
+
+#[test]
+fn the_module_is_listed_and_cannot_be_unloaded() {
+    let server = Server::start();
+    let mut client = server.client();
+    let modules = client.run("MODULE LIST").items();
+    assert!(modules.iter().any(|module| module.map()["name"].text() == "ml"), "{modules:?}");
+    client.run("ML.CACHESET c v x").ok();
+    let error = client.run("MODULE UNLOAD ml").error();
+    assert!(error.starts_with("ERR "), "{error}");
+    assert_eq!(client.run("ML.CACHEGET c v").text(), "x");
+    assert!(call!(client, "MODULE", "LOAD", module()).is_error(), "loaded twice");
+    assert_eq!(client.run("ML.CACHEGET c v").text(), "x");
+}
+
+#[test]
+fn loading_with_what_the_module_does_not_know_is_refused() {
+    let server = Setup { without_module: true, ..Setup::default() }.start();
+    let mut client = server.client();
+    let path = &module()[..];
+    for arguments in [
+        &["LOAD", path, "unknown"][..],
+        &["LOAD", path, "ml.cache-ttl", "5"],
+        &["LOADEX", path, "CONFIG", "ml.cache-ttl", "0"],
+        &["LOADEX", path, "CONFIG", "ml.cache-ttl", "x"],
+        &["LOADEX", path, "ARGS", "unknown"],
+    ] {
+        let error = call!(client, "MODULE", arguments).error();
+        assert!(error.starts_with("ERR "), "{arguments:?}: {error}");
+        assert!(!client.knows("ML.RATELIMIT"), "{arguments:?}");
+        assert_eq!(client.run("PING").text(), "PONG");
+    }
+    call!(client, "MODULE", "LOADEX", path, "CONFIG", "ml.cache-ttl", "5").ok();
+    assert_eq!(configs(&mut client)[1].1, "5");
+    assert_eq!(client.run("ML.RATELIMIT r 1 60").integers()[0], 1);
+}
+
+#[test]
+fn writes_are_notified_and_nothing_else_is() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("HSET h f v");
+    let mut events = Events::of(&server);
+    for (call, event) in [
+        ("ML.RATELIMIT r 2 60 PEEK", None),
+        ("ML.RATELIMIT r 2 60", Some("ml.ratelimit")),
+        ("ML.RATELIMIT r 2 60", Some("ml.ratelimit")),
+        ("ML.RATELIMIT r 2 60", None),
+        ("ML.RATELIMIT r 2 60 COST 9", None),
+        ("ML.CACHESET c v x", Some("ml.cacheset")),
+        ("ML.CACHESET c v x EX 10", Some("ml.cacheset")),
+        ("ML.CACHESET c v x EX 0", None),
+        ("ML.CACHEGET c v", None),
+        ("ML.CACHEGET c w", None),
+        ("ML.FEATURES h f", None),
+    ] {
+        client.run(call);
+        let notified = events.notified(&mut client);
+        let own: Vec<_> = notified.iter().filter(|(name, _)| name.starts_with("ml.")).collect();
+        let key = call.split(' ').nth(1).unwrap();
+        let expected: Vec<_> = event.iter().map(|name| (name.to_string(), key.into())).collect();
+        assert_eq!(own, expected.iter().collect::<Vec<_>>(), "{call}");
+        assert!(event.is_some() || notified.is_empty(), "{call}: {notified:?}");
+    }
+    // The class of module events can be left out.
+    client.run("CONFIG SET notify-keyspace-events Eg$").ok();
+    client.run("ML.CACHESET c v x").ok();
+    let notified = events.notified(&mut client);
+    assert!(!notified.iter().any(|(name, _)| name.starts_with("ml.")), "{notified:?}");
+}
+
+#[test]
+fn a_released_module_has_no_debug_command() {
+    let Some(path) = release_module() else {
+        println!("not applicable: there is no release build");
+        return;
+    };
+    let server = Setup { without_module: true, ..Setup::default() }.start();
+    let mut client = server.client();
+    call!(client, "MODULE", "LOAD", path).ok();
+    assert!(!client.knows("ML.DEBUG"));
+    let error = client.run("ML.DEBUG PANIC command").error();
+    assert!(error.starts_with("ERR unknown command"), "{error}");
+    assert_eq!(client.run("ML.RATELIMIT r 1 60").integers()[..4], [1, 1, 0, 0]);
+    client.run("ML.CACHESET c v x").ok();
+    assert_eq!(client.run("ML.CACHEGET c v").text(), "x");
+    client.run("HSET h f v");
+    assert_eq!(client.run("ML.FEATURES h f").texts(), ["v"]);
+}

@@ -1,0 +1,258 @@
+//! A panic in any entry point ends there: the server lives, says so in its log,
+//! and everything works on.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use redis::Value;
+use support::{Answer, Client, Server, Stop, Tap, bulk, call, wait_for};
+
+type Trigger = fn(&mut Client);
+
+/// What makes the server call each kind of entry point.
+const TRIGGERS: &[(&str, &[Trigger])] = &[
+    ("command", &[]), // Each command; below.
+    (
+        "rdb_load",
+        &[|client| {
+            let payload = client.run("DUMP cache").bytes();
+            assert!(call!(client, "RESTORE", "loaded", 0, payload).is_error());
+            assert_eq!(client.run("EXISTS loaded").integer(), 0);
+        }],
+    ),
+    (
+        "rdb_save",
+        &[
+            |client| _ = client.run("DUMP cache").bytes(),
+            |client| _ = client.run("DUMP limit").bytes(),
+            |client| _ = client.run("SAVE"),
+            |client| {
+                client.run("BGSAVE").text();
+                wait_for("the save to end", || client.info("rdb_bgsave_in_progress") == "0");
+            },
+        ],
+    ),
+    ("aof_rewrite", &[rewrite_aof]),
+    (
+        "mem_usage",
+        &[
+            |client| assert!(client.run("MEMORY USAGE cache").integer() > 0),
+            |client| assert!(client.run("MEMORY USAGE limit").integer() > 0),
+        ],
+    ),
+    (
+        "digest",
+        &[
+            |client| _ = client.run("DEBUG DIGEST-VALUE cache").items(),
+            |client| _ = client.run("DEBUG DIGEST").text(),
+        ],
+    ),
+    (
+        "free",
+        &[
+            |client| assert_eq!(client.run("DEL cache").integer(), 1),
+            |client| assert_eq!(client.run("UNLINK limit").integer(), 1),
+            |client| client.run("SET cache x").ok(),
+            |client| client.run("FLUSHALL SYNC").ok(),
+        ],
+    ),
+    (
+        "free_effort",
+        &[
+            |client| assert_eq!(client.run("UNLINK cache").integer(), 1),
+            |client| assert_eq!(client.run("UNLINK limit").integer(), 1),
+        ],
+    ),
+    (
+        "copy",
+        &[
+            |client| assert!(client.run("COPY cache copied").is_error()),
+            |client| assert!(client.run("COPY limit copied").is_error()),
+        ],
+    ),
+    (
+        "info",
+        &[
+            |client| _ = client.run("INFO ml").text(),
+            |client| _ = client.run("INFO everything").text(),
+        ],
+    ),
+    (
+        "config",
+        &[
+            |client| _ = client.run("CONFIG SET ml.cache-ttl 10"),
+            |client| _ = client.run("CONFIG GET ml.*").map(),
+            |client| _ = client.run("CONFIG REWRITE"),
+        ],
+    ),
+];
+
+/// Every command, called as it should be.
+const COMMANDS: &[&str] = &[
+    "ML.RATELIMIT limit 10 60",
+    "ML.RATELIMIT fresh 10 60",
+    "ML.RATELIMIT limit 10 60 PEEK",
+    "ML.CACHESET cache v y",
+    "ML.CACHESET fresh v y",
+    "ML.CACHEGET cache v",
+    "ML.FEATURES hash f",
+    "ML.APPLYRATE limit state",
+    "ML.APPLYCACHE cache change value",
+    "ML.LOADRATE limit payload",
+    "ML.LOADCACHE cache payload",
+    "ML.DEBUG CLOCK REAL",
+];
+
+fn rewrite_aof(client: &mut Client) {
+    client.run("BGREWRITEAOF").text();
+    wait_for("the AOF to be rewritten", || {
+        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+    });
+}
+
+fn start() -> (Server, Client) {
+    let server = Server::with("appendonly yes\nappendfsync always\naof-use-rdb-preamble no");
+    let client = server.client();
+    (server, client)
+}
+
+/// Puts a key of each kind in place.
+fn furnish(client: &mut Client) {
+    client.run("FLUSHALL").ok();
+    client.run("ML.RATELIMIT limit 10 60 COST 3").integers();
+    client.run("ML.CACHESET cache v x").ok();
+    client.run("HSET hash f v");
+}
+
+fn arm(client: &mut Client, entry: &str) {
+    call!(client, "ML.DEBUG", "PANIC", entry).ok();
+}
+
+/// How often the log tells of a panic in this kind of entry point.
+fn panics(server: &Server, entry: &str) -> usize {
+    let log = server.log();
+    log.lines().filter(|line| line.contains("panic") && line.contains(entry)).count()
+}
+
+/// Everything works, each in the way of every day.
+fn assert_works(client: &mut Client, context: &str) {
+    furnish(client);
+    let answers = [
+        ("PING", Value::SimpleString("PONG".into())),
+        ("ML.CACHEGET cache v", bulk("x")),
+        ("ML.CACHESET cache w y", Value::Okay),
+        ("ML.CACHEGET cache w", bulk("y")),
+        ("ML.FEATURES hash f g", Value::Array(vec![bulk("v"), Value::Nil])),
+        ("COPY cache copied REPLACE", Value::Int(1)),
+        ("ML.CACHEGET copied w", bulk("y")),
+        ("CONFIG SET ml.cache-ttl 3600", Value::Okay),
+    ];
+    for (call, expected) in answers {
+        assert_eq!(client.run(call), expected, "{call} after a panic in {context}");
+    }
+    assert_eq!(client.run("ML.RATELIMIT limit 10 60 COST 2").integers()[..3], [2, 10, 5]);
+    for key in ["limit", "cache"] {
+        assert!(call!(client, "MEMORY USAGE".split(' ').collect::<Vec<_>>(), key).integer() > 0);
+        let payload = call!(client, "DUMP", key).bytes();
+        call!(client, "RESTORE", "restored", 99_000, payload, "REPLACE").ok();
+        assert_eq!(client.digest_of("restored"), client.digest_of(key), "after {context}");
+    }
+    assert!(client.info("ml_cache_hits").parse::<u64>().unwrap() > 0);
+    assert_eq!(client.run("DEL cache copied").integer(), 2);
+    assert_eq!(client.run("UNLINK limit restored").integer(), 2);
+    client.run("SAVE").ok();
+}
+
+#[test]
+fn every_kind_of_entry_point_has_a_test_here() {
+    let (_server, mut client) = start();
+    let mut entries = client.run("ML.DEBUG PANIC ENTRIES").texts();
+    entries.sort();
+    let mut known: Vec<_> = TRIGGERS.iter().map(|(entry, _)| *entry).collect();
+    known.sort_unstable();
+    assert_eq!(entries, known);
+    assert!(client.run("ML.DEBUG PANIC nowhere").error().starts_with("ERR "));
+}
+
+#[test]
+fn a_panic_in_a_command_is_an_error_and_changes_nothing() {
+    let (server, mut client) = start();
+    let process = client.info("process_id");
+    furnish(&mut client);
+    let (_tap, mut told) = (Tap::on(&server), panics(&server, "command"));
+    let before = client.footprint();
+    for command in COMMANDS {
+        arm(&mut client, "command");
+        assert_eq!(client.run(command).error(), "ERR internal error", "{command}");
+        let tells = panics(&server, "command");
+        assert!(tells > told, "{command}: not in the log");
+        told = tells;
+        assert_eq!(client.footprint(), before, "{command}");
+    }
+    // The same inside of transactions and scripts, which go on.
+    arm(&mut client, "command");
+    client.run("MULTI").ok();
+    client.run("ML.CACHESET cache v lost").text();
+    client.run("ML.CACHESET cache v kept").text();
+    let answers = client.run("EXEC").items();
+    assert_eq!(answers[0].error(), "ERR internal error");
+    assert_eq!(answers[1], Value::Okay);
+    arm(&mut client, "command");
+    let script = "local first = redis.pcall('ML.CACHESET', KEYS[1], 'v', 'lost')
+        return {first.err, redis.call('ML.CACHEGET', KEYS[1], 'v')}";
+    let answers = call!(client, "EVAL", script, 1, "cache").items();
+    assert!(answers[0].text().contains("internal error"), "{answers:?}");
+    assert_eq!(answers[1], bulk("kept"));
+    assert_works(&mut client, "command");
+    assert_eq!(client.info("process_id"), process);
+}
+
+#[test]
+fn a_panic_in_a_callback_is_logged_and_everything_works_on() {
+    let (mut server, mut client) = start();
+    let process = client.info("process_id");
+    for (entry, triggers) in TRIGGERS {
+        for (number, trigger) in triggers.iter().enumerate() {
+            furnish(&mut client);
+            let context = format!("{entry}, way {number}");
+            let before = panics(&server, entry);
+            arm(&mut client, entry);
+            trigger(&mut client);
+            assert!(panics(&server, entry) > before, "{context}: not in the log");
+            // In a fork, the parent stays armed: with something else, then.
+            arm(&mut client, "command");
+            assert!(client.run("ML.CACHEGET cache v").error().contains("internal error"));
+            assert_works(&mut client, &context);
+            assert_eq!(client.info("process_id"), process, "{context}");
+        }
+    }
+    assert!(server.is_running());
+}
+
+#[test]
+fn what_was_saved_in_spite_of_a_panic_can_be_loaded() {
+    let (mut server, mut client) = start();
+    for (entry, preamble, other) in [
+        ("rdb_save", "yes", "limit"),
+        ("rdb_save", "yes", "cache"),
+        ("aof_rewrite", "no", "limit"),
+        ("aof_rewrite", "no", "cache"),
+    ] {
+        let context = format!("{entry} without {other}");
+        call!(client, "CONFIG", "SET", "aof-use-rdb-preamble", preamble).ok();
+        furnish(&mut client);
+        call!(client, "DEL", other).integer();
+        let before = panics(&server, entry);
+        arm(&mut client, entry);
+        rewrite_aof(&mut client);
+        assert!(panics(&server, entry) > before, "{context}: not in the log");
+        server.restart(Stop::Kill);
+        client = server.client();
+        assert_eq!(client.run("ML.FEATURES hash f").texts(), ["v"], "{context}");
+        // And whatever that left can be saved and loaded again.
+        assert_eq!(client.run("DEBUG RELOAD"), Value::Okay, "{context}");
+        assert_eq!(client.run("ML.FEATURES hash f").texts(), ["v"], "{context}");
+        assert_works(&mut client, &context);
+    }
+}

@@ -1,0 +1,418 @@
+//! What is written stays: over restarts, dumps and copies, and whatever bytes
+//! come back instead.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use proptest::prelude::*;
+use redis::Value;
+use support::{Answer, Client, Random, Server, Setup, Stop, bulk, call, dump, wait_for};
+
+/// Writes a bit of everything, with times far enough ahead.
+fn furnish(client: &mut Client) {
+    client.run("ML.RATELIMIT limit 10 3600 COST 3").integers();
+    client.run("ML.RATELIMIT full 5 31622400 COST 5").integers();
+    client.run("ML.RATELIMIT huge 9007199254740992 86400 COST 9007199254740991").integers();
+    call!(client, "ML.RATELIMIT", b"binary\0\xff", 2, "0.5").integers();
+    client.run("ML.CACHESET cache v1 old EX 1000").ok();
+    client.run("ML.CACHESET cache v2 new EX 2000").ok();
+    client.run("CONFIG SET ml.cache-versions-per-key 16").ok();
+    for version in 0..16 {
+        call!(client, "ML.CACHESET", "many", version, format!("{version:300}"), "EX", 5_000).ok();
+    }
+    client.run("CONFIG SET ml.cache-versions-per-key 2").ok();
+    call!(client, "ML.CACHESET", b"binary\xfe", b"\0\xff", b"\r\n\0", "EX", 3_000).ok();
+    call!(client, "ML.CACHESET", "empty", "v", "", "EX", 3_000).ok();
+    call!(client, "ML.CACHESET", "latest", "v", "x", "PXAT", i64::MAX).ok();
+    call!(client, "ML.CACHESET", "large", "v", vec![b'x'; 1 << 20], "EX", 3_000).ok();
+    client.run("HSET hash f v g w");
+    // What the sub-second window leaves must not come between two digests.
+    call!(client, "DEL", b"binary\0\xff");
+}
+
+/// All that is to stay as it was: the digest, when each key expires, and what
+/// the commands answer.
+fn picture(client: &mut Client) -> (String, Vec<(Value, Value)>, Vec<Value>) {
+    let mut keys = client.run("KEYS *").items();
+    keys.sort_by_key(Answer::bytes);
+    let expiries = keys.into_iter().map(|key| {
+        let expiry = call!(client, "PEXPIRETIME", key.bytes());
+        (key, expiry)
+    });
+    let expiries = expiries.collect();
+    let answers = [
+        "ML.RATELIMIT limit 10 3600 PEEK",
+        "ML.RATELIMIT full 5 31622400 PEEK",
+        "ML.RATELIMIT huge 9007199254740992 86400 PEEK",
+        "ML.CACHEGET cache v1",
+        "ML.CACHEGET cache v2",
+        "ML.CACHEGET cache v3",
+        "ML.CACHEGET many 0",
+        "ML.CACHEGET many 15",
+        "ML.CACHEGET empty v",
+        "ML.CACHEGET large v",
+        "ML.CACHEGET latest v",
+        "ML.FEATURES hash g f h",
+    ];
+    // Of a limit, the waits go on; of a long answer, the length will do.
+    let answers = answers.map(|call| match client.run(call) {
+        Value::BulkString(bytes) if bytes.len() > 20 => Value::Int(bytes.len() as i64),
+        Value::Array(mut items) if call.contains("RATELIMIT") => {
+            items.truncate(3);
+            Value::Array(items)
+        }
+        answer => answer,
+    });
+    (client.digest(), expiries, answers.to_vec())
+}
+
+fn rewrite_aof(client: &mut Client) {
+    client.run("BGREWRITEAOF").text();
+    wait_for("the AOF to be rewritten", || {
+        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+    });
+    assert_eq!(client.info("aof_last_bgrewrite_status"), "ok");
+}
+
+#[test]
+fn a_restart_changes_nothing() {
+    const AOF: &str = "appendonly yes\nappendfsync always\n";
+    for (config, rewritten, stop) in [
+        ("", false, Stop::Save),
+        (AOF, false, Stop::NoSave),
+        (AOF, false, Stop::Kill),
+        ("aof-use-rdb-preamble yes\n", true, Stop::Kill),
+        ("aof-use-rdb-preamble no\n", true, Stop::Kill),
+        ("aof-use-rdb-preamble no\n", true, Stop::Save),
+    ] {
+        let aof = if rewritten { AOF } else { "" };
+        let mut server = Server::with(&format!("{config}{aof}"));
+        let mut client = server.client();
+        furnish(&mut client);
+        if rewritten {
+            rewrite_aof(&mut client);
+            client.run("ML.RATELIMIT limit 10 3600 COST 2");
+            client.run("ML.CACHESET cache v3 after EX 2500").ok();
+        }
+        let before = picture(&mut client);
+        assert_eq!(before.2[0].integers()[2], if rewritten { 5 } else { 7 });
+        server.restart(stop);
+        let context = format!("{stop:?} {config:?}, rewritten: {rewritten}");
+        assert_eq!(picture(&mut server.client()), before, "{context}");
+    }
+}
+
+#[test]
+fn a_rewritten_aof_keeps_an_expiry_changed_by_hand() {
+    for preamble in ["yes", "no"] {
+        let mut server = Server::with(&format!("appendonly yes\naof-use-rdb-preamble {preamble}"));
+        let mut client = server.client();
+        furnish(&mut client);
+        for (key, other) in [("limit", "full"), ("cache", "many")] {
+            assert_eq!(call!(client, "PERSIST", key).integer(), 1);
+            assert_eq!(call!(client, "PEXPIRE", other, 99_000_000).integer(), 1);
+        }
+        let before = picture(&mut client);
+        rewrite_aof(&mut client);
+        server.restart(Stop::Kill);
+        assert_eq!(picture(&mut server.client()), before, "preamble {preamble}");
+    }
+}
+
+#[test]
+fn a_reload_changes_nothing() {
+    let server = Server::start();
+    let mut client = server.client();
+    furnish(&mut client);
+    let before = picture(&mut client);
+    client.run("DEBUG RELOAD").ok();
+    assert_eq!(picture(&mut client), before);
+}
+
+#[test]
+fn a_kill_loses_no_charge_that_was_acknowledged() {
+    let mut server = Server::with("appendonly yes\nappendfsync always");
+    let mut client = server.client();
+    let (asked, killed) = std::sync::mpsc::channel();
+    let charging = std::thread::spawn(move || {
+        let mut charged = 0;
+        // Until the server is gone, in the middle of a call.
+        while let Ok(answer) = client.try_run("ML.RATELIMIT k 1000000 86400") {
+            charged += answer.integers()[0];
+            let _ = asked.send(());
+        }
+        charged
+    });
+    (0..300).for_each(|_| killed.recv().unwrap());
+    server.restart(Stop::Kill);
+    let acknowledged = charging.join().unwrap();
+    let kept = 1_000_000 - server.client().run("ML.RATELIMIT k 1000000 86400 PEEK").integers()[2];
+    let context = format!("{acknowledged} acknowledged, {kept} kept");
+    // The last call may have been carried out and not answered.
+    assert!((acknowledged..=acknowledged + 1).contains(&kept), "{context}");
+}
+
+#[test]
+fn a_dump_restores_what_it_was() {
+    let server = Server::start();
+    let mut client = server.client();
+    furnish(&mut client);
+    for key in ["limit", "full", "huge", "cache", "many", "empty", "large", "latest"] {
+        let digest = client.digest_of(key);
+        let payload = call!(client, "DUMP", key).bytes();
+        client.run("SET back x").ok();
+        let busy = call!(client, "RESTORE", "back", 100_000, &payload).error();
+        assert!(busy.starts_with("BUSYKEY"), "{busy}");
+        call!(client, "RESTORE", "back", 100_000, &payload, "REPLACE").ok();
+        assert_eq!(client.digest_of("back"), digest, "{key}");
+        assert!(call!(client, "DUMP", "back").bytes() == payload, "{key}: the same dump");
+    }
+    let payload = client.run("DUMP limit").bytes();
+    call!(client, "RESTORE", "back", 0, payload, "REPLACE").ok();
+    assert_eq!(client.run("ML.RATELIMIT back 10 3600 PEEK").integers()[2], 7);
+}
+
+#[test]
+fn the_digest_tells_apart_what_differs() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.freeze_ahead();
+    // Groups of keys, each with one difference to the first.
+    for group in [
+        &["RATELIMIT {} 10 60", "RATELIMIT {} 11 60", "RATELIMIT {} 10 61"][..],
+        &["RATELIMIT {} 10 60", "RATELIMIT {} 10 60 COST 2"],
+        &["CACHESET {} v x EX 9", "CACHESET {} w x EX 9", "CACHESET {} v y EX 9"],
+        &["CACHESET {} v x EX 9", "CACHESET {} v x EX 8", "CACHESET {} vx  EX 9"],
+    ] {
+        let digests = group.iter().map(|call| {
+            client.run("DEL k");
+            client.run(&format!("ML.{}", call.replace("{}", "k")));
+            client.digest_of("k")
+        });
+        let mut digests: Vec<_> = digests.collect();
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), group.len(), "{group:?}");
+    }
+    client.run("DEL k");
+    let orders = [["v1", "v2"], ["v2", "v1"]].map(|versions| {
+        for version in versions {
+            call!(client, "ML.CACHESET", "k", version, "x", "EX", 9).ok();
+        }
+        let digest = client.digest_of("k");
+        client.run("DEL k");
+        digest
+    });
+    assert_ne!(orders[0], orders[1], "which one goes next is a difference");
+}
+
+#[test]
+fn a_copy_goes_its_own_way() {
+    let server = Server::start();
+    let mut client = server.client();
+    furnish(&mut client);
+    for key in ["limit", "cache", "many"] {
+        assert_eq!(call!(client, "COPY", key, "copy", "REPLACE").integer(), 1);
+        assert_eq!(client.digest_of(key), client.digest_of("copy"));
+        let expires = call!(client, "PEXPIRETIME", key);
+        assert_eq!(client.run("PEXPIRETIME copy"), expires);
+    }
+    client.run("COPY limit l");
+    client.run("ML.RATELIMIT l 10 3600 COST 7");
+    assert_eq!(client.run("ML.RATELIMIT limit 10 3600").integers()[2], 6);
+    assert_eq!(client.run("ML.RATELIMIT l 10 3600").integers()[0], 0);
+    client.run("COPY cache c");
+    client.run("ML.CACHESET cache v1 changed").ok();
+    client.run("ML.CACHESET c v2 other").ok();
+    let of = |client: &mut Client, key| ["v1", "v2"].map(|v| call!(client, "ML.CACHEGET", key, v));
+    assert_eq!(of(&mut client, "cache"), [bulk("changed"), bulk("new")]);
+    assert_eq!(of(&mut client, "c"), [bulk("old"), bulk("other")]);
+    client.run("DEL cache");
+    assert_eq!(of(&mut client, "c"), [bulk("old"), bulk("other")]);
+}
+
+#[test]
+fn memory_usage_follows_what_is_held_and_unlink_gives_it_back() {
+    let server = Server::start();
+    let mut client = server.client();
+    let used = || server.client().info("used_memory").parse::<i64>().unwrap();
+    client.run("ML.RATELIMIT limit 10 3600");
+    let usage = client.run("MEMORY USAGE limit").integer();
+    assert!((1..1_000).contains(&usage), "{usage}");
+    let before = used();
+    let mut last = 0;
+    for bytes in [0, 100, 10_000, 1 << 20, 10 << 20] {
+        // By a client that goes at once, and its buffers with it.
+        call!(server.client(), "ML.CACHESET", "cache", "v", vec![b'x'; bytes]).ok();
+        let usage = client.run("MEMORY USAGE cache").integer();
+        let bytes = bytes as i64;
+        assert!(usage > last && usage > bytes, "{usage} for {bytes} bytes");
+        assert!(usage < bytes + bytes / 4 + 1_000, "{usage} for {bytes} bytes");
+        last = usage;
+    }
+    wait_for("MEMORY USAGE to be what is used", || {
+        ((last - (1 << 20))..(last + (1 << 20))).contains(&(used() - before))
+    });
+    client.run("ML.CACHESET cache v2 y").ok();
+    assert!(client.run("MEMORY USAGE cache").integer() > last, "each version counts");
+    assert_eq!(client.run("UNLINK cache limit").integer(), 2);
+    assert_eq!(client.run("DBSIZE").integer(), 0);
+    wait_for("the memory to come back", || used() < before + (1 << 20));
+}
+
+#[test]
+fn checksums_are_made_as_the_server_makes_them() {
+    assert_eq!(dump::crc64(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("ML.CACHESET k v x").ok();
+    let payload = client.run("DUMP k").bytes();
+    assert_eq!(dump::sealed(dump::data(&payload), &payload), payload);
+}
+
+/// The keys whose payloads are spoilt below, small enough to try every byte.
+fn payloads(client: &mut Client) -> Vec<Vec<u8>> {
+    client.run("ML.RATELIMIT limit 10 3600 COST 3").integers();
+    client.run("ML.CACHESET one v x EX 3600").ok();
+    client.run("ML.CACHESET two v1 first EX 3600").ok();
+    client.run("ML.CACHESET two v2 second EX 7200").ok();
+    ["limit", "one", "two"].map(|key| call!(client, "DUMP", key).bytes()).to_vec()
+}
+
+#[test]
+fn a_payload_cut_short_anywhere_is_refused() {
+    let server = Server::start();
+    let mut client = server.client();
+    for payload in payloads(&mut client) {
+        let data = dump::data(&payload);
+        for end in 0..data.len() {
+            let cut = dump::sealed(&data[..end], &payload);
+            let answer = call!(client, "RESTORE", "cut", 0, cut);
+            // The server reads on into the footer, which may happen to fit.
+            if end + dump::FOOTER >= data.len() && answer == Value::Okay {
+                use_fully(&mut client, "cut");
+                continue;
+            }
+            assert!(answer.is_error(), "cut at {end} of {}: {answer:?}", data.len());
+        }
+        call!(client, "RESTORE", "whole", 0, &payload, "REPLACE").ok();
+    }
+    assert_eq!(client.run("EXISTS cut").integer(), 0);
+}
+
+/// Uses a key in every way there is; only the server's life is at stake.
+fn use_fully(client: &mut Client, key: &str) {
+    for call in [
+        "ML.RATELIMIT {} 10 3600",
+        "ML.RATELIMIT {} 10 3600 PEEK",
+        "ML.CACHEGET {} v",
+        "ML.CACHESET {} v2 y",
+        "ML.CACHEGET {} v2",
+        "ML.FEATURES {} f",
+        "DEBUG DIGEST-VALUE {}",
+        "MEMORY USAGE {}",
+        "COPY {} copy REPLACE",
+        "DUMP {}",
+        "PTTL {}",
+        "RENAME {} renamed",
+        "UNLINK renamed copy",
+    ] {
+        client.run(&call.replace("{}", key));
+    }
+}
+
+#[test]
+fn a_payload_with_bytes_changed_is_refused_or_harmless() {
+    let server = Server::with("appendonly yes\naof-use-rdb-preamble no");
+    let mut client = server.client();
+    let payloads = payloads(&mut client);
+    let mut loaded = 0;
+    for seed in Random::seeds() {
+        let mut random = Random::new(seed);
+        for payload in &payloads {
+            let data = dump::data(payload);
+            // Every byte becomes something else once; then several at a time.
+            // The first one names the type: another would not be the module's.
+            for round in 1..data.len() + 500 {
+                let mut spoilt = data.to_vec();
+                if round < data.len() {
+                    spoilt[round] ^= 1 << random.below(8);
+                } else {
+                    for _ in 0..1 + random.below(4) {
+                        let at = 1 + random.below(data.len() as u64 - 1) as usize;
+                        spoilt[at] = random.next() as u8;
+                    }
+                }
+                let spoilt = dump::sealed(&spoilt, payload);
+                if call!(client, "RESTORE", "spoilt", 100_000, &spoilt, "REPLACE") == Value::Okay {
+                    loaded += 1;
+                    call!(client, "COPY", "spoilt", format!("kept:{loaded}")).integer();
+                    use_fully(&mut client, "spoilt");
+                    client.run("DEL spoilt");
+                }
+            }
+        }
+    }
+    println!("{loaded} spoilt payloads were loaded");
+    assert!(loaded > 0, "nothing was spoilt without being noticed: tried too little");
+    // What was loaded can be saved and loaded again.
+    let before = client.digest();
+    client.run("DEBUG RELOAD").ok();
+    assert_eq!(client.digest(), before);
+    rewrite_aof(&mut client);
+    client.run("DEBUG LOADAOF").ok();
+    assert_eq!(client.digest(), before);
+}
+
+/// The payload of `like`'s type around other bytes: type and module id, a
+/// string (opcode, length, bytes), the end.
+fn around(like: &[u8], inner: &[u8]) -> Vec<u8> {
+    let length = inner.len() as u8;
+    // Lengths below 64 are one byte, those below 2^14 two.
+    let length = if length < 64 { vec![length] } else { vec![0x40, length] };
+    dump::sealed(&[&dump::data(like)[..10], &[5], &length, inner, &[0]].concat(), like)
+}
+
+#[test]
+fn a_payload_that_holds_nothing_is_refused_or_kept() {
+    let server = Server::with("appendonly yes\naof-use-rdb-preamble no");
+    let mut client = server.client();
+    for payload in payloads(&mut client) {
+        for inner in [&b""[..], b"\x01\0"] {
+            let nothing = around(&payload, inner);
+            if call!(client, "RESTORE", "nothing", 100_000, nothing).is_error() {
+                continue;
+            }
+            let before = client.digest();
+            client.run("DEBUG RELOAD").ok();
+            assert_eq!(client.digest(), before, "{inner:?} in an RDB file");
+            rewrite_aof(&mut client);
+            client.run("DEBUG LOADAOF").ok();
+            assert_eq!(client.digest(), before, "{inner:?} in an AOF");
+            use_fully(&mut client, "nothing");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1) })]
+
+    /// One server for all of the payloads of a run.
+    #[test]
+    fn bytes_in_place_of_a_payload_do_no_harm(
+        inner in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 300)
+    ) {
+        let server = Setup::default().start();
+        let mut client = server.client();
+        for payload in payloads(&mut client) {
+            for bytes in &inner {
+                let spoilt = around(&payload, bytes);
+                if call!(client, "RESTORE", "spoilt", 0, spoilt, "REPLACE") == Value::Okay {
+                    use_fully(&mut client, "spoilt");
+                }
+            }
+        }
+        prop_assert_eq!(client.run("PING").text(), "PONG");
+    }
+}

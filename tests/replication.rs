@@ -1,0 +1,312 @@
+//! Replicas hold what their primary holds: effects are replicated, never calls
+//! whose outcome depends on a clock or a config.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use redis::Value;
+use support::{Answer, Client, Random, Server, Tap, bulk, call, wait_for};
+
+/// Settings unlike the primary's, for all that they could change.
+const OTHER_CONFIG: &str =
+    "ml.cache-versions-per-key 1\nml.cache-ttl 1\nml.cache-max-value-bytes 1\n";
+
+const SCRIPT: &str = "
+    redis.call('ML.CACHESET', KEYS[2], ARGV[1], ARGV[2])
+    local limit = redis.call('ML.RATELIMIT', KEYS[1], 5, 60)
+    redis.pcall('ML.RATELIMIT', KEYS[2], 5, 60)
+    return {limit, redis.call('ML.CACHEGET', KEYS[2], ARGV[1])}";
+
+/// One call of mixed traffic. It may be refused: on purpose, keys are used for
+/// what they do not hold as well.
+fn step(client: &mut Client, random: &mut Random) {
+    let kind = random.of(&["r", "r", "c", "c", "h"]);
+    let key = format!("{kind}{}", random.below(6));
+    let other = format!("{}{}", random.of(&["r", "c", "h"]), random.below(6));
+    let version = format!("v{}", random.below(5));
+    let value = random.next().to_string();
+    match random.below(40) {
+        0..=9 => {
+            let window = random.of(&["0.02", "60", "3600"]);
+            let (limit, cost) = (3 + random.below(9), 1 + random.below(4));
+            call!(client, "ML.RATELIMIT", key, limit, window, "COST", cost);
+        }
+        10 => _ = call!(client, "ML.RATELIMIT", key, 5, 60, "PEEK"),
+        11..=18 => {
+            let (option, time) =
+                [("PX", 20), ("PX", 60_000), ("EX", 500), ("PXAT", 1)][random.below(4) as usize];
+            call!(client, "ML.CACHESET", key, version, value, option, time);
+        }
+        19 => _ = call!(client, "ML.CACHESET", key, version, value),
+        20 => _ = call!(client, "ML.CACHEGET", key, version),
+        21 | 22 => _ = call!(client, "HSET", key, version, value),
+        23 => _ = call!(client, "ML.FEATURES", key, version, "f"),
+        24 => _ = call!(client, "DEL", key),
+        25 => _ = call!(client, "UNLINK", key),
+        26 => _ = call!(client, "RENAME", key, other),
+        27 => _ = call!(client, "COPY", key, other, "REPLACE"),
+        28 => _ = call!(client, "PERSIST", key),
+        29 => _ = call!(client, "PEXPIRE", key, [20, 100_000][random.below(2) as usize]),
+        30 => _ = call!(client, "CONFIG", "SET", "ml.cache-versions-per-key", 1 + random.below(4)),
+        31 | 32 => _ = call!(client, "EVAL", SCRIPT, 2, key, other, version, value),
+        33 => _ = call!(client, "MOVE", key, 1),
+        34 if random.below(10) == 0 => _ = call!(client, "SWAPDB", 0, 1),
+        35 if random.below(20) == 0 => _ = call!(client, "FLUSHDB"),
+        36 => {
+            if let Value::BulkString(payload) = call!(client, "DUMP", key) {
+                call!(client, "RESTORE", other, 90_000, payload, "REPLACE");
+            }
+        }
+        _ => {
+            client.run("MULTI").ok();
+            call!(client, "ML.RATELIMIT", &key, 5, 60);
+            call!(client, "ML.CACHESET", &other, &version, &value);
+            call!(client, "ML.RATELIMIT", &key, 5, 60);
+            client.run("EXEC").items();
+        }
+    }
+}
+
+/// Waits until all hold the same: what is about to expire has to go first.
+fn assert_equal(servers: &[&Server], context: &str) {
+    let mut clients: Vec<_> = servers.iter().map(|server| server.client()).collect();
+    for replica in &servers[1..] {
+        replica.catch_up(servers[0]);
+    }
+    wait_for(&format!("equal digests, {context}"), || {
+        let digests: Vec<_> = clients.iter_mut().map(Client::digest).collect();
+        digests.iter().all(|digest| *digest == digests[0])
+    });
+}
+
+#[test]
+fn replicas_are_equal_after_mixed_traffic_whatever_their_config() {
+    for seed in Random::seeds() {
+        let primary = Server::start();
+        let replica = primary.replica(OTHER_CONFIG);
+        let replica_of_replica = replica.replica("ml.cache-versions-per-key 16");
+        let (mut client, mut random) = (primary.client(), Random::new(seed));
+        let mut late = None;
+        for round in 0..4 {
+            (0..500).for_each(|_| step(&mut client, &mut random));
+            if round == 1 {
+                // A full resync in the middle: it starts, and the traffic goes on.
+                let server = Server::with(OTHER_CONFIG);
+                call!(server.client(), "REPLICAOF", "127.0.0.1", primary.port()).ok();
+                late = Some(server);
+                continue;
+            }
+            assert_equal(
+                &[&primary, &replica, &replica_of_replica],
+                &format!("round {round}, seed {seed}"),
+            );
+        }
+        assert_equal(&[&primary, late.as_ref().unwrap()], &format!("late, seed {seed}"));
+        let keys = client.run("DBSIZE").integer() + {
+            client.run("SELECT 1").ok();
+            client.run("DBSIZE").integer()
+        };
+        assert!(keys > 0, "nothing was compared, seed {seed}");
+    }
+}
+
+#[test]
+fn a_restart_on_the_aof_of_mixed_traffic_changes_nothing() {
+    for seed in Random::seeds() {
+        for preamble in ["yes", "no"] {
+            let mut server = Server::with(&format!(
+                "appendonly yes\nappendfsync always\naof-use-rdb-preamble {preamble}"
+            ));
+            let (mut client, mut random) = (server.client(), Random::new(seed));
+            (0..500).for_each(|_| step(&mut client, &mut random));
+            client.run("BGREWRITEAOF").text();
+            (0..500).for_each(|_| step(&mut client, &mut random));
+            // What expires meanwhile would go in between.
+            for database in [0, 1] {
+                call!(client, "SELECT", database).ok();
+                for key in client.run("KEYS *").texts() {
+                    call!(client, "PEXPIRE", key, 1_000_000);
+                }
+                wait_for("what has expired to go", || {
+                    client.run("DBSIZE").integer() == client.run("KEYS *").items().len() as i64
+                });
+            }
+            let before = client.digest();
+            server.restart(support::Stop::Kill);
+            assert_eq!(server.client().digest(), before, "preamble {preamble}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn effects_are_replicated_and_logged_in_place_of_calls() {
+    let server = Server::with("appendonly yes\nappendfsync always");
+    let mut client = server.client();
+    let mut tap = Tap::on(&server);
+    client.run("ML.RATELIMIT r 10 60");
+    assert_eq!(tap.names(&mut client), ["ML.APPLYRATE"]);
+    client.run("ML.CACHESET c v x").ok();
+    assert_eq!(tap.names(&mut client), ["ML.APPLYCACHE"]);
+    for key in ["r", "c"] {
+        // The effect puts the key's expiry right by itself, wherever it lands.
+        let expires = call!(client, "PEXPIRETIME", key).integer();
+        assert!(expires > 0);
+    }
+    client.run("MULTI").ok();
+    client.run("ML.RATELIMIT r 10 60");
+    client.run("ML.RATELIMIT r 0 60");
+    client.run("ML.CACHEGET c v");
+    client.run("ML.CACHESET c w y");
+    client.run("EXEC").items();
+    let names = tap.names(&mut client);
+    assert_eq!(names, ["MULTI", "ML.APPLYRATE", "ML.APPLYCACHE", "EXEC"]);
+    call!(client, "EVAL", SCRIPT, 2, "r", "c", "v", "z").items();
+    let names = tap.names(&mut client);
+    assert_eq!(names, ["MULTI", "ML.APPLYCACHE", "ML.APPLYRATE", "EXEC"]);
+
+    let mut random = Random::new(7);
+    (0..300).for_each(|_| step(&mut client, &mut random));
+    let mut logged = String::new();
+    for file in std::fs::read_dir(server.directory().join("appendonlydir")).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        logged.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
+    }
+    for applied in ["ML.APPLYRATE", "ML.APPLYCACHE"] {
+        assert!(logged.contains(applied), "no {applied} in the AOF");
+    }
+    for called in ["ML.RATELIMIT", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURES"] {
+        assert!(!logged.contains(called), "{called} in the AOF");
+        assert!(!tap.names(&mut client).iter().any(|name| name == called), "{called} replicated");
+    }
+}
+
+#[test]
+fn a_failover_resets_no_limit_and_loses_no_answer() {
+    let mut primary = Server::start();
+    let mut client = primary.client();
+    let replica = primary.replica(OTHER_CONFIG);
+    client.run("ML.RATELIMIT r 10 3600 COST 7");
+    client.run("ML.CACHESET c v1 a EX 1000").ok();
+    client.run("ML.CACHESET c v2 b EX 2000").ok();
+    let expiries = ["r", "c"].map(|key| call!(client, "PEXPIRETIME", key).integer());
+    replica.catch_up(&primary);
+    primary.kill();
+    let mut client = replica.client();
+    client.run("REPLICAOF NO ONE").ok();
+    assert_eq!(["r", "c"].map(|key| call!(client, "PEXPIRETIME", key).integer()), expiries);
+    assert_eq!(client.run("ML.RATELIMIT r 10 3600 COST 4").integers()[..3], [0, 10, 3]);
+    assert_eq!(client.run("ML.RATELIMIT r 10 3600 COST 3").integers()[..3], [3, 10, 0]);
+    assert_eq!(client.run("ML.CACHEGET c v1"), bulk("a"));
+    assert_eq!(client.run("ML.CACHEGET c v2"), bulk("b"));
+}
+
+/// The effects of a charge and of a set, as they were replicated.
+fn effects(client: &mut Client, tap: &mut Tap) -> Vec<Vec<Vec<u8>>> {
+    client.run("ML.RATELIMIT r 10 3600 COST 3");
+    client.run("ML.CACHESET c v x EX 1000").ok();
+    tap.replicated(client)
+}
+
+/// The commands that a rewritten AOF has for what the module holds.
+fn rewritten(server: &Server, client: &mut Client) -> Vec<Vec<Vec<u8>>> {
+    client.run("BGREWRITEAOF").text();
+    wait_for("the AOF to be rewritten", || {
+        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+    });
+    let mut files = std::fs::read_dir(server.directory().join("appendonlydir")).unwrap();
+    let base = files.find_map(|file| {
+        let path = file.unwrap().path();
+        path.display().to_string().ends_with(".base.aof").then_some(path)
+    });
+    let base = std::fs::read(base.unwrap()).unwrap();
+    let (mut rest, mut parser, mut commands) = (&base[..], redis::Parser::new(), Vec::new());
+    while let Ok(command) = parser.parse_value(&mut rest) {
+        let words: Vec<_> = command.items().iter().map(Answer::bytes).collect();
+        commands.extend(words[0].starts_with(b"ML.").then_some(words));
+    }
+    commands
+}
+
+/// An effect on the key `new`, with another payload.
+fn apply(client: &mut Client, effect: &[Vec<u8>], payload: &[u8]) -> Value {
+    call!(client, &effect[0], "new", payload, &effect[3..])
+}
+
+#[test]
+fn an_applied_effect_makes_what_it_came_from() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut tap = Tap::on(&server);
+    for (effect, key) in effects(&mut client, &mut tap).iter().zip(["r", "c"]) {
+        apply(&mut client, effect, &effect[2]).ok();
+        assert_eq!(client.digest_of("new"), client.digest_of(key));
+        let expires = call!(client, "PEXPIRETIME", key);
+        assert_eq!(client.run("PEXPIRETIME new"), expires, "{key}: the expiry is absolute");
+        client.run("DEL new");
+    }
+}
+
+#[test]
+fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
+    let server = Server::with("appendonly yes\naof-use-rdb-preamble no");
+    let mut client = server.client();
+    let mut tap = Tap::on(&server);
+    let mut effects = effects(&mut client, &mut tap);
+    effects.extend(rewritten(&server, &mut client));
+    assert_eq!(effects.len(), 4, "one for each key, in either way");
+    let before = client.footprint();
+    let refused = |client: &mut Client, effect: &[Vec<u8>], payload: &[u8], context: &str| {
+        let error = apply(client, effect, payload).error();
+        assert!(error.starts_with("ERR "), "{context}: {error}");
+    };
+    for effect in &effects {
+        let payload = &effect[2];
+        // Nothing at all is what is loaded of a value that could not be saved.
+        let first = usize::from(effect[0].starts_with(b"ML.LOAD"));
+        for end in first..payload.len() {
+            refused(&mut client, effect, &payload[..end], &format!("cut at {end}"));
+        }
+        refused(&mut client, effect, &[payload, &b"\0"[..]].concat(), "a byte too many");
+        refused(&mut client, effect, &[b"\xff", &payload[1..]].concat(), "an unknown encoding");
+        refused(&mut client, effect, &[0xff; 1 << 20], "a large one");
+        assert_eq!(client.footprint(), before);
+    }
+    for seed in Random::seeds() {
+        let mut random = Random::new(seed);
+        for _ in 0..2_000 {
+            let effect = &effects[random.below(4) as usize];
+            let payload = match random.below(3) {
+                0 => {
+                    let length = 1 + random.below(100) as usize;
+                    random.bytes(length)
+                }
+                1 => {
+                    let length = random.below(60) as usize;
+                    [&effect[2][..1], &random.bytes(length)].concat()
+                }
+                _ => {
+                    let mut payload = effect[2].clone();
+                    let at = random.below(payload.len() as u64) as usize;
+                    payload[at] = random.next() as u8;
+                    payload
+                }
+            };
+            match apply(&mut client, effect, &payload) {
+                Value::Okay => {
+                    // One that could be: it can be used, and goes again.
+                    client.run("ML.RATELIMIT new 10 60");
+                    client.run("ML.CACHEGET new v");
+                    client.run("ML.CACHESET new w y");
+                    client.run("DUMP new");
+                    client.run("DEL new");
+                }
+                answer => {
+                    let error = answer.error();
+                    assert!(error.starts_with("ERR "), "{payload:?}: {error}, seed {seed}");
+                    assert_eq!(client.run("EXISTS new").integer(), 0, "{payload:?}, seed {seed}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The one binary on every server that `scripts/servers` has gathered.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use redis::Value;
+use std::path::Path;
+use support::{Answer, Setup, bulk, call, listed_servers, nils, wait_for};
+
+/// The four commands, and what must stay of what they wrote.
+fn exercise(name: &str, binary: &Path) {
+    let start = |config| Setup { config, binary: Some(binary), ..Setup::default() }.start();
+    let server = start("");
+    let mut client = server.client();
+    println!("{name}: {} answers", client.info("redis_version"));
+
+    client.freeze_ahead();
+    for left in (0..100).rev() {
+        let answer = client.run("ML.RATELIMIT limit 100 3600").integers();
+        assert_eq!(answer, [1, 100, left, 0, 3_600_000], "{name}");
+    }
+    let denied = [0, 100, 0, 3_600_000, 3_600_000];
+    assert_eq!(client.run("ML.RATELIMIT limit 100 3600").integers(), denied, "{name}");
+    client.run("ML.DEBUG CLOCK REAL").ok();
+
+    client.run("ML.CACHESET cache v1 old EX 1000").ok();
+    client.run("ML.CACHESET cache v2 new").ok();
+    let cached = ["v1", "v2", "v3"].map(|version| call!(client, "ML.CACHEGET", "cache", version));
+    assert_eq!(cached, [bulk("old"), bulk("new"), Value::Nil], "{name}");
+    client.run("ML.CACHESET brief v x PX 1").ok();
+    wait_for("an answer to expire", || client.run("ML.CACHEGET brief v") == Value::Nil);
+    wait_for("its key to go", || client.run("DBSIZE").integer() == 2);
+
+    client.run("HSET user:123 age 34 country DE");
+    let features = Value::Array(vec![bulk("DE"), Value::Nil, bulk("34")]);
+    assert_eq!(client.run("ML.FEATURES user:123 country x age"), features, "{name}");
+    assert_eq!(client.run("ML.FEATURES user:9 a b"), nils(2), "{name}");
+    if client.knows("HPEXPIRE") {
+        client.run("HPEXPIRE user:123 1 FIELDS 1 age");
+        wait_for("a field to expire", || {
+            client.run("ML.FEATURES user:123 country age").items() == [bulk("DE"), Value::Nil]
+        });
+        wait_for("it to be removed", || client.run("HLEN user:123").integer() == 1);
+    } else {
+        println!("{name}: hash-field expiry not applicable");
+    }
+
+    client.run("RPUSH list a");
+    for call in [
+        "ML.RATELIMIT list 1 1",
+        "ML.CACHESET list v x",
+        "ML.CACHEGET list v",
+        "ML.FEATURES list f",
+    ] {
+        assert!(client.run(call).error().starts_with("WRONGTYPE"), "{name}: {call}");
+        let keys = call!(client, "COMMAND", "GETKEYS", call.split(' ').collect::<Vec<_>>());
+        assert_eq!(keys.texts(), ["list"], "{name}: {call}");
+    }
+
+    let (before, after) = (client.digest(), |what: &str| format!("{name}, {what}"));
+    client.run("DEBUG RELOAD").ok();
+    assert_eq!(client.digest(), before, "{}", after("reloaded"));
+    let replica = server.replica("ml.cache-versions-per-key 1");
+    assert_eq!(replica.client().digest(), before, "{}", after("on a replica"));
+    client.run("ML.RATELIMIT other 5 60");
+    client.run("ML.CACHESET cache v3 newest").ok();
+    replica.catch_up(&server);
+    assert_eq!(replica.client().digest(), client.digest(), "{}", after("replicated"));
+
+    let log = start("appendonly yes\nappendfsync always\naof-use-rdb-preamble no");
+    let mut client = log.client();
+    client.run("ML.RATELIMIT limit 10 3600 COST 3");
+    client.run("ML.CACHESET cache v x EX 1000").ok();
+    let before = client.digest();
+    client.run("BGREWRITEAOF").text();
+    wait_for("the AOF to be rewritten", || client.info("aof_rewrite_in_progress") == "0");
+    client.run("DEBUG LOADAOF").ok();
+    assert_eq!(client.digest(), before, "{}", after("loaded from an AOF"));
+    assert_eq!(client.run("ML.RATELIMIT limit 10 3600 PEEK").integers()[2], 7, "{name}");
+}
+
+#[test]
+fn the_module_works_on_every_server_at_hand() {
+    let Some(servers) = listed_servers() else {
+        println!("only the default server was tested: scripts/servers has not run");
+        return;
+    };
+    assert!(!servers.is_empty(), "an empty list");
+    for (name, binary) in servers {
+        match binary {
+            Ok(binary) => exercise(&name, &binary),
+            Err(reason) => println!("skipped: {name}: {reason}"),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What the tests stand on: private servers with the module, clients, a look
+//! at what is replicated and notified, and hand-made DUMP payloads.
+//!
+//! Nothing here waits for a fixed time. What takes its time is polled by
+//! [`wait_for`], with a deadline.
+
+#![allow(dead_code, unused_imports, unused_macros)]
+
+mod client;
+pub mod dump;
+mod server;
+mod wire;
+
+pub use client::{Answer, Client, Footprint, bulk, nils};
+pub use server::{Server, Setup, Stop, listed_servers, module, release_module};
+pub use wire::{Events, Tap};
+
+use std::time::{Duration, Instant};
+
+/// Calls a command with arguments of any kind that the client crate can write;
+/// a collection is as many arguments as it has elements. The answer is the raw
+/// one: an error is a value too.
+macro_rules! call {
+    ($client:expr, $($argument:expr),+ $(,)?) => {{
+        let mut command = redis::Cmd::new();
+        $(command.arg($argument);)+
+        $client.send(&command)
+    }};
+}
+pub(crate) use call;
+
+/// Polls until the condition holds; fails the test when it does not in time.
+#[track_caller]
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A small generator of random numbers (SplitMix64), so that a seed in a
+/// test's output is enough to repeat it.
+pub struct Random(u64);
+
+impl Random {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Seeds for a test to run with: one that is always the same, and one that
+    /// never is.
+    pub fn seeds() -> [u64; 2] {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let seeds = [1, now.as_nanos() as u64];
+        println!("seeds: {seeds:?}");
+        seeds
+    }
+
+    /// Any number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// One of these.
+    pub fn of<'a, T: ?Sized>(&mut self, choices: &[&'a T]) -> &'a T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
+    /// Random bytes.
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.next() as u8).collect()
+    }
+}
