@@ -2,8 +2,8 @@
 //! native commands of Redis and Valkey.
 //!
 //! This page is the table of contents. What a user buys stands in a folder of
-//! its own: [`ratelimit`], [`cache`], [`features`]. Each parses, decides on
-//! plain state, sends the effect to replicas and the AOF, and replies. Only
+//! its own: [`ratelimit`], [`permit`], [`cache`], [`features`]. Each parses, decides
+//! on plain state, sends the effect to replicas and the AOF, and replies. Only
 //! [`server`] touches the module API.
 
 #[macro_use]
@@ -11,6 +11,9 @@ pub mod server;
 
 pub mod cache;
 pub mod features;
+pub mod id;
+pub mod metrics;
+pub mod permit;
 pub mod ratelimit;
 pub mod time;
 mod wire;
@@ -22,10 +25,10 @@ static ALLOCATOR: server::ServerAllocator = server::ServerAllocator;
 pub static MODULE: server::Module = server::Module {
     name: c"ml",
     version: 100,
-    types: &[ratelimit::TYPES, cache::TYPES],
-    commands: &[ratelimit::COMMANDS, cache::COMMANDS, features::COMMANDS],
-    configs: &[cache::CONFIGS],
-    info: &[ratelimit::INFO, cache::INFO, features::INFO],
+    types: &[ratelimit::TYPES, permit::TYPES, cache::TYPES],
+    commands: &[ratelimit::COMMANDS, permit::COMMANDS, cache::COMMANDS, features::COMMANDS],
+    configs: &[ratelimit::CONFIGS, cache::CONFIGS],
+    info: &[ratelimit::INFO, permit::INFO, cache::INFO, features::INFO],
 };
 
 export_module!(MODULE);

@@ -29,6 +29,24 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// The next number as [`push_number`] writes it: `None` also for one that is
+    /// longer than need be.
+    pub fn number(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return (byte != 0 || shift == 0).then_some(value);
+            }
+        }
+        None
+    }
+
     /// Whether the payload was read to its end.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
@@ -46,9 +64,42 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Appends a number, seven bits a byte, the lowest first, a set high bit where
+/// more follow (LEB128): small numbers are short.
+pub fn push_number(mut value: u64, out: &mut Vec<u8>) {
+    while value > 0x7f {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_come_back_as_they_went(value: u64, shift in 0u32..64) {
+            let mut payload = Vec::new();
+            push_number(value >> shift, &mut payload);
+            prop_assert!(payload.len() <= 10);
+            let mut reader = Reader::new(&payload);
+            prop_assert_eq!(reader.number(), Some(value >> shift));
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn a_number_has_one_way_to_be_written(payload in prop::collection::vec(any::<u8>(), 0..12)) {
+            let mut reader = Reader::new(&payload);
+            if let Some(value) = reader.number() {
+                let mut again = Vec::new();
+                push_number(value, &mut again);
+                prop_assert!(payload.starts_with(&again));
+            }
+        }
+    }
 
     #[test]
     fn reads_to_the_end_and_never_past_it() {

@@ -17,17 +17,19 @@ fn furnished() -> (Server, Client, Tap) {
     client.run("SET string hello");
     client.run("HSET hash f v");
     client.run("ML.RATELIMIT limit 10 3600 COST 3");
+    client.run("ML.PERMITACQUIRE permit 10 3600000 COST 3");
     client.run("ML.CACHESET cache v x").ok();
     let tap = Tap::on(&server);
     (server, client, tap)
 }
 
 /// What the commands that replicate an effect were given for it.
-fn effects() -> [Vec<Vec<u8>>; 2] {
+fn effects() -> [Vec<Vec<u8>>; 3] {
     let server = Server::start();
     let mut client = server.client();
     let mut tap = Tap::on(&server);
     client.run("ML.RATELIMIT key 10 3600");
+    client.run("ML.PERMITACQUIRE key3 10 3600000");
     client.run("ML.CACHESET key2 v x").ok();
     tap.replicated(&mut client).try_into().unwrap()
 }
@@ -48,6 +50,20 @@ const NUMERIC: &[(&str, &str, &[&str])] = &[
     ),
     ("ML.RATELIMIT limit 10 60 COST {}", "COST", &["0", "1.5", "9007199254740993"]),
     ("ML.RATELIMIT new 10 60 PEEK cost {}", "COST", &["0", "9223372036854775807"]),
+    ("ML.RATELIMIT new 10 60 20 {}", "window", &["0", "31622401"]),
+    ("ML.RATELIMIT new 10 60 ALGORITHM GCRA BURST {}", "BURST", &["0", "9007199254740993"]),
+    ("ML.RATELIMIT new 10 60 RESERVE {}", "RESERVE", &["0", "31622400001"]),
+    ("ML.RATEMULTI {} new limit 10 60 10 60", "numkeys", &["0", "3"]),
+    ("ML.RATEMULTI 2 new limit 10 60 {} 60", "limit", &["1.5", "9007199254740993"]),
+    ("ML.RATEMULTI 2 new limit 10 60 10 60 COST {}", "COST", &["0", "9007199254740993"]),
+    ("ML.RATEMULTI 2 new limit 10 60 10 {}", "window", &["0", "0.0009", "31622401"]),
+    ("ML.RATEMULTI 1 limit 10 60 RESERVE {}", "RESERVE", &["0", "1.5", "31622400001"]),
+    ("ML.RATESETTLE limit id {}", "actual", &["1.5", "9007199254740993"]),
+    ("ML.RATESETTLE missing id {}", "actual", &["-9223372036854775808"]),
+    ("ML.PERMITACQUIRE new {} 60000", "max", &["1.5", "9007199254740993"]),
+    ("ML.PERMITACQUIRE permit 10 {}", "ttl_ms", &["0", "0.5", "31622400001"]),
+    ("ML.PERMITACQUIRE permit 10 60000 COST {}", "COST", &["0", "1.5", "9007199254740993"]),
+    ("ML.PERMITRENEW permit id {}", "ttl_ms", &["0", "0.5", "31622400001"]),
     ("ML.CACHESET new v x EX {}", "EX", &["0", "1.5", "9223372036854775807", "9223372036854775"]),
     ("ML.CACHESET cache v x PX {}", "PX", &["0", "1.5", "9223372036854775807"]),
     ("ML.CACHESET new v x exat {}", "EXAT", &["0", "1.5", "9223372036854776"]),
@@ -82,6 +98,18 @@ fn the_numbers_at_the_edge_of_what_is_refused_are_taken() {
         "ML.RATELIMIT k 0 60",
         "ML.RATELIMIT k 9007199254740992 0.001 COST 9007199254740992",
         "ML.RATELIMIT k 1 31622400.000000 COST 1",
+        "ML.RATELIMIT w 1 1 1 2 1 3 1 4 1 5 1 6 1 7 1 8",
+        "ML.RATELIMIT b 1 1 ALGORITHM GCRA BURST 9007199254740992",
+        "ML.RATELIMIT b 1 1 BURST 1 PEEK",
+        "ML.RATELIMIT k 1 60 FORCE RESERVE 31622400000",
+        "ML.RATELIMIT k 1 60 RESERVE 1 PARTIAL",
+        "ML.RATEMULTI 1 k 0 0.001 COST 9007199254740992",
+        "ML.RATESETTLE k id 0",
+        "ML.RATESETTLE k id 9007199254740992",
+        "ML.PERMITACQUIRE k3 0 1",
+        "ML.PERMITACQUIRE k3 9007199254740992 31622400000 COST 9007199254740992",
+        "ML.PERMITRENEW k3 id 1",
+        "ML.PERMITRENEW k3 id 31622400000",
         "ML.CACHESET k2 v x EX 1",
         "ML.CACHESET k2 v x PX 1",
         "ML.CACHESET k2 v x EXAT 9223372036854775",
@@ -96,7 +124,47 @@ fn the_numbers_at_the_edge_of_what_is_refused_are_taken() {
 const WORDS: &[(&str, &[&str])] = &[
     ("ML.RATELIMIT limit 10 60 FOO", &["unknown", "'FOO'"]),
     ("ML.RATELIMIT limit 10 60 COST 1 bar", &["unknown", "'bar'"]),
-    ("ML.RATELIMIT limit 10 60 100 3600", &["'100'"]),
+    ("ML.RATELIMIT limit 10 60 100", &["wrong number of arguments"]),
+    ("ML.RATELIMIT limit 10 60 20 60", &["window", "twice"]),
+    ("ML.RATELIMIT limit 1 1 1 2 1 3 1 4 1 5 1 6 1 7 1 8 1 9", &["limit", "window", "8"]),
+    ("ML.RATELIMIT limit 10 60 -1 70", &["limit"]),
+    ("ML.RATELIMIT limit 10 60 100 3600 5 60.000000", &["window", "twice"]),
+    ("ML.RATELIMIT limit 10 60 PEEK 100 3600", &["unknown", "'100'"]),
+    ("ML.RATELIMIT limit 10 60 BURST 5", &["BURST", "GCRA"]),
+    ("ML.RATELIMIT new 10 60 BURST 5", &["BURST", "GCRA"]),
+    ("ML.RATELIMIT new 10 60 BURST 5 ALGORITHM SLIDING", &["BURST", "GCRA"]),
+    ("ML.RATELIMIT new 10 60 ALGORITHM GCRA BURST", &["BURST", "value"]),
+    ("ML.RATELIMIT new 10 60 ALGORITHM GCRA BURST 5 burst 5", &["BURST", "twice"]),
+    ("ML.RATELIMIT limit 10 60 RESERVE", &["RESERVE", "value"]),
+    ("ML.RATELIMIT limit 10 60 RESERVE 1 reserve 1", &["RESERVE", "twice"]),
+    ("ML.RATELIMIT new 10 60 20 70 ALGORITHM GCRA BURST 5", &["BURST"]),
+    ("ML.RATELIMIT limit 10 60 BURST 0", &["BURST"]),
+    ("ML.RATELIMIT limit 10 60 PEEK PARTIAL", &["PEEK", "PARTIAL"]),
+    ("ML.RATELIMIT limit 10 60 FORCE PEEK", &["PEEK", "FORCE"]),
+    ("ML.RATELIMIT limit 10 60 PARTIAL FORCE", &["PARTIAL", "FORCE"]),
+    ("ML.RATELIMIT limit 0 60 FORCE", &["limit", "FORCE"]),
+    ("ML.RATELIMIT limit 10 60 0 70 FORCE", &["limit", "FORCE"]),
+    ("ML.RATELIMIT limit 10 60 RESERVE 0", &["RESERVE"]),
+    ("ML.RATELIMIT limit 10 60 RESERVE 31622400001", &["RESERVE"]),
+    ("ML.RATELIMIT limit 10 60 RESERVE 1000 PEEK", &["RESERVE", "PEEK"]),
+    ("ML.RATELIMIT limit 10 60 PEEK RESERVE 1000", &["RESERVE", "PEEK"]),
+    ("ML.RATEMULTI 0 limit 10 60", &["numkeys"]),
+    ("ML.RATEMULTI 2 limit 10 60", &["numkeys"]),
+    ("ML.RATEMULTI 9223372036854775807 limit 10 60", &["numkeys"]),
+    ("ML.RATEMULTI 2 limit limit 10 60 10 60", &["key", "twice"]),
+    ("ML.RATEMULTI 3 new limit new 10 60 10 60 10 60", &["key", "twice"]),
+    ("ML.RATEMULTI 2 limit new 10 60 10 60 FOO", &["unknown", "'FOO'"]),
+    ("ML.RATEMULTI 2 limit new 10 60 10 60 RESERVE 9 PEEK", &["RESERVE", "PEEK"]),
+    ("ML.RATEMULTI 1 limit 10 60 ALGORITHM MAGIC", &["ALGORITHM"]),
+    ("ML.RATEMULTI 2 limit new 10 60 10 x", &["window"]),
+    ("ML.RATEMULTI 1 limit 10 60 20 70", &["unknown", "'20'"]),
+    ("ML.RATEMULTI 1 limit 10 60 PARTIAL", &["unknown", "'PARTIAL'"]),
+    ("ML.RATEMULTI 1 limit 10 60 BURST 5", &["unknown", "'BURST'"]),
+    ("ML.RATEMULTI 2 limit new 10 60 0 60 FORCE", &["limit", "FORCE"]),
+    ("ML.RATEMULTI 1 limit 10 60 PEEK FORCE", &["PEEK", "FORCE"]),
+    ("ML.RATESETTLE limit id -1", &["actual"]),
+    ("ML.RATESETTLE limit id 9007199254740993", &["actual"]),
+    ("ML.RATESETTLE limit id x", &["actual"]),
     ("ML.RATELIMIT limit 10 60 COST", &["COST"]),
     ("ML.RATELIMIT limit 10 60 ALGORITHM", &["ALGORITHM"]),
     ("ML.RATELIMIT limit 10 60 ALGORITHM MAGIC", &["ALGORITHM"]),
@@ -104,6 +172,10 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.RATELIMIT limit 10 60 PEEK peek", &["PEEK"]),
     ("ML.RATELIMIT limit 10 60 COST 1 cost 1", &["COST"]),
     ("ML.RATELIMIT limit 10 60 ALGORITHM FIXED algorithm FIXED", &["ALGORITHM"]),
+    ("ML.PERMITACQUIRE permit 10 60000 FOO", &["unknown", "'FOO'"]),
+    ("ML.PERMITACQUIRE permit 10 60000 60000", &["unknown", "'60000'"]),
+    ("ML.PERMITACQUIRE permit 10 60000 COST", &["COST"]),
+    ("ML.PERMITACQUIRE permit 10 60000 COST 1 cost 1", &["COST"]),
     ("ML.CACHESET cache v x FOO", &["unknown", "'FOO'"]),
     ("ML.CACHESET cache v x EX 10 FOO 1", &["unknown", "'FOO'"]),
     ("ML.CACHESET cache v x EX", &["EX"]),
@@ -114,9 +186,11 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.CACHESET cache v x PX 10 EXAT 10", &["PX", "EXAT"]),
     ("ML.CACHESET cache  x", &["version"]),
     ("ML.CACHEGET cache ", &["version"]),
-    ("ML.APPLYRATE limit garbage", &["state"]),
+    ("ML.APPLYRATE limit garbage", &["change"]),
+    ("ML.APPLYPERMIT permit garbage", &["change"]),
     ("ML.APPLYCACHE cache garbage x", &["change"]),
     ("ML.LOADRATE limit garbage", &["payload"]),
+    ("ML.LOADPERMIT permit garbage", &["payload"]),
     ("ML.LOADCACHE cache garbage", &["payload"]),
 ];
 
@@ -155,12 +229,21 @@ fn too_few_or_too_many_arguments_are_the_servers_own_error() {
     let before = client.footprint();
     for (command, least, most) in [
         ("ML.RATELIMIT", 3, None),
+        ("ML.RATEMULTI", 4, None),
+        ("ML.RATESETTLE", 3, Some(3)),
+        ("ML.RATEINFO", 1, Some(1)),
+        ("ML.PERMITACQUIRE", 3, None),
+        ("ML.PERMITRENEW", 3, Some(3)),
+        ("ML.PERMITRELEASE", 2, Some(2)),
+        ("ML.PERMITINFO", 1, Some(1)),
         ("ML.CACHESET", 3, None),
         ("ML.CACHEGET", 2, Some(2)),
         ("ML.FEATURES", 2, None),
         ("ML.APPLYRATE", 2, Some(2)),
+        ("ML.APPLYPERMIT", 2, Some(2)),
         ("ML.APPLYCACHE", 3, Some(3)),
         ("ML.LOADRATE", 2, Some(2)),
+        ("ML.LOADPERMIT", 2, Some(2)),
         ("ML.LOADCACHE", 2, Some(2)),
     ] {
         for count in (0..least).chain(most.map(|most| most + 1)) {
@@ -176,21 +259,33 @@ fn too_few_or_too_many_arguments_are_the_servers_own_error() {
 fn a_key_of_any_other_type_is_left_as_it_is() {
     let (server, mut client, _tap) = furnished();
     let mut events = Events::of(&server);
-    let [rate, cache] = effects();
+    let [rate, permit, cache] = effects();
     let before = client.footprint();
-    for key in ["list", "string", "hash", "limit", "cache"] {
+    for key in ["list", "string", "hash", "limit", "permit", "cache"] {
         // Each command, its further arguments, and the key that it is made for.
-        let calls: [(&str, Vec<&[u8]>, &str); 11] = [
+        let calls: [(&str, Vec<&[u8]>, &str); 23] = [
             ("ML.RATELIMIT", vec![b"10", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"0", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"10", b"60", b"PEEK"], "limit"),
+            ("ML.RATELIMIT", vec![b"10", b"60", b"20", b"90", b"FORCE"], "limit"),
+            ("ML.RATELIMIT", vec![b"10", b"60", b"RESERVE", b"9"], "limit"),
+            ("ML.RATESETTLE", vec![b"id", b"1"], "limit"),
+            ("ML.RATESETTLE", vec![&[b'0'; 32], b"1"], "limit"),
+            ("ML.RATEINFO", vec![], "limit"),
             ("ML.APPLYRATE", vec![&rate[2]], "limit"),
+            ("ML.PERMITACQUIRE", vec![b"10", b"60000"], "permit"),
+            ("ML.PERMITACQUIRE", vec![b"0", b"60000"], "permit"),
+            ("ML.PERMITRENEW", vec![b"garbage", b"60000"], "permit"),
+            ("ML.PERMITRELEASE", vec![b"garbage"], "permit"),
+            ("ML.PERMITINFO", vec![], "permit"),
+            ("ML.APPLYPERMIT", vec![&permit[2]], "permit"),
             ("ML.CACHEGET", vec![b"v"], "cache"),
             ("ML.CACHESET", vec![b"v", b"x"], "cache"),
             ("ML.CACHESET", vec![b"v", b"x", b"PXAT", b"1"], "cache"),
             ("ML.APPLYCACHE", vec![&cache[2], b"x"], "cache"),
             ("ML.FEATURES", vec![b"f", b"g"], "hash"),
             ("ML.LOADRATE", vec![b""], "limit"),
+            ("ML.LOADPERMIT", vec![b""], "permit"),
             ("ML.LOADCACHE", vec![b""], "cache"),
         ];
         for (command, arguments, own) in calls {
@@ -206,14 +301,16 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
     assert_eq!(client.footprint(), before);
     assert_eq!(events.notified(&mut client), []);
     assert_eq!(client.run("TYPE limit").text(), "MLratelmt");
+    assert_eq!(client.run("TYPE permit").text(), "MLpermits");
     assert_eq!(client.run("TYPE cache").text(), "MLcacheen");
 }
 
 #[test]
 fn random_words_are_taken_whole_or_change_nothing() {
     // Only times that are long, so that nothing expires in between.
-    let words = "limit cache hash list new new2 v x f  \0é 0 6000 9000.5 0.0005 -1 100000 \
-        9007199254740993 9223372036854775807 COST cost PEEK ALGORITHM FIXED EX px FOO";
+    let words = "limit permit cache hash list new new2 v x f  \0é 0 6000 9000.5 0.0005 -1 100000 \
+        9007199254740993 9223372036854775807 COST cost PEEK ALGORITHM FIXED EX px FOO 1 2 \
+        PARTIAL FORCE RESERVE BURST GCRA sliding";
     let words: Vec<_> = words.split(' ').collect();
     let (_server, mut client, _tap) = furnished();
     for seed in Random::seeds() {
@@ -224,12 +321,21 @@ fn random_words_are_taken_whole_or_change_nothing() {
             let mut command = Cmd::new();
             command.arg(random.of(&[
                 "ML.RATELIMIT",
+                "ml.ratemulti",
+                "ML.RATESETTLE",
+                "ML.RateInfo",
+                "ML.PERMITACQUIRE",
+                "ml.permitrenew",
+                "ML.PermitRelease",
+                "ML.PERMITINFO",
                 "ml.cacheset",
                 "ML.CacheGet",
                 "ML.FEATURES",
                 "ML.APPLYRATE",
+                "ML.APPLYPERMIT",
                 "ML.APPLYCACHE",
                 "ML.LOADRATE",
+                "ML.LOADPERMIT",
                 "ML.LOADCACHE",
             ]));
             (0..random.below(9)).for_each(|_| _ = command.arg(random.of(&words)));
@@ -254,10 +360,15 @@ fn random_words_are_taken_whole_or_change_nothing() {
 #[test]
 fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
     let (_server, mut client, _tap) = furnished();
-    let [rate, _] = effects();
+    let [rate, permit, _] = effects();
     client.run("CONFIG SET maxmemory 1").ok();
     let before = client.footprint();
-    for call in ["ML.RATELIMIT limit 10 3600", "ML.CACHESET cache v y"] {
+    for call in [
+        "ML.RATELIMIT limit 10 3600",
+        "ML.RATEMULTI 1 limit 10 3600",
+        "ML.PERMITACQUIRE permit 10 60000",
+        "ML.CACHESET cache v y",
+    ] {
         let error = client.run(call).error();
         assert!(error.starts_with("OOM "), "{call}: {error}");
     }
@@ -266,30 +377,47 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
     assert_eq!(client.run("ML.FEATURES hash f").texts(), ["v"]);
     // What the primary has accepted is not for a replica to refuse.
     call!(client, "ML.APPLYRATE", "limit", &rate[2]).ok();
+    call!(client, "ML.APPLYPERMIT", "permit", &permit[2]).ok();
+    assert_eq!(client.run("ML.RATEINFO limit").map()["algorithm"].text(), "FIXED");
+    assert_eq!(client.run("ML.RATESETTLE limit id 1").integer(), 0, "it may give back");
+    // A holder can go without memory, too.
+    let permits = client.run("ML.PERMITINFO permit").map()["permits"].items();
+    let id = permits[0].map()["id"].text();
+    assert_eq!(call!(client, "ML.PERMITRENEW", "permit", &id, 60_000).integer(), 1);
+    assert_eq!(call!(client, "ML.PERMITRELEASE", "permit", &id).integer(), 1);
 }
 
 /// The calls whose keys are asked for, with `{}` for the key.
 const KEYED: &[&str] = &[
     "ML.RATELIMIT {} 10 60",
     "ML.RATELIMIT {} 10 60 PEEK COST 3",
+    "ML.RATELIMIT {} 10 60 20 3600 RESERVE 9",
+    "ML.RATEMULTI 1 {} 10 60 COST 3",
+    "ML.RATESETTLE {} id 3",
+    "ML.RATEINFO {}",
+    "ML.PERMITACQUIRE {} 10 60000 COST 3",
+    "ML.PERMITRENEW {} id 60000",
+    "ML.PERMITRELEASE {} id",
+    "ML.PERMITINFO {}",
     "ML.CACHESET {} v x EX 10",
     "ML.CACHESET {} EX PX",
     "ML.CACHEGET {} v",
     "ML.FEATURES {} f g h",
     "ML.FEATURES {} {}",
     "ML.APPLYRATE {} state",
+    "ML.APPLYPERMIT {} change",
     "ML.APPLYCACHE {} change value",
     "ML.LOADRATE {} payload",
+    "ML.LOADPERMIT {} payload",
     "ML.LOADCACHE {} payload",
 ];
 
 /// The words of a call, with its key in place.
 fn with_key(call: &str, key: &str) -> Vec<String> {
-    let [command, _, rest] = call.splitn(3, ' ').collect::<Vec<_>>()[..] else {
-        panic!("no call: {call}")
-    };
-    let rest = rest.split(' ').map(str::to_owned);
-    [command.to_owned(), key.to_owned()].into_iter().chain(rest).collect()
+    let mut words: Vec<_> = call.split(' ').map(str::to_owned).collect();
+    let place = words.iter().position(|word| word == "{}").unwrap();
+    key.clone_into(&mut words[place]);
+    words
 }
 
 #[test]
@@ -299,6 +427,24 @@ fn the_server_knows_where_the_keys_stand() {
         let keys = call!(client, "COMMAND", "GETKEYS", with_key(call, "the key")).texts();
         assert_eq!(keys, ["the key"], "{call}");
     }
+}
+
+#[test]
+fn every_key_of_many_counts_for_access() {
+    let (server, mut client, _tap) = furnished();
+    client.run("ACL SETUSER anna on >secret ~mine:* +@all").ok();
+    let mut anna = server.client();
+    anna.run("AUTH anna secret").ok();
+    let before = client.footprint();
+    for call in [
+        "ML.RATEMULTI 2 mine:1 theirs:1 10 60 10 60",
+        "ML.RATEMULTI 2 theirs:1 mine:1 10 60 10 60",
+        "ML.RATEMULTI 3 mine:1 mine:2 limit 10 60 10 60 10 60 PEEK",
+    ] {
+        assert!(anna.run(call).error().starts_with("NOPERM"), "{call}");
+        assert_eq!(client.footprint(), before, "{call}");
+    }
+    assert_eq!(anna.run("ML.RATEMULTI 2 mine:1 mine:2 10 60 10 60").items().len(), 2);
 }
 
 #[test]
@@ -326,7 +472,8 @@ fn a_user_reaches_only_the_keys_and_commands_allowed() {
     reader.run("AUTH reader secret").ok();
     for call in KEYED {
         let answer = call!(reader, with_key(call, "fresh"));
-        let reads = call.starts_with("ML.CACHEGET") || call.starts_with("ML.FEATURES");
+        let reads = ["ML.RATEINFO", "ML.PERMITINFO", "ML.CACHEGET", "ML.FEATURES"];
+        let reads = reads.iter().any(|command| call.starts_with(command));
         assert_eq!(answer.is_error(), !reads, "{call}: {answer:?}");
     }
     let mut nobody = server.client();
@@ -350,6 +497,9 @@ fn keys_are_any_bytes() {
         assert_eq!(answer[..3], [1, 10, 9]);
         assert_eq!(call!(client, "ML.RATELIMIT", key, 10, 3600).integers()[..3], [1, 10, 8]);
         assert_eq!(call!(client, "DEL", key).integer(), 1);
+        let permit = call!(client, "ML.PERMITACQUIRE", key, 10, 60_000).items();
+        assert_eq!(call!(client, "ML.PERMITINFO", key).map()["in_use"], Value::Int(1));
+        assert_eq!(call!(client, "ML.PERMITRELEASE", key, permit[4].text()).integer(), 1);
         call!(client, "ML.CACHESET", key, "v", "x").ok();
         assert_eq!(call!(client, "ML.CACHEGET", key, "v").text(), "x");
         assert_eq!(call!(client, "DEL", key).integer(), 1);

@@ -23,11 +23,69 @@ struct Expected {
 const COMMANDS: &[Expected] = &[
     Expected {
         name: "ML.RATELIMIT",
-        syntax: "key limit window [ALGORITHM FIXED] [COST cost] [PEEK]",
+        syntax: "key limit window [limit window ...] [ALGORITHM FIXED|SLIDING|GCRA] \
+                 [BURST burst] [COST cost] [PEEK|PARTIAL|FORCE] [RESERVE milliseconds]",
         arity: -4,
         flags: "write denyoom fast module",
         without: "readonly admin",
         key: "RW access update",
+    },
+    Expected {
+        name: "ML.RATEMULTI",
+        syntax: "numkeys key [key ...] limit window [limit window ...] \
+                 [ALGORITHM FIXED|SLIDING|GCRA] [COST cost] [PEEK|FORCE] [RESERVE milliseconds]",
+        arity: -5,
+        flags: "write denyoom module movablekeys",
+        without: "readonly admin fast",
+        key: "RW access update",
+    },
+    Expected {
+        name: "ML.RATESETTLE",
+        syntax: "key id actual",
+        arity: 4,
+        flags: "write module",
+        without: "readonly denyoom admin",
+        key: "RW access update",
+    },
+    Expected {
+        name: "ML.RATEINFO",
+        syntax: "key",
+        arity: 2,
+        flags: "readonly module",
+        without: "write denyoom admin",
+        key: "RO access",
+    },
+    Expected {
+        name: "ML.PERMITACQUIRE",
+        syntax: "key max ttl_ms [COST cost]",
+        arity: -4,
+        flags: "write denyoom fast module",
+        without: "readonly admin",
+        key: "RW access update",
+    },
+    Expected {
+        name: "ML.PERMITRENEW",
+        syntax: "key id ttl_ms",
+        arity: 4,
+        flags: "write module",
+        without: "readonly denyoom admin",
+        key: "RW access update",
+    },
+    Expected {
+        name: "ML.PERMITRELEASE",
+        syntax: "key id",
+        arity: 3,
+        flags: "write module",
+        without: "readonly denyoom admin",
+        key: "RW access update",
+    },
+    Expected {
+        name: "ML.PERMITINFO",
+        syntax: "key",
+        arity: 2,
+        flags: "readonly module",
+        without: "write denyoom admin",
+        key: "RO access",
     },
     Expected {
         name: "ML.CACHESET",
@@ -56,7 +114,15 @@ const COMMANDS: &[Expected] = &[
     },
     Expected {
         name: "ML.APPLYRATE",
-        syntax: "key state",
+        syntax: "key change",
+        arity: 3,
+        flags: "write admin module",
+        without: "readonly denyoom",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.APPLYPERMIT",
+        syntax: "key change",
         arity: 3,
         flags: "write admin module",
         without: "readonly denyoom",
@@ -72,6 +138,14 @@ const COMMANDS: &[Expected] = &[
     },
     Expected {
         name: "ML.LOADRATE",
+        syntax: "key payload",
+        arity: 3,
+        flags: "write admin module",
+        without: "readonly denyoom",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.LOADPERMIT",
         syntax: "key payload",
         arity: 3,
         flags: "write admin module",
@@ -100,6 +174,7 @@ fn syntax(argument: &Value) -> String {
     let mut value = match text("type").unwrap().as_str() {
         "pure-token" => String::new(),
         "oneof" => parts.join("|"),
+        "block" => parts.join(" "),
         _ => text("name").unwrap(),
     };
     if let Some(token) = text("token") {
@@ -132,8 +207,9 @@ fn command_docs_say_how_each_command_is_written() {
         assert!(docs["complexity"].text().starts_with("O("), "{}", command.name);
         assert!(docs["since"].text().starts_with(|digit: char| digit.is_ascii_digit()));
         // What is a key is said to be one, so that clients find it.
-        assert_eq!(arguments[0].map()["type"].text(), "key", "{}", command.name);
-        assert_eq!(arguments[0].map()["key_spec_index"].integer(), 0, "{}", command.name);
+        let place = usize::from(command.syntax.starts_with("numkeys"));
+        assert_eq!(arguments[place].map()["type"].text(), "key", "{}", command.name);
+        assert_eq!(arguments[place].map()["key_spec_index"].integer(), 0, "{}", command.name);
     }
 }
 
@@ -152,8 +228,13 @@ fn command_info_says_what_each_command_does() {
             assert!(!flags.contains(&flag.to_owned()), "{}: {flag}", command.name);
         }
         let places: Vec<_> = info[3..6].iter().map(Answer::integer).collect();
-        assert_eq!(places, [1, 1, 1], "{}: where its key stands", command.name);
+        // Keys that are counted are found by the key spec alone.
+        let counted = command.syntax.starts_with("numkeys");
+        let expected = if counted { [0, 0, 0] } else { [1, 1, 1] };
+        assert_eq!(places, expected, "{}: where its key stands", command.name);
         let [spec] = &info[8].items()[..] else { panic!("one key spec: {:?}", info[8]) };
+        let found = spec.map()["find_keys"].map()["type"].text();
+        assert_eq!(found, if counted { "keynum" } else { "range" }, "{}", command.name);
         let mut said = spec.map()["flags"].texts();
         said.sort();
         assert_eq!(said.join(" "), command.key, "{}: what it does to its key", command.name);
@@ -183,15 +264,41 @@ fn info_counts_what_each_command_did() {
     let mut client = server.client();
     client.run("HSET h f v g w");
     client.run("ML.CACHESET set v x").ok();
+    let mut id = String::new();
     let (sections, fields) = counters(&mut client);
-    assert_eq!(sections, ["ml_ratelimit", "ml_cache", "ml_features"]);
+    assert_eq!(sections, ["ml_ratelimit", "ml_permit", "ml_cache", "ml_features"]);
     assert!(fields["ml_cache_sets"] == 1 && fields["ml_cache_hits"] == 0);
     for (call, moved) in [
-        ("ML.RATELIMIT r 1 60", "allowed 1"),
-        ("ML.RATELIMIT r 1 60", "denied 1"),
+        ("ML.RATELIMIT r 1 60", "fixed_allowed 1"),
+        ("ML.RATELIMIT r 1 60", "fixed_denied 1"),
+        ("ML.RATELIMIT s 1 60 ALGORITHM SLIDING", "sliding_allowed 1"),
+        ("ML.RATELIMIT s 1 60", "sliding_denied 1"),
+        ("ML.RATELIMIT g 1 60 ALGORITHM GCRA", "gcra_allowed 1"),
+        ("ML.RATELIMIT g 1 60", "gcra_denied 1"),
+        ("ML.RATEMULTI 2 g r 9 60 9 60", "gcra_allowed 1 fixed_allowed 1"),
+        ("ML.RATEMULTI 2 g r 9 60 1 60", "gcra_denied 1 fixed_denied 1"),
+        ("ML.RATEMULTI 2 g h 9 60 9 60", ""),
+        ("ML.RATEMULTI 2 g r 9 60 9 60 PEEK", "peeked 2"),
         ("ML.RATELIMIT r 1 60 PEEK", "peeked 1"),
+        ("ML.RATELIMIT r 3 60 COST 9 PARTIAL", "fixed_allowed 1"),
+        ("ML.RATELIMIT r 3 60 COST 9 PARTIAL", "fixed_denied 1"),
+        ("ML.RATELIMIT g 3 60 FORCE RESERVE 60000", "gcra_allowed 1 open_reservations 1"),
+        ("ML.RATELIMIT g 3 60 RESERVE 60000", "gcra_denied 1"),
+        ("DEL g", "open_reservations -1"),
+        ("ML.RATELIMIT r 9 60 RESERVE 60000", "fixed_allowed 1 open_reservations 1"),
+        ("ML.RATESETTLE r garbage 1", ""),
+        ("ML.RATEINFO r", ""),
         ("ML.RATELIMIT h 1 60", ""),
         ("ML.RATELIMIT r x 60", ""),
+        ("ML.PERMITACQUIRE p 1 60000", "granted 1 held 1"),
+        ("ML.PERMITACQUIRE p 1 60000", "permit_denied 1"),
+        ("ML.PERMITACQUIRE p x 60000", ""),
+        ("ML.PERMITACQUIRE h 1 60000", ""),
+        ("ML.PERMITRENEW p {id} 60000", "renewed 1"),
+        ("ML.PERMITRENEW p garbage 60000", ""),
+        ("ML.PERMITINFO p", ""),
+        ("ML.PERMITRELEASE p {id}", "released 1 held -1"),
+        ("ML.PERMITRELEASE p {id}", ""),
         ("ML.CACHESET c v x", "sets 1"),
         ("ML.CACHESET c v x EX 0", ""),
         ("ML.CACHEGET c v", "hits 1"),
@@ -203,13 +310,17 @@ fn info_counts_what_each_command_did() {
         ("ML.FEATURES c f", ""),
     ] {
         let before = counters(&mut client).1;
-        client.run(call);
+        let answer = client.run(&call.replace("{id}", &id));
+        if moved.starts_with("granted 1") {
+            id = answer.items()[4].text();
+        }
         let mut expected = before;
         let moved: Vec<_> = moved.split_whitespace().collect();
         for pair in moved.chunks(2) {
             let of = |name: &String| name.ends_with(&format!("_{}", pair[0]));
             let field = expected.keys().find(|name| of(name)).unwrap().clone();
-            *expected.get_mut(&field).unwrap() += pair[1].parse::<u64>().unwrap();
+            let field = expected.get_mut(&field).unwrap();
+            *field = field.checked_add_signed(pair[1].parse().unwrap()).unwrap();
         }
         assert_eq!(counters(&mut client).1, expected, "{call}");
     }
@@ -217,10 +328,12 @@ fn info_counts_what_each_command_did() {
     assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
 }
 
-const DEFAULTS: [(&str, &str); 3] = [
+const DEFAULTS: [(&str, &str); 5] = [
     ("ml.cache-max-value-bytes", "536870912"),
     ("ml.cache-ttl", "3600"),
     ("ml.cache-versions-per-key", "2"),
+    ("ml.ratelimit-algorithm", "FIXED"),
+    ("ml.ratelimit-max-reservations", "1024"),
 ];
 
 fn configs(client: &mut Client) -> Vec<(String, String)> {
@@ -243,6 +356,8 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
     for (name, refused) in [
         ("ml.cache-ttl", &["0", "-1", "9223372036854775807", "1.5", "x", ""][..]),
         ("ml.cache-versions-per-key", &["0", "-1", "1000000", "x", ""]),
+        ("ml.ratelimit-algorithm", &["0", "1", "LEAKY", ""]),
+        ("ml.ratelimit-max-reservations", &["0", "-1", "65537", "x", ""]),
         ("ml.cache-max-value-bytes", &["-1", "x", "", "9223372036854775808"]),
     ] {
         for value in refused {
@@ -257,17 +372,20 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
 
 #[test]
 fn configs_come_from_the_file_and_go_back_into_it() {
-    let mut server = Server::with("ml.cache-ttl 11\nml.cache-versions-per-key 3");
+    let mut server = Server::with(
+        "ml.cache-ttl 11\nml.cache-versions-per-key 3\nml.ratelimit-algorithm sliding",
+    );
     let mut client = server.client();
-    let expected = |bytes, ttl, versions| {
+    let expected = |values: [&str; 5]| {
         let names = DEFAULTS.map(|(name, _)| name);
-        owned(&[(names[0], bytes), (names[1], ttl), (names[2], versions)])
+        owned(&names.into_iter().zip(values).collect::<Vec<_>>())
     };
-    assert_eq!(configs(&mut client), expected("536870912", "11", "3"));
+    assert_eq!(configs(&mut client), expected(["536870912", "11", "3", "SLIDING", "1024"]));
     client.run("CONFIG SET ml.cache-ttl 22 ml.cache-max-value-bytes 64mb").ok();
+    client.run("CONFIG SET ml.ratelimit-algorithm GCRA ml.ratelimit-max-reservations 7").ok();
     client.run("CONFIG REWRITE").ok();
     server.restart(Stop::NoSave);
-    assert_eq!(configs(&mut server.client()), expected("67108864", "22", "3"));
+    assert_eq!(configs(&mut server.client()), expected(["67108864", "22", "3", "GCRA", "7"]));
 }
 
 #[test]
@@ -318,6 +436,16 @@ fn writes_are_notified_and_nothing_else_is() {
         ("ML.RATELIMIT r 2 60", Some("ml.ratelimit")),
         ("ML.RATELIMIT r 2 60", None),
         ("ML.RATELIMIT r 2 60 COST 9", None),
+        ("ML.RATELIMIT r 2 60 COST 9 PARTIAL", None),
+        ("ML.RATELIMIT r 2 60 COST 9 FORCE", Some("ml.ratelimit")),
+        ("ML.RATELIMIT r 2 60 RESERVE 9", None),
+        ("ML.RATELIMIT r 99 60 RESERVE 9", Some("ml.ratelimit")),
+        ("ML.RATESETTLE r garbage 9", None),
+        ("ML.RATEINFO r", None),
+        ("ML.PERMITACQUIRE p 1 60000", Some("ml.permit")),
+        ("ML.PERMITACQUIRE p 1 60000", None),
+        ("ML.PERMITRELEASE p garbage", None),
+        ("ML.PERMITINFO p", None),
         ("ML.CACHESET c v x", Some("ml.cacheset")),
         ("ML.CACHESET c v x EX 10", Some("ml.cacheset")),
         ("ML.CACHESET c v x EX 0", None),

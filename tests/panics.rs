@@ -26,6 +26,7 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
         &[
             |client| _ = client.run("DUMP cache").bytes(),
             |client| _ = client.run("DUMP limit").bytes(),
+            |client| _ = client.run("DUMP permit").bytes(),
             |client| _ = client.run("SAVE"),
             |client| {
                 client.run("BGSAVE").text();
@@ -39,12 +40,14 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
         &[
             |client| assert!(client.run("MEMORY USAGE cache").integer() > 0),
             |client| assert!(client.run("MEMORY USAGE limit").integer() > 0),
+            |client| assert!(client.run("MEMORY USAGE permit").integer() > 0),
         ],
     ),
     (
         "digest",
         &[
             |client| _ = client.run("DEBUG DIGEST-VALUE cache").items(),
+            |client| _ = client.run("DEBUG DIGEST-VALUE permit").items(),
             |client| _ = client.run("DEBUG DIGEST").text(),
         ],
     ),
@@ -53,6 +56,7 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
         &[
             |client| assert_eq!(client.run("DEL cache").integer(), 1),
             |client| assert_eq!(client.run("UNLINK limit").integer(), 1),
+            |client| assert_eq!(client.run("DEL permit").integer(), 1),
             |client| client.run("SET cache x").ok(),
             |client| client.run("FLUSHALL SYNC").ok(),
         ],
@@ -62,6 +66,7 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
         &[
             |client| assert_eq!(client.run("UNLINK cache").integer(), 1),
             |client| assert_eq!(client.run("UNLINK limit").integer(), 1),
+            |client| assert_eq!(client.run("UNLINK permit").integer(), 1),
         ],
     ),
     (
@@ -69,6 +74,7 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
         &[
             |client| assert!(client.run("COPY cache copied").is_error()),
             |client| assert!(client.run("COPY limit copied").is_error()),
+            |client| assert!(client.run("COPY permit copied").is_error()),
         ],
     ),
     (
@@ -78,10 +84,13 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
             |client| _ = client.run("INFO everything").text(),
         ],
     ),
+    // Whichever comes first: the fork, or the clock's tick.
+    ("event", &[|client| rewrite_aof(client)]),
     (
         "config",
         &[
             |client| _ = client.run("CONFIG SET ml.cache-ttl 10"),
+            |client| _ = client.run("CONFIG SET ml.ratelimit-algorithm GCRA"),
             |client| _ = client.run("CONFIG GET ml.*").map(),
             |client| _ = client.run("CONFIG REWRITE"),
         ],
@@ -93,13 +102,24 @@ const COMMANDS: &[&str] = &[
     "ML.RATELIMIT limit 10 60",
     "ML.RATELIMIT fresh 10 60",
     "ML.RATELIMIT limit 10 60 PEEK",
+    "ML.RATELIMIT limit 10 60 30 90 FORCE RESERVE 9000",
+    "ML.RATEMULTI 2 limit fresh 10 60 10 60",
+    "ML.RATESETTLE limit id 1",
+    "ML.RATEINFO limit",
+    "ML.PERMITACQUIRE permit 10 60000",
+    "ML.PERMITACQUIRE fresh 10 60000",
+    "ML.PERMITRENEW permit id 60000",
+    "ML.PERMITRELEASE permit id",
+    "ML.PERMITINFO permit",
     "ML.CACHESET cache v y",
     "ML.CACHESET fresh v y",
     "ML.CACHEGET cache v",
     "ML.FEATURES hash f",
     "ML.APPLYRATE limit state",
+    "ML.APPLYPERMIT permit change",
     "ML.APPLYCACHE cache change value",
     "ML.LOADRATE limit payload",
+    "ML.LOADPERMIT permit payload",
     "ML.LOADCACHE cache payload",
     "ML.DEBUG CLOCK REAL",
 ];
@@ -120,7 +140,9 @@ fn start() -> (Server, Client) {
 /// Puts a key of each kind in place.
 fn furnish(client: &mut Client) {
     client.run("FLUSHALL").ok();
-    client.run("ML.RATELIMIT limit 10 60 COST 3").integers();
+    client.run("ML.RATELIMIT limit 10 60 30 90 COST 2").integers();
+    client.run("ML.RATELIMIT limit 10 60 RESERVE 90000").items();
+    client.run("ML.PERMITACQUIRE permit 10 60000 COST 3").items();
     client.run("ML.CACHESET cache v x").ok();
     client.run("HSET hash f v");
 }
@@ -147,12 +169,16 @@ fn assert_works(client: &mut Client, context: &str) {
         ("COPY cache copied REPLACE", Value::Int(1)),
         ("ML.CACHEGET copied w", bulk("y")),
         ("CONFIG SET ml.cache-ttl 3600", Value::Okay),
+        ("CONFIG SET ml.ratelimit-algorithm FIXED", Value::Okay),
     ];
     for (call, expected) in answers {
         assert_eq!(client.run(call), expected, "{call} after a panic in {context}");
     }
     assert_eq!(client.run("ML.RATELIMIT limit 10 60 COST 2").integers()[..3], [2, 10, 5]);
-    for key in ["limit", "cache"] {
+    let permit = client.run("ML.PERMITACQUIRE permit 10 60000 COST 2").items();
+    assert_eq!(permit[..3], [Value::Int(2), Value::Int(10), Value::Int(5)]);
+    assert_eq!(call!(client, "ML.PERMITRELEASE", "permit", permit[4].text()).integer(), 1);
+    for key in ["limit", "permit", "cache"] {
         assert!(call!(client, "MEMORY USAGE".split(' ').collect::<Vec<_>>(), key).integer() > 0);
         let payload = call!(client, "DUMP", key).bytes();
         call!(client, "RESTORE", "restored", 99_000, payload, "REPLACE").ok();
@@ -160,7 +186,7 @@ fn assert_works(client: &mut Client, context: &str) {
     }
     assert!(client.info("ml_cache_hits").parse::<u64>().unwrap() > 0);
     assert_eq!(client.run("DEL cache copied").integer(), 2);
-    assert_eq!(client.run("UNLINK limit restored").integer(), 2);
+    assert_eq!(client.run("UNLINK limit permit restored").integer(), 3);
     client.run("SAVE").ok();
 }
 
@@ -233,16 +259,18 @@ fn a_panic_in_a_callback_is_logged_and_everything_works_on() {
 #[test]
 fn what_was_saved_in_spite_of_a_panic_can_be_loaded() {
     let (mut server, mut client) = start();
-    for (entry, preamble, other) in [
-        ("rdb_save", "yes", "limit"),
-        ("rdb_save", "yes", "cache"),
-        ("aof_rewrite", "no", "limit"),
-        ("aof_rewrite", "no", "cache"),
+    for (entry, preamble, others) in [
+        ("rdb_save", "yes", ["limit", "permit"]),
+        ("rdb_save", "yes", ["limit", "cache"]),
+        ("rdb_save", "yes", ["permit", "cache"]),
+        ("aof_rewrite", "no", ["limit", "permit"]),
+        ("aof_rewrite", "no", ["limit", "cache"]),
+        ("aof_rewrite", "no", ["permit", "cache"]),
     ] {
-        let context = format!("{entry} without {other}");
+        let context = format!("{entry} without {others:?}");
         call!(client, "CONFIG", "SET", "aof-use-rdb-preamble", preamble).ok();
         furnish(&mut client);
-        call!(client, "DEL", other).integer();
+        assert_eq!(call!(client, "DEL", &others).integer(), 2);
         let before = panics(&server, entry);
         arm(&mut client, entry);
         rewrite_aof(&mut client);

@@ -15,6 +15,25 @@ fn furnish(client: &mut Client) {
     client.run("ML.RATELIMIT full 5 31622400 COST 5").integers();
     client.run("ML.RATELIMIT huge 9007199254740992 86400 COST 9007199254740991").integers();
     call!(client, "ML.RATELIMIT", b"binary\0\xff", 2, "0.5").integers();
+    client.run("ML.RATELIMIT sliding 1000 3600 ALGORITHM SLIDING COST 3").integers();
+    // Enough charges to be summed up.
+    (0..200).for_each(|_| _ = client.run("ML.RATELIMIT grid 1000 3600 ALGORITHM SLIDING"));
+    client.run("ML.RATELIMIT bucket 10 31622400 ALGORITHM GCRA BURST 20 COST 7").integers();
+    client.run("ML.RATELIMIT windows 10 3600 20 86400 30 7200 COST 4").integers();
+    for algorithm in ["FIXED", "SLIDING", "GCRA"] {
+        let call = format!("{algorithm} 10 31622400 20 31622000 ALGORITHM {algorithm}");
+        let ids = [1, 2, 3].map(|cost| {
+            let call = format!("ML.RATELIMIT {call} COST {cost} RESERVE 9000000");
+            client.run(&call).items()[5].text()
+        });
+        assert_eq!(call!(client, "ML.RATESETTLE", algorithm, &ids[1], 4).integer(), 1);
+    }
+    client.run("ML.PERMITACQUIRE permit 10 3600000 COST 3").items();
+    client.run("ML.PERMITACQUIRE permit 10 31622400000").items();
+    client.run("ML.PERMITACQUIRE holders 9007199254740992 90000 COST 9007199254740892").items();
+    for permit in 0..100 {
+        call!(client, "ML.PERMITACQUIRE", "holders", 1u64 << 53, 100_000 + permit).items();
+    }
     client.run("ML.CACHESET cache v1 old EX 1000").ok();
     client.run("ML.CACHESET cache v2 new EX 2000").ok();
     client.run("CONFIG SET ml.cache-versions-per-key 16").ok();
@@ -45,6 +64,16 @@ fn picture(client: &mut Client) -> (String, Vec<(Value, Value)>, Vec<Value>) {
         "ML.RATELIMIT limit 10 3600 PEEK",
         "ML.RATELIMIT full 5 31622400 PEEK",
         "ML.RATELIMIT huge 9007199254740992 86400 PEEK",
+        "ML.RATELIMIT sliding 1000 3600 PEEK",
+        "ML.RATELIMIT grid 1000 3600 PEEK",
+        "ML.RATELIMIT bucket 10 31622400 BURST 20 PEEK",
+        "ML.RATELIMIT windows 10 3600 20 86400 30 7200 PEEK",
+        "ML.RATELIMIT FIXED 10 31622400 20 31622000 PEEK",
+        "ML.RATELIMIT SLIDING 10 31622400 20 31622000 PEEK",
+        "ML.RATELIMIT GCRA 10 31622400 20 31622000 PEEK",
+        "ML.PERMITACQUIRE permit 4 9",
+        "ML.PERMITACQUIRE permit 0 9 COST 2",
+        "ML.PERMITACQUIRE holders 9007199254740992 9",
         "ML.CACHEGET cache v1",
         "ML.CACHEGET cache v2",
         "ML.CACHEGET cache v3",
@@ -58,7 +87,7 @@ fn picture(client: &mut Client) -> (String, Vec<(Value, Value)>, Vec<Value>) {
     // Of a limit, the waits go on; of a long answer, the length will do.
     let answers = answers.map(|call| match client.run(call) {
         Value::BulkString(bytes) if bytes.len() > 20 => Value::Int(bytes.len() as i64),
-        Value::Array(mut items) if call.contains("RATELIMIT") => {
+        Value::Array(mut items) if call.contains("RATELIMIT") || call.contains("PERMIT") => {
             items.truncate(3);
             Value::Array(items)
         }
@@ -93,6 +122,8 @@ fn a_restart_changes_nothing() {
         if rewritten {
             rewrite_aof(&mut client);
             client.run("ML.RATELIMIT limit 10 3600 COST 2");
+            client.run("ML.RATELIMIT SLIDING 10 31622400 COST 1 RESERVE 9000000").items();
+            client.run("ML.PERMITACQUIRE permit 10 3600000 COST 2");
             client.run("ML.CACHESET cache v3 after EX 2500").ok();
         }
         let before = picture(&mut client);
@@ -109,7 +140,7 @@ fn a_rewritten_aof_keeps_an_expiry_changed_by_hand() {
         let mut server = Server::with(&format!("appendonly yes\naof-use-rdb-preamble {preamble}"));
         let mut client = server.client();
         furnish(&mut client);
-        for (key, other) in [("limit", "full"), ("cache", "many")] {
+        for (key, other) in [("limit", "full"), ("permit", "holders"), ("cache", "many")] {
             assert_eq!(call!(client, "PERSIST", key).integer(), 1);
             assert_eq!(call!(client, "PEXPIRE", other, 99_000_000).integer(), 1);
         }
@@ -158,7 +189,9 @@ fn a_dump_restores_what_it_was() {
     let server = Server::start();
     let mut client = server.client();
     furnish(&mut client);
-    for key in ["limit", "full", "huge", "cache", "many", "empty", "large", "latest"] {
+    let keys = ["limit", "full", "huge", "cache", "many", "empty", "large", "latest"];
+    let limits = ["sliding", "grid", "bucket", "windows", "FIXED", "SLIDING", "GCRA"];
+    for key in keys.into_iter().chain(["permit", "holders"]).chain(limits) {
         let digest = client.digest_of(key);
         let payload = call!(client, "DUMP", key).bytes();
         client.run("SET back x").ok();
@@ -182,6 +215,14 @@ fn the_digest_tells_apart_what_differs() {
     for group in [
         &["RATELIMIT {} 10 60", "RATELIMIT {} 11 60", "RATELIMIT {} 10 61"][..],
         &["RATELIMIT {} 10 60", "RATELIMIT {} 10 60 COST 2"],
+        &[
+            "RATELIMIT {} 10 60",
+            "RATELIMIT {} 10 60 ALGORITHM SLIDING",
+            "RATELIMIT {} 10 60 ALGORITHM GCRA",
+            "RATELIMIT {} 10 60 ALGORITHM GCRA BURST 11",
+            "RATELIMIT {} 10 60 10 90",
+            "RATELIMIT {} 10 60 RESERVE 9",
+        ],
         &["CACHESET {} v x EX 9", "CACHESET {} w x EX 9", "CACHESET {} v y EX 9"],
         &["CACHESET {} v x EX 9", "CACHESET {} v x EX 8", "CACHESET {} vx  EX 9"],
     ] {
@@ -195,6 +236,19 @@ fn the_digest_tells_apart_what_differs() {
         digests.dedup();
         assert_eq!(digests.len(), group.len(), "{group:?}");
     }
+    // Each permit has an id of its own; here they are the same ones.
+    client.run("ML.PERMITACQUIRE permit 10 60000").items();
+    let id = client.run("ML.PERMITACQUIRE permit 10 60000").items()[4].text();
+    let mut digests = vec![client.digest_of("permit")];
+    for call in [format!("RENEW permit {id} 60001"), format!("RELEASE permit {id}")] {
+        client.run(&format!("ML.PERMIT{call}"));
+        digests.push(client.digest_of("permit"));
+    }
+    client.run("ML.PERMITACQUIRE permit 10 60000").items();
+    digests.push(client.digest_of("permit"));
+    digests.sort_unstable();
+    digests.dedup();
+    assert_eq!(digests.len(), 4, "two permits, one for longer, one gone, another");
     client.run("DEL k");
     let orders = [["v1", "v2"], ["v2", "v1"]].map(|versions| {
         for version in versions {
@@ -212,7 +266,7 @@ fn a_copy_goes_its_own_way() {
     let server = Server::start();
     let mut client = server.client();
     furnish(&mut client);
-    for key in ["limit", "cache", "many"] {
+    for key in ["limit", "grid", "windows", "GCRA", "permit", "holders", "cache", "many"] {
         assert_eq!(call!(client, "COPY", key, "copy", "REPLACE").integer(), 1);
         assert_eq!(client.digest_of(key), client.digest_of("copy"));
         let expires = call!(client, "PEXPIRETIME", key);
@@ -222,6 +276,10 @@ fn a_copy_goes_its_own_way() {
     client.run("ML.RATELIMIT l 10 3600 COST 7");
     assert_eq!(client.run("ML.RATELIMIT limit 10 3600").integers()[2], 6);
     assert_eq!(client.run("ML.RATELIMIT l 10 3600").integers()[0], 0);
+    client.run("COPY permit p");
+    let id = client.run("ML.PERMITINFO p").map()["permits"].items()[0].map()["id"].text();
+    assert_eq!(call!(client, "ML.PERMITRELEASE", "p", &id).integer(), 1);
+    assert_eq!(call!(client, "ML.PERMITRELEASE", "permit", &id).integer(), 1);
     client.run("COPY cache c");
     client.run("ML.CACHESET cache v1 changed").ok();
     client.run("ML.CACHESET c v2 other").ok();
@@ -274,10 +332,16 @@ fn checksums_are_made_as_the_server_makes_them() {
 /// The keys whose payloads are spoilt below, small enough to try every byte.
 fn payloads(client: &mut Client) -> Vec<Vec<u8>> {
     client.run("ML.RATELIMIT limit 10 3600 COST 3").integers();
+    client.run("ML.PERMITACQUIRE permit 10 3600000 COST 3").items();
+    client.run("ML.PERMITACQUIRE permit 10 7200000").items();
+    client.run("ML.RATELIMIT sliding 10 3600 ALGORITHM SLIDING COST 3").integers();
+    (0..100).for_each(|_| _ = client.run("ML.RATELIMIT grid 100 3600 ALGORITHM SLIDING"));
+    client.run("ML.RATELIMIT reserved 10 3600 9 7200 ALGORITHM GCRA RESERVE 9000000").items();
     client.run("ML.CACHESET one v x EX 3600").ok();
     client.run("ML.CACHESET two v1 first EX 3600").ok();
     client.run("ML.CACHESET two v2 second EX 7200").ok();
-    ["limit", "one", "two"].map(|key| call!(client, "DUMP", key).bytes()).to_vec()
+    let keys = ["limit", "sliding", "grid", "reserved", "permit", "one", "two"];
+    keys.map(|key| call!(client, "DUMP", key).bytes()).to_vec()
 }
 
 #[test]
@@ -306,6 +370,16 @@ fn use_fully(client: &mut Client, key: &str) {
     for call in [
         "ML.RATELIMIT {} 10 3600",
         "ML.RATELIMIT {} 10 3600 PEEK",
+        "ML.RATELIMIT {} 10 3600 20 7200 5 0.5 COST 3 FORCE RESERVE 9",
+        "ML.RATELIMIT {} 10 3600 ALGORITHM SLIDING",
+        "ML.RATELIMIT {} 10 7200 ALGORITHM GCRA",
+        "ML.RATESETTLE {} 00000000000000000000000000000000 3",
+        "ML.RATEINFO {}",
+        "ML.PERMITACQUIRE {} 10 60000",
+        "ML.PERMITACQUIRE {} 9007199254740992 60000 COST 9007199254740992",
+        "ML.PERMITINFO {}",
+        "ML.PERMITRENEW {} 00000000000000000000000000000000 60000",
+        "ML.PERMITRELEASE {} 00000000000000000000000000000000",
         "ML.CACHEGET {} v",
         "ML.CACHESET {} v2 y",
         "ML.CACHEGET {} v2",

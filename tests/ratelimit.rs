@@ -7,9 +7,10 @@
 mod support;
 
 use redis::Value;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::sync::Barrier;
-use support::{Answer, Client, Events, Random, Server, Tap, call, wait_for};
+use support::rates::{ALGORITHMS, Info, Row, frozen};
+use support::{Answer, Events, Flood, Random, Server, Tap, call, wait_for};
 
 const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
@@ -22,14 +23,6 @@ const MOST: i64 = 1 << 53;
 /// a key can only go at a millisecond: the next one, lest a call be granted
 /// early.
 const MINUTE_TTL: RangeInclusive<i64> = 1..=60_001;
-
-/// A server whose module clock stands still.
-fn frozen() -> (Server, Client, u64) {
-    let server = Server::start();
-    let mut client = server.client();
-    let now = client.freeze_ahead();
-    (server, client, now)
-}
 
 #[test]
 fn the_101st_of_100_calls_is_denied_and_told_how_long_to_wait() {
@@ -79,9 +72,68 @@ fn each_call_answers_by_the_table() {
         (1_000, "new 8 60", [0, 8, 0, 59_000, 59_000]),
         (1_000, "new 20 60", [1, 20, 11, 0, 59_000]),
         (1_000, "new 0 60", [0, 0, 0, -1, 59_000]),
-        // A window of another length starts empty.
+        // A window of another length starts empty, and the former is kept.
         (0, "length 10 60 COST 10", [10, 10, 0, 0, 60_000]),
         (0, "length 10 30 COST 4", [4, 10, 6, 0, 30_000]),
+        (1_000, "length 10 60", [0, 10, 0, 59_000, 59_000]),
+        (1_000, "length 10 30 COST 6", [6, 10, 0, 0, 29_000]),
+        // Of several windows that deny, the one with the longest wait binds.
+        (0, "two 10 1 15 86400 COST 10", [10, 10, 0, 0, 1_000]),
+        (500, "two 10 1 15 86400", [0, 10, 0, 500, 500]),
+        (500, "two 10 1 15 86400 COST 6", [0, 15, 5, 86_399_500, 86_399_500]),
+        (500, "two 10 1 15 86400 COST 11", [0, 10, 0, -1, 500]),
+        (500, "two 15 86400 10 1 COST 11", [0, 10, 0, -1, 500]),
+        // Of several that grant, the one with the least remaining.
+        (1_000, "two 10 1 15 86400 COST 2", [2, 15, 3, 0, 86_399_000]),
+        (1_000, "two 10 1 15 86400 PEEK", [1, 15, 3, 0, 86_399_000]),
+        (1_000, "two 10 1 15 86400 PEEK COST 4", [0, 15, 3, 86_399_000, 86_399_000]),
+        (1_000, "two 10 1 15 86400 COST 3", [3, 15, 0, 0, 86_399_000]),
+        // All are charged or none is.
+        (1_000, "two 10 1", [1, 10, 4, 0, 1_000]),
+        // One that denies always denies with the others.
+        (0, "closed 10 1 0 60", [0, 0, 0, -1, 0]),
+        (0, "closed 10 1", [1, 10, 9, 0, 1_000]),
+        // A partial grant is what is left, and the wait is for all of it.
+        (0, "part 10 60 COST 7 PARTIAL", [7, 10, 3, 0, 60_000]),
+        (1_000, "part 10 60 COST 7 PARTIAL", [3, 10, 0, 59_000, 59_000]),
+        (1_000, "part 10 60 COST 7 PARTIAL", [0, 10, 0, 59_000, 59_000]),
+        (0, "parts 10 60 COST 12 partial", [10, 10, 0, -1, 60_000]),
+        (0, "partial 10 1 6 60 COST 8 PARTIAL", [6, 6, 0, -1, 60_000]),
+        // A forced charge is granted beyond the limit, and counts.
+        (0, "force 10 60 COST 25 FORCE", [25, 10, 0, 0, 60_000]),
+        (59_999, "force 10 60", [0, 10, 0, 1, 1]),
+        (60_000, "force 10 60", [1, 10, 9, 0, 60_000]),
+        // SLIDING: each charge leaves by itself.
+        (0, "s 10 60 ALGORITHM SLIDING COST 4", [4, 10, 6, 0, 60_000]),
+        (20_000, "s 10 60 COST 6", [6, 10, 0, 0, 60_000]),
+        (30_000, "s 10 60 COST 4", [0, 10, 0, 30_000, 50_000]),
+        (30_000, "s 10 60 COST 5", [0, 10, 0, 50_000, 50_000]),
+        (30_000, "s 10 60 COST 5 PARTIAL", [0, 10, 0, 50_000, 50_000]),
+        (30_000, "s 10 60 COST 11", [0, 10, 0, -1, 50_000]),
+        (60_000, "s 10 60 COST 5", [0, 10, 4, 20_000, 20_000]),
+        (60_000, "s 10 60 COST 4", [4, 10, 0, 0, 60_000]),
+        (70_000, "s 10 60 COST 9 FORCE", [9, 10, 0, 0, 60_000]),
+        (70_000, "s 10 60", [0, 10, 0, 50_000, 60_000]),
+        // GCRA: a bucket of BURST, refilled at limit in window.
+        (0, "g 60 60 ALGORITHM GCRA BURST 5 COST 5", [5, 5, 0, 0, 5_000]),
+        (0, "g 60 60 BURST 5", [0, 5, 0, 1_000, 5_000]),
+        (999, "g 60 60 BURST 5", [0, 5, 0, 1, 4_001]),
+        (1_000, "g 60 60 BURST 5 PEEK", [1, 5, 1, 0, 4_000]),
+        (1_500, "g 60 60 BURST 5 COST 2 PARTIAL", [1, 5, 0, 1_500, 4_500]),
+        (1_500, "g 60 60 BURST 5 COST 6", [0, 5, 0, -1, 4_500]),
+        (6_000, "g 60 60 BURST 5 PEEK COST 5", [5, 5, 5, 0, 0]),
+        (6_000, "g 60 60 BURST 5 COST 9 FORCE", [9, 5, 0, 0, 9_000]),
+        (6_000, "g 60 60 BURST 5", [0, 5, 0, 5_000, 9_000]),
+        // Without BURST, the bucket holds the limit.
+        (0, "b 10 60 ALGORITHM GCRA COST 10", [10, 10, 0, 0, 60_000]),
+        (6_000, "b 10 60 COST 2", [0, 10, 1, 6_000, 54_000]),
+        (6_000, "b 10 60", [1, 10, 0, 0, 60_000]),
+        (0, "nothing 0 60 ALGORITHM GCRA", [0, 0, 0, -1, 0]),
+        (0, "nothing 0 60 ALGORITHM GCRA BURST 9", [0, 0, 0, -1, 0]),
+        // A burst that was lowered leaves less, never less than nothing.
+        (0, "lowered 60 60 ALGORITHM GCRA BURST 10 COST 4", [4, 10, 6, 0, 4_000]),
+        (0, "lowered 60 60 BURST 3 COST 2 PARTIAL", [0, 3, 0, 3_000, 4_000]),
+        (2_000, "lowered 60 60 BURST 3 COST 2 PARTIAL", [1, 3, 0, 2_000, 3_000]),
         // Relaxed, the limit relaxes at once.
         (0, "relaxed 1 86400", [1, 1, 0, 0, 86_400_000]),
         (0, "relaxed 1 86400", [0, 1, 0, 86_400_000, 86_400_000]),
@@ -279,51 +331,53 @@ fn time_stands_still_inside_multi_and_scripts_where_the_server_offers_it() {
     }
 }
 
+/// Calls, each with its limit once in a window of a minute, and what is to be
+/// granted in each of four windows.
+const FLOODS: &[(&str, [u64; 4])] = &[
+    ("ML.RATELIMIT fixed 50000 60", [50_000; 4]),
+    ("ML.RATELIMIT sliding 50000 60 ALGORITHM SLIDING", [50_000; 4]),
+    ("ML.RATELIMIT gcra 50000 60 ALGORITHM GCRA", [50_000; 4]),
+    ("ML.RATELIMIT several 50000 60 120000 86400", [50_000, 50_000, 20_000, 0]),
+];
+
 #[test]
-fn of_64_clients_at_once_exactly_the_limit_is_granted() {
-    const CLIENTS: usize = 64;
-    let server = Server::start();
-    let start = Barrier::new(CLIENTS);
-    let granted: i64 = std::thread::scope(|scope| {
-        let ask = || {
-            let mut client = server.client();
-            start.wait();
-            (0..10).map(|_| client.run("ML.RATELIMIT k 100 3600").integers()[0]).sum::<i64>()
-        };
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask)).collect();
-        clients.into_iter().map(|client| client.join().unwrap()).sum()
-    });
-    assert_eq!(granted, 100);
+fn of_64_clients_and_a_million_calls_exactly_the_limit_of_each_window_is_granted() {
+    let (server, mut client, start) = frozen();
+    let flood = Flood { server: &server, clients: 64, pipeline: 500, rounds: 8 };
+    for (call, expected) in FLOODS {
+        let granted = (0..4).map(|window| {
+            client.freeze(start + window * 60 * SECOND);
+            flood.pour(call, 6, &[1])[0]
+        });
+        assert_eq!(granted.collect::<Vec<_>>(), expected, "{call}");
+        println!("{call}: {} calls", 4 * flood.calls());
+    }
 }
 
-/// The oracle: every charge that was granted, kept with its time.
+/// The oracle: every charge that was granted, kept with its time, by the length
+/// of the window.
 #[derive(Default)]
-struct Oracle {
-    window_us: u64,
-    charges: Vec<(u64, i64)>,
-}
+struct Oracle(HashMap<u64, Vec<(u64, i64)>>);
 
 impl Oracle {
     fn answer(&mut self, limit: i64, window_us: u64, cost: i64, peek: bool, now: u64) -> [i64; 5] {
-        let opened = self.charges.first().map_or(0, |charge| charge.0);
-        let mut window = match self.window_us == window_us && now < opened + window_us {
-            true => self.charges.clone(),
-            false => Vec::new(),
-        };
-        let used = |window: &[(u64, i64)]| window.iter().map(|charge| charge.1).sum::<i64>();
-        let granted = used(&window) + cost <= limit;
-        if granted && !peek {
-            window.push((now, cost));
-            (self.window_us, self.charges) = (window_us, window.clone());
+        let charges = self.0.entry(window_us).or_default();
+        if charges.first().is_some_and(|(opened, _)| opened + window_us <= now) {
+            charges.clear();
         }
-        let reset = window.first().map_or(0, |(opened, _)| opened + window_us - now);
+        let used = |charges: &[(u64, i64)]| charges.iter().map(|charge| charge.1).sum::<i64>();
+        let granted = used(charges) + cost <= limit;
+        if granted && !peek {
+            charges.push((now, cost));
+        }
+        let reset = charges.first().map_or(0, |(opened, _)| opened + window_us - now);
         let reset_ms = reset.div_ceil(MILLI) as i64;
         let retry = match (granted, cost <= limit) {
             (true, _) => 0,
             (false, true) => reset_ms,
             (false, false) => -1,
         };
-        let remaining = (limit - used(&window)).max(0);
+        let remaining = (limit - used(charges)).max(0);
         [if granted { cost } else { 0 }, limit, remaining, retry, reset_ms]
     }
 }
@@ -339,7 +393,7 @@ fn random_traffic_is_answered_as_a_list_of_every_charge_would() {
             now += random.below(4) * random.below(20 * MILLI);
             client.freeze(now);
             let limit = if random.below(20) == 0 { random.below(30) as i64 } else { 12 };
-            let window_us = if random.below(40) == 0 { 70 * MILLI } else { 100 * MILLI };
+            let window_us = if random.below(5) == 0 { 70 * MILLI } else { 100 * MILLI };
             let most = 1 + random.below(14);
             let cost = 1 + random.below(most) as i64;
             let peek = random.below(5) == 0;
@@ -352,5 +406,449 @@ fn random_traffic_is_answered_as_a_list_of_every_charge_would() {
             let expected = oracle.answer(limit, window_us, cost, peek, now);
             assert_eq!(client.send(&command).integers(), expected, "step {step}, seed {seed}");
         }
+    }
+}
+
+#[test]
+fn a_partial_grant_fits_every_window_whichever_of_them_binds() {
+    let (_server, mut client, _) = frozen();
+    for (call, expected) in [
+        ("lesser 9 1 COST 8", [8, 9, 1, 0, 1_000]),
+        ("lesser 5 1000 COST 3", [3, 5, 2, 0, 1_000_000]),
+        // Two are left in the window with the longer wait, one in the other.
+        ("lesser 9 1 5 1000 COST 3 PARTIAL", [1, 5, 1, 1_000_000, 1_000_000]),
+        ("never 10 1 COST 9", [9, 10, 1, 0, 1_000]),
+        ("never 10 1 3 1000 COST 4 PARTIAL", [1, 3, 2, -1, 1_000_000]),
+        ("none 4 1 COST 4", [4, 4, 0, 0, 1_000]),
+        ("none 4 1 3 1000 COST 4 PARTIAL", [0, 3, 3, -1, 0]),
+    ] {
+        assert_eq!(client.run(&format!("ML.RATELIMIT {call}")).integers(), expected, "{call}");
+    }
+}
+
+/// A random policy: one window or several, in seconds, of any algorithm.
+fn policy(random: &mut Random) -> String {
+    let windows = ["0.05", "0.333333", "1", "7.5", "60", "3600"];
+    let first = random.below(4) as usize;
+    let count = 1 + random.below(3) as usize;
+    let pairs = windows[first..first + count].iter();
+    let pairs: Vec<_> = pairs.map(|window| format!("{} {window}", 1 + random.below(90))).collect();
+    let algorithm = random.of(&ALGORITHMS);
+    let burst = match (algorithm, count) {
+        ("GCRA", 1) if random.below(2) == 0 => format!(" BURST {}", 1 + random.below(120)),
+        _ => String::new(),
+    };
+    format!("{} ALGORITHM {algorithm}{burst}", pairs.join(" "))
+}
+
+#[test]
+fn any_policy_grants_after_the_wait_it_tells_and_not_a_millisecond_before() {
+    let (_server, mut client, mut now) = frozen();
+    for seed in Random::seeds() {
+        let mut random = Random::new(seed);
+        let mut waits = 0;
+        for key in 0..60 {
+            let policy = policy(&mut random);
+            for step in 0..40 {
+                let cost = 1 + random.below(20);
+                let call = format!("ML.RATELIMIT {seed}:{key} {policy} COST {cost}");
+                let context = format!("{call}, step {step}, seed {seed}");
+                client.freeze(now);
+                let row = Row::of(&client.run(&call));
+                if row.granted == 0 && row.retry_ms > 0 {
+                    waits += 1;
+                    now += row.retry_ms as u64 * MILLI;
+                    client.freeze(now - MILLI);
+                    assert_eq!(Row::of(&client.run(&call)).granted, 0, "early: {context}");
+                    client.freeze(now);
+                    let row = Row::of(&client.run(&call));
+                    assert_eq!((row.granted, row.retry_ms), (cost as i64, 0), "in time: {context}");
+                } else if row.granted == 0 {
+                    assert_eq!(row.retry_ms, -1, "{context}");
+                }
+                now += random.below(3) * random.below(200_000);
+            }
+        }
+        assert!(waits > 300, "{waits} waits, seed {seed}");
+    }
+}
+
+#[test]
+fn a_sliding_window_lets_no_more_through_than_its_limit_in_any_trailing_window() {
+    let (_server, mut client, start) = frozen();
+    for seed in Random::seeds() {
+        let mut random = Random::new(seed);
+        for (key, window_us) in [50 * MILLI, 1_000_003, 60 * SECOND].into_iter().enumerate() {
+            let limit = [3, 65, 200, 5_000][random.below(4) as usize];
+            let window = format!("{}.{:06}", window_us / SECOND, window_us % SECOND);
+            let mut now = start;
+            let traffic: Vec<_> = (0..2_000)
+                .map(|_| {
+                    // Now and then a pause, or several calls in the same moment.
+                    now += random.below(3) * random.below(window_us / 30);
+                    (now, 1 + random.below(1 + limit / 20))
+                })
+                .collect();
+            let lines: Vec<_> = traffic
+                .iter()
+                .flat_map(|(at, cost)| {
+                    let call =
+                        format!("{seed}:{key} {limit} {window} ALGORITHM SLIDING COST {cost}");
+                    [format!("ML.DEBUG CLOCK {at}"), format!("ML.RATELIMIT {call}")]
+                })
+                .collect();
+            let answers = client.run_all(&lines);
+            let mut granted: Vec<(u64, u64)> = Vec::new();
+            for ((at, cost), answer) in traffic.into_iter().zip(answers.chunks(2)) {
+                let within = |length_us: u64| {
+                    let recent = granted.iter().rev().take_while(|(then, _)| at < then + length_us);
+                    recent.map(|(_, cost)| cost).sum::<u64>()
+                };
+                let context = format!("{limit} in {window} at {at}, seed {seed}");
+                if Row::of(&answer[1]).granted > 0 {
+                    assert!(within(window_us) + cost <= limit, "let through: {context}");
+                    granted.push((at, cost));
+                } else {
+                    let longer_us = window_us + window_us.div_ceil(64);
+                    assert!(within(longer_us) + cost > limit, "denied: {context}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sliding_window_of_any_limit_is_bounded_in_memory() {
+    let (_server, mut client, start) = frozen();
+    let lines: Vec<_> = (0..10_000)
+        .flat_map(|call| {
+            let now = start + call * 8_640 * MILLI;
+            let call = "ML.RATELIMIT k 1000000 86400 ALGORITHM SLIDING";
+            [format!("ML.DEBUG CLOCK {now}"), call.to_owned()]
+        })
+        .collect();
+    for batch in lines.chunks(2_000) {
+        client.run_all(batch);
+        let usage = client.run("MEMORY USAGE k").integer();
+        assert!(usage <= 700, "{usage} bytes");
+    }
+    assert_eq!(Info::of(&mut client, "k").unwrap().used(), [10_000]);
+}
+
+#[test]
+fn charges_in_the_same_millisecond_all_count() {
+    for algorithm in ALGORITHMS {
+        let (_server, mut client, now) = frozen();
+        let call = format!("ML.RATELIMIT k 70000 86400 ALGORITHM {algorithm}");
+        for nth in 0..100 {
+            client.freeze(now + nth % 3);
+            assert_eq!(Row::of(&client.run(&call)).granted, 1);
+        }
+        assert_eq!(Info::of(&mut client, "k").unwrap().used(), [100], "{algorithm}");
+    }
+}
+
+#[test]
+fn a_limit_relaxed_takes_effect_at_once_for_all_algorithms() {
+    for algorithm in ALGORITHMS {
+        let (_server, mut client, _) = frozen();
+        let tight = format!("ML.RATELIMIT k 1 86400 ALGORITHM {algorithm}");
+        assert_eq!(Row::of(&client.run(&tight)).granted, 1);
+        assert_eq!(Row::of(&client.run(&tight)).granted, 0, "{algorithm}");
+        assert_eq!(Row::of(&client.run("ML.RATELIMIT k 10 1")).granted, 1, "{algorithm}");
+        assert_eq!(Row::of(&client.run("ML.RATELIMIT k 10 86400")).remaining, 8, "{algorithm}");
+        // Nor does that give anything back.
+        assert_eq!(Row::of(&client.run(&tight)).granted, 0, "{algorithm}");
+    }
+}
+
+#[test]
+fn a_cost_above_capacity_never_fits_and_what_is_left_stays_coherent() {
+    let (_server, mut client, _) = frozen();
+    for (nth, policy) in
+        ["10 60", "10 60 ALGORITHM SLIDING", "99 594 ALGORITHM GCRA BURST 10", "10 60 99 3600"]
+            .iter()
+            .enumerate()
+    {
+        let mut ask = |rest: &str| {
+            let row = Row::of(&client.run(&format!("ML.RATELIMIT {nth} {policy} {rest}")));
+            [row.granted, row.limit, row.remaining, row.retry_ms, row.reset_ms]
+        };
+        assert_eq!(ask("COST 11"), [0, 10, 10, -1, 0], "{policy}");
+        let used = ask("COST 4");
+        assert_eq!(used[..4], [4, 10, 6, 0], "{policy}");
+        for call in ["COST 11", "COST 9007199254740992", "COST 11 PEEK"] {
+            assert_eq!(ask(call), [0, 10, 6, -1, used[4]], "{policy} {call}");
+        }
+        assert_eq!(ask("COST 6")[..4], [6, 10, 0, 0], "{policy}");
+    }
+}
+
+/// The answer of the first call on a key, in integers as wide as it takes.
+fn first_answer(limit: u64, window_us: u64, burst: Option<u64>, cost: u64, gcra: bool) -> [i64; 5] {
+    const LONGEST_US: u128 = 36_525 * 86_400 * SECOND as u128;
+    let capacity = match burst {
+        _ if limit == 0 => 0,
+        Some(burst) => burst,
+        None => limit,
+    };
+    if cost > capacity {
+        return [0, capacity as i64, capacity as i64, -1, 0];
+    }
+    let refill_us = (u128::from(cost) * u128::from(window_us)).div_ceil(limit.into());
+    let reset_us = if gcra { refill_us.min(LONGEST_US) } else { window_us.into() };
+    let reset_ms = reset_us.div_ceil(MILLI.into());
+    [cost as i64, capacity as i64, (capacity - cost) as i64, 0, reset_ms as i64]
+}
+
+#[test]
+fn all_arguments_at_their_extremes_answer_as_wide_integers_say() {
+    let (_server, mut client, _) = frozen();
+    let amounts = [1, 2, 213_504, MOST as u64 - 1, MOST as u64];
+    let windows = [("0.001", 1_000), ("0.001001", 1_001), ("31622400", 31_622_400 * SECOND)];
+    let mut calls = 0;
+    for limit in [0, 1, 3, MOST as u64 - 1, MOST as u64] {
+        for (window, window_us) in windows {
+            for cost in amounts {
+                let bursts = [None].into_iter().chain(amounts.map(Some));
+                let cases = ["FIXED", "SLIDING"].map(|algorithm| (algorithm, None)).into_iter();
+                for (algorithm, burst) in cases.chain(bursts.map(|burst| ("GCRA", burst))) {
+                    let burst_words =
+                        burst.map_or(String::new(), |burst| format!(" BURST {burst}"));
+                    let call = format!(
+                        "{calls} {limit} {window} ALGORITHM {algorithm}{burst_words} COST {cost}"
+                    );
+                    let gcra = algorithm == "GCRA";
+                    let expected = first_answer(limit, window_us, burst, cost, gcra);
+                    let answer = client.run(&format!("ML.RATELIMIT {call}"));
+                    assert_eq!(answer.integers(), expected, "{call}");
+                    // Forced again and again, nothing wraps.
+                    if limit > 0 {
+                        for _ in 0..3 {
+                            let row = Row::of(&client.run(&format!("ML.RATELIMIT {call} FORCE")));
+                            assert_eq!(row.granted, cost as i64, "{call} FORCE");
+                            assert!(row.remaining >= 0 && row.retry_ms == 0, "{call}: {row:?}");
+                            assert!((1..=3_155_760_000_000).contains(&row.reset_ms), "{call}");
+                        }
+                    }
+                    calls += 1;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_rounding_admits_early_or_hides_a_token_at_high_rates() {
+    let (_server, mut client, now) = frozen();
+    // Ten million a second: a token takes a tenth of a microsecond.
+    let call = |client: &mut support::Client, rest: &str| {
+        let call = format!("ML.RATELIMIT k 10000000 1 ALGORITHM GCRA {rest}");
+        Row::of(&client.run(&call))
+    };
+    assert_eq!(call(&mut client, "COST 10000000").remaining, 0);
+    client.freeze(now + 1);
+    assert_eq!(call(&mut client, "COST 11").granted, 0);
+    assert_eq!(call(&mut client, "COST 3").remaining, 7);
+    assert_eq!(call(&mut client, "COST 7").remaining, 0);
+    assert_eq!(call(&mut client, "COST 1").granted, 0);
+    // Three in ten seconds: a token takes 3 and a third.
+    for (after_us, granted) in
+        [(0, 3), (3_333_333, 0), (3_333_334, 1), (6_666_666, 0), (6_666_667, 1)]
+    {
+        client.freeze(now + after_us);
+        let call = "ML.RATELIMIT third 3 10 ALGORITHM GCRA PARTIAL COST 3";
+        assert_eq!(Row::of(&client.run(call)).granted, granted, "after {after_us} µs");
+    }
+}
+
+#[test]
+fn a_fixed_window_lets_two_limits_through_around_its_end_and_the_others_do_not() {
+    for (algorithm, granted) in [("FIXED", 20), ("SLIDING", 10), ("GCRA", 10)] {
+        let (_server, mut client, now) = frozen();
+        let mut ask = |at_us: u64| {
+            client.freeze(now + at_us);
+            let call = format!("ML.RATELIMIT k 10 60 COST 10 PARTIAL ALGORITHM {algorithm}");
+            Row::of(&client.run(&call)).granted
+        };
+        assert_eq!(ask(0), 10, "the window opens");
+        let around: i64 = [59 * SECOND, 60 * SECOND].map(&mut ask).iter().sum();
+        assert!(around <= granted, "{algorithm}: {around}");
+    }
+}
+
+#[test]
+fn windows_asked_for_by_turns_are_each_found_as_they_were_left() {
+    let (_server, mut client, now) = frozen();
+    for turn in 0..6 {
+        client.freeze(now + turn * SECOND);
+        let row = Row::of(&client.run(&format!("ML.RATELIMIT k 2 {}", 60 + turn % 2)));
+        assert_eq!(row.granted, i64::from(turn < 4), "turn {turn}");
+    }
+    let windows = Info::of(&mut client, "k").unwrap().windows;
+    assert_eq!(windows.len(), 2);
+    // Back at full, they are forgotten; and there are never more than eight.
+    client.freeze(now + HOUR);
+    client.run("ML.RATELIMIT k 2 5");
+    assert_eq!(Info::of(&mut client, "k").unwrap().windows.len(), 1);
+    for window in 10..40 {
+        assert_eq!(Row::of(&client.run(&format!("ML.RATELIMIT k 1 {window}"))).granted, 1);
+        let windows = Info::of(&mut client, "k").unwrap().windows;
+        assert!(windows.len() <= 8, "{windows:?}");
+    }
+}
+
+#[test]
+fn a_living_key_keeps_its_algorithm_and_another_takes_over_what_is_used() {
+    let (_server, mut client, _) = frozen();
+    client.run("CONFIG SET ml.ratelimit-algorithm GCRA").ok();
+    client.run("ML.RATELIMIT k 10 60 20 600 COST 7");
+    let of = |client: &mut support::Client| {
+        let info = Info::of(client, "k").unwrap();
+        (info.algorithm.clone(), info.used())
+    };
+    assert_eq!(of(&mut client), ("GCRA".into(), vec![7, 7]));
+    client.run("CONFIG SET ml.ratelimit-algorithm sliding").ok();
+    client.run("ML.RATELIMIT k 10 60");
+    assert_eq!(of(&mut client), ("GCRA".into(), vec![8, 7]));
+    for (algorithm, used) in [("FIXED", 9), ("SLIDING", 10)] {
+        client.run(&format!("ML.RATELIMIT k 10 60 ALGORITHM {algorithm}"));
+        assert_eq!(of(&mut client), (algorithm.into(), vec![used, 7]));
+    }
+    // Denied, it stays what it was.
+    assert_eq!(Row::of(&client.run("ML.RATELIMIT k 10 60 ALGORITHM GCRA")).granted, 0);
+    assert_eq!(Row::of(&client.run("ML.RATELIMIT k 10 60 ALGORITHM GCRA PEEK")).remaining, 0);
+    assert_eq!(of(&mut client), ("SLIDING".into(), vec![10, 7]));
+    client.run("ML.RATELIMIT new 10 60");
+    assert_eq!(Info::of(&mut client, "new").unwrap().algorithm, "SLIDING");
+    // What was charged beyond the limit is carried over as well.
+    client.run("ML.RATELIMIT debt 10 60 COST 25 FORCE");
+    for algorithm in ["GCRA", "FIXED", "SLIDING"] {
+        client.run(&format!("ML.RATELIMIT debt 10 60 COST 5 FORCE ALGORITHM {algorithm}"));
+    }
+    assert_eq!(Info::of(&mut client, "debt").unwrap().used(), [40]);
+}
+
+#[test]
+fn a_clock_that_steps_keeps_every_algorithm_to_its_limit_and_no_wait_beyond_its_window() {
+    for policy in ["10 60", "10 60 ALGORITHM SLIDING", "10 60 ALGORITHM GCRA", "10 60 10 30"] {
+        let (_server, mut client, now) = frozen();
+        let call = format!("ML.RATELIMIT k {policy}");
+        assert_eq!(Row::of(&client.run(&format!("{call} COST 10"))).granted, 10, "{policy}");
+        client.freeze(now - HOUR);
+        let [peeked, denied] =
+            [format!("{call} PEEK"), call.clone()].map(|call| Row::of(&client.run(&call)));
+        assert_eq!(peeked, denied, "{policy}");
+        assert_eq!((denied.granted, denied.remaining), (0, 0), "{policy}");
+        assert!((1..=60_000).contains(&denied.retry_ms), "{policy}: {denied:?}");
+        assert!((1..=60_000).contains(&denied.reset_ms), "{policy}: {denied:?}");
+        client.freeze(now - HOUR + 60 * SECOND);
+        let row = Row::of(&client.run(&format!("{call} COST 10")));
+        assert_eq!(row.granted, 10, "{policy}");
+        client.freeze(now + HOUR);
+        assert_eq!(Row::of(&client.run(&format!("{call} COST 10"))).granted, 10, "{policy}");
+    }
+}
+
+#[test]
+fn info_has_its_shapes_in_both_protocols_and_on_a_replica() {
+    let (server, mut client, now) = frozen();
+    client.run("ML.RATELIMIT bucket 60 60 ALGORITHM GCRA BURST 90 COST 30");
+    client.run("ML.RATELIMIT two 10 0.0015 1000 86400 COST 4");
+    client.freeze(now + 1_200);
+    let pairs = |pairs: &[(&str, i64)]| {
+        let flat = pairs.iter().flat_map(|(name, value)| [support::bulk(name), Value::Int(*value)]);
+        Value::Array(flat.collect())
+    };
+    let table = [
+        (
+            "bucket",
+            "GCRA",
+            vec![pairs(&[
+                ("limit", 60),
+                ("burst", 90),
+                ("window_ms", 60_000),
+                ("used", 30),
+                ("remaining", 60),
+                ("reset_after_ms", 29_999),
+            ])],
+        ),
+        (
+            "two",
+            "FIXED",
+            vec![
+                pairs(&[
+                    ("limit", 10),
+                    ("window_ms", 2),
+                    ("used", 4),
+                    ("remaining", 6),
+                    ("reset_after_ms", 1),
+                ]),
+                pairs(&[
+                    ("limit", 1_000),
+                    ("window_ms", 86_400_000),
+                    ("used", 4),
+                    ("remaining", 996),
+                    ("reset_after_ms", 86_399_999),
+                ]),
+            ],
+        ),
+    ];
+    let replica = server.replica("");
+    replica.client().freeze(now + 1_200);
+    for (key, algorithm, windows) in table {
+        let expected = Value::Array(vec![
+            support::bulk("algorithm"),
+            support::bulk(algorithm),
+            support::bulk("reservations"),
+            Value::Int(0),
+            support::bulk("windows"),
+            Value::Array(windows.clone()),
+        ]);
+        for of in [&server, &replica] {
+            assert_eq!(call!(of.client(), "ML.RATEINFO", key), expected, "{key}");
+            let Value::Map(map) = call!(of.client3(), "ML.RATEINFO", key) else {
+                panic!("RESP3 has a map")
+            };
+            assert_eq!(map.len(), 3);
+            let Value::Array(maps) = &map[2].1 else { panic!("an array of windows") };
+            for (map, flat) in maps.iter().zip(&windows) {
+                let Value::Map(map) = map else { panic!("of maps: {map:?}") };
+                let fields: Vec<_> = map.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
+                assert_eq!(Value::Array(fields), *flat, "{key}");
+            }
+        }
+    }
+    for mut client in [server.client(), server.client3(), replica.client(), replica.client3()] {
+        assert_eq!(client.run("ML.RATEINFO missing"), Value::Nil);
+        let error = client.run("SET string x").is_error();
+        println!("read-only: {error}");
+        assert!(client.run("ML.RATEINFO bucket x").is_error());
+    }
+    client.run("SET string x").ok();
+    assert!(client.run("ML.RATEINFO string").error().starts_with("WRONGTYPE"));
+}
+
+#[test]
+fn a_key_of_any_algorithm_expires_when_it_is_back_at_full_and_heals_if_persisted() {
+    for (policy, cost, full_after_ms) in [
+        ("10 60", 4, 60_000),
+        ("10 60 ALGORITHM SLIDING", 4, 60_000),
+        ("10 60 ALGORITHM GCRA", 4, 24_000),
+        ("60 60 ALGORITHM GCRA BURST 10", 4, 4_000),
+        ("10 1 60 60 10 3", 4, 60_000),
+    ] {
+        let (_server, mut client, now) = frozen();
+        let expires = (now / MILLI) as i64 + full_after_ms;
+        let call = format!("ML.RATELIMIT k {policy} COST {cost}");
+        client.run(&call);
+        assert_eq!(client.run("PEXPIRETIME k").integer(), expires, "{policy}");
+        client.run(&format!("ML.RATELIMIT k {policy} COST 9"));
+        client.run(&format!("ML.RATELIMIT k {policy} PEEK"));
+        assert_eq!(client.run("PEXPIRETIME k").integer(), expires, "denied: {policy}");
+        assert_eq!(client.run("PERSIST k").integer(), 1);
+        client.run(&call);
+        let healed = client.run("PEXPIRETIME k").integer();
+        assert!(healed >= expires && healed <= expires + 60_000, "{policy}: {healed}");
     }
 }

@@ -6,11 +6,13 @@
 mod support;
 
 use redis::Value;
+use std::time::{SystemTime, UNIX_EPOCH};
+use support::rates::{ALGORITHMS, Row};
 use support::{Answer, Client, Random, Server, Tap, bulk, call, wait_for};
 
 /// Settings unlike the primary's, for all that they could change.
-const OTHER_CONFIG: &str =
-    "ml.cache-versions-per-key 1\nml.cache-ttl 1\nml.cache-max-value-bytes 1\n";
+const OTHER_CONFIG: &str = "ml.cache-versions-per-key 1\nml.cache-ttl 1\nml.cache-max-value-bytes 1\n\
+     ml.ratelimit-algorithm SLIDING\nml.ratelimit-max-reservations 1\n";
 
 const SCRIPT: &str = "
     redis.call('ML.CACHESET', KEYS[2], ARGV[1], ARGV[2])
@@ -21,12 +23,12 @@ const SCRIPT: &str = "
 /// One call of mixed traffic. It may be refused: on purpose, keys are used for
 /// what they do not hold as well.
 fn step(client: &mut Client, random: &mut Random) {
-    let kind = random.of(&["r", "r", "c", "c", "h"]);
+    let kind = random.of(&["r", "r", "c", "c", "p", "p", "h"]);
     let key = format!("{kind}{}", random.below(6));
-    let other = format!("{}{}", random.of(&["r", "c", "h"]), random.below(6));
+    let other = format!("{}{}", random.of(&["r", "c", "p", "h"]), random.below(6));
     let version = format!("v{}", random.below(5));
     let value = random.next().to_string();
-    match random.below(40) {
+    match random.below(52) {
         0..=9 => {
             let window = random.of(&["0.02", "60", "3600"]);
             let (limit, cost) = (3 + random.below(9), 1 + random.below(4));
@@ -58,13 +60,89 @@ fn step(client: &mut Client, random: &mut Random) {
                 call!(client, "RESTORE", other, 90_000, payload, "REPLACE");
             }
         }
+        37..=43 => {
+            let (max, cost) = (3 + random.below(9), 1 + random.below(4));
+            let ttl_ms = random.of(&["20", "60000", "3600000"]);
+            call!(client, "ML.PERMITACQUIRE", key, max, ttl_ms, "COST", cost);
+        }
+        44..=48 => {
+            if let Value::Array(info) = call!(client, "ML.PERMITINFO", &key) {
+                let permits = info[3].items();
+                let permit = &permits[random.below(permits.len() as u64) as usize];
+                let id = permit.map()["id"].text();
+                match random.below(2) {
+                    0 => call!(client, "ML.PERMITRELEASE", key, id),
+                    _ => call!(
+                        client,
+                        "ML.PERMITRENEW",
+                        key,
+                        id,
+                        [20, 90_000][random.below(2) as usize]
+                    ),
+                };
+            }
+        }
         _ => {
             client.run("MULTI").ok();
+            call!(client, "ML.PERMITACQUIRE", &key, 9, 60_000);
             call!(client, "ML.RATELIMIT", &key, 5, 60);
             call!(client, "ML.CACHESET", &other, &version, &value);
             call!(client, "ML.RATELIMIT", &key, 5, 60);
             client.run("EXEC").items();
         }
+    }
+}
+
+/// A call on limits, of any form there is, or a step of the clock, which the
+/// replicas know nothing of. `held` are the reservations made so far.
+fn rate_step(client: &mut Client, random: &mut Random, held: &mut Vec<(String, String)>) {
+    let keys = [0; 2].map(|_| format!("r{}", random.below(8)));
+    let window = random.of(&["0.02", "0.5", "60", "60 90 3600", "60 2 0.1 40 7.5", "86400"]);
+    let algorithm =
+        random.of(&["", "", "", "", "ALGORITHM FIXED", "ALGORITHM SLIDING", "ALGORITHM GCRA"]);
+    let mode = random.of(&["", "", "", "PARTIAL", "FORCE", "PEEK"]);
+    let (limit, cost) = (3 + random.below(60), 1 + random.below(9));
+    let reserve = match random.below(3) {
+        0 if mode != "PEEK" => format!("RESERVE {}", 1 + random.below(100_000)),
+        _ => String::new(),
+    };
+    let options = format!("COST {cost} {mode} {reserve} {algorithm}");
+    let [key, other] = &keys;
+    let line = match random.below(20) {
+        0..=8 => format!("ML.RATELIMIT {key} {limit} {window} {options}"),
+        9 => format!("ML.RATELIMIT {key} {limit} 60 BURST {limit}0 ALGORITHM GCRA {reserve}"),
+        10..=12 if key != other => {
+            let options = options.replace("PARTIAL", "FORCE");
+            format!("ML.RATEMULTI 2 {key} {other} {limit} 60 90 3600 {options}")
+        }
+        13..=16 if !held.is_empty() => {
+            let (key, id) = held.swap_remove(random.below(held.len() as u64) as usize);
+            format!("ML.RATESETTLE {key} {id} {}", random.below(20))
+        }
+        17 => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
+            let (ahead, behind) = (random.below(200_000_000), random.below(100_000_000));
+            match random.below(3) {
+                0 => "ML.DEBUG CLOCK REAL".to_owned(),
+                _ => format!("ML.DEBUG CLOCK {}", now + ahead - behind),
+            }
+        }
+        18 => format!("COPY {key} {other} REPLACE"),
+        _ => match random.below(4) {
+            0 => format!("DEL {key}"),
+            1 => format!("PERSIST {key}"),
+            _ => format!("CONFIG SET ml.ratelimit-algorithm {}", random.of(&ALGORITHMS)),
+        },
+    };
+    let words: Vec<_> = line.split_whitespace().collect();
+    let answer = client.run(&words.join(" "));
+    let rows = match &answer {
+        Value::Array(rows) if words[0] == "ML.RATEMULTI" => rows.clone(),
+        Value::Array(_) => vec![answer.clone()],
+        _ => Vec::new(),
+    };
+    for (row, key) in rows.iter().zip([key, other]) {
+        held.extend(Row::of(row).id.map(|id| (key.clone(), id)));
     }
 }
 
@@ -111,6 +189,44 @@ fn replicas_are_equal_after_mixed_traffic_whatever_their_config() {
     }
 }
 
+/// Gives every key a long life, so that none goes between two digests.
+fn prolong(client: &mut Client) {
+    for key in client.run("KEYS *").texts() {
+        call!(client, "PEXPIRE", key, 1_000_000);
+    }
+    wait_for("what has expired to go", || {
+        client.run("DBSIZE").integer() == client.run("KEYS *").items().len() as i64
+    });
+}
+
+#[test]
+fn limits_are_equal_on_replicas_and_after_a_restart_whatever_was_called_when() {
+    for seed in Random::seeds() {
+        let mut primary =
+            Server::with("appendonly yes\nappendfsync always\naof-use-rdb-preamble no");
+        let replica = primary.replica(OTHER_CONFIG);
+        let (mut client, mut random) = (primary.client(), Random::new(seed));
+        let mut held = Vec::new();
+        for round in 0..4 {
+            (0..700).for_each(|_| rate_step(&mut client, &mut random, &mut held));
+            assert_equal(&[&primary, &replica], &format!("round {round}, seed {seed}"));
+            if round == 1 {
+                client.run("BGREWRITEAOF").text();
+                client.run("ML.DEBUG CLOCK REAL").ok();
+            }
+        }
+        prolong(&mut client);
+        assert_equal(&[&primary, &replica], &format!("at the end, seed {seed}"));
+        assert!(client.run("DBSIZE").integer() > 0 && !held.is_empty(), "seed {seed}");
+        let before = client.digest();
+        primary.restart(support::Stop::Kill);
+        assert_eq!(primary.client().digest(), before, "from the AOF, seed {seed}");
+        let mut client = replica.client();
+        client.run("DEBUG RELOAD").ok();
+        assert_eq!(client.digest(), before, "from an RDB file, seed {seed}");
+    }
+}
+
 #[test]
 fn a_restart_on_the_aof_of_mixed_traffic_changes_nothing() {
     for seed in Random::seeds() {
@@ -125,12 +241,7 @@ fn a_restart_on_the_aof_of_mixed_traffic_changes_nothing() {
             // What expires meanwhile would go in between.
             for database in [0, 1] {
                 call!(client, "SELECT", database).ok();
-                for key in client.run("KEYS *").texts() {
-                    call!(client, "PEXPIRE", key, 1_000_000);
-                }
-                wait_for("what has expired to go", || {
-                    client.run("DBSIZE").integer() == client.run("KEYS *").items().len() as i64
-                });
+                prolong(&mut client);
             }
             let before = client.digest();
             server.restart(support::Stop::Kill);
@@ -148,7 +259,9 @@ fn effects_are_replicated_and_logged_in_place_of_calls() {
     assert_eq!(tap.names(&mut client), ["ML.APPLYRATE"]);
     client.run("ML.CACHESET c v x").ok();
     assert_eq!(tap.names(&mut client), ["ML.APPLYCACHE"]);
-    for key in ["r", "c"] {
+    client.run("ML.PERMITACQUIRE p 10 60000").items();
+    assert_eq!(tap.names(&mut client), ["ML.APPLYPERMIT"]);
+    for key in ["r", "c", "p"] {
         // The effect puts the key's expiry right by itself, wherever it lands.
         let expires = call!(client, "PEXPIRETIME", key).integer();
         assert!(expires > 0);
@@ -165,19 +278,30 @@ fn effects_are_replicated_and_logged_in_place_of_calls() {
     let names = tap.names(&mut client);
     assert_eq!(names, ["MULTI", "ML.APPLYCACHE", "ML.APPLYRATE", "EXEC"]);
 
-    let mut random = Random::new(7);
+    let id = Row::of(&client.run("ML.RATELIMIT new 10 60 COST 3 RESERVE 9000")).id.unwrap();
+    assert_eq!(tap.names(&mut client), ["ML.APPLYRATE"]);
+    call!(client, "ML.RATESETTLE", "new", id, 5).integer();
+    assert_eq!(tap.names(&mut client), ["ML.APPLYRATE"]);
+    client.run("ML.RATEMULTI 2 new r 10 60 10 60");
+    assert_eq!(tap.names(&mut client), ["MULTI", "ML.APPLYRATE", "ML.APPLYRATE", "EXEC"]);
+    client.run("ML.RATEINFO new").map();
+    assert_eq!(tap.names(&mut client), [""; 0]);
+
+    let (mut random, mut held) = (Random::new(7), Vec::new());
     (0..300).for_each(|_| step(&mut client, &mut random));
+    (0..300).for_each(|_| rate_step(&mut client, &mut random, &mut held));
     let mut logged = String::new();
     for file in std::fs::read_dir(server.directory().join("appendonlydir")).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         logged.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
     }
-    for applied in ["ML.APPLYRATE", "ML.APPLYCACHE"] {
+    for applied in ["ML.APPLYRATE", "ML.APPLYPERMIT", "ML.APPLYCACHE"] {
         assert!(logged.contains(applied), "no {applied} in the AOF");
     }
-    for called in ["ML.RATELIMIT", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURES"] {
+    for called in ["ML.RATELIMIT", "ML.PERMIT", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURES"] {
         assert!(!logged.contains(called), "{called} in the AOF");
-        assert!(!tap.names(&mut client).iter().any(|name| name == called), "{called} replicated");
+        let names = tap.names(&mut client);
+        assert!(!names.iter().any(|name| name.starts_with(called)), "{called} replicated");
     }
 }
 
@@ -187,23 +311,29 @@ fn a_failover_resets_no_limit_and_loses_no_answer() {
     let mut client = primary.client();
     let replica = primary.replica(OTHER_CONFIG);
     client.run("ML.RATELIMIT r 10 3600 COST 7");
+    client.run("ML.PERMITACQUIRE p 10 3600000 COST 7").items();
     client.run("ML.CACHESET c v1 a EX 1000").ok();
     client.run("ML.CACHESET c v2 b EX 2000").ok();
-    let expiries = ["r", "c"].map(|key| call!(client, "PEXPIRETIME", key).integer());
+    let expiries = ["r", "c", "p"].map(|key| call!(client, "PEXPIRETIME", key).integer());
     replica.catch_up(&primary);
     primary.kill();
     let mut client = replica.client();
     client.run("REPLICAOF NO ONE").ok();
-    assert_eq!(["r", "c"].map(|key| call!(client, "PEXPIRETIME", key).integer()), expiries);
+    assert_eq!(["r", "c", "p"].map(|key| call!(client, "PEXPIRETIME", key).integer()), expiries);
     assert_eq!(client.run("ML.RATELIMIT r 10 3600 COST 4").integers()[..3], [0, 10, 3]);
     assert_eq!(client.run("ML.RATELIMIT r 10 3600 COST 3").integers()[..3], [3, 10, 0]);
+    for (cost, granted) in [(4, 0), (3, 3)] {
+        let answer = call!(client, "ML.PERMITACQUIRE", "p", 10, 3_600_000, "COST", cost);
+        assert_eq!(answer.items()[0].integer(), granted);
+    }
     assert_eq!(client.run("ML.CACHEGET c v1"), bulk("a"));
     assert_eq!(client.run("ML.CACHEGET c v2"), bulk("b"));
 }
 
-/// The effects of a charge and of a set, as they were replicated.
+/// The effects of a charge, a grant and a set, as they were replicated.
 fn effects(client: &mut Client, tap: &mut Tap) -> Vec<Vec<Vec<u8>>> {
     client.run("ML.RATELIMIT r 10 3600 COST 3");
+    client.run("ML.PERMITACQUIRE p 10 3600000 COST 3").items();
     client.run("ML.CACHESET c v x EX 1000").ok();
     tap.replicated(client)
 }
@@ -238,7 +368,7 @@ fn an_applied_effect_makes_what_it_came_from() {
     let server = Server::start();
     let mut client = server.client();
     let mut tap = Tap::on(&server);
-    for (effect, key) in effects(&mut client, &mut tap).iter().zip(["r", "c"]) {
+    for (effect, key) in effects(&mut client, &mut tap).iter().zip(["r", "p", "c"]) {
         apply(&mut client, effect, &effect[2]).ok();
         assert_eq!(client.digest_of("new"), client.digest_of(key));
         let expires = call!(client, "PEXPIRETIME", key);
@@ -254,7 +384,7 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
     let mut tap = Tap::on(&server);
     let mut effects = effects(&mut client, &mut tap);
     effects.extend(rewritten(&server, &mut client));
-    assert_eq!(effects.len(), 4, "one for each key, in either way");
+    assert_eq!(effects.len(), 6, "one for each key, in either way");
     let before = client.footprint();
     let refused = |client: &mut Client, effect: &[Vec<u8>], payload: &[u8], context: &str| {
         let error = apply(client, effect, payload).error();
@@ -275,7 +405,7 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
     for seed in Random::seeds() {
         let mut random = Random::new(seed);
         for _ in 0..2_000 {
-            let effect = &effects[random.below(4) as usize];
+            let effect = &effects[random.below(6) as usize];
             let payload = match random.below(3) {
                 0 => {
                     let length = 1 + random.below(100) as usize;
@@ -296,6 +426,8 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
                 Value::Okay => {
                     // One that could be: it can be used, and goes again.
                     client.run("ML.RATELIMIT new 10 60");
+                    client.run("ML.PERMITACQUIRE new 10 60000");
+                    client.run("ML.PERMITINFO new");
                     client.run("ML.CACHEGET new v");
                     client.run("ML.CACHESET new w y");
                     client.run("DUMP new");

@@ -8,7 +8,7 @@ use redis::Value;
 use std::path::Path;
 use support::{Answer, Setup, bulk, call, listed_servers, nils, wait_for};
 
-/// The four commands, and what must stay of what they wrote.
+/// The commands, and what must stay of what they wrote.
 fn exercise(name: &str, binary: &Path) {
     let start = |config| Setup { config, binary: Some(binary), ..Setup::default() }.start();
     let server = start("");
@@ -22,6 +22,20 @@ fn exercise(name: &str, binary: &Path) {
     }
     let denied = [0, 100, 0, 3_600_000, 3_600_000];
     assert_eq!(client.run("ML.RATELIMIT limit 100 3600").integers(), denied, "{name}");
+    for (algorithm, wait_ms) in [("SLIDING", 3_600_000), ("GCRA", 1_800_000)] {
+        let call = format!("ML.RATELIMIT {algorithm} 2 3600 9 86400 ALGORITHM {algorithm}");
+        let granted = [0; 3].map(|_| client.run(&call).integers());
+        assert_eq!(granted.map(|row| (row[0], row[3])), [(1, 0), (1, 0), (0, wait_ms)], "{name}");
+    }
+    let rows = client.run("ML.RATEMULTI 2 {m}1 {m}2 5 60 9 60 COST 4 RESERVE 60000").items();
+    for (key, row) in ["{m}1", "{m}2"].iter().zip(rows) {
+        let id = row.items()[5].text();
+        let settled = [0; 2].map(|_| call!(client, "ML.RATESETTLE", key, &id, 1).integer());
+        assert_eq!(settled, [1, 0], "{name}");
+        let info = call!(client, "ML.RATEINFO", key).map();
+        assert_eq!(info["windows"].items()[0].map()["used"].integer(), 1, "{name}");
+    }
+    client.run("DEL SLIDING GCRA {m}1 {m}2").integer();
     client.run("ML.DEBUG CLOCK REAL").ok();
 
     client.run("ML.CACHESET cache v1 old EX 1000").ok();
@@ -49,6 +63,9 @@ fn exercise(name: &str, binary: &Path) {
     client.run("RPUSH list a");
     for call in [
         "ML.RATELIMIT list 1 1",
+        "ML.RATEMULTI 1 list 1 1",
+        "ML.RATESETTLE list id 1",
+        "ML.RATEINFO list",
         "ML.CACHESET list v x",
         "ML.CACHEGET list v",
         "ML.FEATURES list f",
@@ -63,7 +80,7 @@ fn exercise(name: &str, binary: &Path) {
     assert_eq!(client.digest(), before, "{}", after("reloaded"));
     let replica = server.replica("ml.cache-versions-per-key 1");
     assert_eq!(replica.client().digest(), before, "{}", after("on a replica"));
-    client.run("ML.RATELIMIT other 5 60");
+    client.run("ML.RATELIMIT other 5 60 9 3600 ALGORITHM SLIDING RESERVE 90000");
     client.run("ML.CACHESET cache v3 newest").ok();
     replica.catch_up(&server);
     assert_eq!(replica.client().digest(), client.digest(), "{}", after("replicated"));

@@ -3,9 +3,10 @@
 use super::codec::{self, Change, MAX_TIME_MS};
 use super::datatype::APPLY;
 use super::entry::{Answer, Entry, MAX_VERSION_BYTES, MAX_VERSIONS};
+use crate::metrics::Counter;
 use crate::server::{
-    Arg, Argument, Call, Command, Config, Counter, Error, KeyAccess, Keys, Options, Section,
-    TypeSpec, WriteKey, handler, load_command, refuse,
+    Arg, Argument, Call, Command, Config, Error, KeyAccess, Keys, Options, Section, TypeSpec,
+    WriteKey, handler, load_command, refuse,
 };
 use crate::time::{MICROS_PER_MILLI, MILLIS_PER_SECOND, Millis};
 use std::ffi::CStr;

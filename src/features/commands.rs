@@ -1,6 +1,7 @@
 //! The commands: parse → look up → reply.
 
-use crate::server::{Argument, Call, Command, Counter, Error, KeyAccess, Keys, Section, handler};
+use crate::metrics::Counter;
+use crate::server::{Argument, Call, Command, Error, KeyAccess, Keys, Section, handler};
 
 /// The commands of this domain.
 pub const COMMANDS: &[Command] = &[Command {

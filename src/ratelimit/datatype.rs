@@ -2,10 +2,12 @@
 
 use super::codec;
 use super::limiter::Limiter;
+use super::reservation::Reservation;
+use super::slot::Slot;
 use crate::server::{DataType, Digest, TypeSlot};
 use std::ffi::CStr;
 
-/// The command that carries a limiter's state to replicas and into the AOF.
+/// The command that carries a change to replicas and into the AOF.
 pub const APPLY: &CStr = c"ML.APPLYRATE";
 
 impl DataType for Limiter {
@@ -26,18 +28,24 @@ impl DataType for Limiter {
     }
 
     fn heap_bytes(&self) -> usize {
-        0
+        let slots = self.slots().iter().map(Slot::heap_bytes).sum::<usize>();
+        let Self::Many(many) = self else { return slots };
+        let marks: usize = many.reservations.iter().map(|held| size_of_val(&*held.marks)).sum();
+        size_of_val(&**many)
+            + many.slots.capacity() * size_of::<Slot>()
+            + many.reservations.capacity() * size_of::<Reservation>()
+            + slots
+            + marks
     }
 
     fn blocks(&self) -> usize {
-        0
+        self.slots().len() + self.reservations().len()
     }
 
     fn digest(&self, digest: &mut Digest) {
-        let Self { policy, window } = self;
-        for number in [policy.limit, policy.window_us, window.opened_us, window.used] {
-            digest.number(number);
-        }
+        let mut payload = Vec::new();
+        self.encode(&mut payload);
+        digest.bytes(&payload);
         digest.end();
     }
 }

@@ -1,6 +1,6 @@
-//! What a limit is, and what a window says to a call.
+//! What a limit is.
 
-use crate::time::{MICROS_PER_SECOND, Micros};
+use crate::time::MICROS_PER_SECOND;
 
 /// The largest limit and cost: 2^53, the largest integer that every client,
 /// JavaScript's included, holds exactly.
@@ -12,6 +12,16 @@ pub const MIN_WINDOW_US: u64 = 1_000;
 /// The longest window: 366 days.
 pub const MAX_WINDOW_US: u64 = 366 * 86_400 * MICROS_PER_SECOND;
 
+/// The most windows of one key.
+pub const MAX_WINDOWS: usize = 8;
+
+/// The longest wait: 100 years. What would take longer takes as long.
+pub const MAX_WAIT_US: u64 = 36_525 * 86_400 * MICROS_PER_SECOND;
+
+/// The latest moment a stored state may name, so that no sum with a window or a
+/// wait wraps: some 146,000 years from now.
+pub const MAX_TIME_US: u64 = 1 << 62;
+
 /// How much a call takes from a limit, 1 for a plain request.
 pub type Cost = u64;
 
@@ -20,26 +30,23 @@ pub type Cost = u64;
 pub struct Policy {
     /// What may be taken in a window; 0 denies always.
     pub limit: u64,
-    /// How long a window lasts, in microseconds.
+    /// How long a window lasts, in microseconds; never 0.
     pub window_us: u64,
+    /// What a full token bucket holds. The other algorithms have no use for it.
+    pub burst: u64,
 }
 
 /// Nothing, in the shortest window: the policy of a limiter that nobody has
 /// charged yet. A legal one, so that such a limiter can be saved and loaded.
 impl Default for Policy {
     fn default() -> Self {
-        Self { limit: 0, window_us: MIN_WINDOW_US }
+        Self::new(0, MIN_WINDOW_US)
     }
 }
 
-/// What one window says to a call, before anything is charged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// What could be taken right now.
-    pub remaining: u64,
-    /// The wait after which the asked cost fits: 0 when it fits now, `None`
-    /// when it never can.
-    pub retry_after_us: Option<Micros>,
-    /// Until the window is back at full if nothing more comes.
-    pub reset_after_us: Micros,
+impl Policy {
+    /// At most `limit` in `window_us`, all of it at once if it comes to that.
+    pub const fn new(limit: u64, window_us: u64) -> Self {
+        Self { limit, window_us, burst: limit }
+    }
 }

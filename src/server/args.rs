@@ -49,6 +49,16 @@ impl<'a> Arg<'a> {
         })
     }
 
+    /// One of these keywords (upper case), by its place; otherwise an error that
+    /// names `what` and them.
+    pub fn one_of(self, what: &str, keywords: &[&str]) -> Result<usize, Error> {
+        let word = self.bytes();
+        keywords
+            .iter()
+            .position(|keyword| word.eq_ignore_ascii_case(keyword.as_bytes()))
+            .ok_or_else(|| refuse(format!("{what} must be one of {}", keywords.join(", "))))
+    }
+
     /// Seconds, in microseconds within `range`; otherwise an error that names
     /// `what` and the range in seconds.
     pub fn seconds(self, what: &str, range: RangeInclusive<u64>) -> Result<u64, Error> {
@@ -97,6 +107,12 @@ impl<'a> Args<'a> {
         self.take().ok_or(Error::WrongArity)
     }
 
+    /// The next argument, left where it is.
+    pub fn peek(&self) -> Option<Arg<'a>> {
+        // SAFETY: promised to `from_raw`.
+        self.rest.first().map(|first| unsafe { Arg::from_raw(*first) })
+    }
+
     /// All that is left.
     pub fn remaining(&mut self) -> impl ExactSizeIterator<Item = Arg<'a>> + use<'a> {
         std::mem::take(&mut self.rest).iter().map(|raw| {
@@ -131,9 +147,11 @@ impl<'a> Options<'_, 'a> {
     /// error that names it.
     pub fn next(&mut self, known: &[&'static str]) -> Result<Option<&'static str>, Error> {
         let Some(word) = self.args.take() else { return Ok(None) };
-        let found = known.iter().zip(0u32..).find(|(keyword, _)| word.is(keyword.as_bytes()));
+        let word = word.bytes();
+        let is_word = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
+        let found = known.iter().zip(0u32..).find(|(keyword, _)| is_word(keyword));
         let Some((keyword, place)) = found else {
-            return Err(refuse(format!("unknown option {}", quoted(word.bytes()))));
+            return Err(refuse(format!("unknown option {}", quoted(word))));
         };
         let bit = 1u32.checked_shl(place).unwrap_or(0);
         if self.seen & bit != 0 {

@@ -44,6 +44,14 @@ impl<'a> Call<'a> {
         unsafe { WriteKey::open(self.ctx, key) }
     }
 
+    /// Counts the call as a write where [`super::effects_are_wanted`] by nobody:
+    /// save points count writes. Should somebody listen after all, they get the
+    /// call as it was written.
+    pub fn replicate_nothing(&self) {
+        // SAFETY: the context is valid for the whole call.
+        unsafe { api!(RedisModule_ReplicateVerbatim(self.ctx)) };
+    }
+
     /// Sends the effect of this call to replicas and the AOF: `command key
     /// payload [value]`.
     pub fn replicate(&self, command: &CStr, key: Arg, payload: &[u8], value: Option<Arg>) {
@@ -138,12 +146,18 @@ pub struct Command {
 pub struct Keys {
     first: i32,
     access: KeyAccess,
+    counted: bool,
 }
 
 impl Keys {
     /// One key, at the position (1 is the first argument).
     pub const fn one(first: i32, access: KeyAccess) -> Self {
-        Self { first, access }
+        Self { first, access, counted: false }
+    }
+
+    /// Several keys, their number before them at the position.
+    pub const fn counted(position: i32, access: KeyAccess) -> Self {
+        Self { first: position, access, counted: true }
     }
 }
 
@@ -224,6 +238,12 @@ impl Argument {
         Self { parts, ..one_of }
     }
 
+    /// Several that go together.
+    pub const fn block(name: &'static CStr, parts: &'static [Self]) -> Self {
+        let block = Self::new(name, raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK);
+        Self { parts, ..block }
+    }
+
     /// The keyword it follows.
     pub const fn after(self, token: &'static CStr) -> Self {
         Self { token: Some(token), ..self }
@@ -293,7 +313,9 @@ impl Command {
     /// # Safety
     /// `ctx` is the context that the module is loaded with.
     pub(super) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> Result<(), Error> {
-        let (first, step) = self.keys.map_or((0, 0), |keys| (keys.first, 1));
+        // The old way to say where keys stand knows no count: the key specs do.
+        let plain = self.keys.filter(|keys| !keys.counted);
+        let (first, step) = plain.map_or((0, 0), |keys| (keys.first, 1));
         // SAFETY: `ctx` is valid by the caller's promise, the texts are C
         // strings, and the server copies all it is given here.
         let registered = unsafe {
@@ -390,7 +412,22 @@ impl Keys {
                     pos: self.first,
                 },
             },
-            find_keys_type: raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE,
+            find_keys_type: if self.counted {
+                raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM
+            } else {
+                raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE
+            },
+            fk: if self.counted {
+                raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
+                    keynum: raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
+                        keynumidx: 0,
+                        firstkey: 1,
+                        keystep: 1,
+                    },
+                }
+            } else {
+                Self::END.fk
+            },
             ..Self::END
         }
     }

@@ -10,13 +10,14 @@ use super::raw::{
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-/// A number that operators set.
+/// A number that operators set, or one of several names, by its place.
 pub struct Config {
     name: &'static CStr,
     default: i64,
     low: i64,
     high: i64,
     flags: u32,
+    names: &'static [&'static CStr],
     value: AtomicI64,
 }
 
@@ -24,7 +25,12 @@ impl Config {
     /// A number from `low` to `high`.
     pub const fn number(name: &'static CStr, default: i64, low: i64, high: i64) -> Self {
         let value = AtomicI64::new(default);
-        Self { name, default, low, high, flags: REDISMODULE_CONFIG_DEFAULT, value }
+        Self { name, default, low, high, flags: REDISMODULE_CONFIG_DEFAULT, names: &[], value }
+    }
+
+    /// One of several names; the first is the default.
+    pub const fn choice(name: &'static CStr, names: &'static [&'static CStr]) -> Self {
+        Self { names, ..Self::number(name, 0, 0, names.len() as i64 - 1) }
     }
 
     /// A size in bytes, which may be written with a unit: `64mb`.
@@ -46,21 +52,44 @@ impl Config {
     /// # Safety
     /// `ctx` is the context that the module is loaded with.
     pub(super) unsafe fn register(&'static self, ctx: *mut RedisModuleCtx) -> Result<(), Error> {
-        // SAFETY: `ctx` is valid by the caller's promise, and the callbacks get
-        // back the private data passed here, a static of this type.
+        let (name, flags) = (self.name.as_ptr(), self.flags);
+        let private = (&raw const *self).cast_mut().cast();
+        // SAFETY: `ctx` is valid by the caller's promise, the server copies the
+        // names, and the callbacks get back the private data passed here, a
+        // static of this type.
         let registered = unsafe {
-            api!(RedisModule_RegisterNumericConfig(
-                ctx,
-                self.name.as_ptr(),
-                self.default,
-                self.flags,
-                self.low,
-                self.high,
-                Some(get),
-                Some(set),
-                None,
-                (&raw const *self).cast_mut().cast()
-            ))
+            if self.names.is_empty() {
+                let (default, low, high) = (self.default, self.low, self.high);
+                api!(RedisModule_RegisterNumericConfig(
+                    ctx,
+                    name,
+                    default,
+                    flags,
+                    low,
+                    high,
+                    Some(get),
+                    Some(set),
+                    None,
+                    private
+                ))
+            } else {
+                let mut names: Vec<_> = self.names.iter().map(|name| name.as_ptr()).collect();
+                let places: Vec<_> = (0..).take(names.len()).collect();
+                let count = names.len() as c_int;
+                api!(RedisModule_RegisterEnumConfig(
+                    ctx,
+                    name,
+                    self.default as c_int,
+                    flags,
+                    names.as_mut_ptr(),
+                    places.as_ptr(),
+                    count,
+                    Some(get_place),
+                    Some(set_place),
+                    None,
+                    private
+                ))
+            }
         };
         if registered == REDISMODULE_OK as c_int {
             return Ok(());
@@ -95,4 +124,19 @@ unsafe extern "C" fn set(
         Some(()) => REDISMODULE_OK as c_int,
         None => REDISMODULE_ERR as c_int,
     }
+}
+
+unsafe extern "C" fn get_place(name: *const c_char, private: *mut c_void) -> c_int {
+    // SAFETY: the server's promise is passed on. There are few places.
+    unsafe { get(name, private) as c_int }
+}
+
+unsafe extern "C" fn set_place(
+    name: *const c_char,
+    place: c_int,
+    private: *mut c_void,
+    error: *mut *mut RedisModuleString,
+) -> c_int {
+    // SAFETY: the server's promise is passed on.
+    unsafe { set(name, place.into(), private, error) }
 }

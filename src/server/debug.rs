@@ -3,12 +3,14 @@
 //! ```text
 //! ML.DEBUG PANIC entry | ENTRIES
 //! ML.DEBUG CLOCK microseconds | REAL
+//! ML.DEBUG EFFECTS WANTED
 //! ```
 
 use super::command::{Argument, Call, Command, handler};
 use super::entry::Entry;
 use super::error::{Error, refuse};
 use super::faults::{arm, freeze_clock};
+use super::propagation::effects_are_wanted;
 
 pub const COMMAND: Command = Command {
     name: c"ML.DEBUG",
@@ -20,18 +22,27 @@ pub const COMMAND: Command = Command {
     arguments: &[
         Argument::one_of(
             c"subcommand",
-            &[Argument::token(c"panic", c"PANIC"), Argument::token(c"clock", c"CLOCK")],
+            &[
+                Argument::token(c"panic", c"PANIC"),
+                Argument::token(c"clock", c"CLOCK"),
+                Argument::token(c"effects", c"EFFECTS"),
+            ],
         ),
         Argument::string(c"value"),
     ],
-    summary: c"Injects a panic or freezes the clock, for tests. Debug builds only.",
+    summary:
+        c"Injects a panic, freezes the clock, or tells a secret, for tests. Debug builds only.",
     complexity: c"O(1)",
     since: c"0.1.0",
 };
 
 fn debug(call: &mut Call) -> Result<(), Error> {
     let mut options = call.args.options();
-    match options.next(&["PANIC", "CLOCK"])? {
+    match options.next(&["PANIC", "CLOCK", "EFFECTS"])? {
+        Some("EFFECTS") => {
+            call.reply.integer(effects_are_wanted().into());
+            return Ok(());
+        }
         Some("PANIC") => {
             let name = options.value()?;
             if name.is(b"ENTRIES") {

@@ -15,12 +15,13 @@ pub enum Entry {
     Copy,
     Config,
     Info,
+    Event,
     Load,
 }
 
 impl Entry {
     #[cfg(debug_assertions)]
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Command,
         Self::RdbLoad,
         Self::RdbSave,
@@ -32,6 +33,7 @@ impl Entry {
         Self::Copy,
         Self::Config,
         Self::Info,
+        Self::Event,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -47,6 +49,7 @@ impl Entry {
             Self::Copy => "copy",
             Self::Config => "config",
             Self::Info => "info",
+            Self::Event => "event",
             Self::Load => "load",
         }
     }

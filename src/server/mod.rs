@@ -9,6 +9,7 @@ mod raw;
 
 mod alloc;
 mod args;
+mod chance;
 mod clock;
 mod command;
 mod config;
@@ -26,19 +27,22 @@ mod load;
 #[macro_use]
 mod module;
 mod number;
+mod propagation;
 mod reply;
 
 pub use alloc::{ServerAllocator, heap_bytes};
 pub use args::{Arg, Args, Options};
+pub use chance::new_id;
 pub use command::{Argument, Call, Command, Handler, KeyAccess, Keys, handler};
 pub use config::Config;
 pub use datatype::{DataType, Digest, TypeSlot, TypeSpec};
 pub use error::{Error, refuse};
-pub use info::{Counter, Section};
+pub use info::Section;
 pub use key::{Hash, HashField, ReadKey, WriteKey};
 pub use load::load_command;
 pub use module::Module;
 pub use number::{parse_integer, parse_seconds};
+pub use propagation::effects_are_wanted;
 pub use reply::Reply;
 
 /// What [`export_module`] expands to stands on.

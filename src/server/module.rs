@@ -7,6 +7,7 @@ use super::entry::Entry;
 use super::error::Error;
 use super::guard::{guard, log, log_panics};
 use super::info::{self, Section};
+use super::propagation;
 use super::raw::{
     Export_RedisModule_Init, REDISMODULE_APIVER_1, REDISMODULE_ERR, REDISMODULE_OK,
     REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED, REDISMODULE_OPTIONS_HANDLE_IO_ERRORS,
@@ -129,6 +130,7 @@ unsafe fn register(
         for config in module.configs.iter().copied().flatten() {
             config.register(ctx)?;
         }
+        propagation::watch(ctx)?;
         let loaded = api!(RedisModule_LoadConfigs(ctx));
         let informed = api!(RedisModule_RegisterInfoFunc(ctx, write_info));
         if loaded != REDISMODULE_OK as c_int || informed != REDISMODULE_OK as c_int {

@@ -52,6 +52,14 @@ impl Reply {
         unsafe { api!(RedisModule_ReplyWithArray(self.ctx, length)) };
     }
 
+    /// The head of a map, in RESP2 a flat array; exactly `pairs` pairs of
+    /// replies must follow.
+    pub fn map(self, pairs: usize) {
+        let pairs = i64::try_from(pairs).unwrap_or(i64::MAX);
+        // SAFETY: `ctx` is valid by construction.
+        unsafe { api!(RedisModule_ReplyWithMap(self.ctx, pairs)) };
+    }
+
     /// An array of integers.
     pub fn integers(self, values: &[i64]) {
         self.array(values.len());

@@ -6,7 +6,13 @@ import redis
 
 from conftest import ROOT
 
-DEFAULTS = {"ml.cache-ttl": "3600", "ml.cache-versions-per-key": "2", "ml.cache-max-value-bytes": "536870912"}
+DEFAULTS = {
+    "ml.ratelimit-algorithm": "FIXED",
+    "ml.ratelimit-max-reservations": "1024",
+    "ml.cache-ttl": "3600",
+    "ml.cache-versions-per-key": "2",
+    "ml.cache-max-value-bytes": "536870912",
+}
 
 
 def test_the_example_starts_a_server(start_server, module):

@@ -5,7 +5,7 @@ import time
 import pytest
 import redis
 
-COMMANDS = ["ML.RATELIMIT", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURES"]
+COMMANDS = ["ML.RATELIMIT", "ML.RATESETTLE", "ML.RATEINFO", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURES"]
 
 
 # --- reply shapes ---------------------------------------------------------------
@@ -43,6 +43,48 @@ def test_ratelimit_lets_the_key_expire_with_the_window(client):
     assert client.execute_command("ML.RATELIMIT", "short", 1, "0.25")[0] == 1
     # The key goes at the first whole millisecond after the window.
     assert 0 < client.pttl("short") <= 251
+
+
+def as_map(reply):
+    """A map by RESP3 is a flat array of pairs by RESP2."""
+    if isinstance(reply, dict):
+        return reply
+    return dict(zip(reply[::2], reply[1::2]))
+
+
+def test_ratemulti_answers_a_row_for_each_key(client):
+    call = ("ML.RATEMULTI", 2, "{acme}:user:1", "{acme}", 1, 60, 9, 60)
+    rows = client.execute_command(*call)
+    assert [row[:4] for row in rows] == [[1, 1, 0, 0], [1, 9, 8, 0]]
+    denied = client.execute_command(*call)
+    assert [row[:3] for row in denied] == [[0, 1, 0], [0, 9, 8]]
+    assert 0 < denied[0][3] <= 60_000 and denied[1][3] == 0
+
+
+def test_a_reservation_is_settled_by_its_id(client):
+    reply = client.execute_command(
+        "ML.RATELIMIT", "tokens:1", 1000, 60, "COST", 400, "RESERVE", 30_000
+    )
+    assert reply[:4] == [400, 1000, 600, 0] and len(reply) == 6
+    reservation = reply[5]
+    assert isinstance(reservation, bytes) and len(reservation) == 32
+    assert client.execute_command("ML.RATESETTLE", "tokens:1", reservation, 250) == 1
+    assert client.execute_command("ML.RATESETTLE", "tokens:1", reservation, 250) == 0
+    assert client.execute_command("ML.RATELIMIT", "tokens:1", 1000, 60, "PEEK")[2] == 750
+    assert client.execute_command("ML.RATELIMIT", "tokens:1", 0, 60, "RESERVE", 9)[5] is None
+
+
+def test_rateinfo_is_a_map(client):
+    assert client.execute_command("ML.RATEINFO", "k") is None
+    client.execute_command("ML.RATELIMIT", "k", 60, 60, "ALGORITHM", "GCRA", "BURST", 90, "COST", 30)
+    info = as_map(client.execute_command("ML.RATEINFO", "k"))
+    assert list(info) == [b"algorithm", b"reservations", b"windows"]
+    assert (info[b"algorithm"], info[b"reservations"]) == (b"GCRA", 0)
+    [window] = map(as_map, info[b"windows"])
+    assert 0 < window.pop(b"reset_after_ms") <= 30_000
+    used, remaining = window.pop(b"used"), window.pop(b"remaining")
+    assert used + remaining == 90 and 1 <= used <= 30
+    assert window == {b"limit": 60, b"burst": 90, b"window_ms": 60_000}
 
 
 def test_cacheset_answers_ok_and_cacheget_the_same_bytes(client):
@@ -115,6 +157,13 @@ def test_decoded_responses(client, port):
         ("ML.RATELIMIT k 1 60 COST 1 COST 1", "COST"),
         ("ML.RATELIMIT k 1 60 ALGORITHM LEAKY", "ALGORITHM"),
         ("ML.RATELIMIT k 1 60 FOO", "unknown option 'FOO'"),
+        ("ML.RATELIMIT k 1 60 2 60", "window"),
+        ("ML.RATELIMIT k 1 60 BURST 5", "BURST"),
+        ("ML.RATELIMIT k 0 60 FORCE", "limit"),
+        ("ML.RATELIMIT k 1 60 RESERVE 9 PEEK", "'RESERVE'"),
+        ("ML.RATEMULTI 2 k k 1 60 1 60", "key"),
+        ("ML.RATEMULTI 3 k l 1 60 1 60", "numkeys"),
+        ("ML.RATESETTLE k id -1", "actual"),
         ("ML.CACHESET k v1 x EX 0", "EX"),
         ("ML.CACHESET k v1 x EX -5", "EX"),
         ("ML.CACHESET k v1 x PX 1.5", "PX"),
@@ -194,13 +243,6 @@ def test_watch_sees_a_charge_but_not_a_denial(client, port):
 # --- what the server tells of the commands ----------------------------------------
 
 
-def as_map(reply):
-    """COMMAND DOCS answers maps by RESP3, flat pair arrays by RESP2."""
-    if isinstance(reply, dict):
-        return reply
-    return dict(zip(reply[::2], reply[1::2]))
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_docs(client, name):
     docs = as_map(client.execute_command("COMMAND DOCS", name))
@@ -211,7 +253,9 @@ def test_command_docs(client, name):
     assert (arguments[0][b"name"], arguments[0][b"type"]) == (b"key", b"key")
     names = [argument[b"name"].decode() for argument in arguments]
     assert names == {
-        "ML.RATELIMIT": ["key", "limit", "window", "algorithm", "cost", "peek"],
+        "ML.RATELIMIT": ["key", "limits", "algorithm", "burst", "cost", "mode", "milliseconds"],
+        "ML.RATESETTLE": ["key", "id", "actual"],
+        "ML.RATEINFO": ["key"],
         "ML.CACHESET": ["key", "version", "value", "expiration"],
         "ML.CACHEGET": ["key", "version"],
         "ML.FEATURES": ["key", "field"],
@@ -222,6 +266,9 @@ def test_command_docs(client, name):
     "command",
     [
         "ML.RATELIMIT the-key 1 60 COST 1",
+        "ML.RATEMULTI 1 the-key 1 60 COST 1",
+        "ML.RATESETTLE the-key id 1",
+        "ML.RATEINFO the-key",
         "ML.CACHESET the-key v1 x EX 60",
         "ML.CACHEGET the-key v1",
         "ML.FEATURES the-key a b c",
@@ -234,9 +281,16 @@ def test_command_getkeys(client, command):
 def test_acl_holds_the_commands_to_the_users_keys(client, port):
     client.acl_setuser("model", enabled=True, nopass=True, keys=["mine:*"], commands=["+@all"])
     model = redis.Redis(port=port, username="model", password="any")
-    for command in ["ML.RATELIMIT {} 1 60", "ML.CACHESET {} v1 x", "ML.CACHEGET {} v1", "ML.FEATURES {} a"]:
+    for command in [
+        "ML.RATELIMIT {} 1 60",
+        "ML.RATEMULTI 1 {} 1 60",
+        "ML.RATEINFO {}",
+        "ML.CACHESET {} v1 x",
+        "ML.CACHEGET {} v1",
+        "ML.FEATURES {} a",
+    ]:
         with pytest.raises(redis.exceptions.NoPermissionError):
             model.execute_command(*command.format("theirs:1").split(" "))
-        key = "mine:" + command.split(" ")[0][:8]
+        key = "mine:" + command.split(" ")[0][:7]
         model.execute_command(*command.format(key).split(" "))
     client.acl_deluser("model")

@@ -52,6 +52,20 @@ impl Client {
         self.send(&command(line))
     }
 
+    /// Sends commands in one go; their answers, in order.
+    #[track_caller]
+    pub fn pipeline(&mut self, commands: &[Cmd]) -> Vec<Value> {
+        let packed: Vec<_> = commands.iter().flat_map(Cmd::get_packed_command).collect();
+        self.connection.req_packed_commands(&packed, 0, commands.len()).unwrap()
+    }
+
+    /// As [`Self::pipeline`], of commands written as lines.
+    #[track_caller]
+    pub fn run_all(&mut self, lines: &[impl AsRef<str>]) -> Vec<Value> {
+        let commands: Vec<_> = lines.iter().map(|line| command(line.as_ref())).collect();
+        self.pipeline(&commands)
+    }
+
     /// As [`Self::run`], of a server that may be gone.
     pub fn try_run(&mut self, line: &str) -> redis::RedisResult<Value> {
         self.connection.req_command(&command(line))

@@ -8,10 +8,14 @@
 
 mod client;
 pub mod dump;
+mod flood;
+pub mod permits;
+pub mod rates;
 mod server;
 mod wire;
 
 pub use client::{Answer, Client, Footprint, bulk, nils};
+pub use flood::Flood;
 pub use server::{Server, Setup, Stop, listed_servers, module, release_module};
 pub use wire::{Events, Tap};
 

@@ -1,0 +1,256 @@
+//! The payloads of permits: what RDB files, DUMP and replication carry.
+//! Numbers are LEB128 (see [`crate::wire`]), ids their 16 bytes.
+//!
+//! ```text
+//! permits  version u8 = 1 · clock_us · how many · for each, what expires first
+//!          first: id · cost · ttl_ms · age_us, which is clock_us − since_us
+//! change   version u8 = 1 · now_us · step u8, and of the step:
+//!          0 follow the clock
+//!          1 acquire: id · cost · ttl_ms
+//!          2 renew: id · ttl_ms
+//!          3 release: id
+//! ```
+
+use super::permits::{Change, MAX_AMOUNT, MAX_PERMITS, MAX_TTL_MS, Permit, Permits, Step};
+use crate::id::Id;
+use crate::time::{Micros, Millis};
+use crate::wire::{Reader, push_number};
+use std::collections::VecDeque;
+
+const VERSION: u8 = 1;
+
+/// The latest moment a payload may name: what the server's clock can show. No
+/// sum with a TTL wraps.
+const MAX_TIME_US: Micros = i64::MAX as u64;
+
+/// Appends the payload of the permits of a key.
+pub fn encode(permits: &Permits, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    push_number(permits.clock_us(), out);
+    push_number(permits.held().len() as u64, out);
+    for Permit { id, cost, ttl_ms, since_us } in permits.held() {
+        out.extend(id.0);
+        push_number(*cost, out);
+        push_number(*ttl_ms, out);
+        push_number(permits.clock_us().saturating_sub(*since_us), out);
+    }
+}
+
+/// Reads the payload of the permits of a key; `None` unless they can be.
+pub fn decode(payload: &[u8]) -> Option<Permits> {
+    let mut reader = start(payload)?;
+    let clock_us = moment(&mut reader)?;
+    let count = reader.number().filter(|count| *count <= MAX_PERMITS as u64)?;
+    // Grows with what is really there: a permit is 40 bytes, and 19 or more of
+    // the payload.
+    let mut held = VecDeque::new();
+    for _ in 0..count {
+        let id = id(&mut reader)?;
+        let (cost, ttl_ms) = (cost(&mut reader)?, ttl(&mut reader)?);
+        let since_us = clock_us.checked_sub(reader.number()?)?;
+        held.push_back(Permit { id, cost, ttl_ms, since_us });
+    }
+    reader.end()?;
+    held.shrink_to_fit();
+    Permits::of(held, clock_us)
+}
+
+/// Appends the payload of a change.
+pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    push_number(change.now_us, out);
+    match change.step {
+        Step::FollowClock => out.push(0),
+        Step::Acquire { id, cost, ttl_ms } => {
+            out.push(1);
+            out.extend(id.0);
+            push_number(cost, out);
+            push_number(ttl_ms, out);
+        }
+        Step::Renew { id, ttl_ms } => {
+            out.push(2);
+            out.extend(id.0);
+            push_number(ttl_ms, out);
+        }
+        Step::Release { id } => {
+            out.push(3);
+            out.extend(id.0);
+        }
+    }
+}
+
+/// Reads the payload of a change; `None` unless it can be.
+pub fn decode_change(payload: &[u8]) -> Option<Change> {
+    let mut reader = start(payload)?;
+    let now_us = moment(&mut reader)?;
+    let step = match reader.u8()? {
+        0 => Step::FollowClock,
+        1 => {
+            let id = id(&mut reader)?;
+            Step::Acquire { id, cost: cost(&mut reader)?, ttl_ms: ttl(&mut reader)? }
+        }
+        2 => Step::Renew { id: id(&mut reader)?, ttl_ms: ttl(&mut reader)? },
+        3 => Step::Release { id: id(&mut reader)? },
+        _ => return None,
+    };
+    reader.end()?;
+    Some(Change { now_us, step })
+}
+
+fn start(payload: &[u8]) -> Option<Reader<'_>> {
+    let mut reader = Reader::new(payload);
+    (reader.u8()? == VERSION).then_some(reader)
+}
+
+fn moment(reader: &mut Reader) -> Option<Micros> {
+    reader.number().filter(|at| *at <= MAX_TIME_US)
+}
+
+fn id(reader: &mut Reader) -> Option<Id> {
+    reader.bytes(16)?.try_into().ok().map(Id)
+}
+
+fn cost(reader: &mut Reader) -> Option<u64> {
+    reader.number().filter(|cost| (1..=MAX_AMOUNT).contains(cost))
+}
+
+fn ttl(reader: &mut Reader) -> Option<Millis> {
+    reader.number().filter(|ttl_ms| (1..=MAX_TTL_MS).contains(ttl_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encoded(permits: &Permits) -> Vec<u8> {
+        let mut payload = Vec::new();
+        encode(permits, &mut payload);
+        payload
+    }
+
+    fn encoded_change(change: &Change) -> Vec<u8> {
+        let mut payload = Vec::new();
+        encode_change(change, &mut payload);
+        payload
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let id = any::<[u8; 16]>().prop_map(Id);
+        (id, 1..=MAX_AMOUNT, 1..=MAX_TTL_MS, 0..4).prop_map(|(id, cost, ttl_ms, step)| match step {
+            0 => Step::FollowClock,
+            1 => Step::Acquire { id, cost, ttl_ms },
+            2 => Step::Renew { id, ttl_ms },
+            _ => Step::Release { id },
+        })
+    }
+
+    fn permits() -> impl Strategy<Value = Permits> {
+        let permit = (any::<[u8; 16]>(), 1..=MAX_AMOUNT / 20, 1..=MAX_TTL_MS, any::<u64>());
+        let permits = prop::collection::vec(permit, 0..20);
+        (permits, 0..=MAX_TIME_US).prop_map(|(permits, clock_us)| {
+            let mut held: Vec<_> = permits
+                .into_iter()
+                .map(|(id, cost, ttl_ms, since_us)| {
+                    let since_us = since_us % (clock_us + 1);
+                    Permit { id: Id(id), cost, ttl_ms, since_us }
+                })
+                .collect();
+            held.sort_by_key(Permit::place);
+            Permits::of(held.into(), clock_us).unwrap()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn permits_come_back_as_they_went(permits in permits()) {
+            let payload = encoded(&permits);
+            for end in 0..payload.len() {
+                prop_assert_eq!(decode(&payload[..end]), None, "cut at {}", end);
+            }
+            prop_assert_eq!(decode(&[payload.as_slice(), b"x"].concat()), None);
+            prop_assert_eq!(decode(&payload), Some(permits));
+        }
+
+        #[test]
+        fn a_change_comes_back_as_it_went(now_us in 0..=MAX_TIME_US, step in step()) {
+            let change = Change { now_us, step };
+            let payload = encoded_change(&change);
+            for end in 0..payload.len() {
+                prop_assert_eq!(decode_change(&payload[..end]), None, "cut at {}", end);
+            }
+            prop_assert_eq!(decode_change(&[payload.as_slice(), b"x"].concat()), None);
+            prop_assert_eq!(decode_change(&payload), Some(change));
+        }
+
+        #[test]
+        fn no_bytes_decode_to_what_cannot_be(
+            permits in permits(),
+            step in step(),
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+            at: prop::sample::Index,
+        ) {
+            let changed = |mut payload: Vec<u8>| {
+                let at = at.index(payload.len());
+                payload.splice(at.., bytes.iter().copied());
+                payload
+            };
+            for payload in [bytes.clone(), changed(encoded(&permits))] {
+                if let Some(permits) = decode(&payload) {
+                    prop_assert_eq!(encoded(&permits), payload);
+                }
+            }
+            let change = encoded_change(&Change { now_us: 1 << 50, step });
+            for payload in [bytes.clone(), changed(change)] {
+                if let Some(change) = decode_change(&payload) {
+                    prop_assert_eq!(encoded_change(&change), payload);
+                }
+            }
+        }
+    }
+
+    /// The payload of permits written at the moment 50, each of an id of one
+    /// byte repeated, a cost, a TTL and an age.
+    fn payload(permits: &[(u8, u64, u64, u64)]) -> Vec<u8> {
+        let mut payload = vec![VERSION, 50, permits.len() as u8];
+        for (id, cost, ttl_ms, age_us) in permits {
+            payload.extend([*id; 16]);
+            for number in [*cost, *ttl_ms, *age_us] {
+                push_number(number, &mut payload);
+            }
+        }
+        payload
+    }
+
+    #[test]
+    fn refuses_what_no_permits_can_be() {
+        assert_eq!(decode(&encoded(&Permits::default())), Some(Permits::default()));
+        assert!(decode(&payload(&[(1, 1, 9, 50), (2, 1, 9, 0)])).is_some());
+        assert!(decode(&payload(&[(1, MAX_AMOUNT - 1, 9, 0), (2, 1, MAX_TTL_MS, 0)])).is_some());
+        for (permits, why) in [
+            (&[(1, 1, 9, 0), (2, 1, 9, 50)][..], "what expires last, first"),
+            (&[(2, 1, 9, 0), (1, 1, 9, 0)], "ids in disorder"),
+            (&[(1, 1, 9, 0), (1, 1, 9, 0)], "the same permit twice"),
+            (&[(1, 1, 9, 50), (1, 1, 9, 0)], "the same id twice"),
+            (&[(1, 0, 9, 0)], "a permit of nothing"),
+            (&[(1, MAX_AMOUNT + 1, 9, 0)], "a cost above the largest"),
+            (&[(1, MAX_AMOUNT, 9, 0), (2, 1, 9, 0)], "more in use than can be"),
+            (&[(1, 1, 0, 0)], "no time"),
+            (&[(1, 1, MAX_TTL_MS + 1, 0)], "a TTL above the longest"),
+            (&[(1, 1, 9, 51)], "a permit from before the epoch"),
+        ] {
+            assert_eq!(decode(&payload(permits)), None, "{why}");
+        }
+        let mut many = vec![VERSION, 0];
+        push_number(MAX_PERMITS as u64 + 1, &mut many);
+        assert_eq!(decode(&many), None, "more permits than a key holds");
+        let mut late = vec![VERSION];
+        push_number(MAX_TIME_US + 1, &mut late);
+        late.push(0);
+        assert_eq!(decode(&late), None, "a moment that no clock shows");
+        assert_eq!(decode_change(&late), None, "a moment that no clock shows");
+        assert_eq!(decode(&[2, 50, 0]), None, "an unknown version");
+        assert_eq!(decode_change(&[2, 50, 0]), None, "an unknown version");
+        assert_eq!(decode_change(&[1, 50, 4]), None, "an unknown step");
+    }
+}

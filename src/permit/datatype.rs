@@ -1,0 +1,46 @@
+//! How permits live in a key.
+
+use super::codec;
+use super::permits::{Permit, Permits};
+use crate::server::{DataType, Digest, TypeSlot};
+use std::ffi::CStr;
+
+/// The command that carries a change to replicas and into the AOF.
+pub const APPLY: &CStr = c"ML.APPLYPERMIT";
+
+impl DataType for Permits {
+    const NAME: &'static CStr = c"MLpermits";
+    const LOAD: &'static CStr = c"ML.LOADPERMIT";
+
+    fn slot() -> &'static TypeSlot {
+        static SLOT: TypeSlot = TypeSlot::new();
+        &SLOT
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        codec::encode(self, out);
+    }
+
+    fn decode(payload: &[u8]) -> Option<Self> {
+        codec::decode(payload)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.held().capacity() * size_of::<Permit>()
+    }
+
+    fn blocks(&self) -> usize {
+        1
+    }
+
+    fn digest(&self, digest: &mut Digest) {
+        digest.number(self.clock_us());
+        for Permit { id, cost, ttl_ms, since_us } in self.held() {
+            digest.bytes(&id.0);
+            for number in [*cost, *ttl_ms, *since_us] {
+                digest.number(number);
+            }
+        }
+        digest.end();
+    }
+}

@@ -1,0 +1,54 @@
+//! What is counted.
+
+use super::reservation::OPEN;
+use super::slot::Algorithm;
+use crate::metrics::Counter;
+use crate::server::Section;
+
+/// What came of the calls that one algorithm decided.
+struct Tally {
+    allowed: Counter,
+    denied: Counter,
+}
+
+impl Tally {
+    const fn new() -> Self {
+        Self { allowed: Counter::new(), denied: Counter::new() }
+    }
+}
+
+static FIXED: Tally = Tally::new();
+static SLIDING: Tally = Tally::new();
+static GCRA: Tally = Tally::new();
+
+/// Calls that only looked.
+pub static PEEKED: Counter = Counter::new();
+
+/// Reservations settled.
+pub static SETTLED: Counter = Counter::new();
+
+/// The section of INFO.
+pub const INFO: Section = Section {
+    name: c"ratelimit",
+    fields: &[
+        (c"ratelimit_fixed_allowed", &FIXED.allowed),
+        (c"ratelimit_fixed_denied", &FIXED.denied),
+        (c"ratelimit_sliding_allowed", &SLIDING.allowed),
+        (c"ratelimit_sliding_denied", &SLIDING.denied),
+        (c"ratelimit_gcra_allowed", &GCRA.allowed),
+        (c"ratelimit_gcra_denied", &GCRA.denied),
+        (c"ratelimit_peeked", &PEEKED),
+        (c"ratelimit_settled", &SETTLED),
+        (c"ratelimit_open_reservations", &OPEN),
+    ],
+};
+
+/// Counts a decision on one key.
+pub fn count(algorithm: Algorithm, allowed: bool) {
+    let tally = match algorithm {
+        Algorithm::Fixed => &FIXED,
+        Algorithm::Sliding => &SLIDING,
+        Algorithm::Gcra => &GCRA,
+    };
+    if allowed { tally.allowed.increment() } else { tally.denied.increment() }
+}

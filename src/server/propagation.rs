@@ -1,0 +1,124 @@
+//! Whether anybody gets the effects of writes: a replica, the backlog, an AOF.
+//!
+//! Building an effect and having the server look its command up costs about as
+//! much as a small write itself, for nothing on a server that replicates to
+//! nobody and keeps no AOF. There is no call that asks. So a standalone server
+//! is asked once a second whether it is such a one, and until it was found to
+//! be, and again from anything that can change it, effects are sent.
+//!
+//! What begins to listen begins with a snapshot, for which the server forks:
+//! the fork is an event, and what came before it is in the snapshot. A backlog
+//! that a replica could resume from counts as a listener. In a cluster, where a
+//! slot can move to another node, effects are always sent.
+
+use super::entry::Entry;
+use super::error::Error;
+use super::guard::guard;
+use super::raw::{
+    self, REDISMODULE_CTX_FLAGS_CLUSTER, REDISMODULE_EVENT_CRON_LOOP, REDISMODULE_EVENT_FORK_CHILD,
+    REDISMODULE_EVENT_REPLICA_CHANGE, REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, REDISMODULE_OK,
+    RedisModuleCtx, RedisModuleEvent,
+};
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+static WANTED: AtomicBool = AtomicBool::new(true);
+static LAST_ASKED_S: AtomicU64 = AtomicU64::new(0);
+
+/// Whether somebody may get the effects of writes.
+pub fn effects_are_wanted() -> bool {
+    WANTED.load(Relaxed)
+}
+
+/// Watches for what begins and ends listening, on a standalone server.
+///
+/// # Safety
+/// `ctx` is the context that the module is loaded with.
+pub unsafe fn watch(ctx: *mut RedisModuleCtx) -> Result<(), Error> {
+    // SAFETY: the caller's promise is passed on.
+    let flags = unsafe { api!(RedisModule_GetContextFlags(ctx)) };
+    if flags & REDISMODULE_CTX_FLAGS_CLUSTER as c_int != 0 {
+        return Ok(());
+    }
+    for id in [
+        REDISMODULE_EVENT_FORK_CHILD,
+        REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
+        REDISMODULE_EVENT_REPLICA_CHANGE,
+        REDISMODULE_EVENT_CRON_LOOP,
+    ] {
+        let event = RedisModuleEvent { id, dataver: 1 };
+        // SAFETY: `ctx` is valid by the caller's promise, and the callback
+        // matches its declaration.
+        let watched =
+            unsafe { api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(happened))) };
+        if watched != REDISMODULE_OK as c_int {
+            // Without its events, effects are sent always.
+            return Err(Error::Internal);
+        }
+    }
+    Ok(())
+}
+
+unsafe extern "C" fn happened(
+    ctx: *mut RedisModuleCtx,
+    event: RedisModuleEvent,
+    _subevent: u64,
+    _data: *mut c_void,
+) {
+    let answered = guard(Entry::Event, || {
+        if event.id != REDISMODULE_EVENT_CRON_LOOP {
+            WANTED.store(true, Relaxed);
+            return;
+        }
+        let now_s = super::clock::now() / crate::time::MICROS_PER_SECOND;
+        if LAST_ASKED_S.swap(now_s, Relaxed) != now_s {
+            // SAFETY: the context of the running callback.
+            WANTED.store(unsafe { somebody_listens(ctx) }, Relaxed);
+        }
+    });
+    if answered.is_none() {
+        WANTED.store(true, Relaxed);
+    }
+}
+
+/// # Safety
+/// `ctx` is a valid context.
+unsafe fn somebody_listens(ctx: *mut RedisModuleCtx) -> bool {
+    /// All 0 where nobody listens and nobody is about to.
+    const SECTIONS: [(&CStr, &[&CStr]); 2] = [
+        (c"replication", &[c"connected_slaves", c"repl_backlog_active"]),
+        (
+            c"persistence",
+            &[
+                c"aof_enabled",
+                c"aof_rewrite_scheduled",
+                c"aof_rewrite_in_progress",
+                c"rdb_bgsave_in_progress",
+                c"loading",
+            ],
+        ),
+    ];
+    SECTIONS.iter().any(|(section, fields)| {
+        // SAFETY: `ctx` is valid by the caller's promise, the names are C
+        // strings, and the data is freed once, after its last use.
+        unsafe {
+            let data = api!(RedisModule_GetServerInfo(ctx, section.as_ptr()));
+            let listens = fields.iter().any(|field| is_set(data, field));
+            api!(RedisModule_FreeServerInfo(ctx, data));
+            listens
+        }
+    })
+}
+
+/// Whether a field is there and not 0; one that is missing counts as set.
+///
+/// # Safety
+/// `data` is what the server answered.
+unsafe fn is_set(data: *mut raw::RedisModuleServerInfoData, field: &CStr) -> bool {
+    let mut error = 0;
+    // SAFETY: promised by the caller.
+    let value = unsafe {
+        api!(RedisModule_ServerInfoGetFieldUnsigned(data, field.as_ptr(), &raw mut error))
+    };
+    error != REDISMODULE_OK as c_int || value != 0
+}

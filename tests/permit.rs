@@ -1,0 +1,336 @@
+//! ML.PERMITACQUIRE, RENEW, RELEASE and INFO: how much is in use at once.
+//!
+//! `[granted, max, in_use, retry_after_ms, id|nil]`
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use redis::Value;
+use std::collections::HashSet;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use support::permits::{acquire, granted, info, release, renew};
+use support::{Answer, Client, Events, Server, Stop, Tap, bulk, call, wait_for};
+
+const MILLI: u64 = 1_000;
+const SECOND: u64 = 1_000_000;
+
+/// 2^53, the largest maximum and the largest cost.
+const MOST: i64 = 1 << 53;
+
+/// A server whose module clock stands still.
+fn frozen() -> (Server, Client, u64) {
+    let server = Server::start();
+    let mut client = server.client();
+    let now = client.freeze_ahead();
+    (server, client, now)
+}
+
+#[test]
+fn each_call_answers_by_the_table() {
+    let (_server, mut client, now) = frozen();
+    // At which millisecond, what is called, what it answers.
+    let table: &[(u64, &str, [i64; 4])] = &[
+        (0, "gpu 2 60000", [1, 2, 1, 0]),
+        (10, "gpu 2 60000", [1, 2, 2, 0]),
+        (20, "gpu 2 60000", [0, 2, 2, 59_980]),
+        (60_000, "gpu 2 60000", [1, 2, 2, 0]),
+        (60_010, "gpu 2 60000", [1, 2, 2, 0]),
+        // A cost is granted whole or not at all.
+        (0, "cost 10 1000 COST 7", [7, 10, 7, 0]),
+        (0, "cost 10 1000 COST 4", [0, 10, 7, 1_000]),
+        (0, "cost 10 5000 cost 3", [3, 10, 10, 0]),
+        (1, "cost 10 1000", [0, 10, 10, 999]),
+        (1, "cost 10 1000 COST 8", [0, 10, 10, 4_999]),
+        (1, "cost 10 1000 COST 11", [0, 10, 10, -1]),
+        // A maximum of nothing denies always; there is nothing to wait for.
+        (0, "none 0 1000", [0, 0, 0, -1]),
+        // A new maximum counts at once.
+        (0, "new 5 1000 COST 5", [5, 5, 5, 0]),
+        (0, "new 3 1000", [0, 3, 5, 1_000]),
+        (0, "new 6 2000", [1, 6, 6, 0]),
+        (0, "new 0 1000", [0, 0, 6, -1]),
+        // The longest and the shortest time, the largest numbers.
+        (0, "long 1 31622400000", [1, 1, 1, 0]),
+        (0, "long 1 1", [0, 1, 1, 31_622_400_000]),
+        (0, "short 1 1", [1, 1, 1, 0]),
+        (1, "short 1 1", [1, 1, 1, 0]),
+        (0, "most 9007199254740992 9 COST 9007199254740992", [MOST, MOST, MOST, 0]),
+        (0, "most 9007199254740992 9", [0, MOST, MOST, 9]),
+        (0, "above 1 9 COST 9007199254740992", [0, 1, 0, -1]),
+    ];
+    for (at_ms, arguments, expected) in table {
+        client.freeze(now + at_ms * MILLI);
+        let (numbers, id) = acquire(&mut client, arguments);
+        assert_eq!(numbers, *expected, "{arguments} at {at_ms} ms");
+        assert_eq!(id.is_some(), numbers[0] > 0, "{arguments} at {at_ms} ms");
+    }
+}
+
+#[test]
+fn waiting_exactly_as_long_as_told_is_enough_and_a_millisecond_less_is_not() {
+    let (_server, mut client, start) = frozen();
+    for (key, ttl_ms) in [1, 2, 250, 60_000, 31_622_400_000u64].iter().enumerate() {
+        // The permit is granted, and the call comes, somewhere within a millisecond.
+        for (granted_us, called_us) in [(0, 0), (333, 334), (999, 1_000), (1, 999)] {
+            let call = format!("{key}:{granted_us} 3 {ttl_ms} COST 2");
+            client.freeze(start + granted_us);
+            granted(&mut client, &call);
+            client.freeze(start + called_us);
+            let [denied, _, in_use, wait] = acquire(&mut client, &call).0;
+            assert_eq!((denied, in_use), (0, 2), "{call}");
+            client.freeze(start + called_us + (wait as u64 - 1) * MILLI);
+            assert_eq!(acquire(&mut client, &call).1, None, "{call}, a millisecond early");
+            client.freeze(start + called_us + wait as u64 * MILLI);
+            granted(&mut client, &call);
+        }
+    }
+}
+
+#[test]
+fn a_permit_given_back_is_free_at_once_and_only_once() {
+    let (_server, mut client, _) = frozen();
+    let first = granted(&mut client, "k 1 60000");
+    assert_eq!(acquire(&mut client, "k 1 60000").1, None);
+    assert_eq!(release(&mut client, "k", &first), 1);
+    assert_eq!(client.run("EXISTS k").integer(), 0, "nothing is in use: no key");
+    let second = granted(&mut client, "k 1 60000");
+    assert_eq!(release(&mut client, "k", &first), 0, "that was somebody else's");
+    assert_eq!(acquire(&mut client, "k 1 60000").1, None);
+    assert_eq!(release(&mut client, "other", &second), 0);
+    assert_eq!(release(&mut client, "k", &second), 1);
+    assert_eq!(release(&mut client, "k", &second), 0);
+}
+
+#[test]
+fn a_holder_that_crashed_is_out_when_its_time_is_over() {
+    let (_server, mut client, now) = frozen();
+    let crashed = granted(&mut client, "k 2 1000");
+    let alive = granted(&mut client, "k 2 1000");
+    client.freeze(now + 999 * MILLI);
+    assert_eq!(renew(&mut client, "k", &alive, 1_000), 1);
+    client.freeze(now + SECOND);
+    assert_eq!(info(&mut client, "k"), Some((1, vec![(1, 999)])));
+    // It comes back late: renewing does not revive it, releasing frees nobody.
+    let new = granted(&mut client, "k 2 1000");
+    assert_eq!(renew(&mut client, "k", &crashed, 1_000), 0);
+    assert_eq!(release(&mut client, "k", &crashed), 0);
+    assert_eq!(info(&mut client, "k").unwrap().0, 2);
+    // Nor is one revived that nothing else has taken the place of.
+    client.freeze(now + 3 * SECOND);
+    for id in [&alive, &new] {
+        assert_eq!(renew(&mut client, "k", id, 1_000), 0);
+        assert_eq!(release(&mut client, "k", id), 0);
+    }
+    assert_eq!(info(&mut client, "k"), None);
+}
+
+#[test]
+fn renewing_sets_the_time_anew_longer_or_shorter() {
+    let (_server, mut client, now) = frozen();
+    let id = granted(&mut client, "k 9 10000 COST 4");
+    granted(&mut client, "k 9 20000 COST 5");
+    client.freeze(now + 5 * SECOND);
+    assert_eq!(renew(&mut client, "k", &id, 60_000), 1);
+    assert_eq!(info(&mut client, "k"), Some((9, vec![(5, 15_000), (4, 60_000)])));
+    assert_eq!(renew(&mut client, "k", &id, 1), 1);
+    assert_eq!(info(&mut client, "k"), Some((9, vec![(4, 1), (5, 15_000)])));
+    client.freeze(now + 5 * SECOND + MILLI);
+    assert_eq!(info(&mut client, "k"), Some((5, vec![(5, 14_999)])));
+}
+
+#[test]
+fn an_id_that_names_nothing_is_no_error() {
+    let (_server, mut client, _) = frozen();
+    let id = granted(&mut client, "k 1 60000");
+    let long = vec![b'a'; 1 << 20];
+    let [upper, cut, longer] = [id.to_uppercase(), id[..31].into(), format!("{id}0")];
+    let before = client.footprint();
+    for name in [b"", &b"\0"[..], b"\xff\xfe", b"-1", &long, cut.as_bytes(), longer.as_bytes()] {
+        assert_eq!(call!(client, "ML.PERMITRENEW", "k", name, 9).integer(), 0);
+        assert_eq!(call!(client, "ML.PERMITRELEASE", "k", name).integer(), 0);
+        assert_eq!(call!(client, "ML.PERMITRELEASE", "missing", name).integer(), 0);
+    }
+    assert!(upper == id || release(&mut client, "k", &upper) == 0);
+    assert_eq!(client.footprint(), before);
+}
+
+#[test]
+fn ids_are_never_used_again() {
+    let mut server = Server::start();
+    let mut ids = HashSet::new();
+    for _ in 0..3 {
+        let mut client = server.client();
+        for _ in 0..200 {
+            let id = granted(&mut client, "k 1 60000");
+            assert_eq!(id.len(), 32, "{id}");
+            assert_eq!(release(&mut client, "k", &id), 1);
+            assert!(ids.insert(id));
+        }
+        server.restart(Stop::NoSave);
+    }
+}
+
+#[test]
+fn what_is_denied_or_answers_0_writes_replicates_and_notifies_nothing() {
+    let server = Server::start();
+    let mut client = server.client();
+    let now = client.freeze_ahead();
+    let mut tap = Tap::on(&server);
+    let mut events = Events::of(&server);
+    let expired = granted(&mut client, "full 3 1");
+    let open = granted(&mut client, "full 3 60000 COST 2");
+    assert_eq!(renew(&mut client, "full", &open, 60_000), 1);
+    assert_eq!(tap.names(&mut client), ["ML.APPLYPERMIT"; 3]);
+    let own = |events: &mut Events, client: &mut Client| {
+        let mut notified = events.notified(client);
+        notified.retain(|(name, _)| name.starts_with("ml."));
+        notified
+    };
+    assert_eq!(own(&mut events, &mut client), vec![("ml.permit".into(), "full".into()); 3]);
+
+    let mut watcher = server.client();
+    watcher.run("WATCH full missing").ok();
+    // One of them has expired: what is refused does not remove it.
+    client.freeze(now + SECOND);
+    let before = (client.footprint(), client.run("PEXPIRETIME full"));
+    for call in [
+        "ACQUIRE full 2 60000",
+        "ACQUIRE full 3 60000 COST 2",
+        "ACQUIRE full 0 60000",
+        "ACQUIRE missing 0 60000",
+        "ACQUIRE missing 1 60000 COST 2",
+        &format!("RENEW full {expired} 60000"),
+        &format!("RELEASE full {expired}"),
+        &format!("RELEASE missing {open}"),
+        "INFO full",
+        "INFO missing",
+    ] {
+        client.run(&format!("ML.PERMIT{call}"));
+        assert_eq!((client.footprint(), client.run("PEXPIRETIME full")), before, "{call}");
+    }
+    assert_eq!(tap.names(&mut client), [""; 0]);
+    assert_eq!(events.notified(&mut client), []);
+    watcher.run("MULTI").ok();
+    watcher.run("PING");
+    assert_ne!(watcher.run("EXEC"), Value::Nil, "nothing was written to what is watched");
+
+    for (call, key) in [
+        ("ACQUIRE missing 1 60000".to_owned(), "missing"),
+        (format!("RENEW full {open} 9000"), "full"),
+        (format!("RELEASE full {open}"), "full"),
+    ] {
+        watcher.run("WATCH full missing").ok();
+        client.run(&format!("ML.PERMIT{call}"));
+        watcher.run("MULTI").ok();
+        watcher.run("PING");
+        assert_eq!(watcher.run("EXEC"), Value::Nil, "{call} is a write");
+        assert_eq!(own(&mut events, &mut client), [("ml.permit".into(), key.into())], "{call}");
+    }
+    assert_eq!(client.run("EXISTS full").integer(), 0);
+}
+
+#[test]
+fn a_key_holds_65536_permits_and_no_more() {
+    const FILL: &str = "for i = 1, 65536 do
+        redis.call('ML.PERMITACQUIRE', KEYS[1], 100000, 60000) end";
+    let server = Server::start();
+    let mut client = server.client();
+    let now = client.freeze_ahead();
+    assert_eq!(call!(client, "EVAL", FILL, 1, "k"), Value::Nil);
+    let _tap = Tap::on(&server);
+    let before = client.footprint();
+    let error = client.run("ML.PERMITACQUIRE k 100000 60000").error();
+    assert!(error.starts_with("ERR ") && error.contains("65536"), "{error}");
+    assert_eq!(acquire(&mut client, "k 65536 60000").0, [0, 65_536, 65_536, 60_000]);
+    assert_eq!(client.footprint(), before);
+    let usage = client.run("MEMORY USAGE k").integer();
+    assert!((65_536 * 40..65_536 * 100).contains(&usage), "{usage} bytes");
+    // What has expired counts no more.
+    client.freeze(now + 60 * SECOND);
+    assert_eq!(acquire(&mut client, "k 100000 60000").0, [1, 100_000, 1, 0]);
+    assert!(client.run("MEMORY USAGE k").integer() < 10_000);
+}
+
+#[test]
+fn the_key_expires_with_its_last_permit() {
+    let server = Server::start();
+    let mut client = server.client();
+    let now = client.freeze_ahead();
+    let expiry = |client: &mut Client| client.run("PEXPIRETIME k").integer() as u64 * MILLI;
+    granted(&mut client, "k 9 1000");
+    assert_eq!(expiry(&mut client), now + SECOND);
+    let last = granted(&mut client, "k 9 60000");
+    granted(&mut client, "k 9 1000");
+    assert_eq!(expiry(&mut client), now + 60 * SECOND);
+    // Persisted by hand, the next write heals it.
+    assert_eq!(client.run("PERSIST k").integer(), 1);
+    assert_eq!(acquire(&mut client, "k 0 9").1, None);
+    assert_eq!(client.run("PTTL k").integer(), -1);
+    granted(&mut client, "k 9 1000");
+    assert_eq!(expiry(&mut client), now + 60 * SECOND);
+    assert_eq!(renew(&mut client, "k", &last, 5_000), 1);
+    assert_eq!(expiry(&mut client), now + 5 * SECOND);
+    assert_eq!(release(&mut client, "k", &last), 1);
+    assert_eq!(expiry(&mut client), now + SECOND);
+
+    client.run("ML.DEBUG CLOCK REAL").ok();
+    granted(&mut client, "brief 1 10");
+    wait_for("the key to go", || client.run("EXISTS brief").integer() == 0);
+    granted(&mut client, "brief 1 60000");
+}
+
+#[test]
+fn info_answers_a_map_or_a_flat_array_as_the_protocol_has_it() {
+    let server = Server::start();
+    let now = server.client().freeze_ahead();
+    let id = granted(&mut server.client(), "k 9 5000 COST 3");
+    server.client().freeze(now + MILLI / 2);
+    let permit = [(bulk("id"), bulk(id)), (bulk("cost"), Value::Int(3))];
+    let permit = [&permit[..], &[(bulk("ttl_ms"), Value::Int(5_000))]].concat();
+    let flat = |pairs: &[(Value, Value)]| {
+        Value::Array(pairs.iter().flat_map(|(name, value)| [name, value]).cloned().collect())
+    };
+    let info = |permit| {
+        let permits = (bulk("permits"), Value::Array(vec![permit]));
+        vec![(bulk("in_use"), Value::Int(3)), permits]
+    };
+    let answer = server.client().run("ML.PERMITINFO k");
+    assert_eq!(answer, flat(&info(flat(&permit))));
+    let answer = server.client3().run("ML.PERMITINFO k");
+    assert_eq!(answer, Value::Map(info(Value::Map(permit))));
+    for mut client in [server.client(), server.client3()] {
+        assert_eq!(client.run("ML.PERMITINFO missing"), Value::Nil);
+    }
+}
+
+#[test]
+fn of_64_clients_at_once_never_more_than_the_maximum_are_in() {
+    const CLIENTS: usize = 64;
+    const MAX: i64 = 7;
+    let server = Server::start();
+    let (start, inside) = (Barrier::new(CLIENTS), AtomicI64::new(0));
+    let entries: usize = std::thread::scope(|scope| {
+        let ask = || {
+            let mut client = server.client();
+            start.wait();
+            let mut entries = 0;
+            while entries == 0 {
+                for _ in 0..50 {
+                    let Some(id) = acquire(&mut client, "k 7 600000").1 else { continue };
+                    assert!(inside.fetch_add(1, SeqCst) < MAX);
+                    std::thread::yield_now();
+                    inside.fetch_sub(1, SeqCst);
+                    assert_eq!(release(&mut client, "k", &id), 1);
+                    entries += 1;
+                }
+            }
+            entries
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask)).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    assert!(entries >= CLIENTS, "everybody was in: {entries}");
+    assert_eq!(server.client().run("DBSIZE").integer(), 0, "and all are out");
+}
