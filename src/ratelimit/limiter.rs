@@ -78,8 +78,14 @@ impl Limiter {
 
     /// A limiter for a request, of which nothing is used.
     pub fn new(request: &Request, algorithm: Algorithm) -> Self {
-        let policy = request.policies.first().copied().unwrap_or_default();
-        Self::One(Slot::unused(algorithm, policy))
+        let unused = |policy: &Policy| Slot::unused(algorithm, *policy);
+        match request.policies.as_slice() {
+            [policy] => Self::One(unused(policy)),
+            policies => {
+                let slots = policies.iter().map(unused).collect();
+                Self::Many(Box::new(Many { slots, reservations: Vec::new() }))
+            }
+        }
     }
 
     /// The windows.
