@@ -181,7 +181,9 @@ impl Limiter {
     }
 
     fn is_ahead(&self, now_us: Micros) -> bool {
+        let now_ms = now_us / MICROS_PER_MILLI;
         self.slots().iter().any(|slot| slot.is_ahead(now_us))
+            || self.reservations().iter().any(|held| held.longest_until(now_ms).is_some())
     }
 
     /// Carries a decision out. `id` is that of the reservation, if one is asked
@@ -228,9 +230,10 @@ impl Limiter {
             ahead |= slot.follow_clock_back(marks, now_us);
         }
         for held in reservations {
-            let longest_ms = now_ms.saturating_add(held.ttl_ms);
-            ahead |= held.expires_at_ms > longest_ms;
-            held.expires_at_ms = held.expires_at_ms.min(longest_ms);
+            if let Some(longest_ms) = held.longest_until(now_ms) {
+                held.expires_at_ms = longest_ms;
+                ahead = true;
+            }
         }
         ahead
     }

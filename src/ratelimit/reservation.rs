@@ -47,6 +47,13 @@ impl Reservation {
         now_ms < self.expires_at_ms
     }
 
+    /// When it ends at the latest, if its end lies further ahead than it was to
+    /// be open for: the clock stepped back.
+    pub fn longest_until(&self, now_ms: Millis) -> Option<Millis> {
+        let longest_ms = now_ms.saturating_add(self.ttl_ms);
+        (self.expires_at_ms > longest_ms).then_some(longest_ms)
+    }
+
     /// The mark in the window of this length.
     pub fn mark_mut(&mut self, window_us: Micros) -> Option<&mut Mark> {
         self.marks.iter_mut().find(|(length_us, _)| *length_us == window_us).map(|(_, mark)| mark)
