@@ -9,6 +9,7 @@
 #[macro_use]
 pub mod server;
 
+pub mod bounds;
 pub mod cache;
 pub mod features;
 pub mod id;

@@ -54,22 +54,13 @@ pub const COMMANDS: &[Command] = &[
         complexity: c"O(1)",
         since: c"0.1.0",
     },
-    Command {
-        name: APPLY,
-        run: handler(apply),
-        flags: c"write admin fast",
-        categories: c"write admin dangerous",
-        arity: 4,
-        keys: Some(Keys::one(1, KeyAccess::Write)),
-        arguments: &[
-            Argument::key(c"key"),
-            Argument::string(c"change"),
-            Argument::string(c"value"),
-        ],
-        summary: c"Internal: puts an answer into a key, for replicas and the AOF.",
-        complexity: c"O(1)",
-        since: c"0.1.0",
-    },
+    Command::internal(
+        APPLY,
+        handler(apply),
+        &[Argument::key(c"key"), Argument::string(c"change"), Argument::string(c"value")],
+        c"Internal: puts an answer into a key, for replicas and the AOF.",
+        c"O(1)",
+    ),
     load_command::<Entry>(),
 ];
 

@@ -10,4 +10,3 @@ mod datatype;
 mod entry;
 
 pub use commands::{COMMANDS, CONFIGS, INFO, TYPES};
-pub use entry::{Answer, Entry};

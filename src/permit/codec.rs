@@ -11,7 +11,8 @@
 //!          3 release: id
 //! ```
 
-use super::permits::{Change, MAX_AMOUNT, MAX_PERMITS, MAX_TTL_MS, Permit, Permits, Step};
+use super::permits::{Change, MAX_PERMITS, Permit, Permits, Step};
+use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
 use crate::id::Id;
 use crate::time::{Micros, Millis};
 use crate::wire::{Reader, push_number};

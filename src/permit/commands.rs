@@ -2,9 +2,8 @@
 
 use super::codec;
 use super::datatype::APPLY;
-use super::permits::{
-    Change, Full, HELD, MAX_AMOUNT, MAX_PERMITS, MAX_TTL_MS, Outcome, Permits, Request, Step,
-};
+use super::permits::{Change, Full, HELD, MAX_PERMITS, Outcome, Permits, Request, Step};
+use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
 use crate::id::Id;
 use crate::metrics::Counter;
 use crate::server::{
@@ -73,18 +72,13 @@ pub const COMMANDS: &[Command] = &[
         complexity: c"O(N) where N is the number of permits.",
         since: c"0.1.0",
     },
-    Command {
-        name: APPLY,
-        run: handler(apply),
-        flags: c"write admin fast",
-        categories: c"write admin dangerous",
-        arity: 3,
-        keys: Some(Keys::one(1, KeyAccess::Write)),
-        arguments: &[Argument::key(c"key"), Argument::string(c"change")],
-        summary: c"Internal: changes the permits of a key, for replicas and the AOF.",
-        complexity: c"O(N) where N is the number of permits.",
-        since: c"0.1.0",
-    },
+    Command::internal(
+        APPLY,
+        handler(apply),
+        &[Argument::key(c"key"), Argument::string(c"change")],
+        c"Internal: changes the permits of a key, for replicas and the AOF.",
+        c"O(N) where N is the number of permits.",
+    ),
     load_command::<Permits>(),
 ];
 

@@ -11,4 +11,3 @@ mod datatype;
 mod permits;
 
 pub use commands::{COMMANDS, INFO, TYPES};
-pub use permits::{Change, Full, Outcome, Permit, Permits, Request, Step};

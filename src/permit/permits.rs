@@ -2,22 +2,16 @@
 //! Cheriton, SOSP 1989): who holds one returns it, renews it in time, or loses
 //! it, so that a holder that crashed keeps nobody out for longer than its TTL.
 
+use crate::bounds::MAX_AMOUNT;
 use crate::id::Id;
 use crate::metrics::{Gauge, Share};
-use crate::time::{MICROS_PER_MILLI, MILLIS_PER_SECOND, Micros, Millis};
+use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// The most permits a key holds at once: bounds its memory, and how long the
 /// search for one of them takes.
 pub const MAX_PERMITS: usize = 65_536;
-
-/// The largest maximum and cost, and so the most that is ever in use: 2^53, the
-/// largest integer that every client, JavaScript's included, holds exactly.
-pub const MAX_AMOUNT: u64 = 1 << 53;
-
-/// The longest TTL: 366 days.
-pub const MAX_TTL_MS: Millis = 366 * 86_400 * MILLIS_PER_SECOND;
 
 /// A permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

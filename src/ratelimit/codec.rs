@@ -18,11 +18,12 @@ use super::charges::Charges;
 use super::fixed::Fixed;
 use super::gcra::Gcra;
 use super::limiter::{Change, Event, Limiter};
-use super::policy::{MAX_AMOUNT, MAX_TIME_US, MAX_WINDOW_US, MAX_WINDOWS, MIN_WINDOW_US, Policy};
+use super::policy::{MAX_TIME_US, MAX_WINDOW_US, MAX_WINDOWS, MIN_WINDOW_US, Policy};
 use super::reservation::{Marks, Reservation};
 use super::sliding::Sliding;
 use super::slot::{Algorithm, Slot, Usage};
 use super::window::Mark;
+use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
 use crate::id::Id;
 use crate::time::{MICROS_PER_MILLI, Millis};
 use crate::wire::{Reader, push_number};
@@ -33,9 +34,6 @@ const WINDOWS: u8 = 1;
 
 /// The latest expiry of a reservation.
 const MAX_TIME_MS: Millis = MAX_TIME_US / MICROS_PER_MILLI;
-
-/// The longest time to live of a reservation: that of a window.
-pub const MAX_TTL_MS: Millis = MAX_WINDOW_US / MICROS_PER_MILLI;
 
 /// Appends the payload of a limiter.
 pub fn encode(limiter: &Limiter, out: &mut Vec<u8>) {

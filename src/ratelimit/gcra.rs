@@ -175,9 +175,10 @@ impl Window for Gcra {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{MAX_AMOUNT, MAX_TIME_US, MAX_WINDOW_US};
+    use super::super::policy::{MAX_TIME_US, MAX_WINDOW_US};
     use super::super::testing::{Oracle, check, endure, follow, no_marks, ordeal, traffic};
     use super::*;
+    use crate::bounds::MAX_AMOUNT;
     use proptest::prelude::*;
 
     const SECOND: Micros = 1_000_000;

@@ -4,10 +4,11 @@ use super::codec;
 use super::datatype::APPLY;
 use super::limiter::{Event, Limiter};
 use super::parse;
-use super::policy::{Cost, MAX_AMOUNT};
+use super::policy::Cost;
 use super::request::{Decision, Mode, Refusal, Request, Standing};
 use super::slot::{Algorithm, Slot};
 use super::stats::{PEEKED, SETTLED, count};
+use crate::bounds::MAX_AMOUNT;
 use crate::id::Id;
 use crate::server::{Call, Error, Reply, WriteKey, effects_are_wanted, new_id, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros};
@@ -70,7 +71,7 @@ pub fn ratelimit(call: &mut Call) -> Result<(), Error> {
 pub fn ratemulti(call: &mut Call) -> Result<(), Error> {
     let numkeys = call.args.arg()?.integer("numkeys", 1..=i64::MAX)?;
     // A key, a limit and a window each.
-    let numkeys = usize::try_from(numkeys).ok().filter(|keys| *keys <= call.args.len() / 3);
+    let numkeys = usize::try_from(numkeys).ok().filter(|keys| *keys <= call.args.left() / 3);
     let numkeys = numkeys.ok_or_else(|| {
         refuse("numkeys must be the number of keys, each with a limit and a window")
     })?;

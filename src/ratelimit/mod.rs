@@ -27,5 +27,4 @@ mod window;
 
 pub use commands::{COMMANDS, TYPES};
 pub use config::CONFIGS;
-pub use limiter::Limiter;
 pub use stats::INFO;

@@ -1,10 +1,10 @@
 //! From arguments to a checked request.
 
-use super::codec::MAX_TTL_MS;
 use super::config::{ALGORITHM, MAX_RESERVATIONS};
-use super::policy::{MAX_AMOUNT, MAX_WINDOW_US, MAX_WINDOWS, MIN_WINDOW_US, Policy};
+use super::policy::{MAX_WINDOW_US, MAX_WINDOWS, MIN_WINDOW_US, Policy};
 use super::request::{Mode, Policies, Request};
 use super::slot::Algorithm;
+use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
 use crate::server::{Arg, Args, Error, refuse};
 use crate::time::Millis;
 

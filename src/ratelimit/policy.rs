@@ -2,10 +2,6 @@
 
 use crate::time::MICROS_PER_SECOND;
 
-/// The largest limit and cost: 2^53, the largest integer that every client,
-/// JavaScript's included, holds exactly.
-pub const MAX_AMOUNT: u64 = 1 << 53;
-
 /// The shortest window: a millisecond.
 pub const MIN_WINDOW_US: u64 = 1_000;
 

@@ -1,7 +1,8 @@
 //! Random traffic, and what every algorithm has to make of it.
 
-use super::policy::{Cost, MAX_AMOUNT, MAX_TIME_US, MAX_WINDOW_US, MIN_WINDOW_US, Policy};
+use super::policy::{Cost, MAX_TIME_US, MAX_WINDOW_US, MIN_WINDOW_US, Policy};
 use super::window::{Mark, Reading, Settlement, Window};
+use crate::bounds::MAX_AMOUNT;
 use crate::time::{MICROS_PER_MILLI, Micros};
 use proptest::prelude::*;
 use std::iter;

@@ -93,13 +93,8 @@ impl<'a> Args<'a> {
     }
 
     /// How many arguments are left.
-    pub fn len(&self) -> usize {
+    pub fn left(&self) -> usize {
         self.rest.len()
-    }
-
-    /// Whether every argument has been read.
-    pub fn is_empty(&self) -> bool {
-        self.rest.is_empty()
     }
 
     /// The next positional argument.

@@ -308,6 +308,29 @@ fn pointer(text: Option<&CStr>) -> *const c_char {
 }
 
 impl Command {
+    /// A command of the module's own, `key ...`, by which a write reaches
+    /// replicas and the AOF; not for clients.
+    pub const fn internal(
+        name: &'static CStr,
+        run: EntryPoint,
+        arguments: &'static [Argument],
+        summary: &'static CStr,
+        complexity: &'static CStr,
+    ) -> Self {
+        Self {
+            name,
+            run,
+            flags: c"write admin fast",
+            categories: c"write admin dangerous",
+            arity: arguments.len() as i32 + 1,
+            keys: Some(Keys::one(1, KeyAccess::Write)),
+            arguments,
+            summary,
+            complexity,
+            since: c"0.1.0",
+        }
+    }
+
     /// Registers the command with all that the server wants to know of it.
     ///
     /// # Safety

@@ -4,24 +4,19 @@
 //! payload that an RDB file would hold, and leaves the key's expiry to the
 //! server.
 
-use super::command::{Argument, Call, Command, KeyAccess, Keys, handler};
+use super::command::{Argument, Call, Command, handler};
 use super::datatype::{DataType, decode};
 use super::error::{Error, refuse};
 
 /// The command of `T`, for the domain's table.
 pub const fn load_command<T: DataType>() -> Command {
-    Command {
-        name: T::LOAD,
-        run: handler(load::<T>),
-        flags: c"write admin fast",
-        categories: c"write admin dangerous",
-        arity: 3,
-        keys: Some(Keys::one(1, KeyAccess::Write)),
-        arguments: const { &[Argument::key(c"key"), Argument::string(c"payload")] },
-        summary: c"Internal: puts a saved value into a key, for the AOF.",
-        complexity: c"O(N) where N is the length of the payload.",
-        since: c"0.1.0",
-    }
+    Command::internal(
+        T::LOAD,
+        handler(load::<T>),
+        const { &[Argument::key(c"key"), Argument::string(c"payload")] },
+        c"Internal: puts a saved value into a key, for the AOF.",
+        c"O(N) where N is the length of the payload.",
+    )
 }
 
 fn load<T: DataType>(call: &mut Call) -> Result<(), Error> {

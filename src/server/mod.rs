@@ -33,15 +33,14 @@ mod reply;
 pub use alloc::{ServerAllocator, heap_bytes};
 pub use args::{Arg, Args, Options};
 pub use chance::new_id;
-pub use command::{Argument, Call, Command, Handler, KeyAccess, Keys, handler};
+pub use command::{Argument, Call, Command, KeyAccess, Keys, handler};
 pub use config::Config;
 pub use datatype::{DataType, Digest, TypeSlot, TypeSpec};
 pub use error::{Error, refuse};
 pub use info::Section;
-pub use key::{Hash, HashField, ReadKey, WriteKey};
+pub use key::WriteKey;
 pub use load::load_command;
 pub use module::Module;
-pub use number::{parse_integer, parse_seconds};
 pub use propagation::effects_are_wanted;
 pub use reply::Reply;
 

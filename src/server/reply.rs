@@ -60,12 +60,6 @@ impl Reply {
         unsafe { api!(RedisModule_ReplyWithMap(self.ctx, pairs)) };
     }
 
-    /// An array of integers.
-    pub fn integers(self, values: &[i64]) {
-        self.array(values.len());
-        values.iter().for_each(|value| self.integer(*value));
-    }
-
     pub(super) fn error(self, error: &Error) {
         if *error == Error::WrongArity {
             // SAFETY: `ctx` is valid by construction.

@@ -1,6 +1,7 @@
 //! Decided as a list of every permit would.
 
 use super::*;
+use crate::bounds::MAX_TTL_MS;
 use crate::permit::codec;
 use proptest::prelude::*;
 
