@@ -850,3 +850,23 @@ fn a_key_of_any_algorithm_expires_when_it_is_back_at_full_and_heals_if_persisted
         assert!(healed >= expires && healed <= expires + 60_000, "{policy}: {healed}");
     }
 }
+
+#[test]
+fn the_last_fraction_of_a_millisecond_is_a_window_still_and_not_a_missing_key() {
+    let (_server, mut client, now) = frozen();
+    for (key, algorithm) in [("f", "FIXED"), ("s", "SLIDING"), ("g", "GCRA")] {
+        let call = format!("ML.RATELIMIT {key} 1 60 ALGORITHM {algorithm}");
+        client.freeze(now);
+        client.run(&call);
+        let expires = client.run(&format!("PEXPIRETIME {key}")).integer();
+        // What PTTL tells as 0, and scripts take for a key without expiry.
+        client.freeze(now + 60_000_000 - 1);
+        let answer = Row::of(&client.run(&call));
+        assert_eq!((answer.granted, answer.retry_ms), (0, 1), "{algorithm}");
+        assert_eq!(client.run(&format!("PEXPIRETIME {key}")).integer(), expires, "{algorithm}");
+        client.freeze(now + 60_000_000);
+        assert_eq!(Row::of(&client.run(&call)).granted, 1, "{algorithm}");
+        let renewed = client.run(&format!("PEXPIRETIME {key}")).integer();
+        assert_eq!(renewed, expires + 60_000, "{algorithm}: it has its time again");
+    }
+}
