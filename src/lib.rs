@@ -30,6 +30,7 @@ pub static MODULE: server::Module = server::Module {
     commands: &[ratelimit::COMMANDS, permit::COMMANDS, cache::COMMANDS, features::COMMANDS],
     configs: &[ratelimit::CONFIGS, cache::CONFIGS],
     info: &[ratelimit::INFO, permit::INFO, cache::INFO, features::INFO],
+    listeners: &[cache::LISTENER],
 };
 
 export_module!(MODULE);

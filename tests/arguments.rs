@@ -68,6 +68,15 @@ const NUMERIC: &[(&str, &str, &[&str])] = &[
     ("ML.CACHESET cache v x PX {}", "PX", &["0", "1.5", "9223372036854775807"]),
     ("ML.CACHESET new v x exat {}", "EXAT", &["0", "1.5", "9223372036854776"]),
     ("ML.CACHESET cache v x PXAT {}", "PXAT", &["0", "1.5"]),
+    ("ML.CACHESET new v x STALE {}", "STALE", &["1.5", "31622400001"]),
+    ("ML.CACHESET cache v x JITTER {}", "JITTER", &["0.5", "101"]),
+    ("ML.CACHEMSET v EX {} new x", "EX", &["0", "1.5", "9223372036854775807"]),
+    ("ML.CACHEMSET v px {} cache x", "PX", &["0", "1.5"]),
+    ("ML.CACHEFETCH new v LEASE {}", "LEASE", &["0", "1.5", "31622400001"]),
+    ("ML.CACHEFETCH cache v LEASE 9 WAIT {}", "WAIT", &["0", "1.5", "31622400001"]),
+    ("ML.CACHEFETCH cache v EARLY {} LEASE 9", "EARLY", &["0", "0.0000001", "1000.000001", "1001"]),
+    ("ML.CACHEMFETCH v LEASE {} new", "LEASE", &["0", "1.5", "31622400001"]),
+    ("ML.CACHERELEASE cache id BACKOFF {}", "BACKOFF", &["0", "1.5", "31622400001"]),
 ];
 
 #[test]
@@ -114,6 +123,12 @@ fn the_numbers_at_the_edge_of_what_is_refused_are_taken() {
         "ML.CACHESET k2 v x PX 1",
         "ML.CACHESET k2 v x EXAT 9223372036854775",
         "ML.CACHESET k2 v x PXAT 9223372036854775807",
+        "ML.CACHESET k2 v x PXAT 9223372036854775807 STALE 31622400000 JITTER 100",
+        "ML.CACHESET k2 v x STALE 0 JITTER 0",
+        "ML.CACHEFETCH k4 v LEASE 31622400000 WAIT 31622400000 EARLY 1000",
+        "ML.CACHEFETCH k4 v LEASE 1 WAIT 1 EARLY 0.000001",
+        "ML.CACHERELEASE k4 id BACKOFF 31622400000",
+        "ML.CACHEVERSION k4 SET 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16",
     ] {
         let answer = client.run(call);
         assert!(!answer.is_error(), "{call}: {answer:?}");
@@ -186,6 +201,42 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.CACHESET cache v x PX 10 EXAT 10", &["PX", "EXAT"]),
     ("ML.CACHESET cache  x", &["version"]),
     ("ML.CACHEGET cache ", &["version"]),
+    ("ML.CACHESET cache v x STALE", &["STALE", "value"]),
+    ("ML.CACHESET cache v x TOKEN", &["TOKEN", "value"]),
+    ("ML.CACHESET cache v x TOKEN a TOKEN b", &["TOKEN", "twice"]),
+    ("ML.CACHESET cache v x JITTER 1 jitter 1", &["JITTER", "twice"]),
+    ("ML.CACHESET cache v {x} JSON", &["value", "JSON"]),
+    ("ML.CACHESET cache v NaN JSON", &["value", "JSON"]),
+    ("ML.CACHESET cache v 1 JSON JSON", &["JSON", "twice"]),
+    ("ML.CACHEMGET  cache", &["version"]),
+    ("ML.CACHEMSET  EX 9 cache x", &["version"]),
+    ("ML.CACHEMSET v EXAT 9 cache x", &["EX", "PX"]),
+    ("ML.CACHEMSET v EX 9 cache x new", &["wrong number of arguments"]),
+    ("ML.CACHEDROP cache VERSION", &["VERSION", "value"]),
+    ("ML.CACHEDROP cache VERSION ", &["version"]),
+    ("ML.CACHEDROP cache STALE STALE", &["STALE", "twice"]),
+    ("ML.CACHEDROP cache v", &["unknown", "'v'"]),
+    ("ML.CACHEFETCH cache  LEASE 9", &["version"]),
+    ("ML.CACHEFETCH cache v WAIT 9", &["LEASE"]),
+    ("ML.CACHEFETCH new v EARLY 1 WAIT 9", &["LEASE"]),
+    ("ML.CACHEFETCH new v LEASE 9 LEASE 9", &["LEASE", "twice"]),
+    ("ML.CACHEFETCH new v LEASE 9 WAIT", &["WAIT", "value"]),
+    ("ML.CACHEFETCH new v LEASE 9 BLOCK 9", &["unknown", "'BLOCK'"]),
+    ("ML.CACHEMFETCH v 9 LEASE new", &["version", "LEASE"]),
+    ("ML.CACHEMFETCH  LEASE 9 new", &["version"]),
+    ("ML.CACHERELEASE cache id BACKOFF", &["BACKOFF", "value"]),
+    ("ML.CACHERELEASE cache id WAIT 9", &["unknown", "'WAIT'"]),
+    ("ML.CACHEVERSION a:b", &["namespace", "':'"]),
+    ("ML.CACHEVERSION a GET", &["namespace", "SET", "CLEAR"]),
+    ("ML.CACHEVERSION a SET", &["wrong number of arguments"]),
+    ("ML.CACHEVERSION a CLEAR v", &["wrong number of arguments"]),
+    ("ML.CACHEVERSION a SET ", &["version"]),
+    ("ML.CACHEVERSION a SET 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", &["16"]),
+    ("ML.CACHEVERSION (other) SET v", &["namespace", "(other)"]),
+    ("ML.CACHESTATS NAMESPACE", &["NAMESPACE", "value"]),
+    ("ML.CACHESTATS RESET RESET", &["RESET", "twice"]),
+    ("ML.CACHESTATS v", &["unknown", "'v'"]),
+    ("ML.APPLYVERSIONS garbage", &["payload"]),
     ("ML.APPLYRATE limit garbage", &["change"]),
     ("ML.APPLYPERMIT permit garbage", &["change"]),
     ("ML.APPLYCACHE cache garbage x", &["change"]),
@@ -238,10 +289,19 @@ fn too_few_or_too_many_arguments_are_the_servers_own_error() {
         ("ML.PERMITINFO", 1, Some(1)),
         ("ML.CACHESET", 3, None),
         ("ML.CACHEGET", 2, Some(2)),
+        ("ML.CACHEMGET", 2, None),
+        ("ML.CACHEMSET", 5, None),
+        ("ML.CACHEDROP", 1, None),
+        ("ML.CACHEFETCH", 4, None),
+        ("ML.CACHEMFETCH", 4, None),
+        ("ML.CACHERELEASE", 2, None),
+        ("ML.CACHEVERSION", 1, None),
+        ("ML.CACHEINFO", 1, Some(1)),
         ("ML.FEATURES", 2, None),
         ("ML.APPLYRATE", 2, Some(2)),
         ("ML.APPLYPERMIT", 2, Some(2)),
-        ("ML.APPLYCACHE", 3, Some(3)),
+        ("ML.APPLYCACHE", 2, None),
+        ("ML.APPLYVERSIONS", 1, Some(1)),
         ("ML.LOADRATE", 2, Some(2)),
         ("ML.LOADPERMIT", 2, Some(2)),
         ("ML.LOADCACHE", 2, Some(2)),
@@ -263,7 +323,7 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
     let before = client.footprint();
     for key in ["list", "string", "hash", "limit", "permit", "cache"] {
         // Each command, its further arguments, and the key that it is made for.
-        let calls: [(&str, Vec<&[u8]>, &str); 23] = [
+        let calls: [(&str, Vec<&[u8]>, &str); 28] = [
             ("ML.RATELIMIT", vec![b"10", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"0", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"10", b"60", b"PEEK"], "limit"),
@@ -282,6 +342,11 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
             ("ML.CACHEGET", vec![b"v"], "cache"),
             ("ML.CACHESET", vec![b"v", b"x"], "cache"),
             ("ML.CACHESET", vec![b"v", b"x", b"PXAT", b"1"], "cache"),
+            ("ML.CACHESET", vec![b"v", b"x", b"TOKEN", b"none"], "cache"),
+            ("ML.CACHEDROP", vec![], "cache"),
+            ("ML.CACHEFETCH", vec![b"v", b"LEASE", b"9000"], "cache"),
+            ("ML.CACHERELEASE", vec![b"none"], "cache"),
+            ("ML.CACHEINFO", vec![], "cache"),
             ("ML.APPLYCACHE", vec![&cache[2], b"x"], "cache"),
             ("ML.FEATURES", vec![b"f", b"g"], "hash"),
             ("ML.LOADRATE", vec![b""], "limit"),
@@ -311,7 +376,8 @@ fn random_words_are_taken_whole_or_change_nothing() {
     // of a second or two, and no bucket, which is full again in no time.
     let words = "limit permit cache hash list new new2 v x f  \0é 0 6000 9000.5 0.0005 -1 100000 \
         9007199254740993 9223372036854775807 COST cost PEEK ALGORITHM FIXED EX px FOO \
-        PARTIAL FORCE RESERVE BURST sliding";
+        PARTIAL FORCE RESERVE BURST sliding LEASE EARLY STALE JITTER TOKEN json VERSION SET CLEAR \
+        BACKOFF NAMESPACE RESET";
     let words: Vec<_> = words.split(' ').collect();
     let (_server, mut client, _tap) = furnished();
     for seed in Random::seeds() {
@@ -331,10 +397,20 @@ fn random_words_are_taken_whole_or_change_nothing() {
                 "ML.PERMITINFO",
                 "ml.cacheset",
                 "ML.CacheGet",
+                "ML.CACHEMGET",
+                "ml.cachemset",
+                "ML.CACHEDROP",
+                "ML.CacheFetch",
+                "ML.CACHEMFETCH",
+                "ml.cacherelease",
+                "ML.CACHEVERSION",
+                "ML.CACHEINFO",
+                "ML.CACHESTATS",
                 "ML.FEATURES",
                 "ML.APPLYRATE",
                 "ML.APPLYPERMIT",
                 "ML.APPLYCACHE",
+                "ML.APPLYVERSIONS",
                 "ML.LOADRATE",
                 "ML.LOADPERMIT",
                 "ML.LOADCACHE",
@@ -373,6 +449,7 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
         "ML.RATEMULTI 1 limit 10 3600",
         "ML.PERMITACQUIRE permit 10 60000",
         "ML.CACHESET cache v y",
+        "ML.CACHEMSET v EX 9 cache y",
     ] {
         let error = client.run(call).error();
         assert!(error.starts_with("OOM "), "{call}: {error}");
@@ -407,11 +484,20 @@ const KEYED: &[&str] = &[
     "ML.CACHESET {} v x EX 10",
     "ML.CACHESET {} EX PX",
     "ML.CACHEGET {} v",
+    "ML.CACHEMGET v {}",
+    "ML.CACHEMSET v EX 10 {} x",
+    "ML.CACHEDROP {} VERSION v",
+    "ML.CACHEFETCH {} v LEASE 10",
+    "ML.CACHEFETCH {} LEASE LEASE 10 EARLY 1",
+    "ML.CACHEMFETCH v LEASE 10 {}",
+    "ML.CACHERELEASE {} id BACKOFF 10",
+    "ML.CACHEINFO {}",
     "ML.FEATURES {} f g h",
     "ML.FEATURES {} {}",
     "ML.APPLYRATE {} state",
     "ML.APPLYPERMIT {} change",
     "ML.APPLYCACHE {} change value",
+    "ML.APPLYCACHE {} change",
     "ML.LOADRATE {} payload",
     "ML.LOADPERMIT {} payload",
     "ML.LOADCACHE {} payload",
@@ -445,6 +531,9 @@ fn every_key_of_many_counts_for_access() {
         "ML.RATEMULTI 2 mine:1 theirs:1 10 60 10 60",
         "ML.RATEMULTI 2 theirs:1 mine:1 10 60 10 60",
         "ML.RATEMULTI 3 mine:1 mine:2 limit 10 60 10 60 10 60 PEEK",
+        "ML.CACHEMGET mine:v mine:1 theirs:1",
+        "ML.CACHEMSET mine:v EX 10 mine:1 x theirs:1 mine:x",
+        "ML.CACHEMFETCH mine:v LEASE 10 mine:1 theirs:1 mine:2",
     ] {
         assert!(anna.run(call).error().starts_with("NOPERM"), "{call}");
         assert_eq!(client.footprint(), before, "{call}");
@@ -477,7 +566,16 @@ fn a_user_reaches_only_the_keys_and_commands_allowed() {
     reader.run("AUTH reader secret").ok();
     for call in KEYED {
         let answer = call!(reader, with_key(call, "fresh"));
-        let reads = ["ML.RATEINFO", "ML.PERMITINFO", "ML.CACHEGET", "ML.FEATURES"];
+        let reads = [
+            "ML.RATEINFO",
+            "ML.PERMITINFO",
+            "ML.CACHEGET",
+            "ML.CACHEMGET",
+            "ML.CACHEFETCH",
+            "ML.CACHEMFETCH",
+            "ML.CACHEINFO",
+            "ML.FEATURES",
+        ];
         let reads = reads.iter().any(|command| call.starts_with(command));
         assert_eq!(answer.is_error(), !reads, "{call}: {answer:?}");
     }

@@ -90,7 +90,8 @@ const COMMANDS: &[Expected] = &[
     Expected {
         name: "ML.CACHESET",
         syntax: "key version value [EX seconds|PX milliseconds|EXAT unix-time-seconds\
-                 |PXAT unix-time-milliseconds]",
+                 |PXAT unix-time-milliseconds] [STALE milliseconds] [JITTER percent] \
+                 [TOKEN token] [JSON]",
         arity: -4,
         flags: "write denyoom fast module",
         without: "readonly admin",
@@ -103,6 +104,86 @@ const COMMANDS: &[Expected] = &[
         flags: "readonly fast module",
         without: "write denyoom admin",
         key: "RO access",
+    },
+    Expected {
+        name: "ML.CACHEMGET",
+        syntax: "version key [key ...]",
+        arity: -3,
+        flags: "readonly fast module",
+        without: "write denyoom admin",
+        key: "RO access",
+    },
+    Expected {
+        name: "ML.CACHEMSET",
+        syntax: "version EX seconds|PX milliseconds key value [key value ...]",
+        arity: -6,
+        flags: "write denyoom module",
+        without: "readonly admin fast",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.CACHEDROP",
+        syntax: "key [VERSION version] [STALE]",
+        arity: -2,
+        flags: "write fast module",
+        without: "readonly denyoom admin",
+        key: "RW access update",
+    },
+    Expected {
+        name: "ML.CACHEFETCH",
+        syntax: "key version LEASE milliseconds [WAIT milliseconds] [EARLY beta]",
+        arity: -5,
+        flags: "readonly blocking module",
+        without: "write denyoom admin",
+        key: "RO access",
+    },
+    Expected {
+        name: "ML.CACHEMFETCH",
+        syntax: "version LEASE milliseconds key [key ...]",
+        arity: -5,
+        flags: "readonly module",
+        without: "write denyoom admin blocking",
+        key: "RO access",
+    },
+    Expected {
+        name: "ML.CACHERELEASE",
+        syntax: "key token [BACKOFF milliseconds]",
+        arity: -3,
+        flags: "write fast module",
+        without: "readonly denyoom admin",
+        key: "RW access update",
+    },
+    Expected {
+        name: "ML.CACHEVERSION",
+        syntax: "namespace [SET version [version ...]|CLEAR]",
+        arity: -2,
+        flags: "write admin module",
+        without: "readonly denyoom",
+        key: "",
+    },
+    Expected {
+        name: "ML.CACHEINFO",
+        syntax: "key",
+        arity: 2,
+        flags: "readonly fast module",
+        without: "write denyoom admin",
+        key: "RO access",
+    },
+    Expected {
+        name: "ML.CACHESTATS",
+        syntax: "[NAMESPACE namespace] [RESET]",
+        arity: -1,
+        flags: "readonly module",
+        without: "write denyoom admin",
+        key: "",
+    },
+    Expected {
+        name: "ML.APPLYVERSIONS",
+        syntax: "payload",
+        arity: 2,
+        flags: "write admin module",
+        without: "readonly denyoom",
+        key: "",
     },
     Expected {
         name: "ML.FEATURES",
@@ -130,8 +211,8 @@ const COMMANDS: &[Expected] = &[
     },
     Expected {
         name: "ML.APPLYCACHE",
-        syntax: "key change value",
-        arity: 4,
+        syntax: "key change [value]",
+        arity: -3,
         flags: "write admin module",
         without: "readonly denyoom",
         key: "RW update",
@@ -177,11 +258,11 @@ fn syntax(argument: &Value) -> String {
         "block" => parts.join(" "),
         _ => text("name").unwrap(),
     };
-    if let Some(token) = text("token") {
-        value = format!("{token} {value}").trim().to_owned();
-    }
     if flags.contains(&"multiple".to_owned()) {
         value = format!("{value} [{value} ...]");
+    }
+    if let Some(token) = text("token") {
+        value = format!("{token} {value}").trim().to_owned();
     }
     if flags.contains(&"optional".to_owned()) { format!("[{value}]") } else { value }
 }
@@ -207,9 +288,21 @@ fn command_docs_say_how_each_command_is_written() {
         assert!(docs["complexity"].text().starts_with("O("), "{}", command.name);
         assert!(docs["since"].text().starts_with(|digit: char| digit.is_ascii_digit()));
         // What is a key is said to be one, so that clients find it.
-        let place = usize::from(command.syntax.starts_with("numkeys"));
-        assert_eq!(arguments[place].map()["type"].text(), "key", "{}", command.name);
-        assert_eq!(arguments[place].map()["key_spec_index"].integer(), 0, "{}", command.name);
+        let keys = |argument: &Value| {
+            let argument = argument.map();
+            let is_key = argument["type"].text() == "key";
+            assert!(!is_key || argument["key_spec_index"].integer() == 0, "{}", command.name);
+            usize::from(is_key)
+        };
+        let found: usize = arguments
+            .iter()
+            .flat_map(|argument| match argument.map().get("arguments") {
+                Some(parts) => parts.items(),
+                None => vec![argument.clone()],
+            })
+            .map(|argument| keys(&argument))
+            .sum();
+        assert_eq!(found, usize::from(!command.key.is_empty()), "{}", command.name);
     }
 }
 
@@ -230,8 +323,18 @@ fn command_info_says_what_each_command_does() {
         let places: Vec<_> = info[3..6].iter().map(Answer::integer).collect();
         // Keys that are counted are found by the key spec alone.
         let counted = command.syntax.starts_with("numkeys");
-        let expected = if counted { [0, 0, 0] } else { [1, 1, 1] };
+        let expected = match command.name {
+            "ML.CACHEMGET" => [2, -1, 1],
+            "ML.CACHEMFETCH" => [4, -1, 1],
+            "ML.CACHEMSET" => [4, -1, 2],
+            _ if counted || command.key.is_empty() => [0, 0, 0],
+            _ => [1, 1, 1],
+        };
         assert_eq!(places, expected, "{}: where its key stands", command.name);
+        if command.key.is_empty() {
+            assert_eq!(info[8].items(), [], "{}", command.name);
+            continue;
+        }
         let [spec] = &info[8].items()[..] else { panic!("one key spec: {:?}", info[8]) };
         let found = spec.map()["find_keys"].map()["type"].text();
         assert_eq!(found, if counted { "keynum" } else { "range" }, "{}", command.name);
@@ -267,7 +370,7 @@ fn info_counts_what_each_command_did() {
     let mut id = String::new();
     let (sections, fields) = counters(&mut client);
     assert_eq!(sections, ["ml_ratelimit", "ml_permit", "ml_cache", "ml_features"]);
-    assert!(fields["ml_cache_sets"] == 1 && fields["ml_cache_hits"] == 0);
+    assert!(fields["ml_cache_entries_written"] == 1 && fields["ml_cache_hits"] == 0);
     for (call, moved) in [
         ("ML.RATELIMIT r 1 60", "fixed_allowed 1"),
         ("ML.RATELIMIT r 1 60", "fixed_denied 1"),
@@ -299,12 +402,27 @@ fn info_counts_what_each_command_did() {
         ("ML.PERMITINFO p", ""),
         ("ML.PERMITRELEASE p {id}", "released 1 held -1"),
         ("ML.PERMITRELEASE p {id}", ""),
-        ("ML.CACHESET c v x", "sets 1"),
+        ("ML.CACHESET c v x", "entries_written 1 bytes_written 1"),
         ("ML.CACHESET c v x EX 0", ""),
         ("ML.CACHEGET c v", "hits 1"),
         ("ML.CACHEGET c w", "misses 1"),
         ("ML.CACHEGET missing v", "misses 1"),
         ("ML.CACHEGET h v", ""),
+        ("ML.CACHEMGET v c missing c h", "hits 2 cache_misses 2"),
+        ("ML.CACHEMSET v EX 9 c xx d yyy", "entries_written 2 bytes_written 5"),
+        ("ML.CACHESET c v x TOKEN none", "refused_sets 1"),
+        ("ML.CACHEFETCH c v LEASE 90000", "hits 1"),
+        ("ML.CACHEFETCH f v LEASE 90000", "cache_misses 1 leases 1 open_leases 1"),
+        ("ML.CACHEFETCH f v LEASE 90000", "cache_misses 1"),
+        ("ML.CACHEMFETCH v LEASE 90000 f d", "cache_misses 1 cache_hits 1"),
+        ("ML.CACHERELEASE f none", ""),
+        ("ML.CACHEINFO f", ""),
+        ("ML.CACHESET f v xx", "entries_written 1 bytes_written 2 open_leases -1"),
+        ("ML.CACHEDROP f", ""),
+        ("ML.CACHEVERSION  SET w", ""),
+        ("ML.CACHESET f v xx", "refused_sets 1"),
+        ("ML.CACHEVERSION  CLEAR", ""),
+        ("ML.CACHESTATS RESET", ""),
         ("ML.FEATURES h f g x", "found 2 missing 1"),
         ("ML.FEATURES missing f g", "missing 2"),
         ("ML.FEATURES c f", ""),
@@ -328,7 +446,9 @@ fn info_counts_what_each_command_did() {
     assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
 }
 
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 7] = [
+    ("ml.cache-max-leases", "65536"),
+    ("ml.cache-max-namespaces", "1024"),
     ("ml.cache-max-value-bytes", "536870912"),
     ("ml.cache-ttl", "3600"),
     ("ml.cache-versions-per-key", "2"),
@@ -358,6 +478,8 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
         ("ml.cache-versions-per-key", &["0", "-1", "1000000", "x", ""]),
         ("ml.ratelimit-algorithm", &["0", "1", "LEAKY", ""]),
         ("ml.ratelimit-max-reservations", &["0", "-1", "65537", "x", ""]),
+        ("ml.cache-max-leases", &["0", "-1", "16777217", "x", ""]),
+        ("ml.cache-max-namespaces", &["0", "-1", "65537", "x", ""]),
         ("ml.cache-max-value-bytes", &["-1", "x", "", "9223372036854775808"]),
     ] {
         for value in refused {
@@ -373,19 +495,27 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
 #[test]
 fn configs_come_from_the_file_and_go_back_into_it() {
     let mut server = Server::with(
-        "ml.cache-ttl 11\nml.cache-versions-per-key 3\nml.ratelimit-algorithm sliding",
+        "ml.cache-ttl 11\nml.cache-versions-per-key 3\nml.ratelimit-algorithm sliding\n\
+         ml.cache-max-leases 5",
     );
     let mut client = server.client();
-    let expected = |values: [&str; 5]| {
+    let expected = |values: [&str; 7]| {
         let names = DEFAULTS.map(|(name, _)| name);
         owned(&names.into_iter().zip(values).collect::<Vec<_>>())
     };
-    assert_eq!(configs(&mut client), expected(["536870912", "11", "3", "SLIDING", "1024"]));
+    assert_eq!(
+        configs(&mut client),
+        expected(["5", "1024", "536870912", "11", "3", "SLIDING", "1024"])
+    );
     client.run("CONFIG SET ml.cache-ttl 22 ml.cache-max-value-bytes 64mb").ok();
     client.run("CONFIG SET ml.ratelimit-algorithm GCRA ml.ratelimit-max-reservations 7").ok();
+    client.run("CONFIG SET ml.cache-max-namespaces 9").ok();
     client.run("CONFIG REWRITE").ok();
     server.restart(Stop::NoSave);
-    assert_eq!(configs(&mut server.client()), expected(["67108864", "22", "3", "GCRA", "7"]));
+    assert_eq!(
+        configs(&mut server.client()),
+        expected(["5", "9", "67108864", "22", "3", "GCRA", "7"])
+    );
 }
 
 #[test]
@@ -420,7 +550,7 @@ fn loading_with_what_the_module_does_not_know_is_refused() {
         assert_eq!(client.run("PING").text(), "PONG");
     }
     call!(client, "MODULE", "LOADEX", path, "CONFIG", "ml.cache-ttl", "5").ok();
-    assert_eq!(configs(&mut client)[1].1, "5");
+    assert!(configs(&mut client).contains(&("ml.cache-ttl".to_owned(), "5".to_owned())));
     assert_eq!(client.run("ML.RATELIMIT r 1 60").integers()[0], 1);
 }
 
@@ -451,6 +581,15 @@ fn writes_are_notified_and_nothing_else_is() {
         ("ML.CACHESET c v x EX 0", None),
         ("ML.CACHEGET c v", None),
         ("ML.CACHEGET c w", None),
+        ("ML.CACHESET c v x TOKEN none", None),
+        ("ML.CACHEFETCH c w LEASE 9000", None),
+        ("ML.CACHERELEASE c none", None),
+        ("ML.CACHEINFO c", None),
+        ("ML.CACHEDROP c VERSION w", None),
+        ("ML.CACHESET c w x", Some("ml.cacheset")),
+        ("ML.CACHEDROP c VERSION w", Some("ml.cachedrop")),
+        ("ML.CACHEDROP c STALE", Some("ml.cachedrop")),
+        ("ML.CACHEVERSION c SET v", None),
         ("ML.FEATURES h f", None),
     ] {
         client.run(call);

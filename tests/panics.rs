@@ -6,6 +6,8 @@
 mod support;
 
 use redis::Value;
+use std::io::Write;
+use std::net::TcpStream;
 use support::{Answer, Client, Server, Stop, Tap, bulk, call, wait_for};
 
 type Trigger = fn(&mut Client);
@@ -84,6 +86,50 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
             |client| _ = client.run("INFO everything").text(),
         ],
     ),
+    (
+        "unlink",
+        &[
+            |client| assert_eq!(client.run("DEL cache").integer(), 1),
+            |client| assert_eq!(client.run("UNLINK limit").integer(), 1),
+            |client| client.run("SET permit x").ok(),
+        ],
+    ),
+    ("aux_save", &[|client| client.run("SAVE").ok()]),
+    ("aux_load", &[|client| assert!(client.run("DEBUG RELOAD").is_error())]),
+    (
+        "timer",
+        &[|client| {
+            client.run("ML.CACHEFETCH missing v LEASE 20").items();
+            // Nobody hands the lease on, but no caller waits for longer than it said.
+            let answer = client.run("ML.CACHEFETCH missing v LEASE 9000 WAIT 100").items();
+            assert_eq!(answer[0], bulk("BUSY"));
+        }],
+    ),
+    (
+        "wait_end",
+        &[|client| {
+            client.run("ML.CACHEFETCH missing v LEASE 9000").items();
+            let error = client.run("ML.CACHEFETCH missing v LEASE 9000 WAIT 10").error();
+            assert_eq!(error, "ERR internal error");
+            client.run("FLUSHALL").ok();
+        }],
+    ),
+    (
+        "disconnect",
+        &[|client| {
+            client.run("ML.CACHEFETCH missing v LEASE 9000").items();
+            let port = client.run("CONFIG GET port").map()["port"].text().parse().unwrap();
+            let mut other = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            other.write_all(b"ML.CACHEFETCH missing v LEASE 9000 WAIT 90000\r\n").unwrap();
+            let mut clients = |number| {
+                wait_for("the clients", || client.info("blocked_clients") == number);
+            };
+            clients("1");
+            drop(other);
+            clients("0");
+            client.run("FLUSHALL").ok();
+        }],
+    ),
     // Whichever comes first: the fork, or the clock's tick.
     ("event", &[|client| rewrite_aof(client)]),
     (
@@ -114,10 +160,20 @@ const COMMANDS: &[&str] = &[
     "ML.CACHESET cache v y",
     "ML.CACHESET fresh v y",
     "ML.CACHEGET cache v",
+    "ML.CACHEMGET v cache fresh",
+    "ML.CACHEMSET v EX 10 cache y fresh y",
+    "ML.CACHEDROP cache",
+    "ML.CACHEFETCH fresh v LEASE 10",
+    "ML.CACHEMFETCH v LEASE 10 fresh cache",
+    "ML.CACHERELEASE cache id",
+    "ML.CACHEVERSION namespace SET v",
+    "ML.CACHEINFO cache",
+    "ML.CACHESTATS RESET",
     "ML.FEATURES hash f",
     "ML.APPLYRATE limit state",
     "ML.APPLYPERMIT permit change",
     "ML.APPLYCACHE cache change value",
+    "ML.APPLYVERSIONS payload",
     "ML.LOADRATE limit payload",
     "ML.LOADPERMIT permit payload",
     "ML.LOADCACHE cache payload",
@@ -184,6 +240,10 @@ fn assert_works(client: &mut Client, context: &str) {
         call!(client, "RESTORE", "restored", 99_000, payload, "REPLACE").ok();
         assert_eq!(client.digest_of("restored"), client.digest_of(key), "after {context}");
     }
+    assert_eq!(client.run("ML.CACHEFETCH missing v LEASE 10").items()[0], bulk("LEASE"));
+    let waited = client.run("ML.CACHEFETCH missing v LEASE 9000 WAIT 9000").items();
+    assert_eq!(waited[0], bulk("LEASE"), "the timer works after {context}");
+    assert_eq!(call!(client, "ML.CACHERELEASE", "missing", waited[2].text()).integer(), 1);
     assert!(client.info("ml_cache_hits").parse::<u64>().unwrap() > 0);
     assert_eq!(client.run("DEL cache copied").integer(), 2);
     assert_eq!(client.run("UNLINK limit permit restored").integer(), 3);

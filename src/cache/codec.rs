@@ -1,40 +1,56 @@
 //! The payloads of the cache: what RDB files, DUMP and replication carry.
 //!
 //! ```text
-//! entry   version u8 = 1 · answers u8 · for each, the last one first:
-//!         expires_at_ms u64 · version's length u8 · version ·
-//!         value's length u64 · value
-//! change  version u8 = 1 · expires_at_ms u64 · version's length u8 · version ·
-//!         for each version dropped: its length u8 · it
+//! entry      1 u8 · answers u8 · for each, the last one first:
+//!            term · version · value's length u64 · value
+//! put        1 u8 · 1 u8 · term · version · for each version dropped: it
+//! drop       1 u8 · 2 u8 · for each version dropped: it
+//! retime     1 u8 · 3 u8 · for each version given another term: term · version
+//! namespaces 1 u8 · for each: name's length u8 · name · versions u8 · the versions
+//!
+//! term       expires_at_ms u64 · stale_until_ms u64 · written_at_ms u64 · cost_ms u64
+//! version    length u8 · bytes
 //! ```
 
-use super::entry::{Answer, Entry, MAX_VERSIONS};
+use super::answer::{Answer, Term};
+use super::entry::{Entry, MAX_VERSIONS};
+use super::namespaces::{InForce, MAX_IN_FORCE};
 use crate::time::Millis;
 use crate::wire::Reader;
 
-const VERSION: u8 = 1;
+const ENCODING: u8 = 1;
 
-/// The latest expiry a payload may name: what the server can count.
+const PUT: u8 = 1;
+const DROP: u8 = 2;
+const RETIME: u8 = 3;
+
+/// The latest moment a payload may name: what the server can count.
 pub const MAX_TIME_MS: Millis = i64::MAX as u64;
 
-/// What a write changes in an entry; the value travels beside it.
+/// What a write changes in an entry.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Change<'a> {
-    /// The version written.
-    pub version: &'a [u8],
-    /// When its answer expires.
-    pub expires_at_ms: Millis,
-    /// The versions that went.
-    pub dropped: Vec<&'a [u8]>,
+pub enum Change<'a> {
+    /// An answer is put in; its value travels beside the change.
+    Put {
+        /// Its version.
+        version: &'a [u8],
+        /// Its term.
+        term: Term,
+        /// The versions that go.
+        dropped: Vec<&'a [u8]>,
+    },
+    /// Versions go.
+    Drop(Vec<&'a [u8]>),
+    /// Versions get other terms.
+    Retime(Vec<(&'a [u8], Term)>),
 }
 
 /// Appends the payload of an entry.
 pub fn encode(entry: &Entry, out: &mut Vec<u8>) {
-    let answers = entry.answers();
-    out.push(VERSION);
-    out.push(answers.len() as u8);
-    for answer in answers {
-        out.extend(answer.expires_at_ms.to_le_bytes());
+    out.push(ENCODING);
+    out.push(entry.answers().count() as u8);
+    for answer in entry.answers() {
+        push_term(&answer.term(), out);
         push_version(answer.version(), out);
         out.extend((answer.value().len() as u64).to_le_bytes());
         out.extend(answer.value());
@@ -43,20 +59,17 @@ pub fn encode(entry: &Entry, out: &mut Vec<u8>) {
 
 /// Reads the payload of an entry; `None` unless it is one that can be.
 pub fn decode(payload: &[u8]) -> Option<Entry> {
-    let mut reader = Reader::new(payload);
-    if reader.u8()? != VERSION {
-        return None;
-    }
+    let mut reader = start(payload)?;
     let count = usize::from(reader.u8()?);
     if count > MAX_VERSIONS {
         return None;
     }
     let mut answers = Vec::with_capacity(count);
     for _ in 0..count {
-        let expires_at_ms = expiry(&mut reader)?;
+        let term = term(&mut reader)?;
         let version = version(&mut reader)?;
         let length = usize::try_from(reader.u64()?).ok()?;
-        answers.push(Answer::new(version, reader.bytes(length)?, expires_at_ms)?);
+        answers.push(Answer::new(version, reader.bytes(length)?, term)?);
     }
     reader.end()?;
     Entry::of(answers)
@@ -64,33 +77,98 @@ pub fn decode(payload: &[u8]) -> Option<Entry> {
 
 /// Appends the payload of a change.
 pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
-    out.push(VERSION);
-    out.extend(change.expires_at_ms.to_le_bytes());
-    push_version(change.version, out);
-    for version in &change.dropped {
-        push_version(version, out);
+    out.push(ENCODING);
+    match change {
+        Change::Put { version, term, dropped } => {
+            out.push(PUT);
+            push_term(term, out);
+            push_version(version, out);
+            dropped.iter().for_each(|version| push_version(version, out));
+        }
+        Change::Drop(versions) => {
+            out.push(DROP);
+            versions.iter().for_each(|version| push_version(version, out));
+        }
+        Change::Retime(terms) => {
+            out.push(RETIME);
+            for (version, term) in terms {
+                push_term(term, out);
+                push_version(version, out);
+            }
+        }
     }
 }
 
 /// Reads the payload of a change; `None` unless it is one that can be.
 pub fn decode_change(payload: &[u8]) -> Option<Change<'_>> {
-    let mut reader = Reader::new(payload);
-    if reader.u8()? != VERSION {
-        return None;
+    let mut reader = start(payload)?;
+    match reader.u8()? {
+        PUT => {
+            let term = term(&mut reader)?;
+            let written = version(&mut reader)?;
+            let dropped = rest(&mut reader, version)?;
+            Some(Change::Put { version: written, term, dropped })
+        }
+        DROP => rest(&mut reader, version).map(Change::Drop),
+        RETIME => rest(&mut reader, |reader| {
+            let term = term(reader)?;
+            Some((version(reader)?, term))
+        })
+        .map(Change::Retime),
+        _ => None,
     }
-    let expires_at_ms = expiry(&mut reader)?;
-    let written = version(&mut reader)?;
-    let mut dropped = Vec::new();
+}
+
+/// Appends the payload of the versions in force in some namespaces.
+pub fn encode_namespaces<'n>(all: impl Iterator<Item = InForce<'n>>, out: &mut Vec<u8>) {
+    out.push(ENCODING);
+    for InForce { namespace, versions } in all {
+        out.push(namespace.len() as u8);
+        out.extend(namespace);
+        out.push(versions.len() as u8);
+        versions.iter().for_each(|version| push_version(version, out));
+    }
+}
+
+/// Reads the payload of the versions in force; `None` unless it is one that can
+/// be.
+pub fn decode_namespaces(payload: &[u8]) -> Option<Vec<InForce<'_>>> {
+    let mut reader = start(payload)?;
+    let mut all = Vec::new();
     while !reader.is_empty() {
-        dropped.push(version(&mut reader)?);
-        if dropped.len() > MAX_VERSIONS {
+        let length = usize::from(reader.u8()?);
+        let namespace = reader.bytes(length)?;
+        let count = usize::from(reader.u8()?);
+        if count > MAX_IN_FORCE {
+            return None;
+        }
+        let versions = (0..count).map(|_| version(&mut reader)).collect::<Option<_>>()?;
+        all.push(InForce { namespace, versions });
+    }
+    Some(all)
+}
+
+fn start(payload: &[u8]) -> Option<Reader<'_>> {
+    let mut reader = Reader::new(payload);
+    (reader.u8()? == ENCODING).then_some(reader)
+}
+
+/// All that is left, each read by `one`; there are no more than versions.
+fn rest<'a, T>(
+    reader: &mut Reader<'a>,
+    one: impl Fn(&mut Reader<'a>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let mut all = Vec::new();
+    while !reader.is_empty() {
+        all.push(one(reader)?);
+        if all.len() > MAX_VERSIONS {
             return None;
         }
     }
-    Some(Change { version: written, expires_at_ms, dropped })
+    Some(all)
 }
 
-/// A version is at most 255 bytes long: [`Answer::new`] sees to it.
+/// A version is at most 255 bytes long: [`Answer::new`] and the parser see to it.
 fn push_version(version: &[u8], out: &mut Vec<u8>) {
     out.push(version.len() as u8);
     out.extend(version);
@@ -101,8 +179,19 @@ fn version<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
     reader.bytes(usize::from(length))
 }
 
-fn expiry(reader: &mut Reader) -> Option<Millis> {
-    reader.u64().filter(|at| *at <= MAX_TIME_MS)
+fn push_term(term: &Term, out: &mut Vec<u8>) {
+    let Term { expires_at_ms, stale_until_ms, written_at_ms, cost_ms } = *term;
+    for number in [expires_at_ms, stale_until_ms, written_at_ms, cost_ms.into()] {
+        out.extend(number.to_le_bytes());
+    }
+}
+
+fn term(reader: &mut Reader) -> Option<Term> {
+    let mut moment = || reader.u64().filter(|at| *at <= MAX_TIME_MS);
+    let (expires_at_ms, stale_until_ms, written_at_ms) = (moment()?, moment()?, moment()?);
+    let cost_ms = u32::try_from(reader.u64()?).ok()?;
+    let sound = expires_at_ms <= stale_until_ms;
+    sound.then_some(Term { expires_at_ms, stale_until_ms, written_at_ms, cost_ms })
 }
 
 #[cfg(test)]
@@ -114,12 +203,24 @@ mod tests {
         prop::collection::vec(any::<u8>(), length)
     }
 
+    fn terms() -> impl Strategy<Value = Term> {
+        let moment = 0..=MAX_TIME_MS;
+        (moment.clone(), moment.clone(), moment, any::<u32>()).prop_map(
+            |(one, other, written_at_ms, cost_ms)| Term {
+                expires_at_ms: one.min(other),
+                stale_until_ms: one.max(other),
+                written_at_ms,
+                cost_ms,
+            },
+        )
+    }
+
     fn entry() -> impl Strategy<Value = Entry> {
-        let answer = (bytes(1..256), bytes(0..100), 0..=MAX_TIME_MS);
+        let answer = (bytes(1..256), bytes(0..100), terms());
         prop::collection::vec(answer, 0..MAX_VERSIONS).prop_map(|answers| {
             let mut entry = Entry::default();
-            for (version, value, expires) in answers {
-                entry.put(Answer::new(&version, &value, expires).unwrap(), &[]).unwrap();
+            for (version, value, term) in answers {
+                entry.put(Answer::new(&version, &value, term).unwrap(), &[]).unwrap();
             }
             entry
         })
@@ -128,6 +229,18 @@ mod tests {
     fn encoded(entry: &Entry) -> Vec<u8> {
         let mut payload = Vec::new();
         encode(entry, &mut payload);
+        payload
+    }
+
+    fn encoded_change(change: &Change) -> Vec<u8> {
+        let mut payload = Vec::new();
+        encode_change(change, &mut payload);
+        payload
+    }
+
+    fn encoded_namespaces(all: &[InForce]) -> Vec<u8> {
+        let mut payload = Vec::new();
+        encode_namespaces(all.iter().cloned(), &mut payload);
         payload
     }
 
@@ -145,42 +258,69 @@ mod tests {
         #[test]
         fn a_change_comes_back_as_it_went(
             version in bytes(1..256),
-            expires_at_ms in 0..=MAX_TIME_MS,
-            dropped in prop::collection::vec(bytes(1..256), 0..=MAX_VERSIONS),
+            term in terms(),
+            others in prop::collection::vec((bytes(1..256), terms()), 0..=MAX_VERSIONS),
         ) {
-            let dropped: Vec<_> = dropped.iter().map(Vec::as_slice).collect();
-            let change = Change { version: &version, expires_at_ms, dropped };
-            let mut payload = Vec::new();
-            encode_change(&change, &mut payload);
-            prop_assert_eq!(decode_change(&payload), Some(change));
+            let names: Vec<&[u8]> = others.iter().map(|(name, _)| name.as_slice()).collect();
+            let retimed = others.iter().map(|(name, term)| (name.as_slice(), *term)).collect();
+            for change in [
+                Change::Put { version: &version, term, dropped: names.clone() },
+                Change::Drop(names),
+                Change::Retime(retimed),
+            ] {
+                let payload = encoded_change(&change);
+                prop_assert_eq!(decode_change(&payload), Some(change));
+            }
+        }
+
+        #[test]
+        fn namespaces_come_back_as_they_went(
+            all in prop::collection::vec(
+                (bytes(0..256), prop::collection::vec(bytes(1..256), 0..=MAX_IN_FORCE)), 0..5),
+        ) {
+            let all: Vec<_> = all.iter().map(|(namespace, versions)| InForce {
+                namespace,
+                versions: versions.iter().map(Vec::as_slice).collect(),
+            }).collect();
+            let payload = encoded_namespaces(&all);
+            prop_assert_eq!(decode_namespaces(&payload), Some(all));
         }
 
         #[test]
         fn no_bytes_decode_to_what_cannot_be(payload in bytes(0..200)) {
             if let Some(entry) = decode(&payload) {
-                prop_assert_eq!(encoded(&entry), payload.clone());
+                prop_assert_eq!(&encoded(&entry), &payload);
             }
             if let Some(change) = decode_change(&payload) {
-                let mut again = Vec::new();
-                encode_change(&change, &mut again);
-                prop_assert_eq!(again, payload);
+                prop_assert_eq!(&encoded_change(&change), &payload);
+            }
+            if let Some(all) = decode_namespaces(&payload) {
+                prop_assert_eq!(&encoded_namespaces(&all), &payload);
             }
         }
     }
 
     #[test]
     fn refuses_what_no_entry_has() {
-        let answer = [&[0; 8], &[1, b'v'][..], &1u64.to_le_bytes(), b"x"].concat();
+        let term = [0u8; 32];
+        let answer = [&term, &[1, b'v'][..], &1u64.to_le_bytes(), b"x"].concat();
         let entry =
             |count: u8, answers: &[&[u8]]| decode(&[&[1, count], &*answers.concat()].concat());
         assert!(entry(1, &[&answer]).is_some());
         assert_eq!(entry(2, &[&answer, &answer]), None, "the same version twice");
         assert_eq!(entry(2, &[&answer]), None, "fewer answers than it says");
         assert_eq!(entry(17, &[]), None, "more versions than an entry holds");
-        let huge = [&[0; 8], &[1, b'v'][..], &u64::MAX.to_le_bytes(), b"x"].concat();
+        let huge = [&term, &[1, b'v'][..], &u64::MAX.to_le_bytes(), b"x"].concat();
         assert_eq!(entry(1, &[&huge]), None, "a value longer than the payload");
-        let late = [&[0xff; 8], &[1, b'v'][..], &1u64.to_le_bytes(), b"x"].concat();
-        assert_eq!(entry(1, &[&late]), None, "an expiry the server cannot count");
+        for (place, what) in [(7, "an expiry the server cannot count"), (31, "a cost of ages")] {
+            let mut late = answer.clone();
+            late[place] = 0xff;
+            assert_eq!(entry(1, &[&late]), None, "{what}");
+        }
+        let mut unsound = answer.clone();
+        unsound[0] = 1;
+        assert_eq!(entry(1, &[&unsound]), None, "stale until before it expires");
         assert_eq!(decode(&[2, 0]), None, "an unknown version");
+        assert_eq!(decode_change(&[1, 9]), None, "an unknown change");
     }
 }

@@ -1,195 +1,219 @@
-//! The commands: parse → decide → replicate → reply.
+//! The commands of the cache, as a table.
 
-use super::codec::{self, Change, MAX_TIME_MS};
 use super::datatype::APPLY;
-use super::entry::{Answer, Entry, MAX_VERSION_BYTES, MAX_VERSIONS};
-use crate::metrics::Counter;
-use crate::server::{
-    Arg, Argument, Call, Command, Config, Error, KeyAccess, Keys, Options, Section, TypeSpec,
-    WriteKey, handler, load_command, refuse,
-};
-use crate::time::{MICROS_PER_MILLI, MILLIS_PER_SECOND, Millis};
-use std::ffi::CStr;
+use super::entry::Entry;
+use super::versions::{APPLY_VERSIONS, TABLE};
+use super::{fetch, read, versions, write};
+use crate::server::{Argument, Command, KeyAccess, Keys, TypeSpec, handler, load_command};
 
 /// The data types of this domain.
-pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<Entry>()];
+pub const TYPES: &[TypeSpec] = &[TypeSpec::with_table::<Entry>(&TABLE)];
+
+const KEY: Argument = Argument::key(c"key");
+const KEYS: Argument = Argument::key(c"key").repeated();
+const VERSION: Argument = Argument::string(c"version");
+const LEASE: Argument = Argument::integer(c"milliseconds").after(c"LEASE");
+const SECONDS: Argument = Argument::integer(c"seconds").after(c"EX");
+const MILLISECONDS: Argument = Argument::integer(c"milliseconds").after(c"PX");
 
 /// The commands of this domain.
 pub const COMMANDS: &[Command] = &[
     Command {
         name: c"ML.CACHEGET",
-        run: handler(get),
+        run: handler(read::get),
         flags: c"readonly fast",
         categories: c"read fast",
         arity: 3,
         keys: Some(Keys::one(1, KeyAccess::Read)),
-        arguments: &[Argument::key(c"key"), Argument::string(c"version")],
+        arguments: &[KEY, VERSION],
         summary: c"Returns the answer that a version of the model gave, unless it has expired.",
         complexity: c"O(1)",
         since: c"0.1.0",
     },
     Command {
         name: c"ML.CACHESET",
-        run: handler(set),
+        run: handler(write::set),
         flags: c"write deny-oom fast",
         categories: c"write fast",
         arity: -4,
         keys: Some(Keys::one(1, KeyAccess::Write)),
         arguments: &[
-            Argument::key(c"key"),
-            Argument::string(c"version"),
+            KEY,
+            VERSION,
             Argument::string(c"value"),
             Argument::one_of(
                 c"expiration",
                 &[
-                    Argument::integer(c"seconds").after(c"EX"),
-                    Argument::integer(c"milliseconds").after(c"PX"),
+                    SECONDS,
+                    MILLISECONDS,
                     Argument::unix_time(c"unix-time-seconds").after(c"EXAT"),
                     Argument::unix_time(c"unix-time-milliseconds").after(c"PXAT"),
                 ],
             )
             .optional(),
+            Argument::integer(c"milliseconds").after(c"STALE").optional(),
+            Argument::integer(c"percent").after(c"JITTER").optional(),
+            Argument::string(c"token").after(c"TOKEN").optional(),
+            Argument::token(c"json", c"JSON").optional(),
         ],
         summary: c"Keeps the answer that a version of the model gave.",
+        complexity: c"O(1), and O(N) to wake N callers that wait for it.",
+        since: c"0.1.0",
+    },
+    Command {
+        name: c"ML.CACHEMGET",
+        run: handler(read::mget),
+        flags: c"readonly fast",
+        categories: c"read fast",
+        arity: -3,
+        keys: Some(Keys::to_the_end(2, 1, KeyAccess::Read)),
+        arguments: &[VERSION, KEYS],
+        summary: c"Returns the answers that a version of the model gave, of several keys.",
+        complexity: c"O(N) where N is the number of keys.",
+        since: c"0.1.0",
+    },
+    Command {
+        name: c"ML.CACHEMSET",
+        run: handler(write::mset),
+        flags: c"write deny-oom",
+        categories: c"write",
+        arity: -6,
+        keys: Some(Keys::to_the_end(4, 2, KeyAccess::Write)),
+        arguments: &[
+            VERSION,
+            Argument::one_of(c"expiration", &[SECONDS, MILLISECONDS]),
+            Argument::block(c"data", &[KEY, Argument::string(c"value")]).repeated(),
+        ],
+        summary: c"Keeps the answers that a version of the model gave, of several keys.",
+        complexity: c"O(N) where N is the number of keys.",
+        since: c"0.1.0",
+    },
+    Command {
+        name: c"ML.CACHEDROP",
+        run: handler(write::drop_versions),
+        flags: c"write fast",
+        categories: c"write fast",
+        arity: -2,
+        keys: Some(Keys::one(1, KeyAccess::Update)),
+        arguments: &[
+            KEY,
+            VERSION.after(c"VERSION").optional(),
+            Argument::token(c"stale", c"STALE").optional(),
+        ],
+        summary: c"Drops the answers of a key, or makes them stale.",
         complexity: c"O(1)",
         since: c"0.1.0",
     },
+    Command {
+        name: c"ML.CACHEFETCH",
+        run: handler(fetch::fetch),
+        flags: c"readonly blocking",
+        categories: c"read blocking",
+        arity: -5,
+        keys: Some(Keys::one(1, KeyAccess::Read)),
+        arguments: &[
+            KEY,
+            VERSION,
+            LEASE,
+            Argument::integer(c"milliseconds").after(c"WAIT").optional(),
+            Argument::double(c"beta").after(c"EARLY").optional(),
+        ],
+        summary: c"Returns an answer, or has one caller compute it while the others wait.",
+        complexity: c"O(1)",
+        since: c"0.1.0",
+    },
+    Command {
+        name: c"ML.CACHEMFETCH",
+        run: handler(fetch::mfetch),
+        flags: c"readonly",
+        categories: c"read",
+        arity: -5,
+        keys: Some(Keys::to_the_end(4, 1, KeyAccess::Read)),
+        arguments: &[VERSION, LEASE, KEYS],
+        summary:
+            c"Returns the answers of several keys, and has one caller compute each that is missing.",
+        complexity: c"O(N) where N is the number of keys.",
+        since: c"0.1.0",
+    },
+    Command {
+        name: c"ML.CACHERELEASE",
+        run: handler(fetch::release),
+        flags: c"write fast",
+        categories: c"write fast",
+        arity: -3,
+        keys: Some(Keys::one(1, KeyAccess::Update)),
+        arguments: &[
+            KEY,
+            Argument::string(c"token"),
+            Argument::integer(c"milliseconds").after(c"BACKOFF").optional(),
+        ],
+        summary: c"Gives a lease up, without an answer.",
+        complexity: c"O(1), with BACKOFF O(N) to tell N callers that wait.",
+        since: c"0.1.0",
+    },
+    Command {
+        name: c"ML.CACHEVERSION",
+        run: handler(versions::cacheversion),
+        flags: c"write admin",
+        categories: c"write admin dangerous",
+        arity: -2,
+        keys: None,
+        arguments: &[
+            Argument::string(c"namespace"),
+            Argument::one_of(
+                c"change",
+                &[VERSION.after(c"SET").repeated(), Argument::token(c"clear", c"CLEAR")],
+            )
+            .optional(),
+        ],
+        summary: c"Returns or sets the versions that are in force in a namespace.",
+        complexity: c"O(1) in the number of entries; O(N) where N is the number of open leases.",
+        since: c"0.1.0",
+    },
+    Command {
+        name: c"ML.CACHEINFO",
+        run: handler(read::info),
+        flags: c"readonly fast",
+        categories: c"read fast",
+        arity: 2,
+        keys: Some(Keys::one(1, KeyAccess::Read)),
+        arguments: &[KEY],
+        summary: c"Returns what a key holds: its versions, who computes, who waits.",
+        complexity: c"O(1)",
+        since: c"0.1.0",
+    },
+    Command {
+        name: c"ML.CACHESTATS",
+        run: handler(versions::cachestats),
+        flags: c"readonly",
+        categories: c"read",
+        arity: -1,
+        keys: None,
+        arguments: &[
+            Argument::string(c"namespace").after(c"NAMESPACE").optional(),
+            Argument::token(c"reset", c"RESET").optional(),
+        ],
+        summary: c"Returns what was counted of each namespace on this node.",
+        complexity: c"O(N) where N is the number of namespaces.",
+        since: c"0.1.0",
+    },
+    Command {
+        arity: -3,
+        ..Command::internal(
+            APPLY,
+            handler(write::apply),
+            &[KEY, Argument::string(c"change"), Argument::string(c"value").optional()],
+            c"Internal: changes a cache entry, for replicas and the AOF.",
+            c"O(1)",
+        )
+    },
     Command::internal(
-        APPLY,
-        handler(apply),
-        &[Argument::key(c"key"), Argument::string(c"change"), Argument::string(c"value")],
-        c"Internal: puts an answer into a key, for replicas and the AOF.",
-        c"O(1)",
-    ),
+        APPLY_VERSIONS,
+        handler(versions::apply),
+        &[Argument::string(c"payload")],
+        c"Internal: puts versions in force, for replicas and the AOF.",
+        c"O(N) where N is the length of the payload.",
+    )
+    .keyless(),
     load_command::<Entry>(),
 ];
-
-static TTL: Config = Config::number(c"cache-ttl", 3600, 1, 100 * 366 * 86_400);
-static VERSIONS: Config = Config::number(c"cache-versions-per-key", 2, 1, MAX_VERSIONS as i64);
-static MAX_VALUE_BYTES: Config = Config::bytes(c"cache-max-value-bytes", 512 << 20, 1, 512 << 30);
-
-/// The configs of this domain.
-pub const CONFIGS: &[&Config] = &[&TTL, &VERSIONS, &MAX_VALUE_BYTES];
-
-static HITS: Counter = Counter::new();
-static MISSES: Counter = Counter::new();
-static SETS: Counter = Counter::new();
-
-/// The section of INFO.
-pub const INFO: Section = Section {
-    name: c"cache",
-    fields: &[(c"cache_hits", &HITS), (c"cache_misses", &MISSES), (c"cache_sets", &SETS)],
-};
-
-/// ML.CACHEGET key version
-fn get(call: &mut Call) -> Result<(), Error> {
-    let key = call.args.arg()?;
-    let version = version(call.args.arg()?)?;
-    let now_ms = call.now() / MICROS_PER_MILLI;
-    let key = call.read(key);
-    match key.value::<Entry>()?.and_then(|entry| entry.get(version, now_ms)) {
-        Some(value) => {
-            HITS.increment();
-            call.reply.bytes(value);
-        }
-        None => {
-            MISSES.increment();
-            call.reply.null();
-        }
-    }
-    Ok(())
-}
-
-/// ML.CACHESET key version value [EX s | PX ms | EXAT s | PXAT ms]
-fn set(call: &mut Call) -> Result<(), Error> {
-    let key = call.args.arg()?;
-    let version = version(call.args.arg()?)?;
-    let value = call.args.arg()?;
-    let now_ms = call.now() / MICROS_PER_MILLI;
-    let expires_at_ms = expiry(call.args.options(), now_ms)?;
-    let longest = MAX_VALUE_BYTES.get_unsigned();
-    if value.bytes().len() as u64 > longest {
-        return Err(refuse(format!(
-            "value must be at most {longest} bytes long (ml.cache-max-value-bytes)"
-        )));
-    }
-
-    let keep = usize::try_from(VERSIONS.get()).unwrap_or(1);
-    let mut open = call.write(key);
-    let outlived = open
-        .value::<Entry>()?
-        .map(|entry| entry.outlived(version, keep, now_ms))
-        .unwrap_or_default();
-    let dropped = outlived.iter().map(AsRef::as_ref).collect();
-    let change = Change { version, expires_at_ms, dropped };
-    store(&mut open, &change, value)?;
-    drop(open);
-
-    let mut payload = Vec::new();
-    codec::encode_change(&change, &mut payload);
-    call.replicate(APPLY, key, &payload, Some(value));
-    SETS.increment();
-    call.reply.ok();
-    Ok(())
-}
-
-/// ML.APPLYCACHE key change value
-fn apply(call: &mut Call) -> Result<(), Error> {
-    let key = call.args.arg()?;
-    let payload = call.args.arg()?;
-    let value = call.args.arg()?;
-    let change = codec::decode_change(payload.bytes())
-        .ok_or_else(|| refuse("change is not a change of a cache entry"))?;
-    store(&mut call.write(key), &change, value)?;
-    call.replicate(APPLY, key, payload.bytes(), Some(value));
-    call.reply.ok();
-    Ok(())
-}
-
-/// Puts the answer into the key, which lives as long as one of its answers.
-fn store(key: &mut WriteKey, change: &Change, value: Arg) -> Result<(), Error> {
-    const EVENT: &CStr = c"ml.cacheset";
-    let answer = Answer::new(change.version, value.bytes(), change.expires_at_ms)
-        .ok_or_else(|| refuse("not enough memory for value"))?;
-    let full = || refuse(format!("the entry holds {MAX_VERSIONS} versions already"));
-    let expires_at_ms = match key.value::<Entry>()? {
-        Some(entry) => {
-            entry.put(answer, &change.dropped).ok_or_else(full)?;
-            entry.expires_at_ms()
-        }
-        None => {
-            let mut entry = Entry::default();
-            entry.put(answer, &change.dropped).ok_or_else(full)?;
-            key.set(entry)?;
-            change.expires_at_ms
-        }
-    };
-    key.expire_at(expires_at_ms);
-    key.changed(EVENT);
-    Ok(())
-}
-
-fn version(version: Arg<'_>) -> Result<&[u8], Error> {
-    version.sized("version", 1..=MAX_VERSION_BYTES)
-}
-
-/// When an answer written now expires: as its options say, else as
-/// `ml.cache-ttl` does.
-fn expiry(mut options: Options, now_ms: Millis) -> Result<Millis, Error> {
-    const EXPIRIES: &[&str] = &["EX", "PX", "EXAT", "PXAT"];
-    let mut expires_at_ms = now_ms.saturating_add(TTL.get_unsigned() * MILLIS_PER_SECOND);
-    while let Some(option) = options.next(EXPIRIES)? {
-        options.excludes(EXPIRIES, EXPIRIES)?;
-        let (unit, from) = match option {
-            "EX" => (MILLIS_PER_SECOND, now_ms),
-            "PX" => (1, now_ms),
-            "EXAT" => (MILLIS_PER_SECOND, 0),
-            _ => (1, 0),
-        };
-        // The largest value whose moment the server can still count.
-        let most = MAX_TIME_MS.saturating_sub(from) / unit;
-        let count = options.integer(1..=most.cast_signed())?.cast_unsigned();
-        expires_at_ms = count.saturating_mul(unit).saturating_add(from);
-    }
-    Ok(expires_at_ms)
-}

@@ -2,7 +2,10 @@
 
 use super::codec;
 use super::entry::Entry;
-use crate::server::{DataType, Digest, TypeSlot, heap_bytes};
+use super::flights::Place;
+use super::node;
+use crate::server::{DataType, Digest, Lock, TypeSlot, heap_bytes, monotonic, new_id, now};
+use crate::time::MICROS_PER_MILLI;
 use std::ffi::CStr;
 
 /// The command that carries a write to replicas and into the AOF.
@@ -26,19 +29,39 @@ impl DataType for Entry {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.answers().iter().map(|answer| heap_bytes(answer.block())).sum()
+        let answers: usize = self.answers().map(|answer| heap_bytes(answer.block())).sum();
+        answers + heap_bytes(self.others())
     }
 
     fn blocks(&self) -> usize {
-        self.answers().len()
+        self.answers().count() + usize::from(!self.others().is_empty())
     }
 
     fn digest(&self, digest: &mut Digest) {
         for answer in self.answers() {
             digest.bytes(answer.version());
             digest.bytes(answer.value());
-            digest.number(answer.expires_at_ms);
+            digest.number(answer.term().expires_at_ms);
+            digest.number(answer.term().stale_until_ms);
+            digest.number(answer.term().written_at_ms);
+            digest.number(answer.term().cost_ms.into());
         }
         digest.end();
+    }
+
+    /// What takes away an answer that could be served (DEL, SET, RENAME, an
+    /// eviction) takes away the leases of its key: what they were granted for
+    /// may have been read before. An entry emptied by a command of the module,
+    /// or whose time is over, holds none.
+    fn unlinked(&self, lock: &Lock, db: i32, key: &[u8]) {
+        let now_ms = now() / MICROS_PER_MILLI;
+        if !self.answers().any(|answer| answer.term().is_alive(now_ms)) {
+            return;
+        }
+        node::act(lock, |node| {
+            if node.flights.count() > 0 {
+                node.flights.void(&Place::new(db, key), None, monotonic(), &mut new_id);
+            }
+        });
     }
 }

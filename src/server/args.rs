@@ -62,11 +62,16 @@ impl<'a> Arg<'a> {
     /// Seconds, in microseconds within `range`; otherwise an error that names
     /// `what` and the range in seconds.
     pub fn seconds(self, what: &str, range: RangeInclusive<u64>) -> Result<u64, Error> {
-        parse_seconds(self.bytes()).filter(|micros| range.contains(micros)).ok_or_else(|| {
+        self.decimal(range.clone()).ok_or_else(|| {
             let seconds = |micros: u64| micros as f64 / 1e6;
             let (low, high) = (seconds(*range.start()), seconds(*range.end()));
             refuse(format!("{what} must be seconds from {low} to {high}, with at most 6 decimals"))
         })
+    }
+
+    /// A number with at most six decimals, in millionths within `range`.
+    pub fn decimal(self, range: RangeInclusive<u64>) -> Option<u64> {
+        parse_seconds(self.bytes()).filter(|millionths| range.contains(millionths))
     }
 
     /// Bytes of a length in `range`; otherwise an error that names `what`.

@@ -1,7 +1,12 @@
 //! The one clock. A command reads it once and passes the reading on.
 
 use crate::time::Micros;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment of a clock that never steps, in microseconds since some moment of
+/// this process.
+pub type Monotonic = u64;
 
 /// The time of the running command.
 ///
@@ -24,4 +29,11 @@ pub fn now() -> Micros {
         .ok()
         .and_then(|since| Micros::try_from(since.as_micros()).ok())
         .unwrap_or(0)
+}
+
+/// The time of the clock that never steps.
+pub fn monotonic() -> Monotonic {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let passed = START.get_or_init(Instant::now).elapsed();
+    Monotonic::try_from(passed.as_micros()).unwrap_or(Monotonic::MAX)
 }

@@ -5,6 +5,7 @@ use super::args::{Arg, Args};
 use super::clock;
 use super::entry::Entry;
 use super::error::Error;
+use super::global::Lock;
 use super::guard::{guard, log};
 use super::key::{ReadKey, WriteKey};
 use super::raw::{self, REDISMODULE_OK, RedisModuleCtx, RedisModuleString};
@@ -26,6 +27,32 @@ impl<'a> Call<'a> {
     /// The time of the call. Read it once.
     pub fn now(&self) -> Micros {
         clock::now()
+    }
+
+    /// Proof that this call is all that runs.
+    pub fn lock(&self) -> Lock<'a> {
+        // SAFETY: the server runs a command under its lock, for all of 'a.
+        unsafe { Lock::held() }
+    }
+
+    /// The database that the client has selected.
+    pub fn db(&self) -> i32 {
+        // SAFETY: the context is valid for the whole call.
+        unsafe { api!(RedisModule_GetSelectedDb(self.ctx)) }
+    }
+
+    /// Whether this server decides itself, rather than follow a primary.
+    pub fn is_primary(&self) -> bool {
+        self.context_flags() & raw::REDISMODULE_CTX_FLAGS_MASTER != 0
+    }
+
+    pub(super) fn context_flags(&self) -> u32 {
+        // SAFETY: the context is valid for the whole call. Flags are bits.
+        unsafe { api!(RedisModule_GetContextFlags(self.ctx)) }.cast_unsigned()
+    }
+
+    pub(super) fn context(&self) -> *mut RedisModuleCtx {
+        self.ctx
     }
 
     /// Opens a key for reading.
@@ -50,6 +77,17 @@ impl<'a> Call<'a> {
     pub fn replicate_nothing(&self) {
         // SAFETY: the context is valid for the whole call.
         unsafe { api!(RedisModule_ReplicateVerbatim(self.ctx)) };
+    }
+
+    /// Sends the effect of this call to replicas and the AOF: `command payload`,
+    /// of what belongs to no key.
+    pub fn replicate_keyless(&self, command: &CStr, payload: &[u8]) {
+        let (start, length) = (payload.as_ptr(), payload.len());
+        // SAFETY: the context is valid for the whole call; `b` stands for bytes
+        // and their length.
+        unsafe {
+            api!(RedisModule_Replicate(self.ctx, command.as_ptr(), c"b".as_ptr(), start, length))
+        };
     }
 
     /// Sends the effect of this call to replicas and the AOF: `command key
@@ -146,18 +184,33 @@ pub struct Command {
 pub struct Keys {
     first: i32,
     access: KeyAccess,
-    counted: bool,
+    reach: Reach,
+}
+
+/// How far the keys of a command go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    One,
+    /// Their number stands before them.
+    Counted,
+    /// To the end of the arguments, each so many after the last.
+    ToTheEnd(i32),
 }
 
 impl Keys {
     /// One key, at the position (1 is the first argument).
     pub const fn one(first: i32, access: KeyAccess) -> Self {
-        Self { first, access, counted: false }
+        Self { first, access, reach: Reach::One }
     }
 
     /// Several keys, their number before them at the position.
     pub const fn counted(position: i32, access: KeyAccess) -> Self {
-        Self { first: position, access, counted: true }
+        Self { first: position, access, reach: Reach::Counted }
+    }
+
+    /// All from the position to the end, every `step` arguments.
+    pub const fn to_the_end(first: i32, step: i32, access: KeyAccess) -> Self {
+        Self { first, access, reach: Reach::ToTheEnd(step) }
     }
 }
 
@@ -331,14 +384,22 @@ impl Command {
         }
     }
 
+    /// The same, of a command that names no key.
+    pub const fn keyless(self) -> Self {
+        Self { keys: None, ..self }
+    }
+
     /// Registers the command with all that the server wants to know of it.
     ///
     /// # Safety
     /// `ctx` is the context that the module is loaded with.
     pub(super) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> Result<(), Error> {
-        // The old way to say where keys stand knows no count: the key specs do.
-        let plain = self.keys.filter(|keys| !keys.counted);
-        let (first, step) = plain.map_or((0, 0), |keys| (keys.first, 1));
+        let (first, last, step) = self.keys.map_or((0, 0, 0), |keys| match keys.reach {
+            Reach::One => (keys.first, keys.first, 1),
+            Reach::ToTheEnd(step) => (keys.first, -1, step),
+            // The old way to say where keys stand knows no count: the key specs do.
+            Reach::Counted => (0, 0, 0),
+        });
         // SAFETY: `ctx` is valid by the caller's promise, the texts are C
         // strings, and the server copies all it is given here.
         let registered = unsafe {
@@ -350,7 +411,7 @@ impl Command {
                 Some(self.run),
                 flags,
                 first,
-                first,
+                last,
                 step
             ));
             let command = api!(RedisModule_GetCommand(ctx, name));
@@ -435,21 +496,26 @@ impl Keys {
                     pos: self.first,
                 },
             },
-            find_keys_type: if self.counted {
-                raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM
-            } else {
-                raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE
+            find_keys_type: match self.reach {
+                Reach::Counted => raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM,
+                _ => raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE,
             },
-            fk: if self.counted {
-                raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
+            fk: match self.reach {
+                Reach::One => Self::END.fk,
+                Reach::ToTheEnd(keystep) => raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
+                    range: raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 {
+                        lastkey: -1,
+                        keystep,
+                        limit: 0,
+                    },
+                },
+                Reach::Counted => raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
                     keynum: raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
                         keynumidx: 0,
                         firstkey: 1,
                         keystep: 1,
                     },
-                }
-            } else {
-                Self::END.fk
+                },
             },
             ..Self::END
         }

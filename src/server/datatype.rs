@@ -2,16 +2,20 @@
 //! that the server drives it through.
 
 use super::alloc::block_bytes;
+use super::args::Arg;
 use super::entry::Entry;
 use super::error::Error;
+use super::global::Lock;
 use super::guard::{guard, log};
 use super::raw::{
-    REDISMODULE_TYPE_METHOD_VERSION, RedisModuleCtx, RedisModuleDigest, RedisModuleIO,
-    RedisModuleString, RedisModuleType, RedisModuleTypeMethods,
+    REDISMODULE_AUX_BEFORE_RDB, REDISMODULE_ERR, REDISMODULE_OK, REDISMODULE_TYPE_METHOD_VERSION,
+    RedisModuleCtx, RedisModuleDigest, RedisModuleIO, RedisModuleKeyOptCtx, RedisModuleString,
+    RedisModuleType, RedisModuleTypeMethods,
 };
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 
 /// The value of a key, of a type of the module's own.
 ///
@@ -44,7 +48,25 @@ pub trait DataType: Clone + Default + Send + 'static {
 
     /// Adds all that makes the value what it is.
     fn digest(&self, digest: &mut Digest);
+
+    /// Called when the value is taken out of its key, whatever the way: deleted,
+    /// overwritten, renamed, expired, evicted; not when databases are flushed.
+    fn unlinked(&self, _lock: &Lock, _db: i32, _key: &[u8]) {}
 }
+
+/// What is saved with the data set beside the keys: a small table.
+pub struct SideTable {
+    /// The command that takes the payload from an AOF.
+    pub load_command: &'static CStr,
+    /// Appends the payload; nothing where there is nothing to save.
+    pub save: fn(&Lock, &mut Vec<u8>),
+    /// Reads a payload, from anywhere: `None`, and nothing changed, unless it is
+    /// whole, consistent and of a known version.
+    pub load: fn(&Lock, &[u8]) -> Option<()>,
+}
+
+/// The one side table of the module.
+static TABLE: OnceLock<&'static SideTable> = OnceLock::new();
 
 /// The server's handle of a data type, once it is registered.
 pub struct TypeSlot(AtomicPtr<RedisModuleType>);
@@ -63,20 +85,29 @@ impl TypeSlot {
 
 /// A data type in the module's table of contents.
 pub struct TypeSpec {
-    register: unsafe fn(*mut RedisModuleCtx) -> Result<(), Error>,
+    register: unsafe fn(*mut RedisModuleCtx, bool) -> Result<(), Error>,
+    table: Option<&'static SideTable>,
 }
 
 impl TypeSpec {
     /// The entry of `T`.
     pub const fn of<T: DataType>() -> Self {
-        Self { register: register::<T> }
+        Self { register: register::<T>, table: None }
+    }
+
+    /// The entry of `T`, in whose name the module's side table is saved.
+    pub const fn with_table<T: DataType>(table: &'static SideTable) -> Self {
+        Self { register: register::<T>, table: Some(table) }
     }
 
     /// # Safety
     /// `ctx` is the context that the module is loaded with.
     pub(super) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> Result<(), Error> {
+        if let Some(table) = self.table {
+            TABLE.get_or_init(|| table);
+        }
         // SAFETY: the caller's promise is passed on.
-        unsafe { (self.register)(ctx) }
+        unsafe { (self.register)(ctx, self.table.is_some()) }
     }
 }
 
@@ -108,11 +139,12 @@ impl Digest {
     }
 }
 
+/// The version of the RDB frame, one string; the payload in it has its own.
+const FRAME: c_int = 1;
+
 /// # Safety
 /// `ctx` is the context that the module is loaded with.
-unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx) -> Result<(), Error> {
-    /// The version of the RDB frame, one string; the payload in it has its own.
-    const FRAME: c_int = 1;
+unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx, saves_table: bool) -> Result<(), Error> {
     let mut methods = RedisModuleTypeMethods {
         version: u64::from(REDISMODULE_TYPE_METHOD_VERSION),
         rdb_load: Some(rdb_load::<T>),
@@ -123,16 +155,18 @@ unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx) -> Result<(), Error> {
         free: Some(free::<T>),
         free_effort: Some(free_effort::<T>),
         copy: Some(copy::<T>),
-        aux_load: None,
-        aux_save: None,
-        aux_save_triggers: 0,
+        aux_load: saves_table.then_some(aux_load),
+        aux_save: saves_table.then_some(aux_save),
+        aux_save_triggers: REDISMODULE_AUX_BEFORE_RDB as c_int,
         unlink: None,
         defrag: None,
         mem_usage2: None,
         free_effort2: None,
-        unlink2: None,
+        unlink2: Some(unlink::<T>),
         copy2: None,
-        aux_save2: None,
+        // Unlike `aux_save`, it may save nothing, and then leaves no trace. Redis
+        // 7.0 does not know it.
+        aux_save2: saves_table.then_some(aux_save_if_any),
     };
     // SAFETY: `ctx` is valid by the caller's promise; the server copies the
     // table of callbacks, each of which matches its declaration.
@@ -161,25 +195,47 @@ fn into_value<T>(value: T) -> *mut c_void {
 
 unsafe extern "C" fn rdb_load<T: DataType>(io: *mut RedisModuleIO, frame: c_int) -> *mut c_void {
     guard(Entry::RdbLoad, || {
-        if frame != 1 {
-            return null_mut();
-        }
-        let mut length = 0;
-        // SAFETY: `io` is valid while the callback runs. The buffer, null when
-        // the payload was cut short, is ours to free.
-        let value = unsafe {
-            let buffer = api!(RedisModule_LoadStringBuffer(io, &raw mut length));
-            if buffer.is_null() {
-                return null_mut();
-            }
-            let payload = std::slice::from_raw_parts(buffer.cast::<u8>(), length);
-            let value = decode::<T>(payload);
-            api!(RedisModule_Free(buffer.cast()));
-            value
-        };
-        value.map_or(null_mut(), into_value)
+        // SAFETY: `io` is valid while the callback runs.
+        let payload = unsafe { load_payload(io, frame) };
+        payload.and_then(|payload| decode::<T>(&payload)).map_or(null_mut(), into_value)
     })
     .unwrap_or(null_mut())
+}
+
+/// The bytes that a server loaded, freed when dropped.
+struct Loaded {
+    start: *mut u8,
+    length: usize,
+}
+
+impl std::ops::Deref for Loaded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the server gave as many bytes, which are ours until freed.
+        unsafe { std::slice::from_raw_parts(self.start, self.length) }
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        // SAFETY: the buffer is ours and not used any more.
+        unsafe { api!(RedisModule_Free(self.start.cast())) };
+    }
+}
+
+/// The payload in a frame; `None` of another frame, or when it was cut short.
+///
+/// # Safety
+/// `io` is what the server passed to a callback that loads.
+unsafe fn load_payload(io: *mut RedisModuleIO, frame: c_int) -> Option<Loaded> {
+    if frame != FRAME {
+        return None;
+    }
+    let mut length = 0;
+    // SAFETY: promised by the caller.
+    let start = unsafe { api!(RedisModule_LoadStringBuffer(io, &raw mut length)) };
+    (!start.is_null()).then_some(Loaded { start: start.cast(), length })
 }
 
 /// Reads a payload, the empty one included.
@@ -216,6 +272,8 @@ unsafe extern "C" fn aof_rewrite<T: DataType>(
     key: *mut RedisModuleString,
     value: *mut c_void,
 ) {
+    // SAFETY: `io` is valid while the callback runs.
+    unsafe { emit_table(io) };
     // SAFETY: the server passes a value of this type.
     let payload = unsafe { payload::<T>(Entry::AofRewrite, value) };
     let (start, length) = (payload.as_ptr(), payload.len());
@@ -225,6 +283,76 @@ unsafe extern "C" fn aof_rewrite<T: DataType>(
     unsafe {
         api!(RedisModule_EmitAOF(io, T::LOAD.as_ptr(), c"sb".as_ptr(), key, start, length));
     }
+}
+
+/// Has the side table stand before the first key of the module in a rewritten
+/// AOF, which has no other place for it.
+///
+/// # Safety
+/// `io` is what the server passed to a rewrite callback.
+unsafe fn emit_table(io: *mut RedisModuleIO) {
+    // A rewrite runs in a process of its own, which begins with this unset.
+    static EMITTED: AtomicBool = AtomicBool::new(false);
+    let Some(table) = TABLE.get().filter(|_| !EMITTED.swap(true, Relaxed)) else { return };
+    let payload = table_payload(Entry::AofRewrite);
+    if !payload.is_empty() {
+        let (command, start, length) = (table.load_command, payload.as_ptr(), payload.len());
+        // SAFETY: promised by the caller; `b` stands for bytes and their length.
+        unsafe { api!(RedisModule_EmitAOF(io, command.as_ptr(), c"b".as_ptr(), start, length)) };
+    }
+}
+
+fn table_payload(entry: Entry) -> Vec<u8> {
+    guard(entry, || {
+        let mut payload = Vec::new();
+        // SAFETY: the server saves under its lock, or in a process of its own.
+        let lock = unsafe { Lock::held() };
+        TABLE.get().into_iter().for_each(|table| (table.save)(&lock, &mut payload));
+        payload
+    })
+    .unwrap_or_default()
+}
+
+unsafe extern "C" fn aux_save(io: *mut RedisModuleIO, _when: c_int) {
+    let payload = table_payload(Entry::AuxSave);
+    // SAFETY: `io` is valid while the callback runs; the bytes are copied.
+    unsafe { api!(RedisModule_SaveStringBuffer(io, payload.as_ptr().cast(), payload.len())) };
+}
+
+unsafe extern "C" fn aux_save_if_any(io: *mut RedisModuleIO, _when: c_int) {
+    let payload = table_payload(Entry::AuxSave);
+    if !payload.is_empty() {
+        // SAFETY: as for `aux_save`.
+        unsafe { api!(RedisModule_SaveStringBuffer(io, payload.as_ptr().cast(), payload.len())) };
+    }
+}
+
+unsafe extern "C" fn aux_load(io: *mut RedisModuleIO, frame: c_int, _when: c_int) -> c_int {
+    let loaded = guard(Entry::AuxLoad, || {
+        // SAFETY: `io` is valid while the callback runs, which the server calls
+        // under its lock.
+        let (payload, lock) = unsafe { (load_payload(io, frame)?, Lock::held()) };
+        if payload.is_empty() {
+            return Some(());
+        }
+        TABLE.get().and_then(|table| (table.load)(&lock, &payload))
+    });
+    (if loaded.flatten().is_some() { REDISMODULE_OK } else { REDISMODULE_ERR }) as c_int
+}
+
+unsafe extern "C" fn unlink<T: DataType>(key: *mut RedisModuleKeyOptCtx, value: *const c_void) {
+    guard(Entry::Unlink, || {
+        // SAFETY: the server passes a value of this type, and the key it is
+        // taken out of, under its lock.
+        unsafe {
+            let name = api!(RedisModule_GetKeyNameFromOptCtx(key));
+            let db = api!(RedisModule_GetDbIdFromOptCtx(key));
+            if !name.is_null() {
+                let name = Arg::from_raw(name.cast_mut()).bytes();
+                borrow::<T>(value).unlinked(&Lock::held(), db, name);
+            }
+        }
+    });
 }
 
 unsafe extern "C" fn mem_usage<T: DataType>(value: *const c_void) -> usize {

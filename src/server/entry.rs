@@ -16,12 +16,18 @@ pub enum Entry {
     Config,
     Info,
     Event,
+    Unlink,
+    AuxSave,
+    AuxLoad,
+    Timer,
+    WaitEnd,
+    Disconnect,
     Load,
 }
 
 impl Entry {
     #[cfg(debug_assertions)]
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::Command,
         Self::RdbLoad,
         Self::RdbSave,
@@ -34,6 +40,12 @@ impl Entry {
         Self::Config,
         Self::Info,
         Self::Event,
+        Self::Unlink,
+        Self::AuxSave,
+        Self::AuxLoad,
+        Self::Timer,
+        Self::WaitEnd,
+        Self::Disconnect,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -50,6 +62,12 @@ impl Entry {
             Self::Config => "config",
             Self::Info => "info",
             Self::Event => "event",
+            Self::Unlink => "unlink",
+            Self::AuxSave => "aux_save",
+            Self::AuxLoad => "aux_load",
+            Self::Timer => "timer",
+            Self::WaitEnd => "wait_end",
+            Self::Disconnect => "disconnect",
             Self::Load => "load",
         }
     }

@@ -9,8 +9,8 @@ use super::datatype::DataType;
 use super::error::Error;
 use super::raw::{
     REDISMODULE_HASH_NONE, REDISMODULE_KEYTYPE_EMPTY, REDISMODULE_KEYTYPE_HASH,
-    REDISMODULE_NOTIFY_MODULE, REDISMODULE_OK, REDISMODULE_READ, REDISMODULE_WRITE, RedisModuleCtx,
-    RedisModuleKey, RedisModuleString,
+    REDISMODULE_NOTIFY_GENERIC, REDISMODULE_NOTIFY_MODULE, REDISMODULE_OK, REDISMODULE_READ,
+    REDISMODULE_WRITE, RedisModuleCtx, RedisModuleKey, RedisModuleString,
 };
 use std::ffi::{CStr, c_int};
 use std::ptr::null_mut;
@@ -196,6 +196,15 @@ impl<'a> WriteKey<'a> {
                 api!(RedisModule_SetAbsExpire(self.0.raw, at_ms));
             }
         }
+    }
+
+    /// Notifies that the key is gone, as DEL does; for a change that took the
+    /// last of its value.
+    pub fn deleted(&self) {
+        let (ctx, name) = (self.0.ctx, self.0.name.as_raw());
+        let kind = REDISMODULE_NOTIFY_GENERIC as c_int;
+        // SAFETY: context and name are valid while the key is open.
+        unsafe { api!(RedisModule_NotifyKeyspaceEvent(ctx, kind, c"del".as_ptr(), name)) };
     }
 
     /// Says that the key changed: breaks WATCH, invalidates clients' caches,

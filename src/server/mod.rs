@@ -7,6 +7,7 @@
 #[macro_use]
 mod raw;
 
+mod alarm;
 mod alloc;
 mod args;
 mod chance;
@@ -18,8 +19,10 @@ mod datatype;
 mod debug;
 mod entry;
 mod error;
+mod events;
 #[cfg(debug_assertions)]
 mod faults;
+mod global;
 mod guard;
 mod info;
 mod key;
@@ -29,20 +32,26 @@ mod module;
 mod number;
 mod propagation;
 mod reply;
+mod waiting;
 
+pub use alarm::Alarm;
 pub use alloc::{ServerAllocator, heap_bytes};
 pub use args::{Arg, Args, Options};
-pub use chance::new_id;
+pub use chance::{new_id, random_fraction};
+pub use clock::{Monotonic, monotonic, now};
 pub use command::{Argument, Call, Command, KeyAccess, Keys, handler};
 pub use config::Config;
-pub use datatype::{DataType, Digest, TypeSlot, TypeSpec};
+pub use datatype::{DataType, Digest, SideTable, TypeSlot, TypeSpec};
 pub use error::{Error, refuse};
+pub use events::{Event, Listener};
+pub use global::{Global, Lock};
 pub use info::Section;
 pub use key::WriteKey;
 pub use load::load_command;
 pub use module::Module;
 pub use propagation::effects_are_wanted;
 pub use reply::Reply;
+pub use waiting::{Waiter, Waits, wake};
 
 /// What [`export_module`] expands to stands on.
 pub mod exports {

@@ -5,15 +5,17 @@ use super::config::Config;
 use super::datatype::TypeSpec;
 use super::entry::Entry;
 use super::error::Error;
+use super::events::{self, Listener};
 use super::guard::{guard, log, log_panics};
 use super::info::{self, Section};
-use super::propagation;
 use super::raw::{
     Export_RedisModule_Init, REDISMODULE_APIVER_1, REDISMODULE_ERR, REDISMODULE_OK,
     REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED, REDISMODULE_OPTIONS_HANDLE_IO_ERRORS,
     RedisModuleCtx, RedisModuleInfoFunc,
 };
 use std::ffi::{CStr, c_int};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// What a module is made of.
 pub struct Module {
@@ -29,6 +31,15 @@ pub struct Module {
     pub configs: &'static [&'static [&'static Config]],
     /// Its sections of INFO.
     pub info: &'static [Section],
+    /// What follows what happens to the server as a whole.
+    pub listeners: &'static [Listener],
+}
+
+static CONTEXT: AtomicPtr<RedisModuleCtx> = AtomicPtr::new(null_mut());
+
+/// A context of the module that outlives every call, for timers.
+pub(super) fn context() -> *mut RedisModuleCtx {
+    CONTEXT.load(Relaxed)
 }
 
 /// Makes a [`Module`] the one that this library is: defines the functions that
@@ -67,7 +78,7 @@ macro_rules! export_module {
 /// # Safety
 /// To be called by the server, with the context of the module being loaded.
 pub unsafe fn load(
-    module: &Module,
+    module: &'static Module,
     ctx: *mut RedisModuleCtx,
     argc: c_int,
     write_info: RedisModuleInfoFunc,
@@ -96,7 +107,7 @@ pub unsafe fn load(
 /// # Safety
 /// As for [`load`], the table of functions filled.
 unsafe fn register(
-    module: &Module,
+    module: &'static Module,
     ctx: *mut RedisModuleCtx,
     argc: c_int,
     write_info: RedisModuleInfoFunc,
@@ -130,7 +141,8 @@ unsafe fn register(
         for config in module.configs.iter().copied().flatten() {
             config.register(ctx)?;
         }
-        propagation::watch(ctx)?;
+        CONTEXT.store(api!(RedisModule_GetDetachedThreadSafeContext(ctx)), Relaxed);
+        events::watch(ctx, module.listeners)?;
         let loaded = api!(RedisModule_LoadConfigs(ctx));
         let informed = api!(RedisModule_RegisterInfoFunc(ctx, write_info));
         if loaded != REDISMODULE_OK as c_int || informed != REDISMODULE_OK as c_int {

@@ -11,15 +11,12 @@
 //! that a replica could resume from counts as a listener. In a cluster, where a
 //! slot can move to another node, effects are always sent.
 
-use super::entry::Entry;
-use super::error::Error;
-use super::guard::guard;
 use super::raw::{
     self, REDISMODULE_CTX_FLAGS_CLUSTER, REDISMODULE_EVENT_CRON_LOOP, REDISMODULE_EVENT_FORK_CHILD,
     REDISMODULE_EVENT_REPLICA_CHANGE, REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, REDISMODULE_OK,
-    RedisModuleCtx, RedisModuleEvent,
+    RedisModuleCtx,
 };
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 static WANTED: AtomicBool = AtomicBool::new(true);
@@ -30,55 +27,37 @@ pub fn effects_are_wanted() -> bool {
     WANTED.load(Relaxed)
 }
 
-/// Watches for what begins and ends listening, on a standalone server.
+/// Takes an event into account. In a cluster none is: effects are always sent.
 ///
 /// # Safety
-/// `ctx` is the context that the module is loaded with.
-pub unsafe fn watch(ctx: *mut RedisModuleCtx) -> Result<(), Error> {
-    // SAFETY: the caller's promise is passed on.
-    let flags = unsafe { api!(RedisModule_GetContextFlags(ctx)) };
-    if flags & REDISMODULE_CTX_FLAGS_CLUSTER as c_int != 0 {
-        return Ok(());
-    }
-    for id in [
-        REDISMODULE_EVENT_FORK_CHILD,
-        REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
-        REDISMODULE_EVENT_REPLICA_CHANGE,
-        REDISMODULE_EVENT_CRON_LOOP,
-    ] {
-        let event = RedisModuleEvent { id, dataver: 1 };
-        // SAFETY: `ctx` is valid by the caller's promise, and the callback
-        // matches its declaration.
-        let watched =
-            unsafe { api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(happened))) };
-        if watched != REDISMODULE_OK as c_int {
-            // Without its events, effects are sent always.
-            return Err(Error::Internal);
+/// `ctx` is a valid context.
+pub unsafe fn note(ctx: *mut RedisModuleCtx, event: u64) {
+    match event {
+        REDISMODULE_EVENT_FORK_CHILD
+        | REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED
+        | REDISMODULE_EVENT_REPLICA_CHANGE => assume_listeners(),
+        REDISMODULE_EVENT_CRON_LOOP => {
+            let now_s = super::clock::now() / crate::time::MICROS_PER_SECOND;
+            if LAST_ASKED_S.swap(now_s, Relaxed) != now_s {
+                // SAFETY: the caller's promise is passed on.
+                WANTED.store(unsafe { in_cluster(ctx) || somebody_listens(ctx) }, Relaxed);
+            }
         }
+        _ => {}
     }
-    Ok(())
 }
 
-unsafe extern "C" fn happened(
-    ctx: *mut RedisModuleCtx,
-    event: RedisModuleEvent,
-    _subevent: u64,
-    _data: *mut c_void,
-) {
-    let answered = guard(Entry::Event, || {
-        if event.id != REDISMODULE_EVENT_CRON_LOOP {
-            WANTED.store(true, Relaxed);
-            return;
-        }
-        let now_s = super::clock::now() / crate::time::MICROS_PER_SECOND;
-        if LAST_ASKED_S.swap(now_s, Relaxed) != now_s {
-            // SAFETY: the context of the running callback.
-            WANTED.store(unsafe { somebody_listens(ctx) }, Relaxed);
-        }
-    });
-    if answered.is_none() {
-        WANTED.store(true, Relaxed);
-    }
+/// Has effects sent until nobody is found to listen.
+pub fn assume_listeners() {
+    WANTED.store(true, Relaxed);
+}
+
+/// # Safety
+/// `ctx` is a valid context.
+unsafe fn in_cluster(ctx: *mut RedisModuleCtx) -> bool {
+    // SAFETY: promised by the caller.
+    let flags = unsafe { api!(RedisModule_GetContextFlags(ctx)) };
+    flags & REDISMODULE_CTX_FLAGS_CLUSTER as c_int != 0
 }
 
 /// # Safety

@@ -1,0 +1,156 @@
+//! What a node keeps beside its keys: the namespaces, and who computes and waits.
+
+use super::config::NAMESPACES;
+use super::flights::{Flights, Verdict, Woken};
+use super::namespaces::{Figure, Namespace, Namespaces};
+use super::reply::reply_verdict;
+use super::stats::{LEASES, WAITERS, count};
+use crate::metrics::Share;
+use crate::server::{
+    Alarm, Event, Global, Listener, Lock, Reply, Waiter, Waits, monotonic, new_id, wake,
+};
+use std::collections::HashMap;
+
+/// The versions in force in a namespace.
+struct Aside {
+    namespace: Box<[u8]>,
+    versions: Vec<Box<[u8]>>,
+}
+
+/// The state of the node.
+pub struct Node {
+    /// The namespaces.
+    pub namespaces: Namespaces,
+    /// Who computes and who waits.
+    pub flights: Flights,
+    /// What those are told who were woken.
+    verdicts: HashMap<Waiter, Woken>,
+    /// The versions that were in force before a data set began to load.
+    set_aside: Vec<Aside>,
+    open_leases: Share,
+    waiters: Share,
+}
+
+static NODE: Global<Node> = Global::new();
+
+static ALARM: Alarm = Alarm::new(|lock| {
+    act(lock, |node| node.flights.advance(monotonic(), &mut new_id));
+});
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            namespaces: Namespaces::default(),
+            flights: Flights::default(),
+            verdicts: HashMap::new(),
+            set_aside: Vec::new(),
+            open_leases: Share::none_of(&LEASES),
+            waiters: Share::none_of(&WAITERS),
+        }
+    }
+}
+
+/// Looks at the state of the node, and counts.
+pub fn with<R>(lock: &Lock, work: impl FnOnce(&mut Node) -> R) -> R {
+    NODE.with(lock, work)
+}
+
+/// Changes who computes and waits, and wakes those who need wait no more.
+pub fn act<R>(lock: &Lock, work: impl FnOnce(&mut Node) -> R) -> R {
+    let (result, woken, next_end) = NODE.with(lock, |node| {
+        let result = work(node);
+        (result, node.settle(), node.flights.next_end())
+    });
+    // The server answers them here and now, which looks at the node again.
+    woken.into_iter().for_each(|waiter| wake(lock, waiter));
+    if let Some(end) = next_end {
+        ALARM.set(lock, end);
+    }
+    result
+}
+
+impl Node {
+    /// The namespace of a key.
+    pub fn namespace(&mut self, key: &[u8]) -> &mut Namespace {
+        self.namespaces.of_key(key, usize::try_from(NAMESPACES.get()).unwrap_or(0))
+    }
+
+    /// Writes down what those are told who were woken, and counts.
+    fn settle(&mut self) -> Vec<Waiter> {
+        for place in self.flights.take_lapsed() {
+            count(self.namespace(place.key()), Figure::ExpiredLeases, 1);
+        }
+        let mut waiters = Vec::new();
+        for woken in self.flights.take_woken() {
+            let namespace = self.namespace(woken.place.key());
+            match woken.verdict {
+                Verdict::Hit { .. } => count(namespace, Figure::Coalesced, 1),
+                Verdict::Lease { .. } => count(namespace, Figure::Leases, 1),
+                Verdict::Busy { .. } | Verdict::Retired => {}
+            }
+            waiters.push(woken.waiter);
+            self.verdicts.insert(woken.waiter, woken);
+        }
+        self.open_leases.set(self.flights.count());
+        self.waiters.set(self.flights.waiters());
+        waiters
+    }
+}
+
+/// Callers that wait for an answer.
+pub struct Callers;
+
+impl Waits for Callers {
+    fn answer(lock: &Lock, waiter: Waiter, reply: Reply) {
+        let verdict = act(lock, |node| {
+            let left_us = node.flights.left_us(waiter, monotonic());
+            node.flights.forget(waiter);
+            let woken = node.verdicts.remove(&waiter);
+            woken.map_or(Verdict::Busy { left_us }, |woken| woken.verdict)
+        });
+        reply_verdict(reply, &verdict);
+    }
+
+    fn gone(lock: &Lock, waiter: Waiter) {
+        act(lock, |node| {
+            node.flights.forget(waiter);
+            // A lease that nobody has heard of goes to the next.
+            if let Some(Woken { place, verdict: Verdict::Lease { token, .. }, .. }) =
+                node.verdicts.remove(&waiter)
+            {
+                node.flights.release(&place, token, None, monotonic(), &mut new_id);
+            }
+        });
+    }
+}
+
+/// Follows what happens to the server as a whole.
+pub const LISTENER: Listener = |lock, event| match event {
+    Event::Flushed(db) => {
+        act(lock, |node| node.flights.void_db(db, monotonic(), &mut new_id));
+    }
+    Event::Swapped(one, other) => act(lock, |node| {
+        for db in [one, other] {
+            node.flights.void_db(Some(db), monotonic(), &mut new_id);
+        }
+    }),
+    Event::RoleChanged => act(lock, |node| node.flights.clear()),
+    // What is loaded says which versions are in force.
+    Event::LoadingStarted => with(lock, |node| {
+        let in_force = node.namespaces.in_force().map(|one| Aside {
+            namespace: one.namespace.into(),
+            versions: one.versions.iter().map(|version| (*version).into()).collect(),
+        });
+        node.set_aside = in_force.collect();
+        node.namespaces.clear();
+    }),
+    Event::LoadingEnded => with(lock, |node| node.set_aside = Vec::new()),
+    Event::LoadingFailed => with(lock, |node| {
+        node.namespaces.clear();
+        for Aside { namespace, versions } in std::mem::take(&mut node.set_aside) {
+            let versions: Vec<_> = versions.iter().map(AsRef::as_ref).collect();
+            // All of them were known before.
+            let _ = node.namespaces.set(&namespace, &versions, usize::MAX);
+        }
+    }),
+};

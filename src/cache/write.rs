@@ -1,0 +1,257 @@
+//! The commands that write: parse → decide → write → replicate → reply.
+
+use super::answer::{Answer, Term};
+use super::codec::{self, Change};
+use super::config::VERSIONS;
+use super::datatype::APPLY;
+use super::entry::{Entry, MAX_VERSIONS};
+use super::flights::Place;
+use super::namespaces::Figure;
+use super::node;
+use super::parse::{self, Drop, Set, version};
+use super::stats::count;
+use crate::server::{
+    Arg, Call, Error, Lock, WriteKey, effects_are_wanted, monotonic, new_id, random_fraction,
+    refuse,
+};
+use crate::time::{MICROS_PER_MILLI, Millis};
+use std::ffi::CStr;
+
+/// ML.CACHESET key version value [EX s | PX ms | EXAT s | PXAT ms] [STALE ms]
+/// [JITTER percent] [TOKEN token] [JSON]
+pub fn set(call: &mut Call) -> Result<(), Error> {
+    let key = call.args.arg()?;
+    let version = version(call.args.arg()?)?;
+    let value = call.args.arg()?;
+    let now_ms = call.now() / MICROS_PER_MILLI;
+    let options = Set::parse(&mut call.args, now_ms)?;
+    parse::check_size(value)?;
+    if options.json {
+        parse::check_json(value)?;
+    }
+
+    let lock = call.lock();
+    let place = || Place::new(call.db(), key.bytes());
+    let permission = match options.token {
+        Some(token) => may_fill(&lock, &place(), version, token),
+        None => admits(&lock, key, version).then_some(0),
+    };
+    call.read(key).value::<Entry>()?;
+    let Some(cost_ms) = permission else {
+        node::with(&lock, |node| count(node.namespace(key.bytes()), Figure::RefusedSets, 1));
+        call.reply.null();
+        return Ok(());
+    };
+    put(call, key, version, value, options.term(random_fraction, cost_ms, now_ms), now_ms)?;
+    call.reply.ok();
+    Ok(())
+}
+
+/// ML.CACHEMSET version EX s | PX ms key value [key value ...]
+pub fn mset(call: &mut Call) -> Result<(), Error> {
+    const UNITS: &[&str] = &["EX", "PX"];
+    let version = version(call.args.arg()?)?;
+    let now_ms = call.now() / MICROS_PER_MILLI;
+    let unit = call.args.arg()?.one_of("the argument after version", UNITS)?;
+    let unit = UNITS.get(unit).copied().unwrap_or_default();
+    let expires_at_ms = parse::expiry(unit, call.args.arg()?, now_ms)?;
+    if !call.args.left().is_multiple_of(2) {
+        return Err(Error::WrongArity);
+    }
+    let mut pairs = Vec::with_capacity(call.args.left() / 2);
+    while call.args.left() > 0 {
+        let (key, value) = (call.args.arg()?, call.args.arg()?);
+        parse::check_size(value)?;
+        call.read(key).value::<Entry>()?;
+        pairs.push((key, value));
+    }
+    let lock = call.lock();
+    if let Some((key, _)) = pairs.iter().find(|(key, _)| !admits(&lock, *key, version)) {
+        node::with(&lock, |node| count(node.namespace(key.bytes()), Figure::RefusedSets, 1));
+        call.reply.null();
+        return Ok(());
+    }
+    let term =
+        Term { expires_at_ms, stale_until_ms: expires_at_ms, written_at_ms: now_ms, cost_ms: 0 };
+    for (key, value) in pairs {
+        put(call, key, version, value, term, now_ms)?;
+    }
+    call.reply.ok();
+    Ok(())
+}
+
+fn admits(lock: &Lock, key: Arg, version: &[u8]) -> bool {
+    node::with(lock, |node| node.namespace(key.bytes()).admits(version))
+}
+
+/// Whether the holder of a token may set the answer, and then what computing it
+/// took, in milliseconds.
+fn may_fill(lock: &Lock, place: &Place, version: &[u8], token: Arg) -> Option<u32> {
+    let token = parse::token(token)?;
+    let now = monotonic();
+    node::with(lock, |node| {
+        let since = node.flights.held_since(place, version, token, now)?;
+        let took_ms = now.saturating_sub(since).div_ceil(MICROS_PER_MILLI).max(1);
+        node.namespace(place.key())
+            .admits(version)
+            .then_some(u32::try_from(took_ms).unwrap_or(u32::MAX))
+    })
+}
+
+/// Puts an answer into a key, replicates it, and gives it to those who wait.
+fn put<'a>(
+    call: &mut Call<'a>,
+    key: Arg<'a>,
+    version: &[u8],
+    value: Arg<'a>,
+    term: Term,
+    now_ms: Millis,
+) -> Result<(), Error> {
+    let keep = usize::try_from(VERSIONS.get()).unwrap_or(1);
+    let mut open = call.write(key);
+    let entry = open.value::<Entry>()?;
+    let outlived = entry.map(|entry| entry.outlived(version, keep, now_ms)).unwrap_or_default();
+    let dropped: Vec<_> = outlived.iter().map(AsRef::as_ref).collect();
+    store(&mut open, version, term, &dropped, value)?;
+    drop(open);
+    replicate(call, key, &Change::Put { version, term, dropped }, Some(value));
+    node::act(&call.lock(), |node| {
+        let namespace = node.namespace(key.bytes());
+        count(namespace, Figure::EntriesWritten, 1);
+        count(namespace, Figure::BytesWritten, value.bytes().len() as u64);
+        if node.flights.count() > 0 {
+            let ttl_ms = term.expires_at_ms.saturating_sub(now_ms);
+            let place = Place::new(call.db(), key.bytes());
+            node.flights.fill(&place, version, ttl_ms, || value.bytes().into());
+        }
+    });
+    Ok(())
+}
+
+/// Puts the answer into the key, which lives as long as one of its answers can
+/// be served.
+fn store(
+    key: &mut WriteKey,
+    version: &[u8],
+    term: Term,
+    dropped: &[&[u8]],
+    value: Arg,
+) -> Result<(), Error> {
+    const EVENT: &CStr = c"ml.cacheset";
+    let answer = Answer::new(version, value.bytes(), term)
+        .ok_or_else(|| refuse("not enough memory for value"))?;
+    let full = || refuse(format!("the entry holds {MAX_VERSIONS} versions already"));
+    let expires_at_ms = match key.value::<Entry>()? {
+        Some(entry) => {
+            entry.put(answer, dropped).ok_or_else(full)?;
+            entry.expires_at_ms()
+        }
+        None => {
+            let mut entry = Entry::default();
+            entry.put(answer, dropped).ok_or_else(full)?;
+            key.set(entry)?;
+            term.stale_until_ms
+        }
+    };
+    key.expire_at(expires_at_ms);
+    key.changed(EVENT);
+    Ok(())
+}
+
+/// ML.CACHEDROP key [VERSION version] [STALE]
+pub fn drop_versions(call: &mut Call) -> Result<(), Error> {
+    let key = call.args.arg()?;
+    let options = Drop::parse(&mut call.args)?;
+    let now_ms = call.now() / MICROS_PER_MILLI;
+    let lock = call.lock();
+    let mut open = call.write(key);
+    let entry = open.value::<Entry>()?;
+    let concerned = |answer: &&Answer| {
+        options.version.is_none_or(|version| answer.version() == version)
+            && if options.stale {
+                answer.term().is_fresh(now_ms)
+            } else {
+                answer.term().is_alive(now_ms)
+            }
+    };
+    let held = entry.as_deref().into_iter().flat_map(Entry::answers).filter(concerned);
+    let concerned: Vec<(Box<[u8]>, Term)> =
+        held.map(|answer| (answer.version().into(), answer.term().made_stale(now_ms))).collect();
+    let mut versions = concerned.iter().map(|(version, term)| (version.as_ref(), *term));
+    let change = match options.stale {
+        true => Change::Retime(versions.collect()),
+        false => Change::Drop(versions.by_ref().map(|(version, _)| version).collect()),
+    };
+    if !concerned.is_empty() {
+        change_entry(&mut open, &change)?;
+    }
+    drop(open);
+    if !concerned.is_empty() {
+        replicate(call, key, &change, None);
+    }
+    node::act(&lock, |node| {
+        if node.flights.count() > 0 {
+            let place = Place::new(call.db(), key.bytes());
+            node.flights.void(&place, options.version, monotonic(), &mut new_id);
+        }
+    });
+    call.reply.integer(concerned.len() as i64);
+    Ok(())
+}
+
+/// Takes versions out of an entry, or makes them stale; the key goes with the
+/// last of them.
+fn change_entry(key: &mut WriteKey, change: &Change) -> Result<(), Error> {
+    const EVENT: &CStr = c"ml.cachedrop";
+    let Some(entry) = key.value::<Entry>()? else { return Ok(()) };
+    match change {
+        Change::Put { .. } => {}
+        Change::Drop(versions) => entry.remove(versions),
+        Change::Retime(terms) => terms.iter().for_each(|(version, term)| {
+            // One that is not there any more needs no other term.
+            let _ = entry.set_term(version, *term);
+        }),
+    }
+    let (is_empty, expires_at_ms) = (entry.is_empty(), entry.expires_at_ms());
+    if is_empty {
+        key.delete();
+        key.changed(EVENT);
+        key.deleted();
+    } else {
+        key.expire_at(expires_at_ms);
+        key.changed(EVENT);
+    }
+    Ok(())
+}
+
+fn replicate<'a>(call: &Call<'a>, key: Arg<'a>, change: &Change, value: Option<Arg<'a>>) {
+    if effects_are_wanted() {
+        let mut payload = Vec::new();
+        codec::encode_change(change, &mut payload);
+        call.replicate(APPLY, key, &payload, value);
+    } else {
+        call.replicate_nothing();
+    }
+}
+
+/// ML.APPLYCACHE key change [value]
+pub fn apply(call: &mut Call) -> Result<(), Error> {
+    let key = call.args.arg()?;
+    let payload = call.args.arg()?;
+    let value = call.args.peek();
+    let change = codec::decode_change(payload.bytes())
+        .ok_or_else(|| refuse("change is not a change of a cache entry"))?;
+    let mut open = call.write(key);
+    match (&change, value) {
+        (Change::Put { version, term, dropped }, Some(value)) => {
+            store(&mut open, version, *term, dropped, value)?;
+        }
+        (Change::Put { .. }, None) => return Err(Error::WrongArity),
+        (_, Some(_)) => return Err(refuse("value goes with a change that puts one in only")),
+        (_, None) => change_entry(&mut open, &change)?,
+    }
+    drop(open);
+    call.replicate(APPLY, key, payload.bytes(), value);
+    call.reply.ok();
+    Ok(())
+}

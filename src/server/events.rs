@@ -1,0 +1,114 @@
+//! What happens to the server as a whole.
+
+use super::entry::Entry;
+use super::error::Error;
+use super::global::Lock;
+use super::guard::guard;
+use super::propagation;
+use super::raw::{
+    REDISMODULE_EVENT_CRON_LOOP, REDISMODULE_EVENT_FLUSHDB, REDISMODULE_EVENT_FORK_CHILD,
+    REDISMODULE_EVENT_LOADING, REDISMODULE_EVENT_REPLICA_CHANGE,
+    REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, REDISMODULE_EVENT_SWAPDB, REDISMODULE_OK,
+    REDISMODULE_SUBEVENT_FLUSHDB_END, REDISMODULE_SUBEVENT_LOADING_ENDED,
+    REDISMODULE_SUBEVENT_LOADING_FAILED, RedisModuleCtx, RedisModuleEvent, RedisModuleFlushInfo,
+    RedisModuleSwapDbInfo,
+};
+use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
+
+/// Something that happened to the server as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A database was emptied, or all of them.
+    Flushed(Option<i32>),
+    /// Two databases took each other's place.
+    Swapped(i32, i32),
+    /// A data set begins to be loaded: from a file, or from the primary.
+    LoadingStarted,
+    /// It was loaded.
+    LoadingEnded,
+    /// It was not, or not to its end.
+    LoadingFailed,
+    /// A primary became a replica, or the other way round.
+    RoleChanged,
+}
+
+/// What a domain does about it.
+pub type Listener = fn(&Lock, Event);
+
+static LISTENERS: OnceLock<&'static [Listener]> = OnceLock::new();
+
+/// Has the listeners called from now on.
+///
+/// # Safety
+/// `ctx` is the context that the module is loaded with.
+pub unsafe fn watch(ctx: *mut RedisModuleCtx, listeners: &'static [Listener]) -> Result<(), Error> {
+    LISTENERS.get_or_init(|| listeners);
+    for id in [
+        REDISMODULE_EVENT_FORK_CHILD,
+        REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
+        REDISMODULE_EVENT_REPLICA_CHANGE,
+        REDISMODULE_EVENT_CRON_LOOP,
+        REDISMODULE_EVENT_FLUSHDB,
+        REDISMODULE_EVENT_SWAPDB,
+        REDISMODULE_EVENT_LOADING,
+    ] {
+        let event = RedisModuleEvent { id, dataver: 1 };
+        // SAFETY: `ctx` is valid by the caller's promise, and the callback
+        // matches its declaration.
+        let watched =
+            unsafe { api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(happened))) };
+        if watched != REDISMODULE_OK as c_int {
+            return Err(Error::Internal);
+        }
+    }
+    Ok(())
+}
+
+unsafe extern "C" fn happened(
+    ctx: *mut RedisModuleCtx,
+    event: RedisModuleEvent,
+    subevent: u64,
+    data: *mut c_void,
+) {
+    let answered = guard(Entry::Event, || {
+        // SAFETY: the server runs its callbacks under its lock, with a context
+        // of the module.
+        let lock = unsafe {
+            propagation::note(ctx, event.id);
+            Lock::held()
+        };
+        // SAFETY: the server passes what the event is told with.
+        if let Some(event) = unsafe { read(event.id, subevent, data) } {
+            let listeners = LISTENERS.get().copied().unwrap_or_default();
+            listeners.iter().for_each(|listener| listener(&lock, event));
+        }
+    });
+    if answered.is_none() {
+        propagation::assume_listeners();
+    }
+}
+
+/// # Safety
+/// `data` is what the server passes with the event.
+unsafe fn read(id: u64, subevent: u64, data: *mut c_void) -> Option<Event> {
+    match id {
+        REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED => Some(Event::RoleChanged),
+        REDISMODULE_EVENT_LOADING => Some(match subevent {
+            REDISMODULE_SUBEVENT_LOADING_ENDED => Event::LoadingEnded,
+            REDISMODULE_SUBEVENT_LOADING_FAILED => Event::LoadingFailed,
+            _ => Event::LoadingStarted,
+        }),
+        REDISMODULE_EVENT_FLUSHDB if subevent == REDISMODULE_SUBEVENT_FLUSHDB_END => {
+            // SAFETY: promised by the caller.
+            let flushed = unsafe { data.cast::<RedisModuleFlushInfo>().as_ref() }?;
+            Some(Event::Flushed(Some(flushed.dbnum).filter(|db| *db >= 0)))
+        }
+        REDISMODULE_EVENT_SWAPDB => {
+            // SAFETY: promised by the caller.
+            let swapped = unsafe { data.cast::<RedisModuleSwapDbInfo>().as_ref() }?;
+            Some(Event::Swapped(swapped.dbnum_first, swapped.dbnum_second))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,40 @@
+//! State of this node that lives beside the keys: kept by nobody, replicated
+//! to nobody unless a domain does so.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+/// Proof that the server runs nothing else meanwhile: it calls the module under
+/// a lock of its own, but for what frees values in the background, which is
+/// given no such proof.
+pub struct Lock<'a>(PhantomData<&'a *mut ()>);
+
+impl Lock<'_> {
+    /// # Safety
+    /// The server is in a call to the module that holds its lock, which lasts
+    /// for as long as the proof.
+    pub(super) unsafe fn held() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// State beside the keys, made when it is first asked for.
+pub struct Global<T>(RefCell<Option<T>>);
+
+// SAFETY: the state is reached with a `Lock` only, and so by one thread at a
+// time.
+unsafe impl<T: Send> Sync for Global<T> {}
+
+impl<T: Default> Global<T> {
+    /// State not made yet.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self(RefCell::new(None))
+    }
+
+    /// Works on the state. `work` calls nothing of the server that could call
+    /// back for the same state: that would be a panic.
+    pub fn with<R>(&self, _lock: &Lock, work: impl FnOnce(&mut T) -> R) -> R {
+        work(self.0.borrow_mut().get_or_insert_with(T::default))
+    }
+}

@@ -1,0 +1,150 @@
+//! Clients that wait for their answer.
+//!
+//! A client is blocked on its key, with no callback that the key's readiness
+//! would run: it is answered when the module wakes it, when its time is over,
+//! or by CLIENT UNBLOCK, all of which reach the server's timeout callback. So
+//! there is one place that answers, and no moment in between at which a client
+//! has been woken but not answered. That it is the key it waits for has the
+//! server redirect it when the slot moves to another node.
+
+use super::args::Arg;
+use super::command::Call;
+use super::entry::Entry;
+use super::error::Error;
+use super::global::{Global, Lock};
+use super::guard::guard;
+use super::raw::{
+    REDISMODULE_CTX_FLAGS_DENY_BLOCKING, REDISMODULE_ERR, REDISMODULE_OK, RedisModuleBlockedClient,
+    RedisModuleCtx, RedisModuleString,
+};
+use super::reply::Reply;
+use crate::time::Millis;
+use std::collections::HashSet;
+use std::ffi::{c_int, c_void};
+use std::ptr::null_mut;
+
+/// A client that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Waiter(usize);
+
+impl Waiter {
+    /// One for tests of what holds waiters and wakes none.
+    #[cfg(test)]
+    pub const fn of(number: usize) -> Self {
+        Self(number)
+    }
+}
+
+/// What becomes of those who wait.
+pub trait Waits: 'static {
+    /// Answers a client: it was woken, or its time is over. It waits no more.
+    fn answer(lock: &Lock, waiter: Waiter, reply: Reply);
+
+    /// The client is gone, or was answered by the server. It waits no more.
+    fn gone(lock: &Lock, waiter: Waiter);
+}
+
+/// Those who wait: only they can be woken.
+static WAITING: Global<HashSet<Waiter>> = Global::new();
+
+/// Wakes a client, if it still waits.
+pub fn wake(lock: &Lock, waiter: Waiter) {
+    if WAITING.with(lock, |waiting| waiting.contains(&waiter)) {
+        let client = waiter.0 as *mut RedisModuleBlockedClient;
+        // SAFETY: the server keeps the handle of a client until it has called
+        // one of the callbacks that take it off the list.
+        unsafe { api!(RedisModule_UnblockClient(client, null_mut())) };
+    }
+}
+
+impl<'a> Call<'a> {
+    /// Whether the client may be made to wait: not within MULTI or a script, or
+    /// wherever else the server says so.
+    pub fn may_wait(&self) -> bool {
+        self.context_flags() & REDISMODULE_CTX_FLAGS_DENY_BLOCKING == 0
+    }
+
+    /// Has the client wait for an answer about a key, at most so long (not 0);
+    /// the call itself answers nothing.
+    pub fn wait<W: Waits>(
+        &self,
+        lock: &Lock,
+        key: Arg<'a>,
+        at_most: Millis,
+    ) -> Result<Waiter, Error> {
+        let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
+        let mut keys = [key.as_raw()];
+        // SAFETY: the context of the running command, one valid key; the
+        // callbacks match their declarations.
+        let client = unsafe {
+            let client = api!(RedisModule_BlockClientOnKeys(
+                self.context(),
+                Some(not_by_readiness),
+                Some(time_is_over::<W>),
+                Some(no_data),
+                at_most,
+                keys.as_mut_ptr(),
+                1,
+                null_mut()
+            ));
+            if client.is_null() {
+                return Err(Error::Internal);
+            }
+            api!(RedisModule_SetDisconnectCallback(client, Some(disconnected::<W>)));
+            client
+        };
+        let waiter = Waiter(client as usize);
+        WAITING.with(lock, |waiting| waiting.insert(waiter));
+        Ok(waiter)
+    }
+}
+
+unsafe extern "C" fn not_by_readiness(
+    _ctx: *mut RedisModuleCtx,
+    _argv: *mut *mut RedisModuleString,
+    _argc: c_int,
+) -> c_int {
+    // Keeps the client waiting.
+    REDISMODULE_ERR as c_int
+}
+
+unsafe extern "C" fn no_data(_ctx: *mut RedisModuleCtx, _data: *mut c_void) {}
+
+unsafe extern "C" fn time_is_over<W: Waits>(
+    ctx: *mut RedisModuleCtx,
+    _argv: *mut *mut RedisModuleString,
+    _argc: c_int,
+) -> c_int {
+    // SAFETY: the context of the blocked client; the server runs its callbacks
+    // under its lock.
+    let (client, lock, reply) = unsafe {
+        (api!(RedisModule_GetBlockedClientHandle(ctx)), Lock::held(), Reply::from_raw(ctx))
+    };
+    if let Some(waiter) = waits_no_more(&lock, client) {
+        let answered = guard(Entry::WaitEnd, || W::answer(&lock, waiter, reply));
+        if answered.is_none() {
+            reply.error(&Error::Internal);
+            guard(Entry::WaitEnd, || W::gone(&lock, waiter));
+        }
+    }
+    REDISMODULE_OK as c_int
+}
+
+unsafe extern "C" fn disconnected<W: Waits>(
+    _ctx: *mut RedisModuleCtx,
+    client: *mut RedisModuleBlockedClient,
+) {
+    // SAFETY: the server runs its callbacks under its lock.
+    let lock = unsafe { Lock::held() };
+    if let Some(waiter) = waits_no_more(&lock, client) {
+        guard(Entry::Disconnect, || W::gone(&lock, waiter));
+    }
+}
+
+/// Takes a client off the list, whatever follows: its handle is not to be used
+/// any more. Without a guard, because nothing here can panic: the list is not
+/// in use while the server calls back.
+fn waits_no_more(lock: &Lock, client: *mut RedisModuleBlockedClient) -> Option<Waiter> {
+    let waiter = Waiter(client as usize);
+    WAITING.with(lock, |waiting| waiting.remove(&waiter)).then_some(waiter)
+}
