@@ -412,7 +412,7 @@ fn info_counts_what_each_command_did() {
         ("ML.CACHEMSET v EX 9 c xx d yyy", "entries_written 2 bytes_written 5"),
         ("ML.CACHESET c v x TOKEN none", "refused_sets 1"),
         ("ML.CACHEFETCH c v LEASE 90000", "hits 1"),
-        ("ML.CACHEFETCH f v LEASE 90000", "cache_misses 1 leases 1 open_leases 1"),
+        ("ML.CACHEFETCH f v LEASE 90000", "cache_misses 1 cache_leases 1 open_leases 1"),
         ("ML.CACHEFETCH f v LEASE 90000", "cache_misses 1"),
         ("ML.CACHEMFETCH v LEASE 90000 f d", "cache_misses 1 cache_hits 1"),
         ("ML.CACHERELEASE f none", ""),

@@ -4,7 +4,7 @@ use super::codec;
 use super::entry::Entry;
 use super::flights::Place;
 use super::node;
-use crate::server::{DataType, Digest, Lock, TypeSlot, heap_bytes, monotonic, new_id, now};
+use crate::server::{DataType, Digest, Lock, TypeSlot, monotonic, new_id, now};
 use crate::time::MICROS_PER_MILLI;
 use std::ffi::CStr;
 
@@ -28,13 +28,16 @@ impl DataType for Entry {
         codec::decode(payload)
     }
 
+    fn try_clone(&self) -> Option<Self> {
+        self.duplicate()
+    }
+
     fn heap_bytes(&self) -> usize {
-        let answers: usize = self.answers().map(|answer| heap_bytes(answer.block())).sum();
-        answers + heap_bytes(self.others())
+        self.answers().skip(1).map(Entry::reserved_bytes).sum()
     }
 
     fn blocks(&self) -> usize {
-        self.answers().count() + usize::from(!self.others().is_empty())
+        self.answers().count()
     }
 
     fn digest(&self, digest: &mut Digest) {

@@ -1,57 +1,137 @@
 //! An entry: the answers that one key holds, each under its version.
+//!
+//! An answer is one block: its term, its version, its value. The entry is the
+//! answer written last, which leads to the one before it, and so on. Most keys
+//! hold one answer: one block, one step from the key.
 
-use super::answer::{Answer, Term};
+use super::term::Term;
+use crate::server::Block;
 use crate::time::Millis;
+use std::alloc::{Layout, handle_alloc_error};
+use std::iter::successors;
 
 /// The most versions an entry can be made to hold.
 pub const MAX_VERSIONS: usize = 16;
 
-/// The state of one key. The default holds no answers.
-///
-/// Most entries hold one answer: that one stands here, the others in a block of
-/// their own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// The answer written last.
-    newest: Option<Answer>,
-    /// The others, the one written last first; each version once.
-    others: Box<[Answer]>,
+/// The longest version, in bytes.
+pub const MAX_VERSION_BYTES: usize = 255;
+
+/// The state of one key, and each of the answers in it.
+pub type Entry = Block<Head>;
+
+/// What an answer begins with.
+#[derive(Debug, Default)]
+pub struct Head {
+    expires_at_ms: Millis,
+    stale_until_ms: Millis,
+    written_at_ms: Millis,
+    older: Option<Entry>,
+    cost_ms: u32,
+    /// 0 in an entry that holds no answers: no version is empty.
+    version_length: u8,
+}
+
+impl Head {
+    /// Gives the answer another term.
+    pub fn set_term(&mut self, term: Term) {
+        self.expires_at_ms = term.expires_at_ms;
+        self.stale_until_ms = term.stale_until_ms;
+        self.written_at_ms = term.written_at_ms;
+        self.cost_ms = term.cost_ms;
+    }
+
+    /// Has older answers follow this one, in place of those that do.
+    pub fn set_older(&mut self, older: Option<Entry>) {
+        self.older = older;
+    }
+
+    /// Gives the answer of a version, among those that follow this one, another
+    /// term.
+    pub fn retime_older(&mut self, version: &[u8], term: Term) {
+        let mut next = self.older.as_mut();
+        while let Some(answer) = next {
+            if answer.version() == version {
+                answer.head_mut().set_term(term);
+                return;
+            }
+            next = answer.head_mut().older.as_mut();
+        }
+    }
 }
 
 impl Entry {
-    /// An entry of these answers, the one written last first; `None` when a
-    /// version comes twice, or when there are too many.
-    pub fn of(answers: Vec<Answer>) -> Option<Self> {
-        let mut versions: Vec<_> = answers.iter().map(Answer::version).collect();
-        versions.sort_unstable();
-        let distinct = versions.is_sorted_by(|one, next| one != next);
-        (distinct && answers.len() <= MAX_VERSIONS).then(|| Self::from(answers))
+    /// An entry of one answer; `None` when the version is empty or too long, or
+    /// when there is no memory for the value.
+    pub fn of(version: &[u8], value: &[u8], term: Term) -> Option<Self> {
+        let version_length = u8::try_from(version.len()).ok().filter(|length| *length > 0)?;
+        let mut head = Head { version_length, ..Head::default() };
+        head.set_term(term);
+        Self::new(head, &[version, value])
     }
 
-    fn from(answers: Vec<Answer>) -> Self {
-        let mut answers = answers.into_iter();
-        Self { newest: answers.next(), others: answers.collect() }
+    /// An entry of answers, the one written last first; `None` when there are
+    /// none or too many, or when a version comes twice.
+    pub fn of_all(answers: Vec<Self>) -> Option<Self> {
+        let mut versions: Vec<_> = answers.iter().map(Self::version).collect();
+        versions.sort_unstable();
+        let distinct = versions.is_sorted_by(|one, next| one != next);
+        let sound = distinct && answers.len() <= MAX_VERSIONS;
+        sound.then(|| chain(answers)).flatten()
+    }
+
+    /// A copy; `None` when there is no memory for it.
+    pub fn duplicate(&self) -> Option<Self> {
+        if self.is_empty() {
+            return Some(Self::default());
+        }
+        let one = |answer: &Self| Self::of(answer.version(), answer.value(), answer.term());
+        chain(self.answers().map(one).collect::<Option<_>>()?)
+    }
+
+    /// The version that the answer was written under.
+    pub fn version(&self) -> &[u8] {
+        self.parts().0
+    }
+
+    /// The bytes of the answer.
+    pub fn value(&self) -> &[u8] {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&[u8], &[u8]) {
+        self.bytes().split_at_checked(self.head().version_length.into()).unwrap_or_default()
+    }
+
+    /// How long the answer holds.
+    pub fn term(&self) -> Term {
+        let Head { expires_at_ms, stale_until_ms, written_at_ms, cost_ms, .. } = *self.head();
+        Term { expires_at_ms, stale_until_ms, written_at_ms, cost_ms }
+    }
+
+    /// Whether it holds no answers.
+    pub fn is_empty(&self) -> bool {
+        self.head().version_length == 0
     }
 
     /// The answers, the one written last first.
-    pub fn answers(&self) -> impl Iterator<Item = &Answer> {
-        self.newest.iter().chain(&self.others)
-    }
-
-    /// The block of the answers beyond the newest.
-    #[allow(clippy::borrowed_box)] // For its size on the heap.
-    pub fn others(&self) -> &Box<[Answer]> {
-        &self.others
+    pub fn answers(&self) -> impl Iterator<Item = &Self> + Clone {
+        let first = (!self.is_empty()).then_some(self);
+        successors(first, |answer| answer.head().older.as_ref())
     }
 
     /// The answer of a version, fresh or not.
-    pub fn answer(&self, version: &[u8]) -> Option<&Answer> {
+    pub fn answer(&self, version: &[u8]) -> Option<&Self> {
         self.answers().find(|answer| answer.version() == version)
     }
 
     /// The answer of a version, unless it has expired.
-    pub fn get(&self, version: &[u8], now_ms: Millis) -> Option<&Answer> {
-        self.answer(version).filter(|answer| answer.term().is_fresh(now_ms))
+    pub fn get(&self, version: &[u8], now_ms: Millis) -> Option<&Self> {
+        self.answer(version).filter(|answer| now_ms < answer.head().expires_at_ms)
+    }
+
+    /// When the last of the answers can be served no more.
+    pub fn expires_at_ms(&self) -> Millis {
+        self.answers().map(|answer| answer.head().stale_until_ms).max().unwrap_or(0)
     }
 
     /// The versions that must go before an answer of `version` is put in: what
@@ -65,51 +145,33 @@ impl Entry {
         pushed_out.chain(dead).map(|answer| answer.version().into()).collect()
     }
 
-    /// Removes the versions in `drop`, then puts an answer in, in place of its
-    /// version's last one. `None`, and nothing done, when [`MAX_VERSIONS`]
-    /// others stay.
-    pub fn put(&mut self, answer: Answer, drop: &[&[u8]]) -> Option<()> {
-        let stays =
-            |held: &Answer| held.version() != answer.version() && !drop.contains(&held.version());
-        match self.answers().filter(|held| stays(held)).count() {
-            MAX_VERSIONS.. => return None,
-            // The common case: the one answer of a key takes its last one's place.
-            0 => *self = Self { newest: Some(answer), others: Box::default() },
-            _ => {
-                let others = self.take().into_iter().filter(stays).collect();
-                *self = Self { newest: Some(answer), others };
+    /// The answers without these versions; `None` when none is left.
+    pub fn without(self, versions: &[&[u8]]) -> Option<Self> {
+        let mut kept = Vec::new();
+        let mut next = Some(self).filter(|first| !first.is_empty());
+        while let Some(mut answer) = next {
+            next = answer.head_mut().older.take();
+            if !versions.contains(&answer.version()) {
+                kept.push(answer);
             }
         }
-        Some(())
+        chain(kept)
     }
+}
 
-    /// Removes the versions in `drop`.
-    pub fn remove(&mut self, drop: &[&[u8]]) {
-        let mut answers = self.take();
-        answers.retain(|answer| !drop.contains(&answer.version()));
-        *self = Self::from(answers);
-    }
+/// One answer that leads to the next, and so on.
+fn chain(answers: Vec<Entry>) -> Option<Entry> {
+    answers.into_iter().rev().fold(None, |older, mut answer| {
+        answer.head_mut().older = older;
+        Some(answer)
+    })
+}
 
-    /// Gives the answer of a version another term; `None` if it holds none.
-    pub fn set_term(&mut self, version: &[u8], term: Term) -> Option<()> {
-        let mut answers = self.newest.iter_mut().chain(&mut self.others);
-        answers.find(|answer| answer.version() == version)?.set_term(term);
-        Some(())
-    }
-
-    fn take(&mut self) -> Vec<Answer> {
-        let Self { newest, others } = std::mem::take(self);
-        newest.into_iter().chain(others).collect()
-    }
-
-    /// Whether it holds no answers.
-    pub fn is_empty(&self) -> bool {
-        self.newest.is_none()
-    }
-
-    /// When the last of the answers can be served no more.
-    pub fn expires_at_ms(&self) -> Millis {
-        self.answers().map(|answer| answer.term().stale_until_ms).max().unwrap_or(0)
+/// Holds no answers.
+impl Default for Entry {
+    fn default() -> Self {
+        let empty = Self::new(Head::default(), &[]);
+        empty.unwrap_or_else(|| handle_alloc_error(Layout::new::<Head>()))
     }
 }
 
@@ -122,19 +184,29 @@ mod tests {
         Term { expires_at_ms, stale_until_ms: expires_at_ms, ..Term::default() }
     }
 
+    /// Puts an answer in, as a write does.
     fn put(entry: &mut Entry, version: &[u8], value: &[u8], term: Term, now: Millis) {
-        let drop = entry.outlived(version, 2, now);
-        let drop: Vec<_> = drop.iter().map(AsRef::as_ref).collect();
-        entry.put(Answer::new(version, value, term).unwrap(), &drop).unwrap();
+        let outlived = entry.outlived(version, 2, now);
+        let mut gone: Vec<_> = outlived.iter().map(AsRef::as_ref).collect();
+        gone.push(version);
+        let old = std::mem::replace(entry, Entry::of(version, value, term).unwrap());
+        entry.head_mut().set_older(old.without(&gone));
     }
 
     fn value<'e>(entry: &'e Entry, version: &[u8], now: Millis) -> Option<&'e [u8]> {
-        entry.get(version, now).map(Answer::value)
+        entry.get(version, now).map(Entry::value)
     }
 
     #[test]
-    fn an_entry_is_a_block_of_64_bytes() {
-        assert_eq!(size_of::<Entry>(), 64);
+    fn a_version_is_1_to_255_bytes() {
+        assert!(Entry::of(b"", b"x", Term::default()).is_none());
+        assert!(Entry::of(&[b'v'; 255], b"x", Term::default()).is_some());
+        assert!(Entry::of(&[b'v'; 256], b"x", Term::default()).is_none());
+    }
+
+    #[test]
+    fn what_is_known_of_an_answer_takes_40_bytes() {
+        assert_eq!(size_of::<Head>(), 40);
     }
 
     #[test]
@@ -161,8 +233,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_fresh_until_it_expires_and_alive_until_it_is_too_stale() {
-        let mut entry = Entry::default();
-        put(&mut entry, b"v", b"", Term { stale_until_ms: 150, ..until(100) }, 0);
+        let entry = Entry::of(b"v", b"", Term { stale_until_ms: 150, ..until(100) }).unwrap();
         assert_eq!(value(&entry, b"v", 99), Some(b"".as_slice()));
         assert_eq!(value(&entry, b"v", 100), None);
         assert_eq!(entry.expires_at_ms(), 150);
@@ -171,32 +242,30 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_removed_and_given_other_terms() {
-        let mut entry = Entry::default();
-        for version in [b"a", b"b", b"c"] {
-            entry.put(Answer::new(version, b"x", until(100)).unwrap(), &[]).unwrap();
-        }
-        assert_eq!(entry.set_term(b"a", until(7)), Some(()));
-        assert_eq!(entry.set_term(b"z", until(7)), None);
-        assert_eq!(entry.answer(b"a").unwrap().term(), until(7));
-        entry.remove(&[b"c", b"z"]);
-        let versions: Vec<_> = entry.answers().map(Answer::version).collect();
-        assert_eq!(versions, [b"b", b"a"]);
-        entry.remove(&[b"a", b"b"]);
-        assert!(entry.is_empty());
-        assert_eq!(entry, Entry::default());
+    fn versions_are_removed_copied_and_given_other_terms() {
+        let versions = [b"c", b"b", b"a"];
+        let answers = versions.map(|version| Entry::of(version, b"x", until(100)).unwrap());
+        let mut entry = Entry::of_all(answers.into()).unwrap();
+        entry.head_mut().retime_older(b"a", until(7));
+        entry.head_mut().retime_older(b"z", until(7));
+        let copy = entry.duplicate().unwrap();
+        assert_eq!(copy.answer(b"a").unwrap().term(), until(7));
+        let left = entry.without(&[b"c", b"z"]).unwrap();
+        assert_eq!(left.answers().map(Entry::version).collect::<Vec<_>>(), [b"b", b"a"]);
+        assert!(left.without(&[b"a", b"b"]).is_none());
+        assert_eq!(copy.answers().count(), 3);
+        let empty = Entry::default().duplicate().unwrap();
+        assert!(empty.is_empty() && empty.answers().next().is_none());
+        assert!(empty.without(&[]).is_none());
     }
 
     #[test]
-    fn an_entry_is_never_made_to_hold_more_than_it_may() {
-        let mut entry = Entry::default();
-        for version in 0..MAX_VERSIONS as u8 {
-            entry.put(Answer::new(&[version], b"x", until(9)).unwrap(), &[]).unwrap();
-        }
-        assert!(entry.put(Answer::new(b"more", b"x", until(9)).unwrap(), &[]).is_none());
-        assert!(entry.put(Answer::new(&[3], b"y", until(9)).unwrap(), &[]).is_some());
-        assert!(entry.put(Answer::new(b"more", b"x", until(9)).unwrap(), &[&[0]]).is_some());
-        assert_eq!(entry.answers().count(), MAX_VERSIONS);
+    fn an_entry_is_of_different_versions_and_not_of_more_than_it_may() {
+        let all = |count: u8| (0..count).map(|one| Entry::of(&[one], b"x", until(9)).unwrap());
+        assert!(Entry::of_all(all(MAX_VERSIONS as u8).collect()).is_some());
+        assert!(Entry::of_all(all(MAX_VERSIONS as u8 + 1).collect()).is_none());
+        assert!(Entry::of_all(all(1).chain(all(1)).collect()).is_none());
+        assert!(Entry::of_all(Vec::new()).is_none());
     }
 
     proptest! {

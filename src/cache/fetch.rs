@@ -1,6 +1,5 @@
 //! Single flight: of all callers that miss an answer, one computes it.
 
-use super::answer::Answer;
 use super::config::LEASES;
 use super::early::is_early;
 use super::entry::Entry;
@@ -28,8 +27,8 @@ pub fn fetch(call: &mut Call) -> Result<(), Error> {
     let asked = Fetch::parse(&mut call.args)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
     let open = call.read(key);
-    let entry = open.value::<Entry>()?;
-    let left_us = match look(call, key, version, entry, &asked, now_ms) {
+    let entry = open.kept::<Entry>()?;
+    let left_us = match look(call, key, version, entry.as_deref(), &asked, now_ms) {
         Outcome::Now(fetched) => {
             reply_fetched(call.reply, &fetched);
             return Ok(());
@@ -58,13 +57,13 @@ pub fn mfetch(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let keys: Vec<_> = call.args.remaining().collect();
     for key in &keys {
-        call.read(*key).value::<Entry>()?;
+        call.read(*key).kept::<Entry>()?;
     }
     call.reply.array(keys.len());
     for key in keys {
         let open = call.read(key);
-        let entry = open.value::<Entry>()?;
-        let fetched = match look(call, key, version, entry, &asked, now_ms) {
+        let entry = open.kept::<Entry>()?;
+        let fetched = match look(call, key, version, entry.as_deref(), &asked, now_ms) {
             Outcome::Now(fetched) => fetched,
             Outcome::Later(left_us) => Fetched::Busy(millis(left_us)),
         };
@@ -97,7 +96,7 @@ fn look<'e>(
     if !admits {
         return Outcome::Now(Fetched::Retired);
     }
-    let hit = |answer: &'e Answer, node: &mut Node| {
+    let hit = |answer: &'e Entry, node: &mut Node| {
         let namespace = node.namespace(key.bytes());
         count(namespace, Figure::Hits, 1);
         count(namespace, Figure::SavedMs, answer.term().cost_ms.into());
@@ -126,7 +125,7 @@ fn look<'e>(
     };
     match (lease, fresh, answer) {
         (Ok(token), ..) => {
-            let value = answer.map(Answer::value);
+            let value = answer.map(Entry::value);
             Outcome::Now(Fetched::Lease(token, asked.lease_ms, value))
         }
         (_, Some(answer), _) => node::with(&lock, |node| hit(answer, node)),
@@ -146,7 +145,7 @@ pub fn release(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let token = parse::token(call.args.arg()?);
     let back_off_ms = parse::back_off(&mut call.args)?;
-    call.read(key).value::<Entry>()?;
+    call.read(key).kept::<Entry>()?;
     let released = token.is_some_and(|token| {
         node::act(&call.lock(), |node| {
             let place = Place::new(call.db(), key.bytes());

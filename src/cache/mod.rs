@@ -1,13 +1,12 @@
 //! The prediction cache: answers of models, by key and model version.
 //!
 //! An entry is one key and holds the answers of a few versions, so that two
-//! models can run side by side. `answer`, `entry`, `early`, `codec`, `namespaces`
+//! models can run side by side. `term`, `entry`, `early`, `codec`, `namespaces`
 //! and `flights` are pure: no server, no clock, no chance. `node` keeps what
 //! lives beside the keys: which versions are in force, who computes a missing
 //! answer, and who waits for it. `read`, `write`, `fetch` and `versions` run
 //! what `commands` lists.
 
-mod answer;
 mod codec;
 mod commands;
 mod config;
@@ -22,6 +21,7 @@ mod parse;
 mod read;
 mod reply;
 mod stats;
+mod term;
 mod versions;
 mod write;
 

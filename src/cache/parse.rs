@@ -1,8 +1,9 @@
 //! From arguments to checked options.
 
-use super::answer::{MAX_VERSION_BYTES, Term};
 use super::codec::MAX_TIME_MS;
 use super::config::{MAX_VALUE_BYTES, TTL};
+use super::entry::MAX_VERSION_BYTES;
+use super::term::Term;
 use crate::bounds::MAX_TTL_MS;
 use crate::id::Id;
 use crate::server::{Arg, Args, Error, Options, refuse};

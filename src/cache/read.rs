@@ -1,6 +1,5 @@
 //! The commands that only read: look up → reply.
 
-use super::answer::Answer;
 use super::entry::Entry;
 use super::flights::Place;
 use super::namespaces::Figure;
@@ -17,7 +16,8 @@ pub fn get(call: &mut Call) -> Result<(), Error> {
     let version = version(call.args.arg()?)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
     let open = call.read(key);
-    let found = find(&call.lock(), key, version, open.value::<Entry>()?, now_ms);
+    let entry = open.kept::<Entry>()?;
+    let found = find(&call.lock(), key, version, entry.as_deref(), now_ms);
     reply_value(call.reply, found);
     Ok(())
 }
@@ -32,8 +32,8 @@ pub fn mget(call: &mut Call) -> Result<(), Error> {
     for key in keys {
         let open = call.read(key);
         // What is no entry has no answer, as MGET has it.
-        let entry = open.value::<Entry>().unwrap_or_default();
-        reply_value(call.reply, find(&lock, key, version, entry, now_ms));
+        let entry = open.kept::<Entry>().unwrap_or_default();
+        reply_value(call.reply, find(&lock, key, version, entry.as_deref(), now_ms));
     }
     Ok(())
 }
@@ -45,7 +45,7 @@ fn find<'e>(
     version: &[u8],
     entry: Option<&'e Entry>,
     now_ms: Millis,
-) -> Option<&'e Answer> {
+) -> Option<&'e Entry> {
     node::with(lock, |node| {
         let namespace = node.namespace(key.bytes());
         let found = entry
@@ -62,7 +62,7 @@ fn find<'e>(
     })
 }
 
-fn reply_value(reply: Reply, found: Option<&Answer>) {
+fn reply_value(reply: Reply, found: Option<&Entry>) {
     match found {
         Some(answer) => reply.bytes(answer.value()),
         None => reply.null(),
@@ -77,13 +77,13 @@ pub fn info(call: &mut Call) -> Result<(), Error> {
     let (lease_us, waiters) =
         node::with(&call.lock(), |node| node.flights.look(&place, monotonic()));
     let open = call.read(key);
-    let entry = open.value::<Entry>()?;
+    let entry = open.kept::<Entry>()?;
     if entry.is_none() && lease_us == 0 && waiters == 0 {
         call.reply.null();
         return Ok(());
     }
     let answers = || {
-        let all = entry.into_iter().flat_map(Entry::answers);
+        let all = entry.as_deref().into_iter().flat_map(Entry::answers);
         all.filter(|answer| answer.term().is_alive(now_ms))
     };
     let reply = call.reply;

@@ -1,6 +1,5 @@
 //! The commands that write: parse → decide → write → replicate → reply.
 
-use super::answer::{Answer, Term};
 use super::codec::{self, Change};
 use super::config::VERSIONS;
 use super::datatype::APPLY;
@@ -10,6 +9,7 @@ use super::namespaces::Figure;
 use super::node;
 use super::parse::{self, Drop, Set, version};
 use super::stats::count;
+use super::term::Term;
 use crate::server::{
     Arg, Call, Error, Lock, WriteKey, effects_are_wanted, monotonic, new_id, random_fraction,
     refuse,
@@ -36,7 +36,7 @@ pub fn set(call: &mut Call) -> Result<(), Error> {
         Some(token) => may_fill(&lock, &place(), version, token),
         None => admits(&lock, key, version).then_some(0),
     };
-    call.read(key).value::<Entry>()?;
+    call.read(key).kept::<Entry>()?;
     let Some(cost_ms) = permission else {
         node::with(&lock, |node| count(node.namespace(key.bytes()), Figure::RefusedSets, 1));
         call.reply.null();
@@ -62,7 +62,7 @@ pub fn mset(call: &mut Call) -> Result<(), Error> {
     while call.args.left() > 0 {
         let (key, value) = (call.args.arg()?, call.args.arg()?);
         parse::check_size(value)?;
-        call.read(key).value::<Entry>()?;
+        call.read(key).kept::<Entry>()?;
         pairs.push((key, value));
     }
     let lock = call.lock();
@@ -109,8 +109,8 @@ fn put<'a>(
 ) -> Result<(), Error> {
     let keep = usize::try_from(VERSIONS.get()).unwrap_or(1);
     let mut open = call.write(key);
-    let entry = open.value::<Entry>()?;
-    let outlived = entry.map(|entry| entry.outlived(version, keep, now_ms)).unwrap_or_default();
+    let outlived = open.kept::<Entry>()?.map(|entry| entry.outlived(version, keep, now_ms));
+    let outlived = outlived.unwrap_or_default();
     let dropped: Vec<_> = outlived.iter().map(AsRef::as_ref).collect();
     store(&mut open, version, term, &dropped, value)?;
     drop(open);
@@ -138,21 +138,24 @@ fn store(
     value: Arg,
 ) -> Result<(), Error> {
     const EVENT: &CStr = c"ml.cacheset";
-    let answer = Answer::new(version, value.bytes(), term)
+    let goes = |answer: &Entry| answer.version() == version || dropped.contains(&answer.version());
+    let stays = key.kept::<Entry>()?.map(|entry| {
+        let stay = entry.answers().filter(|answer| !goes(answer));
+        (stay.clone().count(), stay.map(|answer| answer.term().stale_until_ms).max())
+    });
+    let (count, longest_ms) = stays.unwrap_or_default();
+    if count >= MAX_VERSIONS {
+        return Err(refuse(format!("the entry holds {MAX_VERSIONS} versions already")));
+    }
+    let answer = Entry::of(version, value.bytes(), term)
         .ok_or_else(|| refuse("not enough memory for value"))?;
-    let full = || refuse(format!("the entry holds {MAX_VERSIONS} versions already"));
-    let expires_at_ms = match key.value::<Entry>()? {
-        Some(entry) => {
-            entry.put(answer, dropped).ok_or_else(full)?;
-            entry.expires_at_ms()
+    if let Some(old) = key.set(answer)?.filter(|_| count > 0) {
+        let gone: Vec<_> = dropped.iter().copied().chain([version]).collect();
+        if let Some(head) = key.inner::<Entry>()? {
+            head.set_older(old.without(&gone));
         }
-        None => {
-            let mut entry = Entry::default();
-            entry.put(answer, dropped).ok_or_else(full)?;
-            key.set(entry)?;
-            term.stale_until_ms
-        }
-    };
+    }
+    let expires_at_ms = longest_ms.unwrap_or(0).max(term.stale_until_ms);
     key.expire_at(expires_at_ms);
     key.changed(EVENT);
     Ok(())
@@ -165,18 +168,16 @@ pub fn drop_versions(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let lock = call.lock();
     let mut open = call.write(key);
-    let entry = open.value::<Entry>()?;
-    let concerned = |answer: &&Answer| {
-        options.version.is_none_or(|version| answer.version() == version)
-            && if options.stale {
-                answer.term().is_fresh(now_ms)
-            } else {
-                answer.term().is_alive(now_ms)
-            }
+    let concerned: Vec<(Box<[u8]>, Term)> = {
+        let entry = open.kept::<Entry>()?;
+        let asked = |answer: &&Entry| {
+            let term = answer.term();
+            let serves = if options.stale { term.is_fresh(now_ms) } else { term.is_alive(now_ms) };
+            serves && options.version.is_none_or(|version| answer.version() == version)
+        };
+        let asked = entry.as_deref().into_iter().flat_map(Entry::answers).filter(asked);
+        asked.map(|answer| (answer.version().into(), answer.term().made_stale(now_ms))).collect()
     };
-    let held = entry.as_deref().into_iter().flat_map(Entry::answers).filter(concerned);
-    let concerned: Vec<(Box<[u8]>, Term)> =
-        held.map(|answer| (answer.version().into(), answer.term().made_stale(now_ms))).collect();
     let mut versions = concerned.iter().map(|(version, term)| (version.as_ref(), *term));
     let change = match options.stale {
         true => Change::Retime(versions.collect()),
@@ -203,23 +204,38 @@ pub fn drop_versions(call: &mut Call) -> Result<(), Error> {
 /// last of them.
 fn change_entry(key: &mut WriteKey, change: &Change) -> Result<(), Error> {
     const EVENT: &CStr = c"ml.cachedrop";
-    let Some(entry) = key.value::<Entry>()? else { return Ok(()) };
+    let newest = key.kept::<Entry>()?.map(|entry| entry.version().to_vec());
+    let Some(newest) = newest else { return Ok(()) };
     match change {
         Change::Put { .. } => {}
-        Change::Drop(versions) => entry.remove(versions),
-        Change::Retime(terms) => terms.iter().for_each(|(version, term)| {
-            // One that is not there any more needs no other term.
-            let _ = entry.set_term(version, *term);
-        }),
+        Change::Drop(versions) => {
+            // What the key holds meanwhile is empty, and goes if nothing is left.
+            let left = key.set(Entry::default())?.and_then(|all| all.without(versions));
+            match left {
+                Some(left) => drop(key.set(left)?),
+                None => key.delete(),
+            }
+        }
+        Change::Retime(terms) => {
+            for (version, term) in terms {
+                let Some(head) = key.inner::<Entry>()? else { break };
+                match *version == newest {
+                    true => head.set_term(*term),
+                    false => head.retime_older(version, *term),
+                }
+            }
+        }
     }
-    let (is_empty, expires_at_ms) = (entry.is_empty(), entry.expires_at_ms());
-    if is_empty {
-        key.delete();
-        key.changed(EVENT);
-        key.deleted();
-    } else {
-        key.expire_at(expires_at_ms);
-        key.changed(EVENT);
+    let expires_at_ms = key.kept::<Entry>()?.map(|entry| entry.expires_at_ms());
+    match expires_at_ms {
+        Some(expires_at_ms) => {
+            key.expire_at(expires_at_ms);
+            key.changed(EVENT);
+        }
+        None => {
+            key.changed(EVENT);
+            key.deleted();
+        }
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::ffi::CStr;
 
 /// The data types of this domain.
-pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<Permits>()];
+pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<Box<Permits>>()];
 
 /// The commands of this domain.
 pub const COMMANDS: &[Command] = &[
@@ -79,7 +79,7 @@ pub const COMMANDS: &[Command] = &[
         c"Internal: changes the permits of a key, for replicas and the AOF.",
         c"O(N) where N is the number of permits.",
     ),
-    load_command::<Permits>(),
+    load_command::<Box<Permits>>(),
 ];
 
 static GRANTED: Counter = Counter::new();
@@ -260,7 +260,7 @@ fn store(key: &mut WriteKey, change: &Change) -> Result<(), Error> {
             let mut permits = Permits::default();
             permits.apply(change);
             let expires_at_ms = permits.expires_at_ms();
-            key.set(permits)?;
+            key.set(Box::new(permits))?;
             expires_at_ms
         }
     };

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 /// The command that carries a change to replicas and into the AOF.
 pub const APPLY: &CStr = c"ML.APPLYPERMIT";
 
-impl DataType for Permits {
+impl DataType for Box<Permits> {
     const NAME: &'static CStr = c"MLpermits";
     const LOAD: &'static CStr = c"ML.LOADPERMIT";
 
@@ -22,7 +22,11 @@ impl DataType for Permits {
     }
 
     fn decode(payload: &[u8]) -> Option<Self> {
-        codec::decode(payload)
+        codec::decode(payload).map(Self::new)
+    }
+
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
     }
 
     fn heap_bytes(&self) -> usize {

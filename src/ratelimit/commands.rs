@@ -6,7 +6,7 @@ use super::limiter::Limiter;
 use crate::server::{Argument, Command, KeyAccess, Keys, TypeSpec, handler, load_command};
 
 /// The data types of this domain.
-pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<Limiter>()];
+pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<Box<Limiter>>()];
 
 const LIMITS: Argument =
     Argument::block(c"limits", &[Argument::integer(c"limit"), Argument::double(c"window")])
@@ -104,5 +104,5 @@ pub const COMMANDS: &[Command] = &[
         c"Internal: makes a change to a limiter, for replicas and the AOF.",
         c"O(1)",
     ),
-    load_command::<Limiter>(),
+    load_command::<Box<Limiter>>(),
 ];

@@ -10,7 +10,7 @@ use std::ffi::CStr;
 /// The command that carries a change to replicas and into the AOF.
 pub const APPLY: &CStr = c"ML.APPLYRATE";
 
-impl DataType for Limiter {
+impl DataType for Box<Limiter> {
     const NAME: &'static CStr = c"MLratelmt";
     const LOAD: &'static CStr = c"ML.LOADRATE";
 
@@ -24,12 +24,16 @@ impl DataType for Limiter {
     }
 
     fn decode(payload: &[u8]) -> Option<Self> {
-        codec::decode(payload)
+        codec::decode(payload).map(Self::new)
+    }
+
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
     }
 
     fn heap_bytes(&self) -> usize {
         let slots = self.slots().iter().map(Slot::heap_bytes).sum::<usize>();
-        let Self::Many(many) = self else { return slots };
+        let Limiter::Many(many) = &**self else { return slots };
         let marks: usize = many.reservations.iter().map(|held| size_of_val(&*held.marks)).sum();
         size_of_val(&**many)
             + many.slots.capacity() * size_of::<Slot>()

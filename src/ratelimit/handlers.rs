@@ -161,7 +161,7 @@ fn write(
         None => {
             let mut limiter = Limiter::new(request, decision.algorithm);
             let committed = commit(&mut limiter);
-            open.set(limiter)?;
+            open.set(Box::new(limiter))?;
             committed
         }
     };
@@ -283,7 +283,9 @@ pub fn apply(call: &mut Call) -> Result<(), Error> {
     let expires_at_ms = changed.expires_at_ms();
     match current {
         Some(limiter) => *limiter = changed,
-        None => open.set(changed)?,
+        None => {
+            open.set(Box::new(changed))?;
+        }
     }
     open.expire_at(expires_at_ms);
     open.changed(notification(event));

@@ -13,17 +13,64 @@ use super::raw::{
     RedisModuleType, RedisModuleTypeMethods,
 };
 use std::ffi::{CStr, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 
-/// The value of a key, of a type of the module's own.
+/// What the server holds a value by: one pointer.
+///
+/// # Safety
+/// `from_raw` of what `into_raw` gave is that very value, and may also be looked
+/// at, without being dropped, while the pointer is out.
+pub unsafe trait Held: Sized {
+    /// What can be changed in place.
+    type Inner;
+
+    /// Gives the value away as a pointer to a block of this allocator.
+    fn into_raw(self) -> *mut c_void;
+
+    /// Takes it back.
+    ///
+    /// # Safety
+    /// `raw` came from `into_raw` of this type, and nobody else takes it back.
+    unsafe fn from_raw(raw: *mut c_void) -> Self;
+
+    /// What can be changed in place.
+    ///
+    /// # Safety
+    /// `raw` came from `into_raw` of this type and is not taken back, and the
+    /// value not looked at otherwise, for all of `'a`.
+    unsafe fn inner<'a>(raw: *mut c_void) -> &'a mut Self::Inner;
+}
+
+// SAFETY: the pointer of a box is all that a box is.
+unsafe impl<T> Held for Box<T> {
+    type Inner = T;
+
+    fn into_raw(self) -> *mut c_void {
+        Self::into_raw(self).cast()
+    }
+
+    unsafe fn from_raw(raw: *mut c_void) -> Self {
+        // SAFETY: promised by the caller.
+        unsafe { Self::from_raw(raw.cast()) }
+    }
+
+    unsafe fn inner<'a>(raw: *mut c_void) -> &'a mut T {
+        // SAFETY: promised by the caller.
+        unsafe { &mut *raw.cast() }
+    }
+}
+
+/// The value of a key, of a type of the module's own, in what the server holds
+/// it by: a box, or a [`super::Block`].
 ///
 /// One encoding serves RDB files, DUMP payloads, the AOF and replication: bytes
 /// that start with their own encoding version. The default value is one that
 /// holds nothing (a limit at full, a cache entry without answers); it is also
 /// what the empty payload stands for.
-pub trait DataType: Clone + Default + Send + 'static {
+pub trait DataType: Held + Default + Send + 'static {
     /// The type's name in RDB files: nine characters.
     const NAME: &'static CStr;
 
@@ -40,7 +87,10 @@ pub trait DataType: Clone + Default + Send + 'static {
     /// and of a known version. Allocates no more than the payload is long.
     fn decode(payload: &[u8]) -> Option<Self>;
 
-    /// Bytes reserved for the value beyond its own struct.
+    /// A copy; `None` when there is no memory for it.
+    fn try_clone(&self) -> Option<Self>;
+
+    /// Bytes reserved for the value beyond the block that holds it.
     fn heap_bytes(&self) -> usize;
 
     /// How many blocks the value is made of.
@@ -180,24 +230,20 @@ unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx, saves_table: bool) -> 
     Ok(())
 }
 
-/// The value behind a callback's pointer.
+/// The value behind a callback's pointer, to be looked at.
 ///
 /// # Safety
-/// `value` came from `Box::into_raw` of a `Box<T>` that still lives.
-unsafe fn borrow<'a, T>(value: *const c_void) -> &'a T {
+/// `value` came from `into_raw` and is not taken back while this is in use.
+unsafe fn borrow<T: Held>(value: *const c_void) -> ManuallyDrop<T> {
     // SAFETY: promised by the caller.
-    unsafe { &*value.cast::<T>() }
-}
-
-fn into_value<T>(value: T) -> *mut c_void {
-    Box::into_raw(Box::new(value)).cast()
+    ManuallyDrop::new(unsafe { T::from_raw(value.cast_mut()) })
 }
 
 unsafe extern "C" fn rdb_load<T: DataType>(io: *mut RedisModuleIO, frame: c_int) -> *mut c_void {
     guard(Entry::RdbLoad, || {
         // SAFETY: `io` is valid while the callback runs.
         let payload = unsafe { load_payload(io, frame) };
-        payload.and_then(|payload| decode::<T>(&payload)).map_or(null_mut(), into_value)
+        payload.and_then(|payload| decode::<T>(&payload)).map_or(null_mut(), Held::into_raw)
     })
     .unwrap_or(null_mut())
 }
@@ -360,7 +406,7 @@ unsafe extern "C" fn mem_usage<T: DataType>(value: *const c_void) -> usize {
         // SAFETY: the server passes a value of this type, a block of its own.
         unsafe { block_bytes(value) + borrow::<T>(value).heap_bytes() }
     })
-    .unwrap_or(size_of::<T>())
+    .unwrap_or(size_of::<T::Inner>())
 }
 
 unsafe extern "C" fn digest<T: DataType>(raw: *mut RedisModuleDigest, value: *mut c_void) {
@@ -373,7 +419,7 @@ unsafe extern "C" fn digest<T: DataType>(raw: *mut RedisModuleDigest, value: *mu
 unsafe extern "C" fn free<T: DataType>(value: *mut c_void) {
     guard(Entry::Free, || {
         // SAFETY: the server passes a value of this type, for the last time.
-        drop(unsafe { Box::from_raw(value.cast::<T>()) });
+        drop(unsafe { T::from_raw(value) });
     });
 }
 
@@ -398,5 +444,6 @@ unsafe extern "C" fn copy<T: DataType>(
     value: *const c_void,
 ) -> *mut c_void {
     // SAFETY: the server passes a value of this type. Null refuses the COPY.
-    guard(Entry::Copy, || into_value(unsafe { borrow::<T>(value) }.clone())).unwrap_or(null_mut())
+    let copy = guard(Entry::Copy, || unsafe { borrow::<T>(value) }.try_clone());
+    copy.flatten().map_or(null_mut(), T::into_raw)
 }

@@ -5,14 +5,17 @@
 //! key says so with [`WriteKey::changed`].
 
 use super::args::Arg;
-use super::datatype::DataType;
+use super::datatype::{DataType, Held};
 use super::error::Error;
 use super::raw::{
     REDISMODULE_HASH_NONE, REDISMODULE_KEYTYPE_EMPTY, REDISMODULE_KEYTYPE_HASH,
     REDISMODULE_NOTIFY_GENERIC, REDISMODULE_NOTIFY_MODULE, REDISMODULE_OK, REDISMODULE_READ,
     REDISMODULE_WRITE, RedisModuleCtx, RedisModuleKey, RedisModuleString,
 };
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_void};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::ptr::null_mut;
 
 /// A key of the server, open; null for one that does not exist.
@@ -43,8 +46,8 @@ impl<'a> OpenKey<'a> {
         self.kind() == REDISMODULE_KEYTYPE_EMPTY as c_int
     }
 
-    /// The value, if the key exists.
-    fn value<T: DataType>(&self) -> Result<Option<*mut T>, Error> {
+    /// What the server holds the value by, if the key exists.
+    fn value<T: DataType>(&self) -> Result<Option<*mut c_void>, Error> {
         if self.raw.is_null() {
             return Ok(None);
         }
@@ -54,10 +57,35 @@ impl<'a> OpenKey<'a> {
         unsafe {
             let held = api!(RedisModule_ModuleTypeGetType(self.raw));
             if !held.is_null() && held == T::slot().get() {
-                return Ok(Some(api!(RedisModule_ModuleTypeGetValue(self.raw)).cast::<T>()));
+                return Ok(Some(api!(RedisModule_ModuleTypeGetValue(self.raw))));
             }
         }
         if self.is_empty() { Ok(None) } else { Err(Error::WrongType) }
+    }
+}
+
+/// The value of an open key, to be looked at.
+pub struct Kept<'k, T> {
+    value: ManuallyDrop<T>,
+    key: PhantomData<&'k T>,
+}
+
+impl<T> Deref for Kept<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl OpenKey<'_> {
+    fn kept<T: DataType>(&self) -> Result<Option<Kept<'_, T>>, Error> {
+        Ok(self.value::<T>()?.map(|raw| {
+            // SAFETY: the type was checked; the server owns the value while the
+            // key is open, and nobody writes to it meanwhile. It is not dropped.
+            let value = ManuallyDrop::new(unsafe { T::from_raw(raw) });
+            Kept { value, key: PhantomData }
+        }))
     }
 }
 
@@ -83,10 +111,18 @@ impl<'a> ReadKey<'a> {
     }
 
     /// The module's own value in it; `None` when the key does not exist.
-    pub fn value<T: DataType>(&self) -> Result<Option<&T>, Error> {
+    pub fn value<T>(&self) -> Result<Option<&T>, Error>
+    where
+        Box<T>: DataType<Inner = T>,
+    {
         // SAFETY: the server owns the value while the key is open, nobody
         // writes to it meanwhile, and its type was checked.
-        Ok(self.0.value::<T>()?.map(|value| unsafe { &*value }))
+        Ok(self.0.value::<Box<T>>()?.map(|raw| unsafe { &*<Box<T>>::inner(raw) }))
+    }
+
+    /// The same, of a value held by other means than a box.
+    pub fn kept<T: DataType>(&self) -> Result<Option<Kept<'_, T>>, Error> {
+        self.0.kept()
     }
 
     /// The plain hash in it; `None` when the key does not exist.
@@ -156,25 +192,47 @@ impl<'a> WriteKey<'a> {
     }
 
     /// The module's own value in it; `None` when the key does not exist.
-    pub fn value<T: DataType>(&mut self) -> Result<Option<&mut T>, Error> {
-        // SAFETY: the server owns the value while the key is open, this is the
-        // only open handle on it, and its type was checked.
-        Ok(self.0.value::<T>()?.map(|value| unsafe { &mut *value }))
+    pub fn value<T>(&mut self) -> Result<Option<&mut T>, Error>
+    where
+        Box<T>: DataType<Inner = T>,
+    {
+        self.inner::<Box<T>>()
     }
 
-    /// Puts a value into the key, in place of whatever it held.
-    pub fn set<T: DataType>(&mut self, value: T) -> Result<(), Error> {
-        let value = Box::into_raw(Box::new(value));
-        // SAFETY: the key is open for writing; the server takes the box over
-        // when it answers OK, and frees it through the type's callback.
+    /// What can be changed in place of a value held by other means than a box.
+    pub fn inner<T: DataType>(&mut self) -> Result<Option<&mut T::Inner>, Error> {
+        // SAFETY: the server owns the value while the key is open, this is the
+        // only open handle on it, and its type was checked.
+        Ok(self.0.value::<T>()?.map(|raw| unsafe { T::inner(raw) }))
+    }
+
+    /// The value, to be looked at.
+    pub fn kept<T: DataType>(&self) -> Result<Option<Kept<'_, T>>, Error> {
+        self.0.kept()
+    }
+
+    /// Puts a value into the key, in place of the one it held, which is given
+    /// back; a value of another type goes.
+    pub fn set<T: DataType>(&mut self, value: T) -> Result<Option<T>, Error> {
+        let held = self.0.value::<T>().ok().flatten().is_some();
+        let (raw, kind) = (value.into_raw(), T::slot().get());
+        let mut old = null_mut();
+        // SAFETY: the key is open for writing. The server takes the value over
+        // when it answers OK, and frees it through the type's callback; when it
+        // replaces one, it gives that one back.
         let set = unsafe {
-            api!(RedisModule_ModuleTypeSetValue(self.0.raw, T::slot().get(), value.cast()))
+            if held {
+                api!(RedisModule_ModuleTypeReplaceValue(self.0.raw, kind, raw, &raw mut old))
+            } else {
+                api!(RedisModule_ModuleTypeSetValue(self.0.raw, kind, raw))
+            }
         };
         if set == REDISMODULE_OK as c_int {
-            return Ok(());
+            // SAFETY: what is given back was held by the key, and is so no more.
+            return Ok((!old.is_null()).then(|| unsafe { T::from_raw(old) }));
         }
-        // SAFETY: the server did not take the box.
-        drop(unsafe { Box::from_raw(value) });
+        // SAFETY: the server did not take the value.
+        drop(unsafe { T::from_raw(raw) });
         Err(Error::Internal)
     }
 

@@ -25,7 +25,7 @@ fn load<T: DataType>(call: &mut Call) -> Result<(), Error> {
     let value = decode::<T>(payload.bytes())
         .ok_or_else(|| refuse(format!("payload is not one of {}", T::NAME.to_string_lossy())))?;
     let mut open = call.write(key);
-    open.value::<T>()?;
+    open.kept::<T>()?;
     open.set(value)?;
     open.changed(c"ml.load");
     drop(open);

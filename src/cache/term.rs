@@ -1,0 +1,52 @@
+//! How long an answer holds.
+
+use crate::time::Millis;
+
+/// When an answer was written, what it cost, and how long it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Term {
+    /// When it stops being true. Kept here as well as on the key, so that
+    /// PERSIST, RENAME or RESTORE cannot bring an expired answer back.
+    pub expires_at_ms: Millis,
+    /// Until when it may be served in place of an answer that is yet to come:
+    /// never before `expires_at_ms`.
+    pub stale_until_ms: Millis,
+    /// When it was written.
+    pub written_at_ms: Millis,
+    /// What it took to compute, from the lease to the set; 0 where nobody held
+    /// a lease for it.
+    pub cost_ms: u32,
+}
+
+impl Term {
+    /// Whether it is true.
+    pub fn is_fresh(&self, now_ms: Millis) -> bool {
+        now_ms < self.expires_at_ms
+    }
+
+    /// Whether it may be served at all, true or stale.
+    pub fn is_alive(&self, now_ms: Millis) -> bool {
+        now_ms < self.stale_until_ms
+    }
+
+    /// The term of an answer made stale now: how long it may be served stale
+    /// counts from now.
+    pub fn made_stale(&self, now_ms: Millis) -> Self {
+        let stale_ms = self.stale_until_ms.saturating_sub(self.expires_at_ms);
+        Self { expires_at_ms: now_ms, stale_until_ms: now_ms.saturating_add(stale_ms), ..*self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_stale_it_is_served_as_long_as_it_would_have_been_after_its_time() {
+        let term = Term { expires_at_ms: 100, stale_until_ms: 130, ..Term::default() };
+        let stale = term.made_stale(40);
+        assert!(!stale.is_fresh(40) && stale.is_alive(69) && !stale.is_alive(70));
+        let term = Term { expires_at_ms: 100, stale_until_ms: 100, ..Term::default() };
+        assert!(!term.made_stale(40).is_alive(40));
+    }
+}

@@ -1,0 +1,140 @@
+//! A value that is one block: a head of fixed size, and bytes after it. A key
+//! that holds one is read with a single further step: no pointer leads from the
+//! head to the bytes.
+
+use super::datatype::Held;
+use std::alloc::{Layout, alloc, dealloc};
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+/// A head, and bytes.
+pub struct Block<H> {
+    start: NonNull<Start<H>>,
+    owns: PhantomData<H>,
+}
+
+/// What a block begins with; the bytes follow.
+struct Start<H> {
+    head: H,
+    length: usize,
+}
+
+// SAFETY: a block owns its head and bytes, and shares nothing.
+unsafe impl<H: Send> Send for Block<H> {}
+// SAFETY: as above; a shared block is only read.
+unsafe impl<H: Sync> Sync for Block<H> {}
+
+impl<H> Block<H> {
+    /// A block of these bytes, put together; `None` when there is no memory for
+    /// it.
+    pub fn new(head: H, parts: &[&[u8]]) -> Option<Self> {
+        let length = parts.iter().try_fold(0, |sum: usize, part| sum.checked_add(part.len()))?;
+        let layout = Self::layout(length)?;
+        // SAFETY: the layout is not of size 0: the start is not.
+        let start = NonNull::new(unsafe { alloc(layout) })?.cast::<Start<H>>();
+        // SAFETY: the block is large enough for the start and all parts, aligned
+        // for the start, and ours alone.
+        unsafe {
+            start.write(Start { head, length });
+            let mut end = start.add(1).cast::<u8>();
+            for part in parts {
+                end.copy_from_nonoverlapping(NonNull::from(*part).cast(), part.len());
+                end = end.add(part.len());
+            }
+        }
+        Some(Self { start, owns: PhantomData })
+    }
+
+    fn layout(length: usize) -> Option<Layout> {
+        let bytes = Layout::array::<u8>(length).ok()?;
+        Layout::new::<Start<H>>().extend(bytes).ok().map(|(layout, _)| layout)
+    }
+
+    /// The head.
+    pub fn head(&self) -> &H {
+        // SAFETY: the block lives as long as its owner.
+        unsafe { &self.start.as_ref().head }
+    }
+
+    /// The head, to be changed.
+    pub fn head_mut(&mut self) -> &mut H {
+        // SAFETY: the block lives as long as its owner, which is borrowed alone.
+        unsafe { &mut self.start.as_mut().head }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: as many bytes follow the start, in the same block.
+        unsafe {
+            let length = self.start.as_ref().length;
+            std::slice::from_raw_parts(self.start.add(1).cast().as_ptr(), length)
+        }
+    }
+
+    /// Bytes that the allocator reserved for it; 0 outside a server.
+    pub fn reserved_bytes(&self) -> usize {
+        // SAFETY: the block is a live one of this allocator.
+        unsafe { super::alloc::block_bytes(self.start.as_ptr().cast()) }
+    }
+}
+
+impl<H: std::fmt::Debug> std::fmt::Debug for Block<H> {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        out.debug_tuple("Block").field(self.head()).field(&self.bytes()).finish()
+    }
+}
+
+impl<H> Drop for Block<H> {
+    fn drop(&mut self) {
+        let layout = Self::layout(self.bytes().len());
+        // SAFETY: the head is dropped once, and the block given back with the
+        // layout it was allocated with, which there is: it was allocated.
+        unsafe {
+            self.start.drop_in_place();
+            if let Some(layout) = layout {
+                dealloc(self.start.as_ptr().cast(), layout);
+            }
+        }
+    }
+}
+
+// SAFETY: the pointer is that of the block, and all that a block is.
+unsafe impl<H> Held for Block<H> {
+    type Inner = H;
+
+    fn into_raw(self) -> *mut c_void {
+        std::mem::ManuallyDrop::new(self).start.as_ptr().cast()
+    }
+
+    unsafe fn from_raw(raw: *mut c_void) -> Self {
+        // SAFETY: promised by the caller.
+        let start = unsafe { NonNull::new_unchecked(raw.cast()) };
+        Self { start, owns: PhantomData }
+    }
+
+    unsafe fn inner<'a>(raw: *mut c_void) -> &'a mut H {
+        // SAFETY: promised by the caller.
+        unsafe { &mut (*raw.cast::<Start<H>>()).head }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_keeps_its_head_and_all_parts_of_its_bytes() {
+        let mut block = Block::new(String::from("head"), &[b"", b"ab", b"c"]).unwrap();
+        assert_eq!((block.head().as_str(), block.bytes()), ("head", b"abc".as_slice()));
+        block.head_mut().push('!');
+        let raw = block.into_raw();
+        // SAFETY: the pointer is used once as the owner, after it was looked at.
+        let block = unsafe {
+            assert_eq!(Block::<String>::inner(raw), "head!");
+            Block::<String>::from_raw(raw)
+        };
+        assert_eq!(block.bytes(), b"abc");
+        assert_eq!(Block::new((), &[]).unwrap().bytes(), b"");
+    }
+}
