@@ -3,9 +3,12 @@
 //! A client is blocked on its key, with no callback that the key's readiness
 //! would run: it is answered when the module wakes it, when its time is over,
 //! or by CLIENT UNBLOCK, all of which reach the server's timeout callback. So
-//! there is one place that answers, and no moment in between at which a client
-//! has been woken but not answered. That it is the key it waits for has the
+//! there is one place that answers. That it is the key it waits for has the
 //! server redirect it when the slot moves to another node.
+//!
+//! Redis 7.0 answers a client when it is woken, but still takes it for blocked
+//! until the end of the event loop's turn; CLIENT UNBLOCK in between would
+//! answer it again. There, clients are woken at the very end of the turn.
 
 use super::args::Arg;
 use super::command::Call;
@@ -14,14 +17,16 @@ use super::error::Error;
 use super::global::{Global, Lock};
 use super::guard::guard;
 use super::raw::{
-    REDISMODULE_CTX_FLAGS_DENY_BLOCKING, REDISMODULE_ERR, REDISMODULE_OK, RedisModuleBlockedClient,
-    RedisModuleCtx, RedisModuleString,
+    REDISMODULE_CTX_FLAGS_DENY_BLOCKING, REDISMODULE_ERR, REDISMODULE_EVENT_EVENTLOOP,
+    REDISMODULE_OK, REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP, RedisModuleBlockedClient,
+    RedisModuleCtx, RedisModuleEvent, RedisModuleString,
 };
 use super::reply::Reply;
 use crate::time::Millis;
 use std::collections::HashSet;
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A client that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,8 +52,25 @@ pub trait Waits: 'static {
 /// Those who wait: only they can be woken.
 static WAITING: Global<HashSet<Waiter>> = Global::new();
 
+/// Those to be woken at the end of the turn.
+static AT_THE_END: Global<Vec<Waiter>> = Global::new();
+
+/// Whether clients are to be woken at the end of the turn only. What is asked
+/// for came with Redis 7.2, as did the better way.
+fn wakes_at_the_end() -> bool {
+    !offers!(RedisModule_BlockClientSetPrivateData)
+}
+
 /// Wakes a client, if it still waits.
 pub fn wake(lock: &Lock, waiter: Waiter) {
+    if wakes_at_the_end() {
+        AT_THE_END.with(lock, |woken| woken.push(waiter));
+    } else {
+        unblock(lock, waiter);
+    }
+}
+
+fn unblock(lock: &Lock, waiter: Waiter) {
     if WAITING.with(lock, |waiting| waiting.contains(&waiter)) {
         let client = waiter.0 as *mut RedisModuleBlockedClient;
         // SAFETY: the server keeps the handle of a client until it has called
@@ -95,7 +117,38 @@ impl<'a> Call<'a> {
         };
         let waiter = Waiter(client as usize);
         WAITING.with(lock, |waiting| waiting.insert(waiter));
+        self.watch_the_end();
         Ok(waiter)
+    }
+
+    /// Has those who are to be woken at the end of a turn woken. Watched from
+    /// the first wait on, because it takes its time in every turn.
+    fn watch_the_end(&self) {
+        static WATCHES: AtomicBool = AtomicBool::new(false);
+        if wakes_at_the_end() && !WATCHES.swap(true, Relaxed) {
+            let event = RedisModuleEvent { id: REDISMODULE_EVENT_EVENTLOOP, dataver: 1 };
+            // SAFETY: the context of the running command; the callback matches
+            // its declaration.
+            unsafe {
+                api!(RedisModule_SubscribeToServerEvent(self.context(), event, Some(turn)));
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn turn(
+    _ctx: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    subevent: u64,
+    _data: *mut c_void,
+) {
+    if subevent == REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP {
+        // SAFETY: the server runs its callbacks under its lock.
+        let lock = unsafe { Lock::held() };
+        guard(Entry::Event, || {
+            let woken = AT_THE_END.with(&lock, std::mem::take);
+            woken.into_iter().for_each(|waiter| unblock(&lock, waiter));
+        });
     }
 }
 
