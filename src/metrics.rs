@@ -75,8 +75,10 @@ impl Share {
     /// So many of it.
     pub fn set(&mut self, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.gauge.add(count - self.count);
-        self.count = count;
+        if count != self.count {
+            self.gauge.add(count - self.count);
+            self.count = count;
+        }
     }
 }
 

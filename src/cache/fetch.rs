@@ -4,8 +4,8 @@ use super::config::LEASES;
 use super::early::is_early;
 use super::entry::Entry;
 use super::flights::{Place, Refusal};
-use super::namespaces::Figure;
-use super::node::{self, Callers, Node};
+use super::namespaces::{Figure, Namespace};
+use super::node::{self, Callers};
 use super::parse::{self, Fetch, version};
 use super::reply::{Fetched, millis, reply_fetched};
 use super::stats::count;
@@ -25,8 +25,9 @@ pub fn fetch(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let version = version(call.args.arg()?)?;
     let asked = Fetch::parse(&mut call.args)?;
-    let now_ms = call.now() / MICROS_PER_MILLI;
     let open = call.read(key);
+    open.read_ahead::<Entry>();
+    let now_ms = call.now() / MICROS_PER_MILLI;
     let entry = open.kept::<Entry>()?;
     let left_us = match look(call, key, version, entry.as_deref(), &asked, now_ms) {
         Outcome::Now(fetched) => {
@@ -81,34 +82,37 @@ fn look<'e>(
     now_ms: Millis,
 ) -> Outcome<'e> {
     let lock = call.lock();
-    let answer = entry
-        .and_then(|entry| entry.answer(version))
-        .filter(|answer| answer.term().is_alive(now_ms));
-    let fresh = answer.filter(|answer| answer.term().is_fresh(now_ms));
-    let admits = node::with(&lock, |node| {
-        let namespace = node.namespace(key.bytes());
-        let admits = namespace.admits(version);
-        if fresh.is_none() || !admits {
-            count(namespace, Figure::Misses, 1);
-        }
-        admits
-    });
-    if !admits {
-        return Outcome::Now(Fetched::Retired);
-    }
-    let hit = |answer: &'e Entry, node: &mut Node| {
-        let namespace = node.namespace(key.bytes());
+    let hit = |namespace: &mut Namespace, answer: &'e Entry| {
         count(namespace, Figure::Hits, 1);
         count(namespace, Figure::SavedMs, answer.term().cost_ms.into());
         let ttl_ms = answer.term().expires_at_ms.saturating_sub(now_ms);
         Outcome::Now(Fetched::Hit(answer.value(), ttl_ms))
     };
-    if let Some(answer) = fresh {
-        let early = |beta| is_early(&answer.term(), beta, random_fraction(), now_ms);
-        if !(asked.beta.is_some_and(early) && call.is_primary()) {
-            return node::with(&lock, |node| hit(answer, node));
+    let is_early = |term| {
+        let early = |beta| is_early(&term, beta, random_fraction(), now_ms);
+        asked.beta.is_some_and(early) && call.is_primary()
+    };
+    let mut alive = None;
+    let at_once = node::with(&lock, |node| {
+        let namespace = node.namespace(key.bytes());
+        if !namespace.admits(version) {
+            count(namespace, Figure::Misses, 1);
+            return Some(Outcome::Now(Fetched::Retired));
         }
+        let held = entry.and_then(|entry| entry.answer(version));
+        alive = held.filter(|answer| answer.term().is_alive(now_ms));
+        match alive.filter(|answer| answer.term().is_fresh(now_ms)) {
+            Some(answer) => (!is_early(answer.term())).then(|| hit(namespace, answer)),
+            None => {
+                count(namespace, Figure::Misses, 1);
+                None
+            }
+        }
+    });
+    if let Some(outcome) = at_once {
+        return outcome;
     }
+    let fresh = alive.filter(|answer| answer.term().is_fresh(now_ms));
     let lease = match call.is_primary() {
         true => node::act(&lock, |node| {
             let place = Place::new(call.db(), key.bytes());
@@ -123,12 +127,12 @@ fn look<'e>(
         }),
         false => Err(Refusal::Full),
     };
-    match (lease, fresh, answer) {
+    match (lease, fresh, alive) {
         (Ok(token), ..) => {
-            let value = answer.map(Entry::value);
+            let value = alive.map(Entry::value);
             Outcome::Now(Fetched::Lease(token, asked.lease_ms, value))
         }
-        (_, Some(answer), _) => node::with(&lock, |node| hit(answer, node)),
+        (_, Some(answer), _) => node::with(&lock, |node| hit(node.namespace(key.bytes()), answer)),
         (_, _, Some(answer)) => {
             node::with(&lock, |node| count(node.namespace(key.bytes()), Figure::Stale, 1));
             let left_ms = answer.term().stale_until_ms.saturating_sub(now_ms);

@@ -9,31 +9,47 @@ use super::reply::millis;
 use super::stats::count;
 use crate::server::{Arg, Call, Error, Lock, Reply, monotonic};
 use crate::time::{MICROS_PER_MILLI, Millis};
+use arrayvec::ArrayVec;
 
 /// ML.CACHEGET key version
 pub fn get(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let version = version(call.args.arg()?)?;
-    let now_ms = call.now() / MICROS_PER_MILLI;
     let open = call.read(key);
+    open.read_ahead::<Entry>();
+    let now_ms = call.now() / MICROS_PER_MILLI;
     let entry = open.kept::<Entry>()?;
     let found = find(&call.lock(), key, version, entry.as_deref(), now_ms);
     reply_value(call.reply, found);
     Ok(())
 }
 
+/// How many keys are looked up before the first of them is read.
+const AHEAD: usize = 16;
+
 /// ML.CACHEMGET version key [key ...]
 pub fn mget(call: &mut Call) -> Result<(), Error> {
     let version = version(call.args.arg()?)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
     let lock = call.lock();
-    let keys = call.args.remaining();
+    let mut keys = call.args.remaining();
     call.reply.array(keys.len());
-    for key in keys {
-        let open = call.read(key);
-        // What is no entry has no answer, as MGET has it.
-        let entry = open.kept::<Entry>().unwrap_or_default();
-        reply_value(call.reply, find(&lock, key, version, entry.as_deref(), now_ms));
+    while keys.len() > 0 {
+        // The answers come from memory while further keys are looked up.
+        let ahead: ArrayVec<_, AHEAD> = keys.by_ref().take(AHEAD).collect();
+        let open: ArrayVec<_, AHEAD> = ahead
+            .iter()
+            .map(|key| {
+                let open = call.read(*key);
+                open.read_ahead::<Entry>();
+                open
+            })
+            .collect();
+        for (key, open) in ahead.iter().zip(&open) {
+            // What is no entry has no answer, as MGET has it.
+            let entry = open.kept::<Entry>().unwrap_or_default();
+            reply_value(call.reply, find(&lock, *key, version, entry.as_deref(), now_ms));
+        }
     }
     Ok(())
 }

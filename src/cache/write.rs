@@ -36,13 +36,14 @@ pub fn set(call: &mut Call) -> Result<(), Error> {
         Some(token) => may_fill(&lock, &place(), version, token),
         None => admits(&lock, key, version).then_some(0),
     };
-    call.read(key).kept::<Entry>()?;
     let Some(cost_ms) = permission else {
+        call.read(key).kept::<Entry>()?;
         node::with(&lock, |node| count(node.namespace(key.bytes()), Figure::RefusedSets, 1));
         call.reply.null();
         return Ok(());
     };
-    put(call, key, version, value, options.term(random_fraction, cost_ms, now_ms), now_ms)?;
+    let answer = answer(version, value, options.term(random_fraction, cost_ms, now_ms))?;
+    put(call, key, version, answer, value, now_ms)?;
     call.reply.ok();
     Ok(())
 }
@@ -58,23 +59,23 @@ pub fn mset(call: &mut Call) -> Result<(), Error> {
     if !call.args.left().is_multiple_of(2) {
         return Err(Error::WrongArity);
     }
+    let term =
+        Term { expires_at_ms, stale_until_ms: expires_at_ms, written_at_ms: now_ms, cost_ms: 0 };
     let mut pairs = Vec::with_capacity(call.args.left() / 2);
     while call.args.left() > 0 {
         let (key, value) = (call.args.arg()?, call.args.arg()?);
         parse::check_size(value)?;
         call.read(key).kept::<Entry>()?;
-        pairs.push((key, value));
+        pairs.push((key, value, answer(version, value, term)?));
     }
     let lock = call.lock();
-    if let Some((key, _)) = pairs.iter().find(|(key, _)| !admits(&lock, *key, version)) {
+    if let Some((key, ..)) = pairs.iter().find(|(key, ..)| !admits(&lock, *key, version)) {
         node::with(&lock, |node| count(node.namespace(key.bytes()), Figure::RefusedSets, 1));
         call.reply.null();
         return Ok(());
     }
-    let term =
-        Term { expires_at_ms, stale_until_ms: expires_at_ms, written_at_ms: now_ms, cost_ms: 0 };
-    for (key, value) in pairs {
-        put(call, key, version, value, term, now_ms)?;
+    for (key, value, answer) in pairs {
+        put(call, key, version, answer, value, now_ms)?;
     }
     call.reply.ok();
     Ok(())
@@ -98,21 +99,27 @@ fn may_fill(lock: &Lock, place: &Place, version: &[u8], token: Arg) -> Option<u3
     })
 }
 
-/// Puts an answer into a key, replicates it, and gives it to those who wait.
+fn answer(version: &[u8], value: Arg, term: Term) -> Result<Entry, Error> {
+    Entry::of(version, value.bytes(), term).ok_or_else(|| refuse("not enough memory for value"))
+}
+
+/// Puts the answer of a version, whose value came as an argument, into a key,
+/// replicates it, and gives it to those who wait.
 fn put<'a>(
     call: &mut Call<'a>,
     key: Arg<'a>,
     version: &[u8],
+    answer: Entry,
     value: Arg<'a>,
-    term: Term,
     now_ms: Millis,
 ) -> Result<(), Error> {
     let keep = usize::try_from(VERSIONS.get()).unwrap_or(1);
+    let term = answer.term();
     let mut open = call.write(key);
     let outlived = open.kept::<Entry>()?.map(|entry| entry.outlived(version, keep, now_ms));
     let outlived = outlived.unwrap_or_default();
     let dropped: Vec<_> = outlived.iter().map(AsRef::as_ref).collect();
-    store(&mut open, version, term, &dropped, value)?;
+    store(&mut open, answer, &dropped)?;
     drop(open);
     replicate(call, key, &Change::Put { version, term, dropped }, Some(value));
     node::act(&call.lock(), |node| {
@@ -130,32 +137,31 @@ fn put<'a>(
 
 /// Puts the answer into the key, which lives as long as one of its answers can
 /// be served.
-fn store(
-    key: &mut WriteKey,
-    version: &[u8],
-    term: Term,
-    dropped: &[&[u8]],
-    value: Arg,
-) -> Result<(), Error> {
+fn store(key: &mut WriteKey, answer: Entry, dropped: &[&[u8]]) -> Result<(), Error> {
     const EVENT: &CStr = c"ml.cacheset";
-    let goes = |answer: &Entry| answer.version() == version || dropped.contains(&answer.version());
-    let stays = key.kept::<Entry>()?.map(|entry| {
-        let stay = entry.answers().filter(|answer| !goes(answer));
-        (stay.clone().count(), stay.map(|answer| answer.term().stale_until_ms).max())
+    let stays =
+        |held: &&Entry| held.version() != answer.version() && !dropped.contains(&held.version());
+    let others = key.kept::<Entry>()?.map(|entry| {
+        let others = entry.answers().filter(stays);
+        (others.clone().count(), others.map(|held| held.term().stale_until_ms).max())
     });
-    let (count, longest_ms) = stays.unwrap_or_default();
+    let (count, longest_ms) = others.unwrap_or_default();
     if count >= MAX_VERSIONS {
         return Err(refuse(format!("the entry holds {MAX_VERSIONS} versions already")));
     }
-    let answer = Entry::of(version, value.bytes(), term)
-        .ok_or_else(|| refuse("not enough memory for value"))?;
-    if let Some(old) = key.set(answer)?.filter(|_| count > 0) {
-        let gone: Vec<_> = dropped.iter().copied().chain([version]).collect();
-        if let Some(head) = key.inner::<Entry>()? {
-            head.set_older(old.without(&gone));
+    let expires_at_ms = longest_ms.unwrap_or(0).max(answer.term().stale_until_ms);
+    match count {
+        // The common case: the one answer of a key takes its last one's place.
+        0 => drop(key.set(answer)?),
+        _ => {
+            let version = answer.version().to_vec();
+            let gone: Vec<_> = dropped.iter().copied().chain([version.as_slice()]).collect();
+            let others = key.set(answer)?.and_then(|old| old.without(&gone));
+            if let Some(head) = key.inner::<Entry>()? {
+                head.set_older(others);
+            }
         }
     }
-    let expires_at_ms = longest_ms.unwrap_or(0).max(term.stale_until_ms);
     key.expire_at(expires_at_ms);
     key.changed(EVENT);
     Ok(())
@@ -260,7 +266,7 @@ pub fn apply(call: &mut Call) -> Result<(), Error> {
     let mut open = call.write(key);
     match (&change, value) {
         (Change::Put { version, term, dropped }, Some(value)) => {
-            store(&mut open, version, *term, dropped, value)?;
+            store(&mut open, answer(version, value, *term)?, dropped)?;
         }
         (Change::Put { .. }, None) => return Err(Error::WrongArity),
         (_, Some(_)) => return Err(refuse("value goes with a change that puts one in only")),

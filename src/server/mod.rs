@@ -48,7 +48,7 @@ pub use error::{Error, refuse};
 pub use events::{Event, Listener};
 pub use global::{Global, Lock};
 pub use info::Section;
-pub use key::{Kept, WriteKey};
+pub use key::WriteKey;
 pub use load::load_command;
 pub use module::Module;
 pub use propagation::effects_are_wanted;
