@@ -1,6 +1,7 @@
 """The commands as a redis-py user meets them, by both protocols."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -50,6 +51,77 @@ def as_map(reply):
     if isinstance(reply, dict):
         return reply
     return dict(zip(reply[::2], reply[1::2]))
+
+
+def test_cachefetch_has_one_caller_compute(client):
+    fetch = ("ML.CACHEFETCH", "pred:1", "v1", "LEASE", 5000)
+    status, value, token, lease_ms = client.execute_command(*fetch)
+    assert (status, value, lease_ms) == (b"LEASE", None, 5000)
+    assert len(token) == 32
+    status, value, other, left_ms = client.execute_command(*fetch)
+    assert (status, value, other) == (b"BUSY", None, None)
+    assert 0 < left_ms <= 5000
+    assert client.execute_command("ML.CACHESET", "pred:1", "v1", "0.5", "TOKEN", "another's") is None
+    call = ("ML.CACHESET", "pred:1", "v1", "0.5", "EX", 60, "TOKEN", token, "JSON")
+    assert client.execute_command(*call) in (b"OK", "OK", True)
+    assert client.execute_command(*call) is None
+    status, value, token, ttl_ms = client.execute_command(*fetch, "EARLY", "1.5")
+    assert (status, value, token) == (b"HIT", b"0.5", None)
+    assert 0 < ttl_ms <= 60_000
+
+
+def test_cachefetch_is_woken_by_the_answer(client, port):
+    token = client.execute_command("ML.CACHEFETCH", "pred:1", "v1", "LEASE", 60_000)[2]
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(
+            redis.Redis(port=port).execute_command,
+            "ML.CACHEFETCH", "pred:1", "v1", "LEASE", 60_000, "WAIT", 60_000,
+        )
+        while as_map(client.execute_command("ML.CACHEINFO", "pred:1"))[b"waiters"] == 0:
+            time.sleep(0.001)
+        client.execute_command("ML.CACHESET", "pred:1", "v1", "x", "TOKEN", token)
+        assert waiting.result(timeout=30)[:3] == [b"HIT", b"x", None]
+
+
+def test_the_cache_takes_many_keys_at_once(client):
+    call = client.execute_command
+    assert call("ML.CACHEMSET", "v1", "EX", 60, "a", 1, "b", 2) in (b"OK", "OK", True)
+    assert call("ML.CACHEMGET", "v1", "b", "none", "a", "b") == [b"2", None, b"1", b"2"]
+    rows = call("ML.CACHEMFETCH", "v1", "LEASE", 5000, "a", "none", "none")
+    assert [row[0] for row in rows] == [b"HIT", b"LEASE", b"BUSY"]
+    assert call("ML.CACHERELEASE", "none", rows[1][2], "BACKOFF", 1) == 1
+    assert call("ML.CACHERELEASE", "none", rows[1][2]) == 0
+    assert call("ML.CACHEDROP", "a", "VERSION", "v2") == 0
+    assert call("ML.CACHEDROP", "a") == 1
+    assert client.exists("a") == 0
+
+
+def test_one_command_retires_a_model(client):
+    call = client.execute_command
+    call("ML.CACHESET", "pred:1", "v1", "old")
+    try:
+        assert call("ML.CACHEVERSION", "pred", "SET", "v2") == [b"v2"]
+        assert call("ML.CACHEGET", "pred:1", "v1") is None
+        assert call("ML.CACHESET", "pred:1", "v1", "late") is None
+        assert call("ML.CACHEFETCH", "pred:1", "v1", "LEASE", 5000) == [b"RETIRED", None, None, 0]
+        stats = as_map(call("ML.CACHESTATS", "NAMESPACE", "pred"))
+        assert stats[b"versions"] == [b"v2"]
+        assert stats[b"refused_sets"] >= 1
+        assert b"pred" in as_map(call("ML.CACHESTATS"))
+    finally:
+        assert call("ML.CACHEVERSION", "pred", "CLEAR") == []
+    assert call("ML.CACHEGET", "pred:1", "v1") == b"old"
+
+
+def test_cacheinfo_tells_what_a_key_holds(client):
+    assert client.execute_command("ML.CACHEINFO", "pred:1") is None
+    client.execute_command("ML.CACHESET", "pred:1", "v1", "abc", "PX", 60_000, "STALE", 5000)
+    info = as_map(client.execute_command("ML.CACHEINFO", "pred:1"))
+    assert (info[b"lease_ms"], info[b"waiters"]) == (0, 0)
+    [version] = map(as_map, info[b"versions"])
+    assert (version[b"version"], version[b"bytes"], version[b"stale_ms"]) == (b"v1", 3, 5000)
+    assert 0 < version[b"ttl_ms"] <= 60_000
+    assert version[b"age_ms"] >= 0 == version[b"cost_ms"]
 
 
 def test_ratemulti_answers_a_row_for_each_key(client):
