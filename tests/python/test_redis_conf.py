@@ -12,6 +12,8 @@ DEFAULTS = {
     "ml.cache-ttl": "3600",
     "ml.cache-versions-per-key": "2",
     "ml.cache-max-value-bytes": "536870912",
+    "ml.cache-max-namespaces": "1024",
+    "ml.cache-max-leases": "65536",
 }
 
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-COMMANDS = ["ML.RATELIMIT", "ML.RATESETTLE", "ML.RATEINFO", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURES"]
+COMMANDS = ["ML.RATELIMIT", "ML.RATESETTLE", "ML.RATEINFO", "ML.CACHESET", "ML.CACHEGET",
+            "ML.CACHEFETCH", "ML.FEATURES"]
 
 
 # --- reply shapes ---------------------------------------------------------------
@@ -328,7 +329,9 @@ def test_command_docs(client, name):
         "ML.RATELIMIT": ["key", "limits", "algorithm", "burst", "cost", "mode", "milliseconds"],
         "ML.RATESETTLE": ["key", "id", "actual"],
         "ML.RATEINFO": ["key"],
-        "ML.CACHESET": ["key", "version", "value", "expiration"],
+        "ML.CACHESET": ["key", "version", "value", "expiration", "milliseconds", "percent",
+                        "token", "json"],
+        "ML.CACHEFETCH": ["key", "version", "milliseconds", "milliseconds", "beta"],
         "ML.CACHEGET": ["key", "version"],
         "ML.FEATURES": ["key", "field"],
     }[name]
