@@ -8,6 +8,7 @@
 
 mod client;
 pub mod dump;
+pub mod fetches;
 mod flood;
 pub mod permits;
 pub mod rates;
