@@ -8,18 +8,10 @@ mod support;
 
 use redis::Value;
 use std::collections::HashMap;
-use support::fetches::{Crowd, Row, fetch, figures, fill, lease, lease_ms, total, waiters};
+use support::fetches::{Crowd, Row, fetch, figures, fill, frozen, lease, lease_ms, total, waiters};
 use support::{Answer, Client, Server, Tap, bulk, call, nils, wait_for};
 
 const MILLI: u64 = 1_000;
-
-/// A server whose module clock stands still.
-fn frozen() -> (Server, Client, u64) {
-    let server = Server::start();
-    let mut client = server.client();
-    let now = client.freeze_ahead();
-    (server, client, now)
-}
 
 /// What these calls answer: status and value of each.
 fn brief(client: &mut Client, calls: &[&str]) -> Vec<String> {

@@ -9,7 +9,7 @@ use redis::Value;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use support::fetches::{Crowd, Row, fetch, figures, fill, lease, total};
+use support::fetches::{Crowd, Over, Row, fetch, figures, fill, lease, total};
 use support::{Answer, Client, Random, Server, Stop, Tap, bulk, call, nils, wait_for};
 
 /// The versions in force in a namespace.
@@ -455,6 +455,7 @@ fn no_interleaving_of_anything_reads_what_another_version_wrote() {
                 scope.spawn(move || pair.work(&format!("own{worker}"), seed ^ worker))
             })
             .collect();
+        let _over = Over(&pair.is_over);
         let end = Instant::now() + Duration::from_secs(5);
         let mut last = 0;
         while Instant::now() < end && workers.iter().all(|worker| !worker.is_finished()) {
@@ -482,7 +483,6 @@ fn no_interleaving_of_anything_reads_what_another_version_wrote() {
             }
             last = pair.reads.load(Relaxed);
         }
-        pair.is_over.store(true, Relaxed);
     });
     let (reads, answers) = (pair.reads.load(Relaxed), pair.answers.load(Relaxed));
     println!("{reads} reads, {answers} answers, {restarts} restarts, {failovers} failovers");

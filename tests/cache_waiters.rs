@@ -9,7 +9,7 @@ use redis::Value;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use support::fetches::{Crowd, Row, fetch, fill, lease, percentile, total, waiters};
+use support::fetches::{Crowd, Over, Row, fetch, fill, lease, percentile, total, waiters};
 use support::{Answer, Client, Random, Server, call, wait_for};
 
 /// Nobody waits any more, and the server is well.
@@ -411,7 +411,7 @@ fn a_storm_leaves_nobody_waiting_and_answers_each_call_once() {
         let end = Instant::now() + Duration::from_secs(3);
         while Instant::now() < end {
             crowd.look();
-            for member in 0..WAITERS {
+            for (member, place) in places.iter_mut().enumerate() {
                 if !crowd.is_connected(member) || random.below(2_000) == 0 {
                     crowd.come_back(member);
                     lost += 1;
@@ -419,11 +419,10 @@ fn a_storm_leaves_nobody_waiting_and_answers_each_call_once() {
                     continue;
                 }
                 if let Some(answer) = crowd.answers(member).last() {
-                    *told.entry(outcome(answer, &places[member], &tokens)).or_insert(0) += 1;
+                    *told.entry(outcome(answer, place, &tokens)).or_insert(0) += 1;
                     // Each is answered once, on a clean slate.
                     crowd.forget(member);
                 }
-                let place = &mut places[member];
                 *place = format!("k{} v{}", random.below(5), random.below(2));
                 let (lease_ms, wait_ms) = (5 + random.below(50), 1 + random.below(300));
                 let call = format!("ML.CACHEFETCH {place} LEASE {lease_ms} WAIT {wait_ms}");
@@ -444,15 +443,6 @@ fn a_storm_leaves_nobody_waiting_and_answers_each_call_once() {
     wait_for("those killed to be forgotten", || total(&mut client, "waiters") == 0);
     for key in 0..5 {
         assert_nobody_waits(&mut client, &format!("k{key}"), &format!("seed {seed}"));
-    }
-}
-
-/// Ends the disturbances when dropped, also by a test that fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
     }
 }
 

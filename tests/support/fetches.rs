@@ -3,8 +3,10 @@
 
 use super::{Answer, Client, Server, call};
 use redis::Value;
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// A row: `[status, value|nil, token|nil, ms]`.
@@ -112,6 +114,57 @@ pub fn figures(client: &mut Client, namespace: &str) -> Vec<(String, i64)> {
     let mut figures: Vec<_> = figures.filter(|(_, count)| *count != 0).collect();
     figures.sort_unstable();
     figures
+}
+
+/// A server whose module clock stands still, and when.
+pub fn frozen() -> (Server, Client, u64) {
+    let server = Server::start();
+    let mut client = server.client();
+    let now = client.freeze_ahead();
+    (server, client, now)
+}
+
+/// What ML.CACHEINFO says of each version of a key: all but the version.
+#[track_caller]
+pub fn version_info(client: &mut Client, key: &str) -> HashMap<String, Vec<(String, i64)>> {
+    let info = call!(client, "ML.CACHEINFO", key);
+    let versions = if info == Value::Nil { vec![] } else { info.map()["versions"].items() };
+    let one = |version: &Value| {
+        let mut fields = version.map();
+        let name = fields.remove("version").unwrap().text();
+        let fields = fields.iter().map(|(name, number)| (name.clone(), number.integer()));
+        let mut fields: Vec<_> = fields.collect();
+        fields.sort();
+        (name, fields)
+    };
+    versions.iter().map(one).collect()
+}
+
+/// How long a version is fresh still, and how long stale after that.
+#[track_caller]
+pub fn window(client: &mut Client, key: &str, version: &str) -> (i64, i64) {
+    let fields: HashMap<_, _> = version_info(client, key)[version].clone().into_iter().collect();
+    (fields["ttl_ms"], fields["stale_ms"])
+}
+
+/// What FETCH serves of `k`, without keeping the lease that it may get.
+#[track_caller]
+pub fn served(client: &mut Client, version: &str) -> Option<String> {
+    let row = fetch(client, &format!("k {version} LEASE 60000"));
+    if let Some(token) = row.token {
+        call!(client, "ML.CACHERELEASE", "k", token).integer();
+    }
+    row.value
+}
+
+/// Says that it is over when dropped, also by a test that fails: what runs
+/// beside the test until then ends.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 /// One of a crowd.
