@@ -115,7 +115,7 @@ fn info_tells_what_a_key_holds() {
         let is_map = matches!(answer, Value::Map(_));
         let info = answer.map();
         assert_eq!(info.len(), 3, "{answer:?}");
-        assert!((1..60_000).contains(&info["lease_ms"].integer()));
+        assert!((1..=60_000).contains(&info["lease_ms"].integer()));
         assert_eq!(info["waiters"].integer(), 2);
         let versions = info["versions"].items();
         assert_eq!(versions.len(), 2);
