@@ -28,7 +28,7 @@ pub static MODULE: server::Module = server::Module {
     version: 100,
     types: &[ratelimit::TYPES, permit::TYPES, cache::TYPES],
     commands: &[ratelimit::COMMANDS, permit::COMMANDS, cache::COMMANDS, features::COMMANDS],
-    configs: &[ratelimit::CONFIGS, cache::CONFIGS],
+    configs: &[ratelimit::CONFIGS, cache::CONFIGS, features::CONFIGS],
     info: &[ratelimit::INFO, permit::INFO, cache::INFO, features::INFO],
     listeners: &[cache::LISTENER],
 };

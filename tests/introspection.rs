@@ -194,6 +194,15 @@ const COMMANDS: &[Expected] = &[
         key: "RO access",
     },
     Expected {
+        name: "ML.FEATUREGET",
+        syntax: "numkeys key [key ...] FIELDS m field [field ...] [AS VALUES|TENSOR|JSON] \
+                 [TYPE F32|F64|I64] [DEFAULT x|DEFAULTS m x [x ...]] [MAXAGE milliseconds] [STRICT]",
+        arity: -6,
+        flags: "readonly module movablekeys",
+        without: "write denyoom admin fast",
+        key: "RO access",
+    },
+    Expected {
         name: "ML.APPLYRATE",
         syntax: "key change",
         arity: 3,
@@ -423,8 +432,10 @@ fn info_counts_what_each_command_did() {
         ("ML.CACHESET f v xx", "refused_sets 1"),
         ("ML.CACHEVERSION  CLEAR", ""),
         ("ML.CACHESTATS RESET", ""),
-        ("ML.FEATURES h f g x", "found 2 missing 1"),
-        ("ML.FEATURES missing f g", "missing 2"),
+        ("ML.FEATURES h f g x", "found 2 features_missing 1"),
+        ("ML.FEATURES missing f g", "features_missing 2"),
+        ("ML.FEATUREGET 2 h missing FIELDS 3 f f x", "found 2 features_missing 4"),
+        ("ML.FEATUREGET 1 h FIELDS 1 f AS TENSOR TYPE I64", "found 1"),
         ("ML.FEATURES c f", ""),
     ] {
         let before = counters(&mut client).1;
@@ -446,12 +457,13 @@ fn info_counts_what_each_command_did() {
     assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
 }
 
-const DEFAULTS: [(&str, &str); 7] = [
+const DEFAULTS: [(&str, &str); 8] = [
     ("ml.cache-max-leases", "65536"),
     ("ml.cache-max-namespaces", "1024"),
     ("ml.cache-max-value-bytes", "536870912"),
     ("ml.cache-ttl", "3600"),
     ("ml.cache-versions-per-key", "2"),
+    ("ml.features-max-values", "1000000"),
     ("ml.ratelimit-algorithm", "FIXED"),
     ("ml.ratelimit-max-reservations", "1024"),
 ];
@@ -478,6 +490,7 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
         ("ml.cache-versions-per-key", &["0", "-1", "1000000", "x", ""]),
         ("ml.ratelimit-algorithm", &["0", "1", "LEAKY", ""]),
         ("ml.ratelimit-max-reservations", &["0", "-1", "65537", "x", ""]),
+        ("ml.features-max-values", &["0", "-1", "100000001", "x", ""]),
         ("ml.cache-max-leases", &["0", "-1", "16777217", "x", ""]),
         ("ml.cache-max-namespaces", &["0", "-1", "65537", "x", ""]),
         ("ml.cache-max-value-bytes", &["-1", "x", "", "9223372036854775808"]),
@@ -499,13 +512,13 @@ fn configs_come_from_the_file_and_go_back_into_it() {
          ml.cache-max-leases 5",
     );
     let mut client = server.client();
-    let expected = |values: [&str; 7]| {
+    let expected = |values: [&str; 8]| {
         let names = DEFAULTS.map(|(name, _)| name);
         owned(&names.into_iter().zip(values).collect::<Vec<_>>())
     };
     assert_eq!(
         configs(&mut client),
-        expected(["5", "1024", "536870912", "11", "3", "SLIDING", "1024"])
+        expected(["5", "1024", "536870912", "11", "3", "1000000", "SLIDING", "1024"])
     );
     client.run("CONFIG SET ml.cache-ttl 22 ml.cache-max-value-bytes 64mb").ok();
     client.run("CONFIG SET ml.ratelimit-algorithm GCRA ml.ratelimit-max-reservations 7").ok();
@@ -514,7 +527,7 @@ fn configs_come_from_the_file_and_go_back_into_it() {
     server.restart(Stop::NoSave);
     assert_eq!(
         configs(&mut server.client()),
-        expected(["5", "9", "67108864", "22", "3", "GCRA", "7"])
+        expected(["5", "9", "67108864", "22", "3", "1000000", "GCRA", "7"])
     );
 }
 

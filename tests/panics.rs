@@ -138,6 +138,15 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
             client.run("FLUSHALL").ok();
         }],
     ),
+    (
+        "scan",
+        &[|client| {
+            // The field that the panic was in is not found; the rest is read.
+            let fields: Vec<_> = (0..50).map(|field| format!("f{field}")).collect();
+            let answer = call!(client, "ML.FEATURES", "wide", fields).items();
+            assert_eq!(answer.iter().filter(|value| **value == Value::Nil).count(), 1);
+        }],
+    ),
     // Whichever comes first: the fork, or the clock's tick.
     ("event", &[|client| rewrite_aof(client)]),
     (
@@ -178,6 +187,7 @@ const COMMANDS: &[&str] = &[
     "ML.CACHEINFO cache",
     "ML.CACHESTATS RESET",
     "ML.FEATURES hash f",
+    "ML.FEATUREGET 1 hash FIELDS 1 f AS TENSOR",
     "ML.APPLYRATE limit state",
     "ML.APPLYPERMIT permit change",
     "ML.APPLYCACHE cache change value",
@@ -209,6 +219,9 @@ fn furnish(client: &mut Client) {
     client.run("ML.PERMITACQUIRE permit 10 60000 COST 3").items();
     client.run("ML.CACHESET cache v x").ok();
     client.run("HSET hash f v");
+    for field in 0..50 {
+        client.run(&format!("HSET wide f{field} x"));
+    }
 }
 
 fn arm(client: &mut Client, entry: &str) {

@@ -7,7 +7,7 @@ use super::namespaces::{
 };
 use super::node::{self, Node};
 use super::parse::version;
-use crate::server::{Call, Error, Lock, Reply, SideTable, refuse};
+use crate::server::{Call, Error, Lock, Reply, SideTable, monotonic, new_id, refuse};
 use std::ffi::CStr;
 
 /// The command that carries versions in force to replicas and into the AOF.
@@ -142,8 +142,10 @@ pub fn cachestats(call: &mut Call) -> Result<(), Error> {
             _ => reset = true,
         }
     }
-    let reply = call.reply;
-    node::with(&call.lock(), |node| {
+    let (reply, lock) = (call.reply, call.lock());
+    // Leases that nobody waits for run out when somebody looks.
+    node::act(&lock, |node| node.flights.advance(monotonic(), &mut new_id));
+    node::with(&lock, |node| {
         match name {
             Some(name) => reply_figures(reply, node.namespaces.named(name)),
             None => {

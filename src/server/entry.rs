@@ -22,12 +22,13 @@ pub enum Entry {
     Timer,
     WaitEnd,
     Disconnect,
+    Scan,
     Load,
 }
 
 impl Entry {
     #[cfg(debug_assertions)]
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Command,
         Self::RdbLoad,
         Self::RdbSave,
@@ -46,6 +47,7 @@ impl Entry {
         Self::Timer,
         Self::WaitEnd,
         Self::Disconnect,
+        Self::Scan,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -68,6 +70,7 @@ impl Entry {
             Self::Timer => "timer",
             Self::WaitEnd => "wait_end",
             Self::Disconnect => "disconnect",
+            Self::Scan => "scan",
             Self::Load => "load",
         }
     }

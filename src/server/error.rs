@@ -28,7 +28,7 @@ pub fn refuse(reason: impl Into<String>) -> Error {
 
 /// Bytes of a client as they may stand in an error: printable ASCII, cut short,
 /// so that no argument can break the protocol's line or flood the log.
-pub(super) fn quoted(bytes: &[u8]) -> String {
+pub fn quoted(bytes: &[u8]) -> String {
     const LONGEST: usize = 64;
     let shown: String = bytes
         .iter()

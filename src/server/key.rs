@@ -6,7 +6,9 @@
 
 use super::args::Arg;
 use super::datatype::{DataType, Held};
+use super::entry::Entry;
 use super::error::Error;
+use super::guard::guard;
 use super::raw::{
     REDISMODULE_HASH_NONE, REDISMODULE_KEYTYPE_EMPTY, REDISMODULE_KEYTYPE_HASH,
     REDISMODULE_NOTIFY_GENERIC, REDISMODULE_NOTIFY_MODULE, REDISMODULE_OK, REDISMODULE_READ,
@@ -158,6 +160,26 @@ fn fetch(_raw: *const c_void) {}
 pub struct Hash<'k>(&'k OpenKey<'k>);
 
 impl Hash<'_> {
+    /// How many fields it has; those that have expired may count.
+    pub fn field_count(&self) -> usize {
+        // SAFETY: the key is open.
+        unsafe { api!(RedisModule_ValueLength(self.0.raw)) }
+    }
+
+    /// Calls `work` with each field and its value, in one pass. A field may come
+    /// twice, with the same value.
+    pub fn each(&self, mut work: impl FnMut(&[u8], &[u8])) {
+        let mut work: &mut dyn FnMut(&[u8], &[u8]) = &mut work;
+        // SAFETY: the key is open and holds a hash; the cursor is freed once; the
+        // callback gets back the pointer to `work`, which outlives the pass.
+        unsafe {
+            let cursor = api!(RedisModule_ScanCursorCreate());
+            let work = (&raw mut work).cast();
+            while api!(RedisModule_ScanKey(self.0.raw, cursor, Some(scanned), work)) != 0 {}
+            api!(RedisModule_ScanCursorDestroy(cursor));
+        }
+    }
+
     /// The value of a field, as HGET reads it; `None` when the hash has no
     /// such field, or has it no longer.
     pub fn field(&self, field: Arg) -> Option<HashField> {
@@ -176,6 +198,26 @@ impl Hash<'_> {
         (read == REDISMODULE_OK as c_int && !value.is_null())
             .then(|| HashField { ctx: self.0.ctx, raw: value })
     }
+}
+
+unsafe extern "C" fn scanned(
+    _key: *mut RedisModuleKey,
+    field: *mut RedisModuleString,
+    value: *mut RedisModuleString,
+    work: *mut c_void,
+) {
+    // Within the guard of the command that scans: a panic is caught here already,
+    // for the server's frames in between.
+    guard(Entry::Scan, || {
+        if !value.is_null() {
+            // SAFETY: the server passes strings that live as long as the call,
+            // and the pointer that `each` gave it.
+            unsafe {
+                let work = &mut *work.cast::<&mut dyn FnMut(&[u8], &[u8])>();
+                work(Arg::from_raw(field).bytes(), Arg::from_raw(value).bytes());
+            }
+        }
+    });
 }
 
 /// The value of a hash field: a string of the server's, released when dropped.

@@ -14,6 +14,7 @@ DEFAULTS = {
     "ml.cache-max-value-bytes": "536870912",
     "ml.cache-max-namespaces": "1024",
     "ml.cache-max-leases": "65536",
+    "ml.features-max-values": "1000000",
 }
 
 
