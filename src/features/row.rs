@@ -5,6 +5,8 @@ use crate::server::{Arg, Hash};
 /// The fields of a call, each name once.
 pub struct Plan<'a> {
     fields: &'a [Arg<'a>],
+    /// Their names.
+    texts: Vec<&'a [u8]>,
     /// Each name once, sorted, and where it stands first.
     names: Vec<(&'a [u8], usize)>,
     /// For each position, where its name stands first.
@@ -14,8 +16,8 @@ pub struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// The plan for these fields.
     pub fn new(fields: &'a [Arg<'a>]) -> Self {
-        let all = fields.iter().zip(0..).map(|(field, position)| (field.bytes(), position));
-        let mut names: Vec<(&[u8], usize)> = all.collect();
+        let texts: Vec<_> = fields.iter().map(|field| field.bytes()).collect();
+        let mut names: Vec<_> = texts.iter().copied().zip(0..).collect();
         names.sort_unstable();
         let mut same: Vec<_> = (0..fields.len()).collect();
         let mut last = None;
@@ -30,7 +32,7 @@ impl<'a> Plan<'a> {
             }
         }
         names.dedup_by_key(|(name, _)| *name);
-        Self { fields, names, same }
+        Self { fields, texts, names, same }
     }
 
     fn find(&self, name: &[u8]) -> Option<usize> {
@@ -55,9 +57,15 @@ impl<'a> Plan<'a> {
         row.clear(self.fields.len());
         let Some(hash) = hash else { return };
         if one_pass_is_faster(hash.field_count(), self.names.len()) {
+            // Hashes are mostly written in the order in which they are asked for:
+            // the field that follows the last one is tried first.
+            let mut next = 0;
             hash.each(|field, value| {
-                if let Some(position) = self.find(field) {
+                let follows = self.texts.get(next).is_some_and(|text| *text == field);
+                let found = if follows { self.same.get(next).copied() } else { self.find(field) };
+                if let Some(position) = found {
                     row.set(position, value);
+                    next = position + 1;
                 }
             });
         } else {
