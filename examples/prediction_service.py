@@ -14,6 +14,7 @@ the server and have it the moment it is set.
 import asyncio
 import hashlib
 import json
+import logging
 import os
 import time
 
@@ -36,6 +37,8 @@ class Predictions:
     """The answers of one version of a model.
 
     `model` is an async function from the input to anything that JSON can hold.
+    `client` answers bytes, as redis-py does unless told otherwise, and has a
+    connection for each request at a time: whoever waits keeps one.
     Keys are `namespace:hash of the input`; ML.CACHEVERSION is set on the
     namespace.
     """
@@ -51,6 +54,8 @@ class Predictions:
         self.stale_ms = stale_ms
         # How long a computation may take: a good deal longer than it does.
         self.lease_ms = lease_ms
+        # Less than the socket_timeout of the client (5 s in redis-py): at that it
+        # would hang up and ask anew, again and again.
         self.wait_ms = wait_ms
         # How long nobody tries again after the model has failed.
         self.backoff_ms = backoff_ms
@@ -60,7 +65,8 @@ class Predictions:
         return f"{self.namespace}:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
     async def predict(self, features):
-        """The answer for this input. Raises Busy, Retired, or what the model raises."""
+        """The answer for this input. Raises Busy, Retired, or, when there is no older
+        answer to give, what the model raises."""
         key = self.key(features)
         status, value, token, ms = await self.client.execute_command(
             "ML.CACHEFETCH", key, self.version,
@@ -72,22 +78,30 @@ class Predictions:
             raise Retired(f"version {self.version} of {self.namespace} is not in force")
         if status == b"BUSY":
             raise Busy(ms)
-        return await self.compute(key, features, token)
+        try:
+            return await self.compute(key, features, token)
+        except Exception:
+            # A lease comes with the answer that is to be replaced, if there is one.
+            if value is None:
+                raise
+            logging.exception("%s: the model failed, its last answer is given", key)
+            return json.loads(value)
 
     async def compute(self, key, features, token):
         """It is on this caller: all others wait for what it sets."""
         try:
             answer = await self.model(features)
-        except BaseException:
-            # Those who wait are told at once, and the model is left in peace.
-            await self.client.execute_command(
-                "ML.CACHERELEASE", key, token, "BACKOFF", self.backoff_ms
-            )
+            value = json.dumps(answer)
+        except BaseException as error:
+            # A model that failed is left in peace, and those who wait are told at
+            # once. Where only this request was cancelled, the next one computes.
+            backoff = ("BACKOFF", self.backoff_ms) if isinstance(error, Exception) else ()
+            await self.client.execute_command("ML.CACHERELEASE", key, token, *backoff)
             raise
         # Answers nil when the lease has passed on, or the version was retired:
         # then the answer is good for this caller, but not for the cache.
         await self.client.execute_command(
-            "ML.CACHESET", key, self.version, json.dumps(answer), "TOKEN", token,
+            "ML.CACHESET", key, self.version, value, "TOKEN", token,
             "EX", self.ttl_s, "JITTER", 10, "STALE", self.stale_ms,
         )
         return answer

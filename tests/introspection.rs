@@ -132,7 +132,7 @@ const COMMANDS: &[Expected] = &[
     Expected {
         name: "ML.CACHEFETCH",
         syntax: "key version LEASE milliseconds [WAIT milliseconds] [EARLY beta]",
-        arity: -5,
+        arity: -3,
         flags: "readonly blocking module",
         without: "write denyoom admin",
         key: "RO access",

@@ -109,7 +109,7 @@ pub const COMMANDS: &[Command] = &[
         run: handler(fetch::fetch),
         flags: c"readonly blocking",
         categories: c"read blocking",
-        arity: -5,
+        arity: -3,
         keys: Some(Keys::one(1, KeyAccess::Read)),
         arguments: &[
             KEY,

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 
 import pytest
 import redis
@@ -63,13 +64,60 @@ def test_two_hundred_requests_for_one_answer_call_the_model_once(server, port):
 
 def test_a_model_that_fails_is_left_in_peace_and_nobody_hangs(server, port):
     model = Model(error=ValueError("no such feature"))
+    start = time.monotonic()
     answers = asyncio.run(
         predict_all(port, model, [{}] * 50, wait_ms=20_000, backoff_ms=60_000)
     )
+    assert time.monotonic() - start < 10, "they were told before their wait was over"
     assert model.calls == 1
     assert sorted({type(answer).__name__ for answer in answers}) == ["Busy", "ValueError"]
     busy = next(answer for answer in answers if isinstance(answer, Busy))
     assert 0 < busy.retry_after_ms <= 60_000
+
+
+def test_an_answer_that_json_cannot_hold_is_a_failure_too(server, port):
+    async def model(_features):
+        return object()
+
+    [answer] = asyncio.run(predict_all(port, model, [{}], backoff_ms=60_000))
+    assert isinstance(answer, TypeError)
+    [answer] = asyncio.run(predict_all(port, model, [{}]))
+    assert isinstance(answer, Busy) and answer.retry_after_ms > 5_000, "a backoff, not a lease"
+
+
+def test_a_model_that_fails_leaves_the_last_answer(server, port, caplog):
+    model = Model(seconds=0)
+    settings = {"ttl_s": 1, "stale_ms": 60_000, "backoff_ms": 60_000}
+    assert asyncio.run(predict_all(port, model, [{"n": 1}], **settings)) == [{"n": 1}]
+    time.sleep(1.1)
+    model.error = ValueError("out of memory")
+    for _ in range(2):
+        assert asyncio.run(predict_all(port, model, [{"n": 1}], **settings)) == [{"n": 1}]
+    assert model.calls == 2
+    assert "out of memory" in caplog.text
+
+
+def test_when_a_request_is_cancelled_the_next_one_computes(server, port):
+    model = Model(seconds=1)
+
+    async def requests():
+        client = redis.asyncio.Redis(port=port)
+        predictions = Predictions(client, "test", "v1", model, wait_ms=4_000, backoff_ms=60_000)
+        tasks = []
+        for _ in range(4):  # The first computes, the others wait, in this order.
+            tasks.append(asyncio.create_task(predictions.predict({"n": 1})))
+            await asyncio.sleep(0.05)
+        for gone in (tasks[1], tasks[0]):
+            gone.cancel()
+            await asyncio.sleep(0.05)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        await client.aclose()
+        return answers
+
+    answers = asyncio.run(requests())
+    assert [type(answer).__name__ for answer in answers[:2]] == ["CancelledError"] * 2
+    assert answers[2:] == [{"n": 1}] * 2
+    assert model.calls == 2
 
 
 def test_a_wait_that_is_over_is_told_as_busy(server, port):

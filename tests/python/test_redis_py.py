@@ -7,7 +7,8 @@ import pytest
 import redis
 
 COMMANDS = ["ML.RATELIMIT", "ML.RATESETTLE", "ML.RATEINFO", "ML.CACHESET", "ML.CACHEGET",
-            "ML.CACHEFETCH", "ML.FEATURES"]
+            "ML.CACHEMGET", "ML.CACHEMSET", "ML.CACHEDROP", "ML.CACHEFETCH", "ML.CACHEMFETCH",
+            "ML.CACHERELEASE", "ML.CACHEVERSION", "ML.CACHEINFO", "ML.CACHESTATS", "ML.FEATURES"]
 
 
 # --- reply shapes ---------------------------------------------------------------
@@ -71,17 +72,62 @@ def test_cachefetch_has_one_caller_compute(client):
     assert 0 < ttl_ms <= 60_000
 
 
-def test_cachefetch_is_woken_by_the_answer(client, port):
-    token = client.execute_command("ML.CACHEFETCH", "pred:1", "v1", "LEASE", 60_000)[2]
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(
-            redis.Redis(port=port).execute_command,
-            "ML.CACHEFETCH", "pred:1", "v1", "LEASE", 60_000, "WAIT", 60_000,
-        )
-        while as_map(client.execute_command("ML.CACHEINFO", "pred:1"))[b"waiters"] == 0:
-            time.sleep(0.001)
-        client.execute_command("ML.CACHESET", "pred:1", "v1", "x", "TOKEN", token)
-        assert waiting.result(timeout=30)[:3] == [b"HIT", b"x", None]
+@pytest.mark.parametrize(
+    "end, answer",
+    [
+        (["ML.CACHESET", "pred:1", "v1", "x", "TOKEN", "{token}"], [b"HIT", b"x"]),
+        (["ML.CACHERELEASE", "pred:1", "{token}"], [b"LEASE", None]),
+        (["ML.CACHERELEASE", "pred:1", "{token}", "BACKOFF", 5000], [b"BUSY", None]),
+        (["ML.CACHEVERSION", "pred", "SET", "v2"], [b"RETIRED", None]),
+    ],
+    ids=["set", "released", "backoff", "retired"],
+)
+def test_who_waits_is_answered_the_moment_the_lease_ends(client, port, end, answer):
+    fetch = ("ML.CACHEFETCH", "pred:1", "v1", "LEASE", 60_000)
+    token = client.execute_command(*fetch)[2]
+    # A client that waits must have more patience than WAIT.
+    patient = redis.Redis(port=port, socket_timeout=90)
+    try:
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(patient.execute_command, *fetch, "WAIT", 60_000)
+            while as_map(client.execute_command("ML.CACHEINFO", "pred:1"))[b"waiters"] == 0:
+                time.sleep(0.001)
+            client.execute_command(*[token if word == "{token}" else word for word in end])
+            assert waiting.result(timeout=30)[:2] == answer
+    finally:
+        client.execute_command("ML.CACHEVERSION", "pred", "CLEAR")
+
+
+def test_a_wait_that_is_over_answers_busy(client):
+    fetch = ("ML.CACHEFETCH", "pred:1", "v1", "LEASE", 60_000)
+    client.execute_command(*fetch)
+    start = time.monotonic()
+    assert client.execute_command(*fetch, "WAIT", 50)[:3] == [b"BUSY", None, None]
+    assert time.monotonic() - start >= 0.05
+
+
+def test_a_stale_answer_is_served_while_one_computes(client):
+    call = client.execute_command
+    fetch = ("ML.CACHEFETCH", "pred:1", "v1", "LEASE", 60_000, "WAIT", 60_000)
+    call("ML.CACHESET", "pred:1", "v1", "old", "EX", 60, "STALE", 60_000)
+    assert call("ML.CACHEDROP", "pred:1", "STALE") == 1
+    assert call("ML.CACHEGET", "pred:1", "v1") is None
+    status, value, token, _ = call(*fetch)
+    assert (status, value) == (b"LEASE", b"old")
+    status, value, none, stale_ms = call(*fetch)
+    assert (status, value, none) == (b"STALE", b"old", None)
+    assert 0 < stale_ms <= 60_000
+    call("ML.CACHESET", "pred:1", "v1", "new", "TOKEN", token)
+    assert call(*fetch)[:2] == [b"HIT", b"new"]
+
+
+def test_what_was_read_before_an_invalidation_cannot_be_set_after_it(client):
+    call = client.execute_command
+    call("ML.CACHESET", "pred:1", "v1", "old", "EX", 60)
+    token = call("ML.CACHEFETCH", "pred:1", "v2", "LEASE", 60_000)[2]
+    assert call("ML.CACHEDROP", "pred:1") == 1
+    assert call("ML.CACHESET", "pred:1", "v2", "late", "TOKEN", token) is None
+    assert client.exists("pred:1") == 0
 
 
 def test_the_cache_takes_many_keys_at_once(client):
@@ -109,6 +155,8 @@ def test_one_command_retires_a_model(client):
         assert stats[b"versions"] == [b"v2"]
         assert stats[b"refused_sets"] >= 1
         assert b"pred" in as_map(call("ML.CACHESTATS"))
+        assert as_map(call("ML.CACHESTATS", "NAMESPACE", "pred", "RESET"))[b"refused_sets"] >= 1
+        assert as_map(call("ML.CACHESTATS", "NAMESPACE", "pred"))[b"refused_sets"] == 0
     finally:
         assert call("ML.CACHEVERSION", "pred", "CLEAR") == []
     assert call("ML.CACHEGET", "pred:1", "v1") == b"old"
@@ -203,6 +251,9 @@ def test_decoded_responses(client, port):
     assert decoded.execute_command("ML.FEATURES", "user:1", "tier", "none") == ["gold", None]
     assert decoded.execute_command("ML.CACHESET", "pred:a", "v1", "0.5") == "OK"
     assert decoded.execute_command("ML.CACHEGET", "pred:a", "v1") == "0.5"
+    assert decoded.execute_command("ML.CACHEMGET", "v1", "pred:a", "pred:b") == ["0.5", None]
+    hit = decoded.execute_command("ML.CACHEFETCH", "pred:a", "v1", "LEASE", 5000)
+    assert hit[:3] == ["HIT", "0.5", None]
     assert decoded.execute_command("ML.RATELIMIT", "k", 1, 60)[:4] == [1, 1, 0, 0]
 
 
@@ -243,6 +294,22 @@ def test_decoded_responses(client, port):
         ("ML.CACHESET k v1 x EX 9223372036854775807", "EX"),
         ("ML.CACHESET k v1 x EX 1 PX 1", "PX"),
         ("ML.CACHESET k v1 x FOO", "unknown option 'FOO'"),
+        ("ML.CACHESET k v1 NaN JSON", "JSON"),
+        ("ML.CACHESET k v1 x JITTER 101", "JITTER"),
+        ("ML.CACHESET k v1 x STALE -1", "STALE"),
+        ("ML.CACHEMGET v1", "wrong number of arguments"),
+        ("ML.CACHEMSET v1 EX 0 k x", "EX"),
+        ("ML.CACHEMSET v1 EX 60 k x l", "wrong number of arguments"),
+        ("ML.CACHEDROP k VERSION", "VERSION"),
+        ("ML.CACHEFETCH k v1 WAIT 5", "LEASE"),
+        ("ML.CACHEFETCH k v1 LEASE 0", "LEASE"),
+        ("ML.CACHEFETCH k v1 LEASE 5 WAIT 0", "WAIT"),
+        ("ML.CACHEFETCH k v1 LEASE 5 EARLY 0", "EARLY"),
+        ("ML.CACHEMFETCH v1 5 k l", "LEASE"),
+        ("ML.CACHERELEASE k token BACKOFF x", "BACKOFF"),
+        ("ML.CACHEVERSION a:b SET v1", "namespace"),
+        ("ML.CACHEVERSION pred SET", "wrong number of arguments"),
+        ("ML.CACHESTATS FOO", "unknown option 'FOO'"),
     ],
 )
 def test_a_bad_call_names_what_is_wrong_and_writes_nothing(client, command, message):
@@ -262,13 +329,23 @@ def test_a_version_has_1_to_255_bytes(client, version):
 
 @pytest.mark.parametrize(
     "command",
-    ["ML.RATELIMIT l 1 60", "ML.RATELIMIT l 1 60 PEEK", "ML.CACHESET l v1 x", "ML.CACHEGET l v1", "ML.FEATURES l f"],
+    ["ML.RATELIMIT l 1 60", "ML.RATELIMIT l 1 60 PEEK", "ML.CACHESET l v1 x", "ML.CACHEGET l v1",
+     "ML.CACHEMSET v1 EX 60 k x l y", "ML.CACHEDROP l", "ML.CACHEFETCH l v1 LEASE 5",
+     "ML.CACHEMFETCH v1 LEASE 5 k l", "ML.CACHERELEASE l token", "ML.CACHEINFO l",
+     "ML.FEATURES l f"],
 )
 def test_a_key_of_another_type_is_refused(client, command):
     client.rpush("l", "a")
     with pytest.raises(redis.ResponseError, match="^WRONGTYPE "):
         client.execute_command(*command.split(" "))
     assert client.lrange("l", 0, -1) == [b"a"]
+    assert client.dbsize() == 1
+
+
+def test_cachemget_answers_nil_for_a_key_of_another_type(client):
+    client.rpush("l", "a")
+    client.execute_command("ML.CACHESET", "pred:a", "v1", "x")
+    assert client.execute_command("ML.CACHEMGET", "v1", "l", "pred:a") == [None, b"x"]
 
 
 # --- pipelines and transactions -------------------------------------------------
@@ -288,6 +365,13 @@ def test_pipelines(client, transaction):
     assert replies[:4] == [b"OK", b"0.5", 1, [b"gold", None]]
     assert [reply[:3] for reply in replies[4:7]] == [[1, 2, 1], [1, 2, 0], [0, 2, 0]]
     assert isinstance(replies[7], redis.ResponseError)
+
+
+def test_in_a_transaction_nobody_waits(client):
+    with client.pipeline(transaction=True) as pipe:
+        for _ in range(2):
+            pipe.execute_command("ML.CACHEFETCH", "pred:1", "v1", "LEASE", 60_000, "WAIT", 60_000)
+        assert [reply[0] for reply in pipe.execute()] == [b"LEASE", b"BUSY"]
 
 
 def test_a_script_can_call_them(client):
@@ -323,7 +407,8 @@ def test_command_docs(client, name):
     assert doc[b"summary"] and doc[b"complexity"] and doc[b"since"] == b"0.1.0"
     assert doc[b"group"] == b"module"
     arguments = [as_map(argument) for argument in doc[b"arguments"]]
-    assert (arguments[0][b"name"], arguments[0][b"type"]) == (b"key", b"key")
+    for argument in arguments:
+        assert (argument[b"name"] == b"key") == (argument[b"type"] == b"key")
     names = [argument[b"name"].decode() for argument in arguments]
     assert names == {
         "ML.RATELIMIT": ["key", "limits", "algorithm", "burst", "cost", "mode", "milliseconds"],
@@ -333,6 +418,14 @@ def test_command_docs(client, name):
                         "token", "json"],
         "ML.CACHEFETCH": ["key", "version", "milliseconds", "milliseconds", "beta"],
         "ML.CACHEGET": ["key", "version"],
+        "ML.CACHEMGET": ["version", "key"],
+        "ML.CACHEMSET": ["version", "expiration", "data"],
+        "ML.CACHEMFETCH": ["version", "milliseconds", "key"],
+        "ML.CACHEVERSION": ["namespace", "change"],
+        "ML.CACHESTATS": ["namespace", "reset"],
+        "ML.CACHEDROP": ["key", "version", "stale"],
+        "ML.CACHERELEASE": ["key", "token", "milliseconds"],
+        "ML.CACHEINFO": ["key"],
         "ML.FEATURES": ["key", "field"],
     }[name]
 
@@ -346,6 +439,13 @@ def test_command_docs(client, name):
         "ML.RATEINFO the-key",
         "ML.CACHESET the-key v1 x EX 60",
         "ML.CACHEGET the-key v1",
+        "ML.CACHEMGET v1 the-key",
+        "ML.CACHEMSET v1 EX 60 the-key x",
+        "ML.CACHEDROP the-key VERSION v1",
+        "ML.CACHEFETCH the-key v1 LEASE 5 WAIT 5",
+        "ML.CACHEMFETCH v1 LEASE 5 the-key",
+        "ML.CACHERELEASE the-key token",
+        "ML.CACHEINFO the-key",
         "ML.FEATURES the-key a b c",
     ],
 )
@@ -362,6 +462,13 @@ def test_acl_holds_the_commands_to_the_users_keys(client, port):
         "ML.RATEINFO {}",
         "ML.CACHESET {} v1 x",
         "ML.CACHEGET {} v1",
+        "ML.CACHEMGET v1 {}",
+        "ML.CACHEMSET v1 EX 60 {} x",
+        "ML.CACHEDROP {}",
+        "ML.CACHEFETCH {} v1 LEASE 5",
+        "ML.CACHEMFETCH v1 LEASE 5 {}",
+        "ML.CACHERELEASE {} token",
+        "ML.CACHEINFO {}",
         "ML.FEATURES {} a",
     ]:
         with pytest.raises(redis.exceptions.NoPermissionError):
