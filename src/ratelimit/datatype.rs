@@ -35,8 +35,7 @@ impl DataType for Box<Limiter> {
         let slots = self.slots().iter().map(Slot::heap_bytes).sum::<usize>();
         let Limiter::Many(many) = &**self else { return slots };
         let marks: usize = many.reservations.iter().map(|held| size_of_val(&*held.marks)).sum();
-        size_of_val(&**many)
-            + many.slots.capacity() * size_of::<Slot>()
+        many.slots.capacity() * size_of::<Slot>()
             + many.reservations.capacity() * size_of::<Reservation>()
             + slots
             + marks

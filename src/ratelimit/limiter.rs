@@ -19,7 +19,7 @@ pub enum Limiter {
     /// One window.
     One(Slot),
     /// Several windows, or reservations.
-    Many(Box<Many>),
+    Many(Many),
 }
 
 /// Several windows, or reservations.
@@ -73,7 +73,7 @@ impl Limiter {
         lengths.sort_unstable();
         let distinct = lengths.is_sorted_by(|one, next| one != next);
         let sound = alike && distinct && slots.len() <= MAX_WINDOWS;
-        sound.then(|| Self::Many(Box::new(Many { slots, reservations })).compact())
+        sound.then(|| Self::Many(Many { slots, reservations }).compact())
     }
 
     /// A limiter for a request, of which nothing is used.
@@ -83,7 +83,7 @@ impl Limiter {
             [policy] => Self::One(unused(policy)),
             policies => {
                 let slots = policies.iter().map(unused).collect();
-                Self::Many(Box::new(Many { slots, reservations: Vec::new() }))
+                Self::Many(Many { slots, reservations: Vec::new() })
             }
         }
     }
@@ -286,7 +286,7 @@ impl Limiter {
             let stays = |window_us| slots.iter().any(|slot| slot.policy.window_us == window_us);
             lost |= held.keep_marks(stays);
         }
-        *self = Self::Many(Box::new(Many { slots, reservations })).compact();
+        *self = Self::Many(Many { slots, reservations }).compact();
         lost
     }
 
@@ -308,7 +308,7 @@ impl Limiter {
     fn add(&mut self, reservation: Reservation) {
         let mut many = std::mem::take(self).into_many();
         many.reservations.push(reservation);
-        *self = Self::Many(Box::new(many));
+        *self = Self::Many(many);
     }
 
     /// Settles a reservation by the actual cost; `None`, and nothing changed,
@@ -357,7 +357,7 @@ impl Limiter {
     fn into_many(self) -> Many {
         match self {
             Self::One(slot) => Many { slots: vec![slot], reservations: Vec::new() },
-            Self::Many(many) => *many,
+            Self::Many(many) => many,
         }
     }
 
