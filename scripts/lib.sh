@@ -139,7 +139,7 @@ need_cargo() {
         PATH=$HOME/.cargo/bin:$PATH
     fi
     command -v cargo >/dev/null ||
-        die "cargo is missing: install Rust, 1.87 or newer (with rustup, or your system's packages)"
+        die "cargo is missing: install Rust, 1.88 or newer (with rustup, or your system's packages)"
 }
 
 # --- Python ----------------------------------------------------------------

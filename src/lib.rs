@@ -26,7 +26,7 @@ static ALLOCATOR: server::ServerAllocator = server::ServerAllocator;
 pub static MODULE: server::Module = server::Module {
     name: c"ml",
     version: 100,
-    types: &[ratelimit::TYPES, permit::TYPES, cache::TYPES],
+    types: &[ratelimit::TYPES, permit::TYPES, cache::TYPES, features::TYPES],
     commands: &[ratelimit::COMMANDS, permit::COMMANDS, cache::COMMANDS, features::COMMANDS],
     configs: &[ratelimit::CONFIGS, cache::CONFIGS, features::CONFIGS],
     info: &[ratelimit::INFO, permit::INFO, cache::INFO, features::INFO],

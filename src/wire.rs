@@ -47,6 +47,11 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// All that is left.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether the payload was read to its end.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
@@ -57,7 +62,8 @@ impl<'a> Reader<'a> {
         self.rest.is_empty().then_some(())
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    /// The next `N` bytes.
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.rest.split_first_chunk()?;
         self.rest = rest;
         Some(*taken)

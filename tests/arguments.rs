@@ -19,18 +19,20 @@ fn furnished() -> (Server, Client, Tap) {
     client.run("ML.RATELIMIT limit 10 3600 COST 3");
     client.run("ML.PERMITACQUIRE permit 10 3600000 COST 3");
     client.run("ML.CACHESET cache v x").ok();
+    client.run("ML.FEATURESET row FIELDS 1 f 1").integer();
     let tap = Tap::on(&server);
     (server, client, tap)
 }
 
 /// What the commands that replicate an effect were given for it.
-fn effects() -> [Vec<Vec<u8>>; 3] {
+fn effects() -> [Vec<Vec<u8>>; 4] {
     let server = Server::start();
     let mut client = server.client();
     let mut tap = Tap::on(&server);
     client.run("ML.RATELIMIT key 10 3600");
     client.run("ML.PERMITACQUIRE key3 10 3600000");
     client.run("ML.CACHESET key2 v x").ok();
+    client.run("ML.FEATURESET key4 FIELDS 1 f 2").integer();
     tap.replicated(&mut client).try_into().unwrap()
 }
 
@@ -80,6 +82,17 @@ const NUMERIC: &[(&str, &str, &[&str])] = &[
     ("ML.FEATUREGET 1 hash FIELDS {} f", "FIELDS", &["0", "1.5", "2", "9223372036854775807"]),
     ("ML.FEATUREGET 1 hash FIELDS 1 f MAXAGE {}", "MAXAGE", &["0", "1.5"]),
     ("ML.FEATUREGET 1 hash FIELDS 1 f DEFAULTS {} 7", "DEFAULTS", &["0", "2", "1.5"]),
+    ("ML.FEATURESET new AT {} FIELDS 1 f v", "AT", &["1.5", "9223372036854775807"]),
+    ("ML.FEATURESET row EX {} FIELDS 1 f v", "EX", &["0", "1.5", "281474976711"]),
+    ("ML.FEATURESET row px {} FIELDS 1 f v", "PX", &["0", "281474976710655"]),
+    ("ML.FEATURESET new FIELDS 1 f v EXAT {}", "EXAT", &["0", "281474976711"]),
+    ("ML.FEATURESET new FIELDS 1 f v PXAT {}", "PXAT", &["0", "281474976710656"]),
+    ("ML.FEATURESET new FIELDS {} f v", "FIELDS", &["0", "2", "1.5", "9223372036854775807"]),
+    ("ML.FEATUREMSET {} new 1234 TYPE F32 FIELDS 1 f", "numkeys", &["0", "8", "1.5"]),
+    ("ML.FEATUREMSET 1 new 1234 TYPE F32 FIELDS {} f", "FIELDS", &["0", "2", "1.5"]),
+    ("ML.FEATUREMSET 1 row 1234 TYPE F32 FIELDS 1 f AT {}", "AT", &["9223372036854775807"]),
+    ("ML.FEATUREMSET 1 row 1234 TYPE F32 FIELDS 1 f PX {}", "PX", &["0", "1.5"]),
+    ("ML.FEATUREDEL row FIELDS {} f", "FIELDS", &["0", "2", "1.5"]),
     ("ML.CACHERELEASE cache id BACKOFF {}", "BACKOFF", &["0", "1.5", "31622400001"]),
 ];
 
@@ -260,6 +273,34 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.FEATUREGET 1 hash FIELDS 1 f STRICT strict", &["STRICT", "twice"]),
     ("ML.FEATUREGET 2 hash nobody FIELDS 1 f STRICT", &["'f'", "'nobody'"]),
     ("ML.FEATUREGET 1 nobody FIELDS 1 f AS TENSOR TYPE I64", &["'f'", "'nobody'", "DEFAULT"]),
+    ("ML.FEATURESET row AT 5 FIELDS 1 f", &["FIELDS"]),
+    ("ML.FEATURESET row FIELDS 2 f v g", &["FIELDS"]),
+    ("ML.FEATURESET row FIELDS 1 f v g", &["unknown", "'g'"]),
+    ("ML.FEATURESET row FIELDS 1 f v FIELDS 1 g v", &["FIELDS", "twice"]),
+    ("ML.FEATURESET row TYPE F32 VIEW v AT 5", &["FIELDS"]),
+    ("ML.FEATURESET row EX 9 PX 9 FIELDS 1 f v", &["EX", "PX"]),
+    ("ML.FEATURESET row VIEW a:b FIELDS 1 f v", &["VIEW", "':'"]),
+    ("ML.FEATURESET row FIELDS 1 f v VIEW", &["VIEW", "value"]),
+    ("ML.FEATURESET row TYPE F16 FIELDS 1 f v", &["TYPE", "AUTO, F32, F64, I64, STRING"]),
+    ("ML.FEATURESET row TYPE F32 FIELDS 1 f gold", &["value", "'f'", "F32"]),
+    ("ML.FEATURESET row TYPE F32 FIELDS 2 f 1 g 1e39", &["value", "'g'", "F32"]),
+    ("ML.FEATURESET row TYPE F64 FIELDS 1 f 1e400", &["value", "'f'", "F64"]),
+    ("ML.FEATURESET row TYPE I64 FIELDS 1 f 1.5", &["value", "'f'", "I64"]),
+    ("ML.FEATURESET row TYPE I64 FIELDS 1 f 9223372036854775808", &["value", "'f'", "I64"]),
+    ("ML.FEATURESET row AT 99999999999999 FIELDS 1 f v", &["AT", "ml.features-max-skew"]),
+    ("ML.FEATUREMSET 2 row new 1234567 TYPE F32 FIELDS 1 f", &["blob", "8 bytes"]),
+    ("ML.FEATUREMSET 2 row new 123456789 TYPE F32 FIELDS 1 f", &["blob", "8 bytes"]),
+    ("ML.FEATUREMSET 2 row new 12345678 TYPE F64 FIELDS 1 f", &["blob", "16 bytes"]),
+    ("ML.FEATUREMSET 2 row new 12345678 FIELDS 1 f AT 5", &["TYPE"]),
+    ("ML.FEATUREMSET 2 row new 12345678 TYPE F32 AT 5", &["FIELDS"]),
+    ("ML.FEATUREMSET 2 row new 12345678 TYPE AUTO FIELDS 1 f", &["TYPE", "F32, F64, I64"]),
+    ("ML.FEATUREDEL row f g", &["VIEW", "FIELDS"]),
+    ("ML.FEATUREDEL row VIEW v FIELDS 1 f", &["nothing may follow"]),
+    ("ML.FEATUREDEL row FIELDS 1 f g", &["nothing may follow"]),
+    ("ML.FEATUREDEL row VIEW a:b", &["VIEW", "':'"]),
+    ("ML.FEATUREGET 2 row nobody FIELDS 1 f STRICT", &["'f'", "'nobody'", "missing"]),
+    ("ML.APPLYFEATURE garbage row", &["change"]),
+    ("ML.LOADFEATURE row garbage", &["payload"]),
     ("ML.APPLYRATE limit garbage", &["change"]),
     ("ML.APPLYPERMIT permit garbage", &["change"]),
     ("ML.APPLYCACHE cache garbage x", &["change"]),
@@ -322,6 +363,12 @@ fn too_few_or_too_many_arguments_are_the_servers_own_error() {
         ("ML.CACHEINFO", 1, Some(1)),
         ("ML.FEATURES", 2, None),
         ("ML.FEATUREGET", 5, None),
+        ("ML.FEATURESET", 5, None),
+        ("ML.FEATUREMSET", 8, None),
+        ("ML.FEATUREDEL", 3, None),
+        ("ML.FEATUREINFO", 1, Some(1)),
+        ("ML.APPLYFEATURE", 2, None),
+        ("ML.LOADFEATURE", 2, Some(2)),
         ("ML.APPLYRATE", 2, Some(2)),
         ("ML.APPLYPERMIT", 2, Some(2)),
         ("ML.APPLYCACHE", 2, None),
@@ -343,11 +390,11 @@ fn too_few_or_too_many_arguments_are_the_servers_own_error() {
 fn a_key_of_any_other_type_is_left_as_it_is() {
     let (server, mut client, _tap) = furnished();
     let mut events = Events::of(&server);
-    let [rate, permit, cache] = effects();
+    let [rate, permit, cache, feature] = effects();
     let before = client.footprint();
-    for key in ["list", "string", "hash", "limit", "permit", "cache"] {
+    for key in ["list", "string", "hash", "limit", "permit", "cache", "row"] {
         // Each command, its further arguments, and the key that it is made for.
-        let calls: [(&str, Vec<&[u8]>, &str); 28] = [
+        let calls: [(&str, Vec<&[u8]>, &str); 33] = [
             ("ML.RATELIMIT", vec![b"10", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"0", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"10", b"60", b"PEEK"], "limit"),
@@ -372,13 +419,18 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
             ("ML.CACHERELEASE", vec![b"none"], "cache"),
             ("ML.CACHEINFO", vec![], "cache"),
             ("ML.APPLYCACHE", vec![&cache[2], b"x"], "cache"),
-            ("ML.FEATURES", vec![b"f", b"g"], "hash"),
+            ("ML.FEATURES", vec![b"f", b"g"], "hash row"),
+            ("ML.FEATURESET", vec![b"FIELDS", b"1", b"f", b"v"], "row"),
+            ("ML.FEATUREDEL", vec![b"FIELDS", b"1", b"f"], "row"),
+            ("ML.FEATUREDEL", vec![b"VIEW", b"nothing"], "row"),
+            ("ML.FEATUREINFO", vec![], "row"),
+            ("ML.LOADFEATURE", vec![b""], "row"),
             ("ML.LOADRATE", vec![b""], "limit"),
             ("ML.LOADPERMIT", vec![b""], "permit"),
             ("ML.LOADCACHE", vec![b""], "cache"),
         ];
         for (command, arguments, own) in calls {
-            if key != own {
+            if !own.split(' ').any(|own| own == key) {
                 assert_eq!(
                     call!(client, command, key, arguments).error(),
                     "WRONGTYPE Operation against a key holding the wrong kind of value",
@@ -387,8 +439,18 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
             }
         }
     }
+    // Those that name several keys; nothing is done to the ones before.
+    let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
+    for key in ["list", "string", "hash", "limit", "permit", "cache"] {
+        let blob = b"12345678";
+        let options = ["TYPE", "F32", "FIELDS", "1", "f"];
+        let answer = call!(client, "ML.FEATUREMSET", 2, "row", key, blob, &options);
+        assert_eq!(answer.error(), wrong, "{key}");
+        assert_eq!(call!(client, "ML.APPLYFEATURE", &feature[1], key).error(), wrong, "{key}");
+    }
     assert_eq!(client.footprint(), before);
     assert_eq!(events.notified(&mut client), []);
+    assert_eq!(client.run("TYPE row").text(), "MLfeature");
     assert_eq!(client.run("TYPE limit").text(), "MLratelmt");
     assert_eq!(client.run("TYPE permit").text(), "MLpermits");
     assert_eq!(client.run("TYPE cache").text(), "MLcacheen");
@@ -398,10 +460,11 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
 fn random_words_are_taken_whole_or_change_nothing() {
     // Only times that are long, so that nothing expires in between: no window
     // of a second or two, and no bucket, which is full again in no time.
-    let words = "limit permit cache hash list new new2 v x f  \0é 0 6000 9000.5 0.0005 -1 100000 \
+    let words = "limit permit cache hash row list new new2 v x f  \0é 0 600000 9000.5 0.0005 -1 1000000 \
         9007199254740993 9223372036854775807 COST cost PEEK ALGORITHM FIXED EX px FOO \
         PARTIAL FORCE RESERVE BURST sliding LEASE EARLY STALE JITTER TOKEN json VERSION SET CLEAR \
-        BACKOFF NAMESPACE RESET";
+        BACKOFF NAMESPACE RESET VIEW AT TYPE FIELDS AUTO F32 I64 12345678 STRICT MAXAGE AS \
+        TENSOR";
     let words: Vec<_> = words.split(' ').collect();
     let (_server, mut client, _tap) = furnished();
     for seed in Random::seeds() {
@@ -432,6 +495,13 @@ fn random_words_are_taken_whole_or_change_nothing() {
                 "ML.CACHESTATS",
                 "ML.FEATURES",
                 "ml.featureget",
+                "ML.FEATURESET",
+                "ml.featureset",
+                "ML.FeatureMset",
+                "ML.FEATUREDEL",
+                "ML.FEATUREINFO",
+                "ML.APPLYFEATURE",
+                "ML.LOADFEATURE",
                 "ML.APPLYRATE",
                 "ML.APPLYPERMIT",
                 "ML.APPLYCACHE",
@@ -444,6 +514,14 @@ fn random_words_are_taken_whole_or_change_nothing() {
             if name == "ml.ratemulti" {
                 command.arg(1 + random.below(2));
             }
+            let featured: &[&str] = match name {
+                "ml.featureset" => &["row", "FIELDS", "1", "f", "v"],
+                "ML.FeatureMset" => &["1", "row", "1234", "TYPE", "F32", "FIELDS", "1", "f"],
+                "ml.featureget" => &["2", "row", "hash", "FIELDS", "1", "f"],
+                "ML.FEATUREDEL" => &["row"],
+                _ => &[],
+            };
+            command.arg(featured);
             (0..random.below(9)).for_each(|_| _ = command.arg(random.of(&words)));
             let answer = client.send(&command);
             let packed = command.get_packed_command();
@@ -466,7 +544,7 @@ fn random_words_are_taken_whole_or_change_nothing() {
 #[test]
 fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
     let (_server, mut client, _tap) = furnished();
-    let [rate, permit, _] = effects();
+    let [rate, permit, _, feature] = effects();
     client.run("CONFIG SET maxmemory 1").ok();
     let before = client.footprint();
     for call in [
@@ -475,6 +553,8 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
         "ML.PERMITACQUIRE permit 10 60000",
         "ML.CACHESET cache v y",
         "ML.CACHEMSET v EX 9 cache y",
+        "ML.FEATURESET row FIELDS 1 g 1",
+        "ML.FEATUREMSET 1 row 1234 TYPE F32 FIELDS 1 g",
     ] {
         let error = client.run(call).error();
         assert!(error.starts_with("OOM "), "{call}: {error}");
@@ -485,6 +565,9 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
     // What the primary has accepted is not for a replica to refuse.
     call!(client, "ML.APPLYRATE", "limit", &rate[2]).ok();
     call!(client, "ML.APPLYPERMIT", "permit", &permit[2]).ok();
+    call!(client, "ML.APPLYFEATURE", &feature[1], "row").ok();
+    assert_eq!(client.run("ML.FEATURES row f").texts(), ["2"]);
+    assert_eq!(client.run("ML.FEATUREDEL row FIELDS 1 f").integer(), 1, "it may be removed");
     assert_eq!(client.run("ML.RATEINFO limit").map()["algorithm"].text(), "FIXED");
     assert_eq!(client.run("ML.RATESETTLE limit id 1").integer(), 0, "it may give back");
     // A holder can go without memory, too.
@@ -521,6 +604,13 @@ const KEYED: &[&str] = &[
     "ML.FEATURES {} {}",
     "ML.FEATUREGET 1 {} FIELDS 1 f AS JSON",
     "ML.FEATUREGET 1 {} FIELDS 2 FIELDS f",
+    "ML.FEATURESET {} VIEW v FIELDS 2 f v FIELDS v",
+    "ML.FEATURESET {} FIELDS 1 {} v",
+    "ML.FEATUREMSET 1 {} 1234 TYPE F32 FIELDS 1 f VIEW v",
+    "ML.FEATUREDEL {} VIEW v",
+    "ML.FEATUREINFO {}",
+    "ML.APPLYFEATURE change {}",
+    "ML.LOADFEATURE {} payload",
     "ML.APPLYRATE {} state",
     "ML.APPLYPERMIT {} change",
     "ML.APPLYCACHE {} change value",
@@ -559,6 +649,8 @@ fn every_key_of_many_counts_for_access() {
         "ML.RATEMULTI 2 theirs:1 mine:1 10 60 10 60",
         "ML.RATEMULTI 3 mine:1 mine:2 limit 10 60 10 60 10 60 PEEK",
         "ML.FEATUREGET 2 mine:1 theirs:1 FIELDS 1 mine:x",
+        "ML.FEATUREMSET 2 mine:1 theirs:1 12345678 TYPE F32 FIELDS 1 mine:x",
+        "ML.APPLYFEATURE mine:x mine:1 theirs:1",
         "ML.CACHEMGET mine:v mine:1 theirs:1",
         "ML.CACHEMSET mine:v EX 10 mine:1 x theirs:1 mine:x",
         "ML.CACHEMFETCH mine:v LEASE 10 mine:1 theirs:1 mine:2",
@@ -602,8 +694,9 @@ fn a_user_reaches_only_the_keys_and_commands_allowed() {
             "ML.CACHEFETCH",
             "ML.CACHEMFETCH",
             "ML.CACHEINFO",
-            "ML.FEATURES",
+            "ML.FEATURES ",
             "ML.FEATUREGET",
+            "ML.FEATUREINFO",
         ];
         let reads = reads.iter().any(|command| call.starts_with(command));
         assert_eq!(answer.is_error(), !reads, "{call}: {answer:?}");
@@ -636,6 +729,9 @@ fn keys_are_any_bytes() {
         assert_eq!(call!(client, "ML.CACHEGET", key, "v").text(), "x");
         assert_eq!(call!(client, "DEL", key).integer(), 1);
         call!(client, "HSET", key, "f", "v").integer();
+        assert_eq!(call!(client, "ML.FEATURES", key, "f").texts(), ["v"]);
+        assert_eq!(call!(client, "DEL", key).integer(), 1);
+        call!(client, "ML.FEATURESET", key, "FIELDS", 1, "f", "v").integer();
         assert_eq!(call!(client, "ML.FEATURES", key, "f").texts(), ["v"]);
         assert_eq!(call!(client, "DEL", key).integer(), 1);
     }

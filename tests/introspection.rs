@@ -203,6 +203,54 @@ const COMMANDS: &[Expected] = &[
         key: "RO access",
     },
     Expected {
+        name: "ML.FEATURESET",
+        syntax: "key [VIEW view] [AT unix-time-milliseconds] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds] [TYPE AUTO|F32|F64|I64|STRING] FIELDS n field value [field value ...]",
+        arity: -6,
+        flags: "write denyoom fast module",
+        without: "readonly admin",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.FEATUREMSET",
+        syntax: "numkeys key [key ...] blob TYPE F32|F64|I64 FIELDS m field [field ...] [VIEW view] [AT unix-time-milliseconds] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds]",
+        arity: -9,
+        flags: "write denyoom module movablekeys",
+        without: "readonly admin fast",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.FEATUREDEL",
+        syntax: "key VIEW view|FIELDS n field [field ...]",
+        arity: -4,
+        flags: "write fast module",
+        without: "readonly denyoom admin",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.FEATUREINFO",
+        syntax: "key",
+        arity: 2,
+        flags: "readonly module",
+        without: "write denyoom admin",
+        key: "RO access",
+    },
+    Expected {
+        name: "ML.APPLYFEATURE",
+        syntax: "change key [key ...]",
+        arity: -3,
+        flags: "write admin module",
+        without: "readonly denyoom",
+        key: "RW update",
+    },
+    Expected {
+        name: "ML.LOADFEATURE",
+        syntax: "key payload",
+        arity: 3,
+        flags: "write admin module",
+        without: "readonly denyoom",
+        key: "RW update",
+    },
+    Expected {
         name: "ML.APPLYRATE",
         syntax: "key change",
         arity: 3,
@@ -333,7 +381,7 @@ fn command_info_says_what_each_command_does() {
         // Keys that are counted are found by the key spec alone.
         let counted = command.syntax.starts_with("numkeys");
         let expected = match command.name {
-            "ML.CACHEMGET" => [2, -1, 1],
+            "ML.CACHEMGET" | "ML.APPLYFEATURE" => [2, -1, 1],
             "ML.CACHEMFETCH" => [4, -1, 1],
             "ML.CACHEMSET" => [4, -1, 2],
             _ if counted || command.key.is_empty() => [0, 0, 0],
@@ -437,6 +485,20 @@ fn info_counts_what_each_command_did() {
         ("ML.FEATUREGET 2 h missing FIELDS 3 f f x", "found 2 features_missing 4"),
         ("ML.FEATUREGET 1 h FIELDS 1 f AS TENSOR TYPE I64", "found 1"),
         ("ML.FEATURES c f", ""),
+        ("ML.FEATURESET w AT 9 FIELDS 2 f 1 g 2", "features_written 1 layouts 1 layout_bytes 78"),
+        ("ML.FEATURESET w AT 8 FIELDS 1 f 0", "features_late 1"),
+        ("ML.FEATURESET w AT 9 FIELDS 1 f 0", "features_written 1"),
+        ("ML.FEATURESET w AT -9 FIELDS 1 f 0", ""),
+        ("ML.FEATURESET h FIELDS 1 f 0", ""),
+        (
+            "ML.FEATUREMSET 2 w x 12345678 TYPE F32 FIELDS 1 g AT 5",
+            "features_written 1 features_late 1 layouts 1 layout_bytes 69",
+        ),
+        ("ML.FEATURES w g f x", "found 2 features_missing 1"),
+        ("ML.FEATUREGET 2 w x FIELDS 1 g AS TENSOR MAXAGE 9", "too_old 2"),
+        ("ML.FEATUREINFO w", ""),
+        ("ML.FEATUREDEL w FIELDS 1 f", "layouts -1 layout_bytes -78"),
+        ("UNLINK w x", "layouts -1 layout_bytes -69"),
     ] {
         let before = counters(&mut client).1;
         let answer = client.run(&call.replace("{id}", &id));
@@ -457,12 +519,13 @@ fn info_counts_what_each_command_did() {
     assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
 }
 
-const DEFAULTS: [(&str, &str); 8] = [
+const DEFAULTS: [(&str, &str); 9] = [
     ("ml.cache-max-leases", "65536"),
     ("ml.cache-max-namespaces", "1024"),
     ("ml.cache-max-value-bytes", "536870912"),
     ("ml.cache-ttl", "3600"),
     ("ml.cache-versions-per-key", "2"),
+    ("ml.features-max-skew", "86400"),
     ("ml.features-max-values", "1000000"),
     ("ml.ratelimit-algorithm", "FIXED"),
     ("ml.ratelimit-max-reservations", "1024"),
@@ -491,6 +554,7 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
         ("ml.ratelimit-algorithm", &["0", "1", "LEAKY", ""]),
         ("ml.ratelimit-max-reservations", &["0", "-1", "65537", "x", ""]),
         ("ml.features-max-values", &["0", "-1", "100000001", "x", ""]),
+        ("ml.features-max-skew", &["-1", "3162240001", "1.5", "x", ""]),
         ("ml.cache-max-leases", &["0", "-1", "16777217", "x", ""]),
         ("ml.cache-max-namespaces", &["0", "-1", "65537", "x", ""]),
         ("ml.cache-max-value-bytes", &["-1", "x", "", "9223372036854775808"]),
@@ -509,16 +573,16 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
 fn configs_come_from_the_file_and_go_back_into_it() {
     let mut server = Server::with(
         "ml.cache-ttl 11\nml.cache-versions-per-key 3\nml.ratelimit-algorithm sliding\n\
-         ml.cache-max-leases 5",
+         ml.cache-max-leases 5\nml.features-max-skew 0",
     );
     let mut client = server.client();
-    let expected = |values: [&str; 8]| {
+    let expected = |values: [&str; 9]| {
         let names = DEFAULTS.map(|(name, _)| name);
         owned(&names.into_iter().zip(values).collect::<Vec<_>>())
     };
     assert_eq!(
         configs(&mut client),
-        expected(["5", "1024", "536870912", "11", "3", "1000000", "SLIDING", "1024"])
+        expected(["5", "1024", "536870912", "11", "3", "0", "1000000", "SLIDING", "1024"])
     );
     client.run("CONFIG SET ml.cache-ttl 22 ml.cache-max-value-bytes 64mb").ok();
     client.run("CONFIG SET ml.ratelimit-algorithm GCRA ml.ratelimit-max-reservations 7").ok();
@@ -527,7 +591,7 @@ fn configs_come_from_the_file_and_go_back_into_it() {
     server.restart(Stop::NoSave);
     assert_eq!(
         configs(&mut server.client()),
-        expected(["5", "9", "67108864", "22", "3", "1000000", "GCRA", "7"])
+        expected(["5", "9", "67108864", "22", "3", "0", "1000000", "GCRA", "7"])
     );
 }
 
@@ -604,6 +668,14 @@ fn writes_are_notified_and_nothing_else_is() {
         ("ML.CACHEDROP c STALE", Some("ml.cachedrop")),
         ("ML.CACHEVERSION c SET v", None),
         ("ML.FEATURES h f", None),
+        ("ML.FEATURESET w AT 9 FIELDS 2 f 1 g 2", Some("ml.featureset")),
+        ("ML.FEATURESET w AT 8 FIELDS 1 f 0", None),
+        ("ML.FEATURESET w FIELDS 1 f 0", Some("ml.featureset")),
+        ("ML.FEATURESET w FIELDS 1 f", None),
+        ("ML.FEATURES w f", None),
+        ("ML.FEATUREINFO w", None),
+        ("ML.FEATUREDEL w FIELDS 1 x", None),
+        ("ML.FEATUREDEL w FIELDS 1 f", Some("ml.featuredel")),
     ] {
         client.run(call);
         let notified = events.notified(&mut client);

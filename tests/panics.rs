@@ -77,6 +77,7 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
             |client| assert!(client.run("COPY cache copied").is_error()),
             |client| assert!(client.run("COPY limit copied").is_error()),
             |client| assert!(client.run("COPY permit copied").is_error()),
+            |client| assert!(client.run("COPY row copied").is_error()),
         ],
     ),
     (
@@ -188,6 +189,14 @@ const COMMANDS: &[&str] = &[
     "ML.CACHESTATS RESET",
     "ML.FEATURES hash f",
     "ML.FEATUREGET 1 hash FIELDS 1 f AS TENSOR",
+    "ML.FEATUREGET 1 row FIELDS 1 f AS JSON",
+    "ML.FEATURESET row FIELDS 1 f 2",
+    "ML.FEATURESET fresh FIELDS 1 f 2",
+    "ML.FEATUREMSET 2 row fresh 12345678 TYPE F32 FIELDS 1 f",
+    "ML.FEATUREDEL row FIELDS 1 f",
+    "ML.FEATUREINFO row",
+    "ML.APPLYFEATURE change row",
+    "ML.LOADFEATURE row payload",
     "ML.APPLYRATE limit state",
     "ML.APPLYPERMIT permit change",
     "ML.APPLYCACHE cache change value",
@@ -218,6 +227,7 @@ fn furnish(client: &mut Client) {
     client.run("ML.RATELIMIT limit 10 60 RESERVE 90000").items();
     client.run("ML.PERMITACQUIRE permit 10 60000 COST 3").items();
     client.run("ML.CACHESET cache v x").ok();
+    client.run("ML.FEATURESET row EX 9000 FIELDS 2 f 1 g gold").integer();
     client.run("HSET hash f v");
     for field in 0..50 {
         client.run(&format!("HSET wide f{field} x"));
@@ -243,6 +253,8 @@ fn assert_works(client: &mut Client, context: &str) {
         ("ML.CACHESET cache w y", Value::Okay),
         ("ML.CACHEGET cache w", bulk("y")),
         ("ML.FEATURES hash f g", Value::Array(vec![bulk("v"), Value::Nil])),
+        ("ML.FEATURESET row VIEW v EX 9 FIELDS 1 f 2", Value::Int(1)),
+        ("ML.FEATURES row f g v:f", Value::Array(vec![bulk("1"), bulk("gold"), bulk("2")])),
         ("COPY cache copied REPLACE", Value::Int(1)),
         ("ML.CACHEGET copied w", bulk("y")),
         ("CONFIG SET ml.cache-ttl 3600", Value::Okay),
@@ -255,7 +267,7 @@ fn assert_works(client: &mut Client, context: &str) {
     let permit = client.run("ML.PERMITACQUIRE permit 10 60000 COST 2").items();
     assert_eq!(permit[..3], [Value::Int(2), Value::Int(10), Value::Int(5)]);
     assert_eq!(call!(client, "ML.PERMITRELEASE", "permit", permit[4].text()).integer(), 1);
-    for key in ["limit", "permit", "cache"] {
+    for key in ["limit", "permit", "cache", "row"] {
         assert!(call!(client, "MEMORY USAGE".split(' ').collect::<Vec<_>>(), key).integer() > 0);
         let payload = call!(client, "DUMP", key).bytes();
         call!(client, "RESTORE", "restored", 99_000, payload, "REPLACE").ok();
@@ -267,7 +279,7 @@ fn assert_works(client: &mut Client, context: &str) {
     assert_eq!(call!(client, "ML.CACHERELEASE", "missing", waited[2].text()).integer(), 1);
     assert!(client.info("ml_cache_hits").parse::<u64>().unwrap() > 0);
     assert_eq!(client.run("DEL cache copied").integer(), 2);
-    assert_eq!(client.run("UNLINK limit permit restored").integer(), 3);
+    assert_eq!(client.run("UNLINK limit permit row restored").integer(), 4);
     client.run("SAVE").ok();
 }
 
@@ -340,18 +352,22 @@ fn a_panic_in_a_callback_is_logged_and_everything_works_on() {
 #[test]
 fn what_was_saved_in_spite_of_a_panic_can_be_loaded() {
     let (mut server, mut client) = start();
-    for (entry, preamble, others) in [
-        ("rdb_save", "yes", ["limit", "permit"]),
-        ("rdb_save", "yes", ["limit", "cache"]),
-        ("rdb_save", "yes", ["permit", "cache"]),
-        ("aof_rewrite", "no", ["limit", "permit"]),
-        ("aof_rewrite", "no", ["limit", "cache"]),
-        ("aof_rewrite", "no", ["permit", "cache"]),
+    for (entry, preamble, only) in [
+        ("rdb_save", "yes", "limit"),
+        ("rdb_save", "yes", "permit"),
+        ("rdb_save", "yes", "cache"),
+        ("rdb_save", "yes", "row"),
+        ("aof_rewrite", "no", "limit"),
+        ("aof_rewrite", "no", "permit"),
+        ("aof_rewrite", "no", "cache"),
+        ("aof_rewrite", "no", "row"),
     ] {
-        let context = format!("{entry} without {others:?}");
+        let others = ["limit", "permit", "cache", "row"];
+        let others: Vec<_> = others.into_iter().filter(|key| *key != only).collect();
+        let context = format!("{entry} of {only}");
         call!(client, "CONFIG", "SET", "aof-use-rdb-preamble", preamble).ok();
         furnish(&mut client);
-        assert_eq!(call!(client, "DEL", &others).integer(), 2);
+        assert_eq!(call!(client, "DEL", &others).integer(), 3);
         let before = panics(&server, entry);
         arm(&mut client, entry);
         rewrite_aof(&mut client);

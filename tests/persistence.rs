@@ -9,6 +9,10 @@ use proptest::prelude::*;
 use redis::Value;
 use support::{Answer, Client, Random, Server, Setup, Stop, bulk, call, dump, wait_for};
 
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|name| format!("f{name}")).collect()
+}
+
 /// Writes a bit of everything, with times far enough ahead.
 fn furnish(client: &mut Client) {
     client.run("ML.RATELIMIT limit 10 3600 COST 3").integers();
@@ -46,6 +50,49 @@ fn furnish(client: &mut Client) {
     call!(client, "ML.CACHESET", "latest", "v", "x", "PXAT", i64::MAX).ok();
     call!(client, "ML.CACHESET", "large", "v", vec![b'x'; 1 << 20], "EX", 3_000).ok();
     client.run("HSET hash f v g w");
+    client.run("ML.FEATURESET row FIELDS 4 tier gold score 0.25 n -7 odd 84.50").integer();
+    client.run("ML.FEATURESET row VIEW brief AT 5 EX 4000 TYPE F32 FIELDS 2 a 0.1 b nan").integer();
+    call!(
+        client,
+        "ML.FEATURESET",
+        "row",
+        "VIEW",
+        "late",
+        "PXAT",
+        (1u64 << 48) - 1,
+        "FIELDS",
+        1,
+        "",
+        ""
+    )
+    .integer();
+    let blob: Vec<_> = (0..100).flat_map(|value: u8| f64::from(value).to_le_bytes()).collect();
+    call!(
+        client,
+        "ML.FEATUREMSET",
+        2,
+        "wide1",
+        b"wide\xff",
+        blob,
+        "TYPE",
+        "F64",
+        "FIELDS",
+        50,
+        names(50)
+    )
+    .items();
+    call!(
+        client,
+        "ML.FEATURESET",
+        "text",
+        "EX",
+        9_000,
+        "FIELDS",
+        1,
+        b"\0\xff",
+        vec![b'x'; 1 << 20]
+    )
+    .integer();
     // What the sub-second window leaves must not come between two digests.
     call!(client, "DEL", b"binary\0\xff");
 }
@@ -83,6 +130,9 @@ fn picture(client: &mut Client) -> (String, Vec<(Value, Value)>, Vec<Value>) {
         "ML.CACHEGET large v",
         "ML.CACHEGET latest v",
         "ML.FEATURES hash g f h",
+        "ML.FEATURES row tier score n odd brief:a brief:b late: x",
+        "ML.FEATUREGET 2 wide1 row FIELDS 3 f0 f49 score AS TENSOR TYPE F64",
+        "ML.FEATUREGET 2 row hash FIELDS 3 brief:a brief:b f AS VALUES MAXAGE 9000000000",
     ];
     // Of a limit, the waits go on; of a long answer, the length will do.
     let answers = answers.map(|call| match client.run(call) {
@@ -125,6 +175,9 @@ fn a_restart_changes_nothing() {
             client.run("ML.RATELIMIT SLIDING 10 31622400 COST 1 RESERVE 9000000").items();
             client.run("ML.PERMITACQUIRE permit 10 3600000 COST 2");
             client.run("ML.CACHESET cache v3 after EX 2500").ok();
+            client.run("ML.FEATURESET row FIELDS 1 n 9").integer();
+            client.run("ML.FEATURESET row VIEW brief AT 4 FIELDS 1 a 9").integer();
+            client.run("ML.FEATUREDEL wide1 FIELDS 2 f7 f8").integer();
         }
         let before = picture(&mut client);
         assert_eq!(before.2[0].integers()[2], if rewritten { 5 } else { 7 });
@@ -340,7 +393,10 @@ fn payloads(client: &mut Client) -> Vec<Vec<u8>> {
     client.run("ML.CACHESET one v x EX 3600").ok();
     client.run("ML.CACHESET two v1 first EX 3600").ok();
     client.run("ML.CACHESET two v2 second EX 7200").ok();
-    let keys = ["limit", "sliding", "grid", "reserved", "permit", "one", "two"];
+    client.run("ML.FEATURESET single EX 3600 TYPE F32 FIELDS 3 a 1 b 2 c 3").integer();
+    client.run("ML.FEATURESET mixed FIELDS 3 a 1 b 0.5 c gold").integer();
+    client.run("ML.FEATURESET mixed VIEW v AT 5 PX 3600000 TYPE I64 FIELDS 1 a 1").integer();
+    let keys = ["limit", "sliding", "grid", "reserved", "permit", "one", "two", "single", "mixed"];
     keys.map(|key| call!(client, "DUMP", key).bytes()).to_vec()
 }
 
@@ -383,7 +439,14 @@ fn use_fully(client: &mut Client, key: &str) {
         "ML.CACHEGET {} v",
         "ML.CACHESET {} v2 y",
         "ML.CACHEGET {} v2",
-        "ML.FEATURES {} f",
+        "ML.FEATURES {} f a v:a",
+        "ML.FEATUREGET 2 {} {} FIELDS 4 a b c v:a AS TENSOR TYPE F64",
+        "ML.FEATUREGET 1 {} FIELDS 4 a b c v:a AS TENSOR MAXAGE 9",
+        "ML.FEATUREGET 1 {} FIELDS 3 a c v:a AS JSON",
+        "ML.FEATUREINFO {}",
+        "ML.FEATURESET {} FIELDS 2 a x z 1",
+        "ML.FEATUREMSET 2 {} {} 12345678 TYPE F32 FIELDS 1 b",
+        "ML.FEATUREDEL {} FIELDS 2 a c",
         "DEBUG DIGEST-VALUE {}",
         "MEMORY USAGE {}",
         "COPY {} copy REPLACE",

@@ -35,10 +35,12 @@ fn under_traffic(server: &Server, act: impl FnOnce()) {
             scope.spawn(move || {
                 while !over.load(Relaxed) {
                     let key = random.below(200);
-                    let call = match random.below(4) {
+                    let call = match random.below(6) {
                         0 => format!("ML.RATELIMIT g{key} 50 60 ALGORITHM GCRA"),
                         1 => format!("ML.RATELIMIT s{key} 50 60 ALGORITHM SLIDING RESERVE 60000"),
                         2 => format!("ML.CACHESET c{key} v x"),
+                        3 => format!("ML.FEATURESET v{key} VIEW v{} FIELDS 1 f 1", key % 3),
+                        4 => format!("ML.FEATUREMSET 2 v{key} w{key} 12345678 TYPE F32 FIELDS 1 g"),
                         _ => format!("ML.RATELIMIT f{key} 50 60 5000 3600"),
                     };
                     client.run(&call);

@@ -23,12 +23,12 @@ const SCRIPT: &str = "
 /// One call of mixed traffic. It may be refused: on purpose, keys are used for
 /// what they do not hold as well.
 fn step(client: &mut Client, random: &mut Random) {
-    let kind = random.of(&["r", "r", "c", "c", "p", "p", "h"]);
+    let kind = random.of(&["r", "r", "c", "c", "p", "p", "h", "f", "f"]);
     let key = format!("{kind}{}", random.below(6));
-    let other = format!("{}{}", random.of(&["r", "c", "p", "h"]), random.below(6));
+    let other = format!("{}{}", random.of(&["r", "c", "p", "h", "f"]), random.below(6));
     let version = format!("v{}", random.below(5));
     let value = random.next().to_string();
-    match random.below(52) {
+    match random.below(62) {
         0..=9 => {
             let window = random.of(&["0.02", "60", "3600"]);
             let (limit, cost) = (3 + random.below(9), 1 + random.below(4));
@@ -82,13 +82,50 @@ fn step(client: &mut Client, random: &mut Random) {
                 };
             }
         }
+        49..=58 => feature_step(client, random, &key, &other),
         _ => {
             client.run("MULTI").ok();
+            call!(client, "ML.FEATURESET", &key, "FIELDS", 2, "f", &value, "g", &version);
             call!(client, "ML.PERMITACQUIRE", &key, 9, 60_000);
             call!(client, "ML.RATELIMIT", &key, 5, 60);
             call!(client, "ML.CACHESET", &other, &version, &value);
             call!(client, "ML.RATELIMIT", &key, 5, 60);
             client.run("EXEC").items();
+        }
+    }
+}
+
+/// A write of features, of any form there is.
+fn feature_step(client: &mut Client, random: &mut Random, key: &str, other: &str) {
+    let view = random.of(&["", "v", "w"]);
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let mut options = vec!["VIEW".to_owned(), view.to_owned()];
+    let mut option = |word: &str, value: u64| options.extend([word.to_owned(), value.to_string()]);
+    match random.below(3) {
+        0 => option("AT", now_ms + random.below(2_000) - 1_000),
+        1 => option("AT", random.below(3)),
+        _ => {}
+    }
+    match random.below(6) {
+        0 => option("PX", 1 + random.below(40)),
+        1 => option("PX", 60_000),
+        2 => option("EX", 500),
+        3 => option("PXAT", 1),
+        _ => {}
+    }
+    let fields = ["f", "g", "h"];
+    let value = random.of(&["1", "-7", "0.5", "84.50", "gold", ""]).to_owned();
+    match random.below(5) {
+        0 => {
+            let blob: Vec<_> = (0..24).map(|_| random.next() as u8).collect();
+            let kind = ["TYPE", "F32", "FIELDS", "2", "f", "z"];
+            call!(client, "ML.FEATUREMSET", 3, key, other, key, blob, &kind, options);
+        }
+        1 => _ = call!(client, "ML.FEATUREDEL", key, "VIEW", view),
+        2 => _ = call!(client, "ML.FEATUREDEL", key, "FIELDS", 2, random.of(&fields), "v:g"),
+        _ => {
+            let field = random.of(&fields);
+            call!(client, "ML.FEATURESET", key, options, "FIELDS", 2, field, value, "k", 7);
         }
     }
 }
@@ -297,10 +334,10 @@ fn effects_are_replicated_and_logged_in_place_of_calls() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         logged.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
     }
-    for applied in ["ML.APPLYRATE", "ML.APPLYPERMIT", "ML.APPLYCACHE"] {
+    for applied in ["ML.APPLYRATE", "ML.APPLYPERMIT", "ML.APPLYCACHE", "ML.APPLYFEATURE"] {
         assert!(logged.contains(applied), "no {applied} in the AOF");
     }
-    for called in ["ML.RATELIMIT", "ML.PERMIT", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURES"] {
+    for called in ["ML.RATELIMIT", "ML.PERMIT", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURE"] {
         assert!(!logged.contains(called), "{called} in the AOF");
         let names = tap.names(&mut client);
         assert!(!names.iter().any(|name| name.starts_with(called)), "{called} replicated");

@@ -10,9 +10,9 @@ pub static TTL: Config = Config::number(c"cache-ttl", 3600, 1, 100 * 366 * 86_40
 /// How many versions a key holds.
 pub static VERSIONS: Config = Config::number(c"cache-versions-per-key", 2, 1, MAX_VERSIONS as i64);
 
-/// How long a value may be.
+/// How long a value may be; with its version it is below 4 GiB.
 pub static MAX_VALUE_BYTES: Config =
-    Config::bytes(c"cache-max-value-bytes", 512 << 20, 1, 512 << 30);
+    Config::bytes(c"cache-max-value-bytes", 512 << 20, 1, (4 << 30) - 1024);
 
 /// How many namespaces are known by name.
 pub static NAMESPACES: Config =

@@ -7,7 +7,6 @@
 use super::term::Term;
 use crate::server::Block;
 use crate::time::Millis;
-use std::alloc::{Layout, handle_alloc_error};
 use std::iter::successors;
 
 /// The most versions an entry can be made to hold.
@@ -170,8 +169,7 @@ fn chain(answers: Vec<Entry>) -> Option<Entry> {
 /// Holds no answers.
 impl Default for Entry {
     fn default() -> Self {
-        let empty = Self::new(Head::default(), &[]);
-        empty.unwrap_or_else(|| handle_alloc_error(Layout::new::<Head>()))
+        Self::bare(Head::default())
     }
 }
 

@@ -345,10 +345,10 @@ impl Flights {
     /// nobody waits.
     pub fn advance(&mut self, now: Monotonic, mint: &mut dyn FnMut() -> Id) {
         while let Some((_, number)) = self.ends.first().copied().filter(|(end, _)| *end <= now) {
-            if let Some(flight) = self.flights.get(&number) {
-                if matches!(flight.stage, Stage::Leased { .. }) {
-                    self.lapsed.push(flight.place.clone());
-                }
+            if let Some(flight) = self.flights.get(&number)
+                && matches!(flight.stage, Stage::Leased { .. })
+            {
+                self.lapsed.push(flight.place.clone());
             }
             self.pass_on(number, now, mint);
         }

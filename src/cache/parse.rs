@@ -6,12 +6,9 @@ use super::entry::MAX_VERSION_BYTES;
 use super::term::Term;
 use crate::bounds::MAX_TTL_MS;
 use crate::id::Id;
-use crate::server::{Arg, Args, Error, Options, refuse};
+use crate::server::{Arg, Args, EXPIRIES, Error, Options, refuse};
 use crate::time::{MICROS_PER_SECOND, MILLIS_PER_SECOND, Millis};
 use serde::de::IgnoredAny;
-
-/// The units an expiry can be given in.
-const EXPIRIES: &[&str] = &["EX", "PX", "EXAT", "PXAT"];
 
 const TTLS: std::ops::RangeInclusive<i64> = 1..=MAX_TTL_MS.cast_signed();
 
@@ -51,7 +48,7 @@ impl<'a> Set<'a> {
                 "JSON" => set.json = true,
                 unit => {
                     options.excludes(KNOWN, EXPIRIES)?;
-                    set.expires_at_ms = expiry(unit, options.value()?, now_ms)?;
+                    set.expires_at_ms = options.value()?.expiry(unit, now_ms, MAX_TIME_MS)?;
                 }
             }
         }
@@ -71,20 +68,6 @@ impl<'a> Set<'a> {
         let stale_until_ms = expires_at_ms.saturating_add(self.stale_ms).min(MAX_TIME_MS);
         Term { expires_at_ms, stale_until_ms, written_at_ms: now_ms, cost_ms }
     }
-}
-
-/// When something expires that is given a time in a unit.
-pub fn expiry(unit: &'static str, value: Arg, now_ms: Millis) -> Result<Millis, Error> {
-    let (unit_ms, from) = match unit {
-        "EX" => (MILLIS_PER_SECOND, now_ms),
-        "PX" => (1, now_ms),
-        "EXAT" => (MILLIS_PER_SECOND, 0),
-        _ => (1, 0),
-    };
-    // The largest value whose moment the server can still count.
-    let most = MAX_TIME_MS.saturating_sub(from) / unit_ms;
-    let count = value.integer(unit, 1..=most.cast_signed())?.cast_unsigned();
-    Ok(count.saturating_mul(unit_ms).saturating_add(from))
 }
 
 /// The options of ML.CACHEFETCH.

@@ -1,6 +1,6 @@
 //! The commands that write: parse → decide → write → replicate → reply.
 
-use super::codec::{self, Change};
+use super::codec::{self, Change, MAX_TIME_MS};
 use super::config::VERSIONS;
 use super::datatype::APPLY;
 use super::entry::{Entry, MAX_VERSIONS};
@@ -55,7 +55,7 @@ pub fn mset(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let unit = call.args.arg()?.one_of("the argument after version", UNITS)?;
     let unit = UNITS.get(unit).copied().unwrap_or_default();
-    let expires_at_ms = parse::expiry(unit, call.args.arg()?, now_ms)?;
+    let expires_at_ms = call.args.arg()?.expiry(unit, now_ms, MAX_TIME_MS)?;
     if !call.args.left().is_multiple_of(2) {
         return Err(Error::WrongArity);
     }

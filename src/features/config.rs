@@ -5,5 +5,8 @@ use crate::server::Config;
 /// How many values one call reads.
 pub static MAX_VALUES: Config = Config::number(c"features-max-values", 1_000_000, 1, 100_000_000);
 
+/// How far ahead of the clock an event time may be, in seconds.
+pub static MAX_SKEW: Config = Config::number(c"features-max-skew", 86_400, 0, 100 * 366 * 86_400);
+
 /// The configs of this domain.
-pub const CONFIGS: &[&Config] = &[&MAX_VALUES];
+pub const CONFIGS: &[&Config] = &[&MAX_VALUES, &MAX_SKEW];

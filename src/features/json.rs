@@ -2,6 +2,9 @@
 //! entity.
 
 use super::number::is_json_number;
+use super::value::{Printer, Value};
+
+const NULL: &str = "null";
 
 /// Text as JSON writes it; `None` unless it is UTF-8.
 pub fn string(text: &[u8]) -> Option<String> {
@@ -15,12 +18,14 @@ pub struct Document {
     text: String,
     fields: usize,
     rows: usize,
+    printer: Printer,
 }
 
 impl Document {
     /// An empty one, of objects with these fields.
     pub fn new(names: Vec<String>) -> Self {
-        Self { names, text: String::from("["), fields: 0, rows: 0 }
+        let text = String::from("[");
+        Self { names, text, fields: 0, rows: 0, printer: Printer::default() }
     }
 
     /// Begins the next object.
@@ -30,14 +35,16 @@ impl Document {
         self.fields = 0;
     }
 
-    /// The next field of the object: text that is exactly a number as that very
-    /// number, other text as a string, nothing as null. `None`, and nothing
-    /// written, for text that is not UTF-8.
-    pub fn push(&mut self, value: Option<&[u8]>) -> Option<()> {
+    /// The next field of the object: a number as itself, text that is exactly a
+    /// number as that very number, other text as a string; null for nothing, NaN
+    /// and the infinities. `None`, and nothing written, for text that is not UTF-8.
+    pub fn push(&mut self, value: Option<Value>) -> Option<()> {
         let written = match value {
-            None => "null".to_owned(),
-            Some(text) if is_json_number(text) => String::from_utf8_lossy(text).into_owned(),
-            Some(text) => string(text)?,
+            Some(Value::Text(text)) if !is_json_number(text) => &string(text)?,
+            Some(Value::Double(double)) if !double.is_finite() => NULL,
+            Some(Value::Single(single)) if !single.is_finite() => NULL,
+            Some(number) => std::str::from_utf8(number.print(&mut self.printer)).ok()?,
+            None => NULL,
         };
         if self.fields > 0 {
             self.text.push(',');
@@ -46,7 +53,7 @@ impl Document {
             self.text.push_str(name);
         }
         self.text.push(':');
-        self.text.push_str(&written);
+        self.text.push_str(written);
         self.fields += 1;
         Some(())
     }
@@ -67,22 +74,53 @@ impl Document {
 mod tests {
     use super::*;
 
+    fn document(names: &[&str]) -> Document {
+        Document::new(names.iter().map(|name| string(name.as_bytes()).unwrap()).collect())
+    }
+
+    fn text(text: &[u8]) -> Option<Value<'_>> {
+        Some(Value::Text(text))
+    }
+
     #[test]
     fn numbers_stay_as_written_and_everything_else_is_a_string() {
-        let mut document =
-            Document::new(["a", "\"b"].map(|name| string(name.as_bytes()).unwrap()).into());
+        let mut document = document(&["a", "\"b"]);
         document.begin();
-        document.push(Some(b"84.50")).unwrap();
-        document.push(Some("DE\n\u{e9}".as_bytes())).unwrap();
+        document.push(text(b"84.50")).unwrap();
+        document.push(text("DE\n\u{e9}".as_bytes())).unwrap();
         document.end();
         document.begin();
         document.push(None).unwrap();
-        assert_eq!(document.push(Some(b"\xff")), None);
-        document.push(Some(b"007")).unwrap();
+        assert_eq!(document.push(text(b"\xff")), None);
+        document.push(text(b"007")).unwrap();
         document.end();
         let text = document.finish();
         assert_eq!(text, "[{\"a\":84.50,\"\\\"b\":\"DE\\né\"},{\"a\":null,\"\\\"b\":\"007\"}]");
         assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
         assert_eq!(Document::new(Vec::new()).finish(), "[]");
+    }
+
+    #[test]
+    fn typed_numbers_are_printed_shortly_and_what_is_not_finite_is_null() {
+        let mut document = document(&["a"]);
+        for value in [
+            Value::Integer(i64::MIN),
+            Value::Single(0.1),
+            Value::Double(0.1),
+            Value::Double(-0.0),
+            Value::Double(1e300),
+            Value::Double(f64::NAN),
+            Value::Single(f32::NEG_INFINITY),
+        ] {
+            document.begin();
+            document.push(Some(value)).unwrap();
+            document.end();
+        }
+        let text = document.finish();
+        let values: Vec<std::collections::HashMap<String, serde_json::Value>> =
+            serde_json::from_str(&text).unwrap();
+        let values: Vec<_> = values.iter().map(|row| row["a"].to_string()).collect();
+        let expected = ["-9223372036854775808", "0.1", "0.1", "-0.0", "1e+300", "null", "null"];
+        assert_eq!(values, expected);
     }
 }

@@ -1,6 +1,8 @@
 //! Tensors: many values as one buffer that a client reads without parsing.
 
+use super::cells::Found;
 use super::number::Number;
+use super::value::Value;
 
 /// The type of a tensor's values, all little-endian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,11 +38,23 @@ impl Type {
         }
     }
 
-    fn bytes(self) -> usize {
+    /// How many bytes a value takes.
+    pub fn bytes(self) -> usize {
         match self {
             Self::F32 => size_of::<f32>(),
             Self::F64 | Self::I64 => size_of::<u64>(),
         }
+    }
+}
+
+impl Type {
+    /// The value that bytes begin with; `None` when they are too few.
+    pub fn read(self, bytes: &[u8]) -> Option<Value<'static>> {
+        Some(match self {
+            Self::F32 => Value::Single(f32::from_le_bytes(*bytes.first_chunk()?)),
+            Self::F64 => Value::Double(f64::from_le_bytes(*bytes.first_chunk()?)),
+            Self::I64 => Value::Integer(i64::from_le_bytes(*bytes.first_chunk()?)),
+        })
     }
 }
 
@@ -53,6 +67,8 @@ pub enum Status {
     Present = 1,
     /// There is none.
     NotFound = 3,
+    /// It is older than the call takes it.
+    TooOld = 4,
 }
 
 /// A tensor under construction, row by row.
@@ -78,25 +94,67 @@ impl Tensor {
         (&self.data, &self.status)
     }
 
-    /// Appends what was read: `text`, if there was something. Without a number
-    /// that the type holds, `default` stands in, then NaN; `None`, and nothing
-    /// appended, when the type has no NaN.
-    pub fn push(&mut self, text: Option<&[u8]>, default: Option<Number>) -> Option<()> {
-        let number = text.and_then(Number::parse);
-        let (written, status) = match (number.is_some_and(|number| self.write(number)), text) {
-            (true, _) => (true, Status::Present),
-            (false, Some(_)) => (false, Status::NotANumber),
-            (false, None) => (false, Status::NotFound),
+    /// Appends what was found. Where that is no value that the type holds,
+    /// `default` stands in, then NaN; `None`, and nothing appended, when the type
+    /// has no NaN.
+    pub fn push(&mut self, found: Found, default: Option<Number>) -> Option<()> {
+        let status = match found {
+            Found::Value(value) if self.write_value(value) => Status::Present,
+            Found::Value(_) => Status::NotANumber,
+            Found::TooOld => Status::TooOld,
+            Found::Nothing => Status::NotFound,
         };
+        let written = status == Status::Present;
         if !written && !default.is_some_and(|number| self.write(number)) {
-            match self.kind {
-                Type::F32 => self.data.extend(f32::NAN.to_le_bytes()),
-                Type::F64 => self.data.extend(f64::NAN.to_le_bytes()),
-                Type::I64 => return None,
-            }
+            self.write_not_finite(f64::NAN).then_some(())?;
         }
         self.status.push(status as u8);
         Some(())
+    }
+
+    /// Appends a row of singles: for each place of `columns` the slot that it
+    /// names. `None`, and nothing appended, unless the tensor is of singles too.
+    pub fn push_singles(&mut self, slots: &[[u8; 4]], columns: &[u32]) -> Option<()> {
+        if self.kind != Type::F32 {
+            return None;
+        }
+        let start = self.data.len();
+        self.data.resize(start + size_of_val(columns), 0);
+        let row = self.data.get_mut(start..)?.as_chunks_mut().0;
+        for (value, column) in row.iter_mut().zip(columns) {
+            *value = slots.get(*column as usize).copied().unwrap_or_default();
+        }
+        self.status.resize(self.status.len() + columns.len(), Status::Present as u8);
+        Some(())
+    }
+
+    fn write_value(&mut self, value: Value) -> bool {
+        match value {
+            Value::Integer(integer) => self.write(Number::Integer(integer)),
+            Value::Text(text) => Number::parse(text).is_some_and(|number| self.write(number)),
+            Value::Single(single) if self.kind == Type::F32 => {
+                self.data.extend(single.to_le_bytes());
+                true
+            }
+            Value::Single(single) => self.write_double(single.into()),
+            Value::Double(double) => self.write_double(double),
+        }
+    }
+
+    fn write_double(&mut self, double: f64) -> bool {
+        match double.is_finite() {
+            true => self.write(Number::Double(double)),
+            false => self.write_not_finite(double),
+        }
+    }
+
+    fn write_not_finite(&mut self, double: f64) -> bool {
+        match self.kind {
+            Type::F32 => self.data.extend((double as f32).to_le_bytes()),
+            Type::F64 => self.data.extend(double.to_le_bytes()),
+            Type::I64 => return false,
+        }
+        true
     }
 
     fn write(&mut self, number: Number) -> bool {
@@ -128,31 +186,71 @@ pub fn holds(kind: Type, number: Number) -> bool {
 mod tests {
     use super::*;
 
+    fn text(text: &str) -> Found<'_> {
+        Found::Value(Value::Text(text.as_bytes()))
+    }
+
+    fn singles(tensor: &Tensor) -> Vec<f32> {
+        let chunks = tensor.parts().0.as_chunks().0.iter();
+        chunks.map(|chunk| f32::from_le_bytes(*chunk)).collect()
+    }
+
     #[test]
-    fn missing_wrong_and_present_are_told_apart() {
-        let mut tensor = Tensor::new(Type::F32, 5).unwrap();
+    fn missing_wrong_old_and_present_are_told_apart() {
+        let mut tensor = Tensor::new(Type::F32, 7).unwrap();
         let seven = Some(Number::Integer(7));
-        tensor.push(Some(b"1.5"), seven).unwrap();
-        tensor.push(Some(b"abc"), seven).unwrap();
-        tensor.push(Some(b"1e39"), None).unwrap();
-        tensor.push(None, seven).unwrap();
-        tensor.push(None, None).unwrap();
-        let (data, status) = tensor.parts();
-        assert_eq!(status, [1, 0, 0, 3, 3]);
-        let values: Vec<_> =
-            data.chunks(4).map(|chunk| f32::from_le_bytes(chunk.try_into().unwrap())).collect();
-        assert_eq!(values[..2], [1.5, 7.0]);
-        assert_eq!(values[3], 7.0);
-        assert!(values[2].is_nan() && values[4].is_nan());
+        tensor.push(text("1.5"), seven).unwrap();
+        tensor.push(text("abc"), seven).unwrap();
+        tensor.push(text("1e39"), None).unwrap();
+        tensor.push(Found::Nothing, seven).unwrap();
+        tensor.push(Found::Nothing, None).unwrap();
+        tensor.push(Found::TooOld, seven).unwrap();
+        tensor.push(Found::TooOld, None).unwrap();
+        assert_eq!(tensor.parts().1, [1, 0, 0, 3, 3, 4, 4]);
+        let values = singles(&tensor);
+        assert_eq!([values[0], values[1], values[3], values[5]], [1.5, 7.0, 7.0, 7.0]);
+        assert!(values[2].is_nan() && values[4].is_nan() && values[6].is_nan());
+    }
+
+    #[test]
+    fn nan_and_the_infinities_are_present_in_floats_and_no_integers() {
+        let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        for kind in [Type::F32, Type::F64, Type::I64] {
+            let mut tensor = Tensor::new(kind, 6).unwrap();
+            for value in values {
+                tensor.push(Found::Value(Value::Double(value)), Some(Number::Integer(1))).unwrap();
+                let single = Value::Single(value as f32);
+                tensor.push(Found::Value(single), Some(Number::Integer(1))).unwrap();
+            }
+            let status = if kind == Type::I64 { 0 } else { 1 };
+            assert_eq!(tensor.parts().1, [status; 6]);
+            if kind == Type::F32 {
+                let values = singles(&tensor);
+                assert!(values[0].is_nan() && values[1].is_nan());
+                assert_eq!(
+                    values[2..],
+                    [f32::INFINITY, f32::INFINITY, -f32::INFINITY, -f32::INFINITY]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_double_beyond_the_range_of_singles_is_no_single() {
+        let mut tensor = Tensor::new(Type::F32, 2).unwrap();
+        tensor.push(Found::Value(Value::Double(1e39)), None).unwrap();
+        tensor.push(Found::Value(Value::Double(0.1)), None).unwrap();
+        assert_eq!(tensor.parts().1, [0, 1]);
+        assert_eq!(singles(&tensor)[1], 0.1);
     }
 
     #[test]
     fn an_integer_has_no_nan() {
         let mut tensor = Tensor::new(Type::I64, 2).unwrap();
-        assert_eq!(tensor.push(Some(b"1.5"), None), None);
-        assert_eq!(tensor.push(None, None), None);
-        assert_eq!(tensor.push(Some(b"-9223372036854775808"), None), Some(()));
-        assert_eq!(tensor.push(Some(b"1.5"), Some(Number::Integer(3))), Some(()));
+        assert_eq!(tensor.push(text("1.5"), None), None);
+        assert_eq!(tensor.push(Found::Nothing, None), None);
+        assert_eq!(tensor.push(text("-9223372036854775808"), None), Some(()));
+        assert_eq!(tensor.push(text("1.5"), Some(Number::Integer(3))), Some(()));
         let (data, status) = tensor.parts();
         assert_eq!(data, [i64::MIN.to_le_bytes(), 3i64.to_le_bytes()].concat());
         assert_eq!(status, [1, 0]);
@@ -161,7 +259,21 @@ mod tests {
     #[test]
     fn doubles_are_the_nearest() {
         let mut tensor = Tensor::new(Type::F64, 1).unwrap();
-        tensor.push(Some(b"9007199254740993"), None).unwrap();
+        tensor.push(text("9007199254740993"), None).unwrap();
         assert_eq!(tensor.parts().0, 9_007_199_254_740_992f64.to_le_bytes());
+    }
+
+    #[test]
+    fn singles_are_gathered_in_the_order_asked_for() {
+        let slots = [1.0f32, 2.0, f32::NAN].map(f32::to_le_bytes);
+        let mut tensor = Tensor::new(Type::F32, 4).unwrap();
+        tensor.push_singles(&slots, &[2, 0, 1, 0]).unwrap();
+        let values = singles(&tensor);
+        assert!(values[0].is_nan());
+        assert_eq!(values[1..], [1.0, 2.0, 1.0]);
+        assert_eq!(tensor.parts().1, [1; 4]);
+        let mut doubles = Tensor::new(Type::F64, 4).unwrap();
+        assert_eq!(doubles.push_singles(&slots, &[0]), None);
+        assert!(doubles.parts().0.is_empty());
     }
 }

@@ -4,8 +4,12 @@
 use super::error::{Error, quoted, refuse};
 use super::number::{parse_integer, parse_seconds};
 use super::raw::RedisModuleString;
+use crate::time::{MILLIS_PER_SECOND, Millis};
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
+
+/// The units that an expiry is given in, as to SET.
+pub const EXPIRIES: &[&str] = &["EX", "PX", "EXAT", "PXAT"];
 
 /// One argument: any bytes, NUL and invalid UTF-8 included.
 #[derive(Clone, Copy)]
@@ -74,6 +78,21 @@ impl<'a> Arg<'a> {
         parse_seconds(self.bytes()).filter(|millionths| range.contains(millionths))
     }
 
+    /// When something expires that is given a time in one of [`EXPIRIES`], in
+    /// milliseconds since the epoch and at most `latest_ms`; otherwise an error
+    /// that names the unit.
+    pub fn expiry(self, unit: &str, now_ms: Millis, latest_ms: Millis) -> Result<Millis, Error> {
+        let (unit_ms, from) = match unit {
+            "EX" => (MILLIS_PER_SECOND, now_ms),
+            "PX" => (1, now_ms),
+            "EXAT" => (MILLIS_PER_SECOND, 0),
+            _ => (1, 0),
+        };
+        let most = latest_ms.saturating_sub(from) / unit_ms;
+        let count = self.integer(unit, 1..=most.cast_signed())?.cast_unsigned();
+        Ok(count.saturating_mul(unit_ms).saturating_add(from))
+    }
+
     /// Bytes of a length in `range`; otherwise an error that names `what`.
     pub fn sized(self, what: &str, range: RangeInclusive<usize>) -> Result<&'a [u8], Error> {
         let bytes = self.bytes();
@@ -111,6 +130,16 @@ impl<'a> Args<'a> {
     pub fn peek(&self) -> Option<Arg<'a>> {
         // SAFETY: promised to `from_raw`.
         self.rest.first().map(|first| unsafe { Arg::from_raw(*first) })
+    }
+
+    /// The next argument, a number of things, and as many arguments after it;
+    /// otherwise an error that names `what` and them.
+    pub fn counted(&mut self, what: &str, things: &str) -> Result<Vec<Arg<'a>>, Error> {
+        let count = self.arg()?.integer(what, 1..=i64::MAX)?;
+        let count = usize::try_from(count).ok().filter(|count| *count <= self.left());
+        let count =
+            count.ok_or_else(|| refuse(format!("{what} must be the number of {things}")))?;
+        (0..count).map(|_| self.arg()).collect()
     }
 
     /// All that is left.
@@ -171,6 +200,16 @@ impl<'a> Options<'_, 'a> {
     /// The value that follows, an integer in `range`.
     pub fn integer(&mut self, range: RangeInclusive<i64>) -> Result<i64, Error> {
         self.value()?.integer(self.current, range)
+    }
+
+    /// A number of things, and as many values after it, each of `size` arguments.
+    pub fn counted(&mut self, things: &str, size: usize) -> Result<Vec<Arg<'a>>, Error> {
+        let count = self.integer(1..=i64::MAX)?;
+        let count = usize::try_from(count).ok().and_then(|count| count.checked_mul(size));
+        let count = count.filter(|count| *count <= self.args.left());
+        let keyword = self.current;
+        let wrong = || refuse(format!("{keyword} must be the number of {things}"));
+        (0..count.ok_or_else(wrong)?).map(|_| self.value()).collect()
     }
 
     /// Refuses the keyword just read where one that excludes it was read

@@ -1,9 +1,9 @@
 //! A value that is one block: a head of fixed size, and bytes after it. A key
 //! that holds one is read with a single further step: no pointer leads from the
-//! head to the bytes.
+//! head to the bytes, and nothing but their length stands between.
 
 use super::datatype::Held;
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -14,10 +14,12 @@ pub struct Block<H> {
     owns: PhantomData<H>,
 }
 
-/// What a block begins with; the bytes follow.
+/// What a block begins with. The bytes follow right after the length, where the
+/// alignment of the head may have left room.
+#[repr(C)]
 struct Start<H> {
     head: H,
-    length: usize,
+    length: u32,
 }
 
 // SAFETY: a block owns its head and bytes, and shares nothing.
@@ -26,18 +28,21 @@ unsafe impl<H: Send> Send for Block<H> {}
 unsafe impl<H: Sync> Sync for Block<H> {}
 
 impl<H> Block<H> {
+    const BYTES_AT: usize = std::mem::offset_of!(Start<H>, length) + size_of::<u32>();
+
     /// A block of these bytes, put together; `None` when there is no memory for
-    /// it.
+    /// it, or when they are 4 GiB or more.
     pub fn new(head: H, parts: &[&[u8]]) -> Option<Self> {
-        let length = parts.iter().try_fold(0, |sum: usize, part| sum.checked_add(part.len()))?;
-        let layout = Self::layout(length)?;
+        let bytes = parts.iter().try_fold(0, |sum: usize, part| sum.checked_add(part.len()))?;
+        let length = u32::try_from(bytes).ok()?;
+        let layout = Self::shape(bytes)?;
         // SAFETY: the layout is not of size 0: the start is not.
         let start = NonNull::new(unsafe { alloc(layout) })?.cast::<Start<H>>();
         // SAFETY: the block is large enough for the start and all parts, aligned
         // for the start, and ours alone.
         unsafe {
             start.write(Start { head, length });
-            let mut end = start.add(1).cast::<u8>();
+            let mut end = start.cast::<u8>().add(Self::BYTES_AT);
             for part in parts {
                 end.copy_from_nonoverlapping(NonNull::from(*part).cast(), part.len());
                 end = end.add(part.len());
@@ -46,9 +51,15 @@ impl<H> Block<H> {
         Some(Self { start, owns: PhantomData })
     }
 
-    fn layout(length: usize) -> Option<Layout> {
-        let bytes = Layout::array::<u8>(length).ok()?;
-        Layout::new::<Start<H>>().extend(bytes).ok().map(|(layout, _)| layout)
+    /// A block without bytes. As for a box, there is always memory for it.
+    pub fn bare(head: H) -> Self {
+        Self::new(head, &[]).unwrap_or_else(|| handle_alloc_error(Layout::new::<Start<H>>()))
+    }
+
+    fn shape(bytes: usize) -> Option<Layout> {
+        // No less than the start, which is written as a whole.
+        let size = Self::BYTES_AT.checked_add(bytes)?.max(size_of::<Start<H>>());
+        Layout::from_size_align(size, align_of::<Start<H>>()).ok()
     }
 
     /// The head.
@@ -67,8 +78,9 @@ impl<H> Block<H> {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: as many bytes follow the start, in the same block.
         unsafe {
-            let length = self.start.as_ref().length;
-            std::slice::from_raw_parts(self.start.add(1).cast().as_ptr(), length)
+            let length = self.start.as_ref().length as usize;
+            let bytes = self.start.cast::<u8>().add(Self::BYTES_AT);
+            std::slice::from_raw_parts(bytes.as_ptr(), length)
         }
     }
 
@@ -87,7 +99,7 @@ impl<H: std::fmt::Debug> std::fmt::Debug for Block<H> {
 
 impl<H> Drop for Block<H> {
     fn drop(&mut self) {
-        let layout = Self::layout(self.bytes().len());
+        let layout = Self::shape(self.bytes().len());
         // SAFETY: the head is dropped once, and the block given back with the
         // layout it was allocated with, which there is: it was allocated.
         unsafe {
@@ -135,6 +147,13 @@ mod tests {
             Block::<String>::from_raw(raw)
         };
         assert_eq!(block.bytes(), b"abc");
-        assert_eq!(Block::new((), &[]).unwrap().bytes(), b"");
+        assert_eq!(Block::bare(()).bytes(), b"");
+    }
+
+    #[test]
+    fn a_length_is_all_that_stands_between_head_and_bytes() {
+        assert_eq!(Block::<u64>::shape(212).unwrap(), Layout::from_size_align(224, 8).unwrap());
+        assert_eq!(Block::<u64>::shape(0).unwrap().size(), 16);
+        assert_eq!(Block::<u8>::shape(3).unwrap().size(), 11);
     }
 }

@@ -46,6 +46,11 @@ impl<'a> Call<'a> {
         self.context_flags() & raw::REDISMODULE_CTX_FLAGS_MASTER != 0
     }
 
+    /// Whether the client speaks RESP3.
+    pub fn speaks_resp3(&self) -> bool {
+        self.context_flags() & raw::REDISMODULE_CTX_FLAGS_RESP3 != 0
+    }
+
     pub(super) fn context_flags(&self) -> u32 {
         // SAFETY: the context is valid for the whole call. Flags are bits.
         unsafe { api!(RedisModule_GetContextFlags(self.ctx)) }.cast_unsigned()
@@ -87,6 +92,27 @@ impl<'a> Call<'a> {
         // and their length.
         unsafe {
             api!(RedisModule_Replicate(self.ctx, command.as_ptr(), c"b".as_ptr(), start, length))
+        };
+    }
+
+    /// Sends the effect of this call to replicas and the AOF: `command payload
+    /// key [key ...]`.
+    pub fn replicate_keys(&self, command: &CStr, payload: &[u8], keys: &[Arg]) {
+        let keys: Vec<_> = keys.iter().map(|key| key.as_raw()).collect();
+        let (start, length) = (payload.as_ptr(), payload.len());
+        // SAFETY: the context is valid for the whole call; the format says how
+        // each argument is passed: `b` bytes and their length, `v` server strings
+        // and their number.
+        unsafe {
+            api!(RedisModule_Replicate(
+                self.ctx,
+                command.as_ptr(),
+                c"bv".as_ptr(),
+                start,
+                length,
+                keys.as_ptr(),
+                keys.len()
+            ))
         };
     }
 

@@ -11,8 +11,8 @@ use super::error::Error;
 use super::guard::guard;
 use super::raw::{
     REDISMODULE_HASH_NONE, REDISMODULE_KEYTYPE_EMPTY, REDISMODULE_KEYTYPE_HASH,
-    REDISMODULE_NOTIFY_GENERIC, REDISMODULE_NOTIFY_MODULE, REDISMODULE_OK, REDISMODULE_READ,
-    REDISMODULE_WRITE, RedisModuleCtx, RedisModuleKey, RedisModuleString,
+    REDISMODULE_NO_EXPIRE, REDISMODULE_NOTIFY_GENERIC, REDISMODULE_NOTIFY_MODULE, REDISMODULE_OK,
+    REDISMODULE_READ, REDISMODULE_WRITE, RedisModuleCtx, RedisModuleKey, RedisModuleString,
 };
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
@@ -307,7 +307,15 @@ impl<'a> WriteKey<'a> {
     /// Costs a look-up when that is when it goes already; a TTL that was taken
     /// off by hand is put back.
     pub fn expire_at(&mut self, at_ms: u64) {
-        let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
+        self.set_expiry(i64::try_from(at_ms).unwrap_or(i64::MAX));
+    }
+
+    /// Takes the key's expiry off, if it has one.
+    pub fn persist(&mut self) {
+        self.set_expiry(REDISMODULE_NO_EXPIRE.into());
+    }
+
+    fn set_expiry(&mut self, at_ms: i64) {
         // SAFETY: the key is open for writing; a missing one reads as without
         // expiry and refuses one.
         unsafe {

@@ -37,7 +37,7 @@ mod waiting;
 
 pub use alarm::Alarm;
 pub use alloc::{ServerAllocator, heap_bytes};
-pub use args::{Arg, Args, Options};
+pub use args::{Arg, Args, EXPIRIES, Options};
 pub use block::Block;
 pub use chance::{new_id, random_fraction};
 pub use clock::{Monotonic, monotonic, now};

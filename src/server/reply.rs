@@ -30,6 +30,14 @@ impl Reply {
         unsafe { api!(RedisModule_ReplyWithLongLong(self.ctx, value)) };
     }
 
+    /// A double of RESP3; RESP2 has none.
+    pub fn double(self, value: f64) {
+        // A NaN is sent without its sign, which some servers would print.
+        let value = if value.is_nan() { f64::NAN } else { value };
+        // SAFETY: `ctx` is valid by construction.
+        unsafe { api!(RedisModule_ReplyWithDouble(self.ctx, value)) };
+    }
+
     /// A bulk string of any bytes.
     pub fn bytes(self, bytes: &[u8]) {
         // SAFETY: `ctx` is valid by construction; the server copies the bytes.

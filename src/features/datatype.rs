@@ -1,0 +1,53 @@
+//! How a row lives in a key.
+
+use super::codec;
+use super::layout::Layout;
+use super::row::Row;
+use crate::server::{DataType, Digest, TypeSlot};
+use std::ffi::CStr;
+
+/// The command that carries a write to replicas and into the AOF.
+pub const APPLY: &CStr = c"ML.APPLYFEATURE";
+
+impl DataType for Row {
+    const NAME: &'static CStr = c"MLfeature";
+    const LOAD: &'static CStr = c"ML.LOADFEATURE";
+
+    fn slot() -> &'static TypeSlot {
+        static SLOT: TypeSlot = TypeSlot::new();
+        &SLOT
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        codec::encode(self, out);
+    }
+
+    fn decode(payload: &[u8]) -> Option<Self> {
+        codec::decode(payload)
+    }
+
+    fn try_clone(&self) -> Option<Self> {
+        self.duplicate()
+    }
+
+    /// A layout is shared: `INFO ml` says what they take together.
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+
+    fn blocks(&self) -> usize {
+        1
+    }
+
+    /// What the row's bytes mean is in the names; what is in them is times and
+    /// values, in the one form that they have.
+    fn digest(&self, digest: &mut Digest) {
+        let layout: &Layout = self.layout();
+        for (view, field) in layout.names() {
+            digest.bytes(view);
+            digest.bytes(field);
+        }
+        digest.bytes(self.bytes());
+        digest.end();
+    }
+}

@@ -1,0 +1,72 @@
+//! Reading plain hashes: resolved once a call, read once an entity.
+
+use super::cells::Cells;
+use crate::server::{Arg, Hash};
+
+/// The fields of a call, as they are looked for in hashes.
+pub struct HashPlan<'a> {
+    fields: &'a [Arg<'a>],
+    /// Their names.
+    texts: Vec<&'a [u8]>,
+    /// The names sorted, each with its place in the call.
+    sorted: Vec<(&'a [u8], usize)>,
+    /// Whether a name is asked for more than once.
+    repeats: bool,
+}
+
+impl<'a> HashPlan<'a> {
+    /// The plan for these fields.
+    pub fn new(fields: &'a [Arg<'a>]) -> Self {
+        let texts: Vec<_> = fields.iter().map(|field| field.bytes()).collect();
+        let mut sorted: Vec<_> = texts.iter().copied().zip(0..).collect();
+        sorted.sort_unstable();
+        let repeats = sorted.iter().zip(sorted.iter().skip(1)).any(|(one, next)| one.0 == next.0);
+        Self { fields, texts, sorted, repeats }
+    }
+
+    /// Reads the fields of an entity.
+    pub fn read(&self, hash: &Hash, cells: &mut Cells) {
+        cells.reset(self.fields.len());
+        if one_pass_is_faster(hash.field_count(), self.fields.len()) {
+            // Hashes are mostly written in the order in which they are asked for:
+            // the field that follows the last one is tried first.
+            let mut next = 0;
+            hash.each(|field, value| {
+                if !self.repeats && self.texts.get(next).is_some_and(|text| *text == field) {
+                    cells.set(next, value);
+                    next += 1;
+                    return;
+                }
+                for place in self.places(field) {
+                    cells.set(place, value);
+                    next = place + 1;
+                }
+            });
+        } else {
+            for (place, field) in self.fields.iter().enumerate() {
+                if let Some(value) = hash.field(*field) {
+                    cells.set(place, value.bytes());
+                }
+            }
+        }
+    }
+
+    /// Where a name stands in the call.
+    fn places(&self, name: &[u8]) -> impl Iterator<Item = usize> {
+        let start = self.sorted.partition_point(|(other, _)| *other < name);
+        let from = self.sorted.get(start..).unwrap_or_default();
+        from.iter().take_while(move |(other, _)| *other == name).map(|(_, place)| *place)
+    }
+}
+
+/// Whether to pass over all of a hash rather than look so many fields up. A small
+/// hash is a list, in which each look-up walks through half of it; a large one is
+/// a table, of which a pass would read all.
+///
+/// Measured on Redis 7.0 and 8.2, with lists of 4 to 500 fields: a pass takes
+/// about 64 units for each field, a look-up 48 and one more for each field. A
+/// list of 50 is passed over for 33 fields and more, one of 500 for 59.
+fn one_pass_is_faster(fields: usize, asked: usize) -> bool {
+    const LARGEST_LIST: usize = 512;
+    fields <= LARGEST_LIST && asked.saturating_mul(48 + fields) > fields.saturating_mul(64)
+}

@@ -1,0 +1,151 @@
+//! Layouts shared by all rows that have the same: interned by their exact
+//! content, as virtual machines share hidden classes (Chambers, Ungar and Lee,
+//! "An efficient implementation of SELF", OOPSLA 1989). Names cost nothing per
+//! row. A layout goes with the last row that has it.
+//!
+//! Rows are freed in the background too, so the table stands behind a mutex; who
+//! holds a row reads its layout without one. A process forked to save reads
+//! layouts through rows only: there the mutex may be locked for ever.
+
+use super::layout::Layout;
+use super::stats::{LAYOUT_BYTES, LAYOUTS};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// A layout that is shared.
+#[derive(Clone, Debug)]
+pub struct Interned(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    layout: Layout,
+    hash: u64,
+}
+
+/// The layouts in use, by the hash of their names. Layouts are compared whole:
+/// names that hash alike cost time, never a wrong answer.
+type Table = HashMap<u64, Vec<Weak<Shared>>>;
+
+static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
+
+fn table() -> MutexGuard<'static, Table> {
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seeded, so that nobody can make up names that hash alike.
+fn hash_of(layout: &Layout) -> u64 {
+    static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
+    xxh3_64_with_seed(layout.text_of_all(), *SEED)
+}
+
+impl Interned {
+    /// The one that is shared of all that are equal.
+    pub fn new(layout: Layout) -> Self {
+        let hash = hash_of(&layout);
+        // Lives longer than the lock: the last of a layout takes it when dropped.
+        let mut same_hash: Vec<Arc<Shared>>;
+        let mut table = table();
+        let known = table.entry(hash).or_default();
+        same_hash = known.iter().filter_map(Weak::upgrade).collect();
+        if let Some(place) = same_hash.iter().position(|shared| shared.layout == layout) {
+            drop(table);
+            return Self(same_hash.swap_remove(place));
+        }
+        LAYOUTS.add(1);
+        LAYOUT_BYTES.add(layout.bytes() as i64);
+        let shared = Arc::new(Shared { layout, hash });
+        known.push(Arc::downgrade(&shared));
+        drop(table);
+        Self(shared)
+    }
+
+    /// Whether both are the same layout.
+    pub fn is(&self, other: &Self) -> bool {
+        self.address() == other.address()
+    }
+
+    /// What no other layout has, for as long as this one is held.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+}
+
+impl Deref for Interned {
+    type Target = Layout;
+
+    fn deref(&self) -> &Layout {
+        &self.0.layout
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        LAYOUTS.add(-1);
+        LAYOUT_BYTES.add(-(self.layout.bytes() as i64));
+        let mut table = table();
+        if let Some(same_hash) = table.get_mut(&self.hash) {
+            // An equal one may have been interned since this one's last row went.
+            same_hash.retain(|shared| shared.strong_count() > 0);
+            if same_hash.is_empty() {
+                table.remove(&self.hash);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metric;
+
+    fn layout(names: &[&str]) -> Layout {
+        Layout::of(names.iter().map(|name| (&b""[..], name.as_bytes()))).unwrap()
+    }
+
+    fn known(layout: &Layout) -> usize {
+        table().get(&hash_of(layout)).map_or(0, Vec::len)
+    }
+
+    #[test]
+    fn equal_layouts_are_one_which_goes_with_the_last() {
+        let names = ["interned_a", "interned_b"];
+        let one = Interned::new(layout(&names));
+        let other = Interned::new(layout(&names));
+        assert!(one.is(&other) && *one == layout(&names));
+        drop(one);
+        assert_eq!(known(&other), 1);
+        drop(other);
+        assert_eq!(known(&layout(&names)), 0);
+    }
+
+    #[test]
+    fn names_that_run_together_alike_are_two_layouts() {
+        let one = Interned::new(layout(&["aa", "ab"]));
+        let other = Interned::new(layout(&["a", "aab"]));
+        assert_eq!(one.text_of_all(), other.text_of_all());
+        assert!(!one.is(&other));
+        assert_eq!(known(&one), 2);
+        drop(one);
+        assert_eq!(known(&other), 1);
+    }
+
+    #[test]
+    fn threads_that_intern_and_drop_leave_nothing_behind() {
+        let layouts = || (0..4).map(|one| layout(&["interned_t", &format!("t{one}")]));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let held: Vec<_> = layouts().map(Interned::new).collect();
+                        assert!(held.iter().zip(layouts()).all(|(held, is)| **held == is));
+                    }
+                });
+            }
+        });
+        assert!(layouts().all(|layout| known(&layout) == 0));
+        assert!(LAYOUTS.value() < 1_000);
+    }
+}

@@ -1,0 +1,235 @@
+//! Layouts: which fields a row has. A layout knows names only: the type belongs
+//! to each value.
+
+use std::ops::Range;
+
+/// The most fields that a row holds.
+pub const MAX_FIELDS: usize = 65_535;
+
+/// The longest name of a view or of a field, in bytes.
+pub const MAX_NAME_BYTES: usize = 65_535;
+
+/// A view and a field of it, by their names. The default view's name is empty.
+pub type Name<'n> = (&'n [u8], &'n [u8]);
+
+/// What stands between the name of a view and that of a field.
+const SEPARATOR: u8 = b':';
+
+/// Whether a view can have this name, so that `view:field` names a field of it.
+pub fn names_a_view(name: &[u8]) -> bool {
+    name.len() <= MAX_NAME_BYTES && !name.contains(&SEPARATOR)
+}
+
+/// The fields of a row: view by view, sorted, and sorted in each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    names: Box<[u8]>,
+    views: Box<[View]>,
+    /// Where the name of each field stands in `names`.
+    fields: Box<[Span]>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct View {
+    name: Span,
+    /// The first of its fields; the next view's first ends them.
+    first: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    length: u16,
+}
+
+impl Layout {
+    /// The layout of these fields, sorted, each there once. `None` when they are
+    /// not, when they are too many, or when a name is none that there can be.
+    pub fn of<'n>(all: impl Iterator<Item = Name<'n>>) -> Option<Self> {
+        let (mut names, mut views, mut fields) = (Vec::new(), Vec::new(), Vec::new());
+        let mut last = None;
+        for name in all {
+            if last.is_some_and(|last| last >= name) || fields.len() == MAX_FIELDS {
+                return None;
+            }
+            if last.is_none_or(|(view, _)| view != name.0) {
+                if !names_a_view(name.0) {
+                    return None;
+                }
+                let first = u32::try_from(fields.len()).ok()?;
+                views.push(View { name: append(&mut names, name.0)?, first });
+            }
+            fields.push(append(&mut names, name.1)?);
+            last = Some(name);
+        }
+        Some(Self { names: names.into(), views: views.into(), fields: fields.into() })
+    }
+
+    /// How many fields it has.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// How many views it has.
+    pub fn views(&self) -> usize {
+        self.views.len()
+    }
+
+    /// The name of a view.
+    pub fn view_name(&self, view: usize) -> &[u8] {
+        self.views.get(view).map_or(&[], |view| self.text(view.name))
+    }
+
+    /// The fields of a view.
+    pub fn fields(&self, view: usize) -> Range<usize> {
+        let first = |view: usize| self.views.get(view).map(|view| view.first as usize);
+        first(view).unwrap_or(self.len())..first(view + 1).unwrap_or(self.len())
+    }
+
+    /// The name of a field.
+    pub fn field_name(&self, field: usize) -> &[u8] {
+        self.fields.get(field).map_or(&[], |span| self.text(*span))
+    }
+
+    /// All fields, in order.
+    pub fn names(&self) -> impl Iterator<Item = Name<'_>> {
+        (0..self.views()).flat_map(move |view| {
+            self.fields(view).map(move |field| (self.view_name(view), self.field_name(field)))
+        })
+    }
+
+    /// The view of a name.
+    pub fn view(&self, name: &[u8]) -> Option<usize> {
+        self.views.binary_search_by_key(&name, |view| self.text(view.name)).ok()
+    }
+
+    /// The field of a name in a view.
+    pub fn field(&self, view: usize, name: &[u8]) -> Option<usize> {
+        let Range { start, end } = self.fields(view);
+        let fields = self.fields.get(start..end)?;
+        let place = fields.binary_search_by_key(&name, |span| self.text(*span)).ok()?;
+        Some(start + place)
+    }
+
+    /// What a name stands for that is read: the field of the whole name in the
+    /// default view, and the field `field` of the view `view` where the name is
+    /// `view:field`. The first of them that is there counts. Each is a view and
+    /// the field in it.
+    pub fn resolve(&self, name: &[u8]) -> [Option<(usize, usize)>; 2] {
+        let within = |view: usize, name| self.field(view, name).map(|field| (view, field));
+        let whole = self.view(b"").and_then(|view| within(view, name));
+        let colon = name.iter().position(|byte| *byte == SEPARATOR);
+        let parts = colon.and_then(|at| Some((name.get(..at)?, name.get(at + 1..)?)));
+        let of_view = parts
+            // The default view has no name to be called by.
+            .filter(|(view, _)| !view.is_empty())
+            .and_then(|(view, field)| within(self.view(view)?, field));
+        [whole, of_view]
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.names.len()
+            + size_of_val::<[View]>(&self.views)
+            + size_of_val::<[Span]>(&self.fields)
+    }
+
+    /// All names, one after the other.
+    pub fn text_of_all(&self) -> &[u8] {
+        &self.names
+    }
+
+    fn text(&self, span: Span) -> &[u8] {
+        let start = span.start as usize;
+        self.names.get(start..start + usize::from(span.length)).unwrap_or_default()
+    }
+}
+
+/// Appends a name; `None` when it is too long, or all of them are.
+fn append(names: &mut Vec<u8>, name: &[u8]) -> Option<Span> {
+    let span =
+        Span { start: u32::try_from(names.len()).ok()?, length: u16::try_from(name.len()).ok()? };
+    names.extend(name);
+    Some(span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn layout(names: &[(&str, &str)]) -> Option<Layout> {
+        Layout::of(names.iter().map(|(view, field)| (view.as_bytes(), field.as_bytes())))
+    }
+
+    #[test]
+    fn a_name_is_looked_up_whole_in_the_default_view_first() {
+        let layout = layout(&[("", "a"), ("", "v:a"), ("v", "a"), ("v", "b:c")]).unwrap();
+        assert_eq!(layout.resolve(b"a"), [Some((0, 0)), None]);
+        assert_eq!(layout.resolve(b"v:a"), [Some((0, 1)), Some((1, 2))]);
+        assert_eq!(layout.resolve(b"v:b:c"), [None, Some((1, 3))]);
+        for nothing in ["", "v", "v:", ":a", "a:", "w:a", "b:c", "v:a:"] {
+            assert_eq!(layout.resolve(nothing.as_bytes()), [None, None], "{nothing}");
+        }
+    }
+
+    #[test]
+    fn names_are_sorted_and_each_there_once() {
+        assert_eq!(layout(&[]).unwrap(), Layout::default());
+        assert!(layout(&[("", ""), ("", "a"), ("v", "")]).is_some());
+        assert_eq!(layout(&[("", "b"), ("", "a")]), None);
+        assert_eq!(layout(&[("", "a"), ("", "a")]), None);
+        assert_eq!(layout(&[("v", "a"), ("", "b")]), None);
+        assert_eq!(layout(&[("a:b", "c")]), None);
+    }
+
+    #[test]
+    fn fields_are_not_more_and_names_not_longer_than_they_may_be() {
+        let names: Vec<_> = (0..=MAX_FIELDS as u32).map(u32::to_be_bytes).collect();
+        let of = |names: &[[u8; 4]]| Layout::of(names.iter().map(|name| (&b""[..], &name[..])));
+        assert!(of(&names[1..]).is_some());
+        assert!(of(&names).is_none());
+        let long = vec![b'x'; MAX_NAME_BYTES + 1];
+        assert!(Layout::of([(&b""[..], &long[1..])].into_iter()).is_some());
+        assert!(Layout::of([(&b""[..], &long[..])].into_iter()).is_none());
+        assert!(Layout::of([(&long[..], &b"x"[..])].into_iter()).is_none());
+    }
+
+    /// The names that murmur3 takes for one (feast-dev/feast).
+    #[test]
+    fn names_that_hash_alike_are_told_apart() {
+        let layout = layout(&[("driver_stats", "f104172"), ("driver_stats", "f28328")]).unwrap();
+        assert_eq!(layout.resolve(b"driver_stats:f104172")[1], Some((0, 0)));
+        assert_eq!(layout.resolve(b"driver_stats:f28328")[1], Some((0, 1)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_field_is_found_and_no_other(
+            names in prop::collection::btree_set(("[ab]{0,2}", "[ab:]{0,2}"), 0..20),
+            others in prop::collection::vec("[ab:]{0,5}", 20),
+        ) {
+            let pairs: Vec<_> = names.iter().map(|(view, field)| (&**view, &**field)).collect();
+            let layout = layout(&pairs).unwrap();
+            let views: BTreeSet<_> = names.iter().map(|(view, _)| view).collect();
+            prop_assert_eq!((layout.len(), layout.views()), (names.len(), views.len()));
+            let listed: Vec<_> = layout.names().map(|(view, field)| {
+                let text = |bytes| std::str::from_utf8(bytes).unwrap();
+                (text(view), text(field))
+            }).collect();
+            prop_assert_eq!(&listed, &pairs);
+            for name in &others {
+                let whole = pairs.iter().position(|pair| *pair == ("", &**name));
+                let parts = name.split_once(':').filter(|(view, _)| !view.is_empty());
+                let of_view = parts.and_then(|parts| pairs.iter().position(|pair| *pair == parts));
+                let found = layout.resolve(name.as_bytes());
+                prop_assert_eq!(found.map(|found| found.map(|(_, field)| field)), [whole, of_view]);
+                for (view, field) in found.into_iter().flatten() {
+                    prop_assert!(layout.fields(view).contains(&field));
+                }
+            }
+        }
+    }
+}
