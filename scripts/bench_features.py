@@ -172,6 +172,43 @@ def report_memory(numpy, client):
         print(f"    {size:3} features: {', '.join(figures)}", flush=True)
 
 
+def report_largest(numpy, client, rounds, spread):
+    """How long the largest call that is allowed keeps the server from all others:
+    what the server itself counts as the time of the command."""
+    values = int(client.config_get("ml.features-max-values")["ml.features-max-values"])
+    size = 50
+    fields = [f"feature_{number:03}" for number in range(size)]
+    entities = values // size
+    hset, mset, featuremset = (way for way in ways(numpy, client, fields) if way.write)
+    client.flushall()
+    fill(numpy.random.default_rng(1), [hset, featuremset], entities, size)
+    array = numpy.random.default_rng(2).random((entities, size), dtype="f4")
+
+    def get(prefix, *form):
+        names = [f"{prefix}:{key}" for key in range(entities)]
+        return lambda: client.execute_command(
+            "ML.FEATUREGET", entities, *names, "FIELDS", size, *fields, *form)
+
+    print(f"the server's ms for one call of {entities} entities of {size} features")
+    for name, command, call in [
+        ("tensor of rows", "FEATUREGET", get("row", "AS", "TENSOR")),
+        ("values of rows", "FEATUREGET", get("row")),
+        ("JSON of rows", "FEATUREGET", get("row", "AS", "JSON")),
+        ("tensor of hashes", "FEATUREGET", get("hash", "AS", "TENSOR")),
+        ("values of hashes", "FEATUREGET", get("hash")),
+        ("JSON of hashes", "FEATUREGET", get("hash", "AS", "JSON")),
+        ("FEATUREMSET", "FEATUREMSET", lambda: featuremset.write(range(entities), array)),
+    ]:
+        times = []
+        for _ in range(rounds):
+            client.config_resetstat()
+            call()
+            stats = client.info("commandstats")
+            stats = {name.lower(): figures for name, figures in stats.items()}
+            times.append(stats[f"cmdstat_ml.{command.lower()}"]["usec"] / 1e3)
+        print(f"    {name:20} {spread(times, 1)}", flush=True)
+
+
 def report(server, rounds, spread):
     try:
         import numpy
@@ -180,5 +217,6 @@ def report(server, rounds, spread):
         sys.exit("numpy and redis are needed: target/venv/bin/python scripts/bench features")
     client = redis.Redis(port=server.port, protocol=2)
     report_memory(numpy, client)
+    report_largest(numpy, client, rounds, spread)
     report_writes(numpy, server, client, rounds, spread)
     report_reads(numpy, server, client, rounds, spread)

@@ -19,7 +19,7 @@ class Model:
 
 def test_the_python_of_the_readme(port):
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     code = "\n".join(blocks).replace("redis.Redis(", f"redis.Redis(port={port}, ")
     names = {}
     exec(code, names)
@@ -34,4 +34,8 @@ def test_the_python_of_the_readme(port):
     assert scores == [[0.25, 0.75]] * 3 and model.calls == 2
 
     names["client"].hset("user:123", mapping={"avg_order": "84.50", "tier": "gold"})
-    assert names["features"]("user:123", ["tier", "avg_order", "country"]) == ["gold", "84.50", None]
+    names["client"].execute_command(
+        "ML.FEATURESET", "user:124", "FIELDS", 2, "avg_order", "84.50", "tier", "gold")
+    for user in ["user:123", "user:124"]:
+        answer = names["features"](user, ["tier", "avg_order", "country"])
+        assert answer == ["gold", "84.50", None]
