@@ -123,7 +123,7 @@ def report_reads(numpy, server, client, rounds, spread):
         fields = [f"feature_{number:03}" for number in range(size)]
         all_ways = ways(numpy, client, fields)
         stored = min(10_000, 500_000 // size)
-        client.flushall()
+        client.execute_command("FLUSHALL", "SYNC")
         fill(numpy.random.default_rng(1), all_ways, stored, size)
         chance = random.Random(1)
         for entities in ENTITIES:
@@ -143,7 +143,7 @@ def report_writes(numpy, server, client, rounds, spread):
         fields = [f"feature_{number:03}" for number in range(size)]
         writing = [way for way in ways(numpy, client, fields) if way.write]
         stored = min(10_000, 500_000 // size)
-        client.flushall()
+        client.execute_command("FLUSHALL", "SYNC")
         array = numpy.random.default_rng(2).random((BATCH, size), dtype="f4")
         batches = [range(first, first + BATCH) for first in range(0, stored, BATCH)]
         names = {"hash": "HSET, pipelined", "packed": "MSET, packed", "row": "FEATUREMSET"}
@@ -164,7 +164,7 @@ def report_memory(numpy, client):
         figures = []
         for way in ways(numpy, client, fields):
             if way.write:
-                client.flushall()
+                client.execute_command("FLUSHALL", "SYNC")
                 before = client.info("memory")["used_memory"]
                 fill(numpy.random.default_rng(1), [way], WEIGHED, size)
                 used = client.info("memory")["used_memory"] - before
@@ -180,7 +180,7 @@ def report_largest(numpy, client, rounds, spread):
     fields = [f"feature_{number:03}" for number in range(size)]
     entities = values // size
     hset, mset, featuremset = (way for way in ways(numpy, client, fields) if way.write)
-    client.flushall()
+    client.execute_command("FLUSHALL", "SYNC")
     fill(numpy.random.default_rng(1), [hset, featuremset], entities, size)
     array = numpy.random.default_rng(2).random((entities, size), dtype="f4")
 

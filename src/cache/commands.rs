@@ -41,16 +41,7 @@ pub const COMMANDS: &[Command] = &[
             KEY,
             VERSION,
             Argument::string(c"value"),
-            Argument::one_of(
-                c"expiration",
-                &[
-                    SECONDS,
-                    MILLISECONDS,
-                    Argument::unix_time(c"unix-time-seconds").after(c"EXAT"),
-                    Argument::unix_time(c"unix-time-milliseconds").after(c"PXAT"),
-                ],
-            )
-            .optional(),
+            Argument::EXPIRATION.optional(),
             Argument::integer(c"milliseconds").after(c"STALE").optional(),
             Argument::integer(c"percent").after(c"JITTER").optional(),
             Argument::string(c"token").after(c"TOKEN").optional(),

@@ -12,17 +12,6 @@ const VIEW: Argument = Argument::string(c"view").after(c"VIEW");
 
 const AT: Argument = Argument::unix_time(c"unix-time-milliseconds").after(c"AT").optional();
 
-const EXPIRY: Argument = Argument::one_of(
-    c"expiration",
-    &[
-        Argument::integer(c"seconds").after(c"EX"),
-        Argument::integer(c"milliseconds").after(c"PX"),
-        Argument::unix_time(c"unix-time-seconds").after(c"EXAT"),
-        Argument::unix_time(c"unix-time-milliseconds").after(c"PXAT"),
-    ],
-)
-.optional();
-
 const FIELDS: Argument =
     Argument::block(c"fields", &[Argument::integer(c"m"), Argument::string(c"field").repeated()])
         .after(c"FIELDS");
@@ -100,7 +89,7 @@ pub const COMMANDS: &[Command] = &[
             Argument::key(c"key"),
             VIEW.optional(),
             AT,
-            EXPIRY,
+            Argument::EXPIRATION.optional(),
             Argument::one_of(
                 c"type",
                 &[
@@ -145,7 +134,7 @@ pub const COMMANDS: &[Command] = &[
             FIELDS,
             VIEW.optional(),
             AT,
-            EXPIRY,
+            Argument::EXPIRATION.optional(),
         ],
         summary: c"Writes the same fields of several entities, from one buffer of numbers.",
         complexity: c"O(N*M) where N is the number of keys and M that of the fields of each.",

@@ -18,10 +18,10 @@ pub fn features(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let fields: Vec<_> = call.args.remaining().collect();
     let mut reader = Reader::new(&fields, call.now() / MICROS_PER_MILLI, None);
-    let mut values = Values::of(call);
+    let mut answers = Answers::of(call);
     reader.read(call, key, |entity| {
         call.reply.array(fields.len());
-        (0..fields.len()).for_each(|place| values.reply(entity.get(place), None));
+        (0..fields.len()).for_each(|place| answers.reply(entity.get(place), None));
         Ok(())
     })
 }
@@ -40,15 +40,15 @@ pub fn featureget(call: &mut Call) -> Result<(), Error> {
     }
 }
 
-/// How values are answered one by one: those of rows as what they are in RESP3,
-/// which has integers and doubles, and as text in RESP2.
-struct Values<'c, 'a> {
+/// What answers values one by one: those of rows as what they are in RESP3, which
+/// has integers and doubles, and as text in RESP2.
+struct Answers<'c, 'a> {
     call: &'c Call<'a>,
     typed: bool,
     printer: Printer,
 }
 
-impl<'c, 'a> Values<'c, 'a> {
+impl<'c, 'a> Answers<'c, 'a> {
     fn of(call: &'c Call<'a>) -> Self {
         Self { call, typed: call.speaks_resp3(), printer: Printer::default() }
     }
@@ -107,12 +107,12 @@ fn values<'a>(
             Ok(())
         })?;
     }
-    let mut values = Values::of(call);
+    let mut answers = Answers::of(call);
     call.reply.array(request.keys.len());
     for row in 0..request.keys.len() {
         call.reply.array(columns);
         for (column, default) in request.defaults.iter().enumerate() {
-            values.reply(cells.get(row * columns + column), *default);
+            answers.reply(cells.get(row * columns + column), *default);
         }
     }
     Ok(())

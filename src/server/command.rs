@@ -281,6 +281,17 @@ impl Argument {
         Self { name, kind, token: None, flags: 0, parts: &[] }
     }
 
+    /// When something expires, as to SET; see [`super::Arg::expiry`].
+    pub const EXPIRATION: Self = Self::one_of(
+        c"expiration",
+        &[
+            Self::integer(c"seconds").after(c"EX"),
+            Self::integer(c"milliseconds").after(c"PX"),
+            Self::unix_time(c"unix-time-seconds").after(c"EXAT"),
+            Self::unix_time(c"unix-time-milliseconds").after(c"PXAT"),
+        ],
+    );
+
     /// A key.
     pub const fn key(name: &'static CStr) -> Self {
         Self::new(name, raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY)
