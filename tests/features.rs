@@ -94,6 +94,22 @@ fn reading_changes_nothing_and_works_on_a_replica() {
 }
 
 #[test]
+fn client_side_caches_see_every_key_of_a_batch() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut tracker = server.client3();
+    tracker.run("CLIENT TRACKING ON").ok();
+    for key in ["h", "row"] {
+        client.run("HSET h f 1");
+        client.run("ML.FEATURESET row FIELDS 1 f 1").integer();
+        tracker.run("ML.FEATUREGET 3 h row nobody FIELDS 1 f").items();
+        tracker.pushes();
+        client.run(&format!("DEL {key}")).integer();
+        assert_eq!(tracker.pushes().len(), 1, "{key}");
+    }
+}
+
+#[test]
 fn an_expired_entity_has_no_fields() {
     let server = Server::start();
     let mut client = server.client();

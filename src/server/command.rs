@@ -8,10 +8,11 @@ use super::error::Error;
 use super::global::Lock;
 use super::guard::{guard, log};
 use super::key::{ReadKey, WriteKey};
+use super::number::parse_integer;
 use super::raw::{self, REDISMODULE_OK, RedisModuleCtx, RedisModuleString};
 use super::reply::Reply;
 use crate::time::Micros;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{null, null_mut};
 
 /// What a handler is given: the arguments, and the ways to act on the server.
@@ -161,6 +162,12 @@ unsafe extern "C" fn run<H: Handler>(
     argc: c_int,
 ) -> c_int {
     // SAFETY: the context of the running command.
+    if unsafe { api!(RedisModule_IsKeysPositionRequest(ctx)) } != 0 {
+        // SAFETY: as above; the server passes `argc` strings.
+        guard(Entry::Command, || unsafe { name_counted_keys(ctx, argv, argc) });
+        return REDISMODULE_OK as c_int;
+    }
+    // SAFETY: the context of the running command.
     let reply = unsafe { Reply::from_raw(ctx) };
     let outcome = guard(Entry::Command, || {
         // SAFETY: `H` has no size, so that reading one touches no memory, and
@@ -178,6 +185,31 @@ unsafe extern "C" fn run<H: Handler>(
         reply.error(&error);
     }
     REDISMODULE_OK as c_int
+}
+
+/// Tells the server where the keys of a call stand whose number is its first
+/// argument. Key specs say so as well, but Redis 7.0 does not go by them where it
+/// routes in a cluster and remembers what a client caches.
+///
+/// # Safety
+/// `ctx` is that of a request for positions, `argv` holds `argc` strings.
+unsafe fn name_counted_keys(
+    ctx: *mut RedisModuleCtx,
+    argv: *mut *mut RedisModuleString,
+    argc: c_int,
+) {
+    let argc = usize::try_from(argc).unwrap_or(0);
+    // SAFETY: promised by the caller.
+    let count = unsafe {
+        let argv = std::slice::from_raw_parts(argv, argc);
+        argv.get(1).and_then(|count| parse_integer(Arg::from_raw(*count).bytes()))
+    };
+    let end = count.and_then(|count| usize::try_from(count).ok()?.checked_add(2));
+    // Of a call that names more keys than it has arguments, none is one.
+    for position in 2..end.filter(|end| *end <= argc).unwrap_or(2) {
+        // SAFETY: promised by the caller.
+        unsafe { api!(RedisModule_KeyAtPos(ctx, position as c_int)) };
+    }
 }
 
 /// A command.
@@ -434,14 +466,18 @@ impl Command {
         let (first, last, step) = self.keys.map_or((0, 0, 0), |keys| match keys.reach {
             Reach::One => (keys.first, keys.first, 1),
             Reach::ToTheEnd(step) => (keys.first, -1, step),
-            // The old way to say where keys stand knows no count: the key specs do.
+            // The old way to say where keys stand knows no count.
             Reach::Counted => (0, 0, 0),
         });
+        let counted = self.keys.is_some_and(|keys| keys.reach == Reach::Counted);
+        let asked = if counted { " getkeys-api" } else { "" };
+        let flags = CString::new(format!("{}{asked}", self.flags.to_string_lossy()));
+        let flags = flags.map_err(|_| Error::Internal)?;
         // SAFETY: `ctx` is valid by the caller's promise, the texts are C
         // strings, and the server copies all it is given here.
         let registered = unsafe {
             let name = self.name.as_ptr();
-            let flags = self.flags.as_ptr();
+            let flags = flags.as_ptr();
             let created = api!(RedisModule_CreateCommand(
                 ctx,
                 name,

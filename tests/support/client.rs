@@ -72,6 +72,11 @@ impl Client {
         self.pipeline(&commands)
     }
 
+    /// As [`Self::send`], of a server that may be gone.
+    pub fn try_send(&mut self, command: &Cmd) -> redis::RedisResult<Value> {
+        self.connection.req_command(command)
+    }
+
     /// As [`Self::run`], of a server that may be gone.
     pub fn try_run(&mut self, line: &str) -> redis::RedisResult<Value> {
         self.connection.req_command(&command(line))

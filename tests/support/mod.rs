@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 mod client;
+pub mod cluster;
 pub mod dump;
 pub mod fetches;
 mod flood;

@@ -29,6 +29,8 @@ pub struct Setup<'a> {
     pub binary: Option<&'a Path>,
     /// Whether the module is left out.
     pub without_module: bool,
+    /// Whether it is a node of a cluster, and has a port for that.
+    pub cluster: bool,
 }
 
 /// How a server is ended before it is started again.
@@ -48,6 +50,7 @@ pub struct Server {
     directory: TempDir,
     process: Child,
     port: u16,
+    bus_port: Option<u16>,
 }
 
 impl Setup<'_> {
@@ -62,8 +65,9 @@ impl Setup<'_> {
         let binary = self.binary.map(Path::to_path_buf).unwrap_or_else(|| {
             std::env::var_os("MLSERVE_SERVER").unwrap_or_else(|| "redis-server".into()).into()
         });
-        let (process, port) = launch(&binary, directory.path());
-        Server { binary, directory, process, port }
+        let bus_port = self.cluster.then(free_port);
+        let (process, port) = launch(&binary, directory.path(), bus_port);
+        Server { binary, directory, process, port, bus_port }
     }
 }
 
@@ -91,6 +95,11 @@ impl Server {
     /// The port on the loopback.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port that the nodes of a cluster talk to it by.
+    pub fn bus_port(&self) -> Option<u16> {
+        self.bus_port
     }
 
     /// Makes this server a replica and waits until it has caught up.
@@ -122,7 +131,7 @@ impl Server {
             Stop::NoSave => self.shut_down("NOSAVE"),
         }
         self.process.wait().unwrap();
-        (self.process, self.port) = launch(&self.binary, self.directory.path());
+        (self.process, self.port) = launch(&self.binary, self.directory.path(), self.bus_port);
     }
 
     /// Ends the server for good, as a power cut would.
@@ -168,13 +177,15 @@ impl Drop for Server {
 
 /// Starts the binary in the directory, on a port that is free. Another process
 /// may be quicker to take it: then on another one.
-fn launch(binary: &Path, directory: &Path) -> (Child, u16) {
+fn launch(binary: &Path, directory: &Path, bus_port: Option<u16>) -> (Child, u16) {
     for _ in 0..10 {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
+        let bus = bus_port.map(|port| ["--cluster-port".to_owned(), port.to_string()]);
         let output =
             File::options().create(true).append(true).open(directory.join("output")).unwrap();
         let mut process = Command::new(binary)
             .args(["redis.conf", "--port", &port.to_string()])
+            .args(bus.into_iter().flatten())
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
@@ -192,6 +203,10 @@ fn launch(binary: &Path, directory: &Path) -> (Child, u16) {
         assert!(log.contains("Address already in use"), "the server ended at once:\n{log}");
     }
     panic!("no free port in ten attempts");
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn log(directory: &Path) -> String {
