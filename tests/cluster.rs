@@ -205,3 +205,180 @@ fn slots_that_move_key_by_key_under_traffic_lose_and_grant_nothing() {
     assert!(slots_of(&cluster, 0).is_empty());
     ledger.settle(&cluster);
 }
+
+/// Whether the nodes can migrate slots whole (Valkey 9).
+fn migrates_atomically(cluster: &Cluster) -> bool {
+    let help = call!(cluster.nodes[0].client(), "CLUSTER", "HELP").texts();
+    help.iter().any(|line| line.starts_with("MIGRATESLOTS"))
+}
+
+#[test]
+fn slots_that_move_whole_under_traffic_lose_and_grant_nothing() {
+    let cluster = Cluster::start();
+    if !migrates_atomically(&cluster) {
+        println!("not applicable: this server migrates no slots atomically");
+        return;
+    }
+    // The versions in force move along, by the node that the keys come from.
+    cluster.nodes[0].client().run("ML.CACHEVERSION cache SET v0 v1 v2").items();
+    let ledger = Ledger::default();
+    ledger.under_traffic(&cluster, || {
+        let (from, to) = (&cluster.nodes[0], id(&cluster.nodes[1]));
+        for range in [(0, 2_000), (2_001, 5_460)] {
+            call!(
+                from.client(),
+                "CLUSTER",
+                "MIGRATESLOTS",
+                "SLOTSRANGE",
+                range.0,
+                range.1,
+                "NODE",
+                &to
+            )
+            .ok();
+            wait_for("the slots to be migrated", || {
+                let migrations = from.client().run("CLUSTER GETSLOTMIGRATIONS").items();
+                let states: Vec<_> =
+                    migrations.iter().map(|one| one.map()["state"].text()).collect();
+                assert!(!states.iter().any(|state| state == "failed"), "{migrations:?}");
+                states.iter().all(|state| state == "success")
+            });
+        }
+    });
+    assert!(slots_of(&cluster, 0).is_empty());
+    ledger.settle(&cluster);
+    let versions = cluster.nodes[1].client().run("ML.CACHEVERSION cache").texts();
+    assert_eq!(versions, ["v0", "v1", "v2"]);
+    let (primary, replica) = (&cluster.nodes[1], &cluster.nodes[4]);
+    replica.catch_up(primary);
+    assert_eq!(replica.client().digest(), primary.client().digest());
+}
+
+#[test]
+fn who_waits_for_an_answer_of_a_slot_that_moves_is_sent_on_or_told_to_try_again() {
+    let cluster = Cluster::start();
+    let key =
+        (0..).map(|number| format!("wait:{number}")).find(|key| cluster.owner(key) == 0).unwrap();
+    let node = &cluster.nodes[0];
+    let leased = call!(node.client(), "ML.CACHEFETCH", &key, "v", "LEASE", 60_000).items();
+    assert_eq!(leased[0].text(), "LEASE");
+    let answers = std::thread::scope(|scope| {
+        let waiters: Vec<_> = (0..10)
+            .map(|waiter| {
+                let (mut client, key) = (node.client(), &key);
+                scope.spawn(move || {
+                    let wait = if waiter % 2 == 0 { 3_000 } else { 50_000 };
+                    let call = format!("ML.CACHEFETCH {key} v LEASE 9000 WAIT {wait}");
+                    client.try_run(&call)
+                })
+            })
+            .collect();
+        wait_for("them to wait", || node.client().info("ml_cache_waiters") == "10");
+        migrate(&cluster, slot_of(key.as_bytes()), 0, 1);
+        // The new owner knows nothing of them: the first to ask computes.
+        let answer = call!(cluster.nodes[1].client(), "ML.CACHEFETCH", &key, "v", "LEASE", 9_000);
+        assert_eq!(answer.items()[0].text(), "LEASE");
+        // Whoever the server has not sent on gives the wait up, at the latest here.
+        wait_for("the short waits to be over", || {
+            node.client().info("ml_cache_waiters").parse::<u32>().unwrap() <= 5
+        });
+        let _ = node.client().try_run("CLIENT KILL TYPE NORMAL SKIPME NO");
+        waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect::<Vec<_>>()
+    });
+    let mut sent_on = 0;
+    for answer in answers.into_iter().flatten() {
+        match answer {
+            Value::Array(items) => assert_eq!(items[0].text(), "BUSY"),
+            error => {
+                assert!(error.error().starts_with("MOVED"), "{error:?}");
+                sent_on += 1;
+            }
+        }
+    }
+    println!("{sent_on} of 10 were sent on by the server");
+    wait_for("nobody to be left", || {
+        node.client().info("ml_cache_waiters") == "0"
+            && node.client().info("blocked_clients") == "0"
+    });
+}
+
+#[test]
+fn a_primary_that_dies_loses_no_event_that_a_replica_had_and_grants_little_beyond() {
+    const WORKERS: u64 = 4;
+    let mut cluster = Cluster::start();
+    let victim = 1;
+    let keys: Vec<_> = (0..)
+        .map(|number| format!("k{number}"))
+        .filter(|key| cluster.owner(key) == victim)
+        .take(8)
+        .collect();
+    let (over, calls) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (granted, in_doubt) = (AtomicU64::new(0), AtomicU64::new(0));
+    let acknowledged: Vec<_> = keys.iter().map(|_| AtomicU64::new(0)).collect();
+    // By then, so many calls had been answered.
+    let dead = std::thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let (mut client, mut random) = (cluster.client(), Random::new(worker));
+            let (over, calls, granted, in_doubt) = (&over, &calls, &granted, &in_doubt);
+            let (keys, acknowledged) = (&keys, &acknowledged);
+            scope.spawn(move || {
+                while !over.load(Relaxed) {
+                    let place = random.below(keys.len() as u64) as usize;
+                    let key = &keys[place];
+                    let limit = format!("{{{key}}}limit");
+                    let (answer, lost) =
+                        client.send(key, &command(&format!("ML.RATELIMIT {limit} 1000000 3600")));
+                    granted.fetch_add(answer.items()[0].integer() as u64, Relaxed);
+                    in_doubt.fetch_add(lost.into(), Relaxed);
+                    let at = random.below(1 << 40);
+                    let row = format!("{{{key}}}row");
+                    client
+                        .run(key, &format!("ML.FEATURESET {row} AT {at} FIELDS 1 f {at}"))
+                        .integer();
+                    // The connection is the one that wrote: WAIT is for its writes.
+                    if random.below(4) == 0 {
+                        let (replicas, lost) = client.send(key, &command("WAIT 1 50"));
+                        if !lost && replicas.integer() >= 1 {
+                            acknowledged[place].fetch_max(at, Relaxed);
+                        }
+                    }
+                    calls.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        let wait = |more: u64| {
+            let before = calls.load(Relaxed);
+            wait_for("traffic", || calls.load(Relaxed) >= before + more);
+        };
+        wait(500);
+        cluster.nodes[victim].kill();
+        let dead = granted.load(Relaxed);
+        wait_for("the replica to take over", || {
+            cluster.nodes[victim + 3].client().info("role") == "master"
+        });
+        wait(500);
+        over.store(true, Relaxed);
+        dead
+    });
+    let mut client = cluster.client();
+    let mut used = 0;
+    for (key, acknowledged) in keys.iter().zip(&acknowledged) {
+        let info = client.run(key, &format!("ML.RATEINFO {{{key}}}limit")).map();
+        used += info["windows"].items()[0].map()["used"].integer() as u64;
+        let row = format!("{{{key}}}row");
+        let at: u64 = client.run(key, &format!("ML.FEATURES {row} f")).texts()[0].parse().unwrap();
+        let acknowledged = acknowledged.load(Relaxed);
+        assert!(at >= acknowledged && acknowledged > 0, "{row}: {at} of {acknowledged}");
+    }
+    // What was granted but not replicated is granted once more. A server hands an
+    // effect to its replicas in the turn in which it answers: what is lost was
+    // answered in the very turn in which it died, a call of each connection at most.
+    let granted = granted.load(Relaxed);
+    let lost = granted.saturating_sub(used);
+    println!(
+        "{granted} granted, {dead} of them before the end, {lost} of them forgotten, {} calls in doubt",
+        in_doubt.load(Relaxed)
+    );
+    assert!(lost <= WORKERS, "{lost} of {granted} were forgotten");
+    assert!(used <= granted + in_doubt.load(Relaxed));
+}

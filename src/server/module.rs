@@ -129,7 +129,7 @@ unsafe fn register(
         // key counts as modified when the module says so.
         let options =
             REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
-        api!(RedisModule_SetModuleOptions(ctx, options as c_int));
+        api!(RedisModule_SetModuleOptions(ctx, options as c_int | slot_migration(ctx)));
         for data_type in module.types.iter().copied().flatten() {
             data_type.register(ctx)?;
         }
@@ -151,6 +151,26 @@ unsafe fn register(
         }
     }
     Ok(())
+}
+
+/// On Valkey, the option that a module must set before slots with its keys may be
+/// migrated whole (Valkey 9): it vouches that what an AOF rewrite emits for a key,
+/// and the effects replicated from then on, are all there is to the key. Nothing on
+/// other servers, which may give the bit another meaning.
+///
+/// # Safety
+/// `ctx` is valid.
+unsafe fn slot_migration(ctx: *mut RedisModuleCtx) -> c_int {
+    const HANDLE_ATOMIC_SLOT_MIGRATION: c_int = 1 << 5;
+    // SAFETY: `ctx` is valid by the caller's promise, the names are C strings, and
+    // the data is freed once, after its last use. A field that is missing is null.
+    unsafe {
+        let info = api!(RedisModule_GetServerInfo(ctx, c"server".as_ptr()));
+        let version = api!(RedisModule_ServerInfoGetFieldC(info, c"valkey_version".as_ptr()));
+        let is_valkey = !version.is_null();
+        api!(RedisModule_FreeServerInfo(ctx, info));
+        if is_valkey { HANDLE_ATOMIC_SLOT_MIGRATION } else { 0 }
+    }
 }
 
 /// Writes `INFO ml`: the body of the info callback.
