@@ -1,0 +1,79 @@
+"""scripts/cluster starts a cluster, and redis-py's cluster client finds the keys."""
+
+import os
+import random
+import socket
+import subprocess
+
+import numpy
+import pytest
+import redis
+from redis.cluster import RedisCluster
+from redis.exceptions import RedisClusterException
+
+from conftest import ROOT
+
+SCRIPT = ROOT / "scripts/cluster"
+
+
+def free_ports(count):
+    """The first of so many ports in a row that nobody listens on."""
+    for _ in range(100):
+        first = random.randrange(20_000, 30_000)
+        held = []
+        try:
+            for port in range(first, first + count):
+                held.append(socket.create_server(("127.0.0.1", port)))
+            return first
+        except OSError:
+            continue
+        finally:
+            for one in held:
+                one.close()
+    pytest.fail("no free ports")
+
+
+@pytest.fixture(scope="module")
+def cluster(module):
+    port = free_ports(12)
+    environment = {**os.environ, "MLSERVE_MODULE": str(module)}
+    started = subprocess.run(
+        [SCRIPT, "--port", str(port)], env=environment, capture_output=True, text=True, timeout=120)
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert "user:123 has gold 84.50" in started.stdout
+    client = RedisCluster(host="127.0.0.1", port=port, protocol=2)
+    yield client
+    client.close()
+    stopped = subprocess.run([SCRIPT, "--stop"], capture_output=True, text=True, timeout=60)
+    assert stopped.returncode == 0, stopped.stderr
+    with pytest.raises(redis.ConnectionError):
+        redis.Redis(port=port).ping()
+
+
+def test_every_command_goes_to_the_node_of_its_keys(cluster):
+    for number in range(50):
+        assert cluster.execute_command("ML.RATELIMIT", f"limit:{number}", 9, 60)[2] == 8
+        assert cluster.execute_command("ML.CACHESET", f"cache:{number}", "v", number)
+        assert cluster.execute_command("ML.CACHEGET", f"cache:{number}", "v") == b"%d" % number
+        assert cluster.execute_command("ML.FEATURESET", f"row:{number}", "FIELDS", 1, "f", number)
+        assert cluster.execute_command("ML.FEATURES", f"row:{number}", "f") == [b"%d" % number]
+
+
+def test_keys_that_are_counted_are_found(cluster):
+    for number in range(20):
+        keys = [f"{{{number}}}:{key}" for key in range(3)]
+        array = numpy.full((3, 2), number, "<f4")
+        written = cluster.execute_command(
+            "ML.FEATUREMSET", 3, *keys, array.tobytes(), "TYPE", "F32", "FIELDS", 2, "a", "b")
+        assert written == [1, 1, 1]
+        tensor = cluster.execute_command(
+            "ML.FEATUREGET", 3, *keys, "FIELDS", 2, "b", "a", "AS", "TENSOR")
+        assert tensor[3] == array.tobytes()
+        limits = [f"{key}:limit" for key in keys]
+        rows = cluster.execute_command("ML.RATEMULTI", 3, *limits, *[5, 60] * 3)
+        assert [row[0] for row in rows] == [1, 1, 1]
+
+
+def test_keys_of_several_slots_are_refused(cluster):
+    with pytest.raises(RedisClusterException, match="slot"):
+        cluster.execute_command("ML.FEATUREGET", 2, "a", "b", "FIELDS", 1, "f")
