@@ -80,6 +80,8 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
             |client| assert!(client.run("COPY row copied").is_error()),
         ],
     ),
+    // On servers that defragment: in defrag.rs.
+    ("defrag", &[]),
     (
         "info",
         &[

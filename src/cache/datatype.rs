@@ -1,10 +1,10 @@
 //! How an entry lives in a key.
 
 use super::codec;
-use super::entry::Entry;
+use super::entry::{Entry, Head};
 use super::flights::Place;
 use super::node;
-use crate::server::{DataType, Digest, Lock, TypeSlot, monotonic, new_id, now};
+use crate::server::{DataType, Defrag, Digest, Lock, TypeSlot, monotonic, new_id, now};
 use crate::time::MICROS_PER_MILLI;
 use std::ffi::CStr;
 
@@ -50,6 +50,14 @@ impl DataType for Entry {
             digest.number(answer.term().cost_ms.into());
         }
         digest.end();
+    }
+
+    fn defrag(head: &mut Head, defrag: &Defrag) {
+        let mut next = head.older_mut();
+        while let Some(answer) = next {
+            answer.relocate(defrag);
+            next = answer.head_mut().older_mut();
+        }
     }
 
     /// What takes away an answer that could be served (DEL, SET, RENAME, an

@@ -44,6 +44,11 @@ impl Head {
         self.older = older;
     }
 
+    /// The answer before this one.
+    pub fn older_mut(&mut self) -> Option<&mut Entry> {
+        self.older.as_mut()
+    }
+
     /// Gives the answer of a version, among those that follow this one, another
     /// term.
     pub fn retime_older(&mut self, version: &[u8], term: Term) {

@@ -4,7 +4,7 @@ use super::codec;
 use super::limiter::Limiter;
 use super::reservation::Reservation;
 use super::slot::Slot;
-use crate::server::{DataType, Digest, TypeSlot};
+use crate::server::{DataType, Defrag, Digest, TypeSlot};
 use std::ffi::CStr;
 
 /// The command that carries a change to replicas and into the AOF.
@@ -43,6 +43,13 @@ impl DataType for Box<Limiter> {
 
     fn blocks(&self) -> usize {
         self.slots().len() + self.reservations().len()
+    }
+
+    fn defrag(limiter: &mut Limiter, defrag: &Defrag) {
+        if let Limiter::Many(many) = limiter {
+            defrag.list(&mut many.slots);
+            defrag.list(&mut many.reservations);
+        }
     }
 
     fn digest(&self, digest: &mut Digest) {

@@ -3,6 +3,7 @@
 //! head to the bytes, and nothing but their length stands between.
 
 use super::datatype::Held;
+use super::defrag::Defrag;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -81,6 +82,16 @@ impl<H> Block<H> {
             let length = self.start.as_ref().length as usize;
             let bytes = self.start.cast::<u8>().add(Self::BYTES_AT);
             std::slice::from_raw_parts(bytes.as_ptr(), length)
+        }
+    }
+
+    /// Moves the block.
+    pub fn relocate(&mut self, defrag: &Defrag) {
+        // SAFETY: the block is of this allocator, and this its only owner; it is
+        // moved byte by byte, as any value may be.
+        let moved = unsafe { defrag.block(self.start.as_ptr().cast()) };
+        if let Some(moved) = NonNull::new(moved.cast()) {
+            self.start = moved;
         }
     }
 

@@ -3,14 +3,15 @@
 
 use super::alloc::block_bytes;
 use super::args::Arg;
+use super::defrag::Defrag;
 use super::entry::Entry;
 use super::error::Error;
 use super::global::Lock;
 use super::guard::{guard, log};
 use super::raw::{
     REDISMODULE_AUX_BEFORE_RDB, REDISMODULE_ERR, REDISMODULE_OK, REDISMODULE_TYPE_METHOD_VERSION,
-    RedisModuleCtx, RedisModuleDigest, RedisModuleIO, RedisModuleKeyOptCtx, RedisModuleString,
-    RedisModuleType, RedisModuleTypeMethods,
+    RedisModuleCtx, RedisModuleDefragCtx, RedisModuleDigest, RedisModuleIO, RedisModuleKeyOptCtx,
+    RedisModuleString, RedisModuleType, RedisModuleTypeMethods,
 };
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -98,6 +99,9 @@ pub trait DataType: Held + Default + Send + 'static {
 
     /// Adds all that makes the value what it is.
     fn digest(&self, digest: &mut Digest);
+
+    /// Moves the blocks that the value leads to, beyond the one that holds it.
+    fn defrag(_inner: &mut Self::Inner, _defrag: &Defrag) {}
 
     /// Called when the value is taken out of its key, whatever the way: deleted,
     /// overwritten, renamed, expired, evicted; not when databases are flushed.
@@ -209,7 +213,7 @@ unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx, saves_table: bool) -> 
         aux_save: saves_table.then_some(aux_save),
         aux_save_triggers: REDISMODULE_AUX_BEFORE_RDB as c_int,
         unlink: None,
-        defrag: None,
+        defrag: Some(defrag::<T>),
         mem_usage2: None,
         free_effort2: None,
         unlink2: Some(unlink::<T>),
@@ -436,6 +440,24 @@ unsafe extern "C" fn free_effort<T: DataType>(
         1 + value.blocks() + value.heap_bytes() / BYTES_PER_EFFORT
     })
     .unwrap_or(1)
+}
+
+/// Moves the value's blocks, all in one go: none leads to many.
+unsafe extern "C" fn defrag<T: DataType>(
+    ctx: *mut RedisModuleDefragCtx,
+    _key: *mut RedisModuleString,
+    value: *mut *mut c_void,
+) -> c_int {
+    guard(Entry::Defrag, || {
+        // SAFETY: the server passes a value of this type, which is a block of its
+        // own and led to from its key alone, and a context that outlives the call.
+        unsafe {
+            let defrag = Defrag::from_raw(ctx);
+            *value = defrag.block(*value);
+            T::defrag(T::inner(*value), &defrag);
+        }
+    });
+    0
 }
 
 unsafe extern "C" fn copy<T: DataType>(

@@ -13,6 +13,7 @@ pub enum Entry {
     Free,
     FreeEffort,
     Copy,
+    Defrag,
     Config,
     Info,
     Event,
@@ -28,7 +29,7 @@ pub enum Entry {
 
 impl Entry {
     #[cfg(debug_assertions)]
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Command,
         Self::RdbLoad,
         Self::RdbSave,
@@ -38,6 +39,7 @@ impl Entry {
         Self::Free,
         Self::FreeEffort,
         Self::Copy,
+        Self::Defrag,
         Self::Config,
         Self::Info,
         Self::Event,
@@ -61,6 +63,7 @@ impl Entry {
             Self::Free => "free",
             Self::FreeEffort => "free_effort",
             Self::Copy => "copy",
+            Self::Defrag => "defrag",
             Self::Config => "config",
             Self::Info => "info",
             Self::Event => "event",

@@ -18,6 +18,7 @@ mod config;
 mod datatype;
 #[cfg(debug_assertions)]
 mod debug;
+mod defrag;
 mod entry;
 mod error;
 mod events;
@@ -44,6 +45,7 @@ pub use clock::{Monotonic, monotonic, now};
 pub use command::{Argument, Call, Command, KeyAccess, Keys, handler};
 pub use config::Config;
 pub use datatype::{DataType, Digest, SideTable, TypeSlot, TypeSpec};
+pub use defrag::Defrag;
 pub use error::{Error, quoted, refuse};
 pub use events::{Event, Listener};
 pub use global::{Global, Lock};
