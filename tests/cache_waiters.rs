@@ -377,21 +377,32 @@ fn disturb(client: &mut Client, random: &mut Random, tokens: &Tokens) {
         22 => "FLUSHALL ASYNC".to_owned(),
         23 => "SWAPDB 0 1".to_owned(),
         24 => format!("RENAME {key} k{}", random.below(5)),
+        // As long as it follows nobody can be reached.
+        26 => {
+            client.run("REPLICAOF 127.0.0.1 1").ok();
+            "REPLICAOF NO ONE".to_owned()
+        }
         25 => "ML.CACHEVERSION  SET v0".to_owned(),
         _ => "ML.CACHEVERSION  CLEAR".to_owned(),
     };
     client.run(&line);
 }
 
+/// A number that scripts/soak sets to make the storm larger.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
 #[test]
 fn a_storm_leaves_nobody_waiting_and_answers_each_call_once() {
-    const WAITERS: usize = 100;
+    let most = setting("MLSERVE_SOAK_WAITERS", 100) as usize;
+    let seconds = setting("MLSERVE_SOAK_SECONDS", 3);
     let server = Server::start();
     let [_, seed] = Random::seeds();
     let (tokens, is_over) = (Tokens::default(), AtomicBool::new(false));
     let mut random = Random::new(seed);
-    let mut crowd = Crowd::of(&server, WAITERS);
-    let mut places = vec![String::new(); WAITERS];
+    let mut crowd = Crowd::of(&server, most);
+    let mut places = vec![String::new(); most];
     let mut told = std::collections::BTreeMap::new();
     let (mut calls, mut lost) = (0, 0);
     std::thread::scope(|scope| {
@@ -408,7 +419,7 @@ fn a_storm_leaves_nobody_waiting_and_answers_each_call_once() {
             });
         }
         let _over = Over(&is_over);
-        let end = Instant::now() + Duration::from_secs(3);
+        let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
             crowd.look();
             for (member, place) in places.iter_mut().enumerate() {
@@ -436,7 +447,7 @@ fn a_storm_leaves_nobody_waiting_and_answers_each_call_once() {
         assert!(told.contains_key(status), "nobody was told {status}, seed {seed}");
     }
     crowd.look_until("an answer for each", |crowd| {
-        (0..WAITERS).all(|member| crowd.is_answered(member) || !crowd.is_connected(member))
+        (0..most).all(|member| crowd.is_answered(member) || !crowd.is_connected(member))
     });
     crowd.assert_in_step();
     let mut client = server.client();

@@ -369,12 +369,21 @@ fn a_failover_resets_no_limit_and_loses_no_answer() {
     assert_eq!(client.run("ML.CACHEGET c v2"), bulk("b"));
 }
 
-/// The effects of a charge, a grant and a set, as they were replicated.
+/// The effects of a charge, a grant, a set and a row, as they were replicated: the
+/// command, the key, the payload, and what else there is.
 fn effects(client: &mut Client, tap: &mut Tap) -> Vec<Vec<Vec<u8>>> {
     client.run("ML.RATELIMIT r 10 3600 COST 3");
     client.run("ML.PERMITACQUIRE p 10 3600000 COST 3").items();
     client.run("ML.CACHESET c v x EX 1000").ok();
-    tap.replicated(client)
+    client.run("ML.FEATURESET f EX 1000 AT 5 FIELDS 2 f gold g 0.5").integer();
+    let mut effects = tap.replicated(client);
+    effects.iter_mut().filter(|effect| is_of_rows(effect)).for_each(|effect| effect.swap(1, 2));
+    effects
+}
+
+/// Whether it is the effect that names its keys last: there may be many.
+fn is_of_rows(effect: &[Vec<u8>]) -> bool {
+    effect[0] == b"ML.APPLYFEATURE"
 }
 
 /// The commands that a rewritten AOF has for what the module holds.
@@ -399,7 +408,10 @@ fn rewritten(server: &Server, client: &mut Client) -> Vec<Vec<Vec<u8>>> {
 
 /// An effect on the key `new`, with another payload.
 fn apply(client: &mut Client, effect: &[Vec<u8>], payload: &[u8]) -> Value {
-    call!(client, &effect[0], "new", payload, &effect[3..])
+    match is_of_rows(effect) {
+        true => call!(client, &effect[0], payload, "new"),
+        false => call!(client, &effect[0], "new", payload, &effect[3..]),
+    }
 }
 
 #[test]
@@ -407,7 +419,7 @@ fn an_applied_effect_makes_what_it_came_from() {
     let server = Server::start();
     let mut client = server.client();
     let mut tap = Tap::on(&server);
-    for (effect, key) in effects(&mut client, &mut tap).iter().zip(["r", "p", "c"]) {
+    for (effect, key) in effects(&mut client, &mut tap).iter().zip(["r", "p", "c", "f"]) {
         apply(&mut client, effect, &effect[2]).ok();
         assert_eq!(client.digest_of("new"), client.digest_of(key));
         let expires = call!(client, "PEXPIRETIME", key);
@@ -423,7 +435,7 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
     let mut tap = Tap::on(&server);
     let mut effects = effects(&mut client, &mut tap);
     effects.extend(rewritten(&server, &mut client));
-    assert_eq!(effects.len(), 6, "one for each key, in either way");
+    assert_eq!(effects.len(), 8, "one for each key, in either way");
     let before = client.footprint();
     let refused = |client: &mut Client, effect: &[Vec<u8>], payload: &[u8], context: &str| {
         let error = apply(client, effect, payload).error();
@@ -444,7 +456,7 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
     for seed in Random::seeds() {
         let mut random = Random::new(seed);
         for _ in 0..2_000 {
-            let effect = &effects[random.below(6) as usize];
+            let effect = &effects[random.below(8) as usize];
             let payload = match random.below(3) {
                 0 => {
                     let length = 1 + random.below(100) as usize;
@@ -469,6 +481,9 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
                     client.run("ML.PERMITINFO new");
                     client.run("ML.CACHEGET new v");
                     client.run("ML.CACHESET new w y");
+                    client.run("ML.FEATUREINFO new");
+                    client.run("ML.FEATUREGET 1 new FIELDS 2 f g AS TENSOR");
+                    client.run("ML.FEATURESET new FIELDS 1 f 1");
                     client.run("DUMP new");
                     client.run("DEL new");
                 }

@@ -288,6 +288,21 @@ mod tests {
         }
 
         #[test]
+        fn a_spoilt_payload_is_another_or_none(
+            entry in entry(),
+            bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut payload = encoded(&entry);
+            for (place, byte) in &bytes {
+                let place = place.index(payload.len());
+                payload[place] = *byte;
+            }
+            if let Some(entry) = decode(&payload) {
+                prop_assert_eq!(&encoded(&entry), &payload);
+            }
+        }
+
+        #[test]
         fn no_bytes_decode_to_what_cannot_be(payload in bytes(0..200)) {
             if let Some(entry) = decode(&payload) {
                 prop_assert_eq!(&encoded(&entry), &payload);

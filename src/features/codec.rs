@@ -336,6 +336,35 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn a_spoilt_payload_is_another_or_none(
+            held in held(values()),
+            rows in 1usize..4,
+            bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let spoil = |mut payload: Vec<u8>| {
+                for (place, byte) in &bytes {
+                    let place = place.index(payload.len());
+                    payload[place] = *byte;
+                }
+                payload
+            };
+            let payload = spoil(encoded(&row(&held)));
+            if let Some(row) = decode(&payload) {
+                prop_assert_eq!(encoded(&row), payload);
+            }
+            let set = Set { view: b"v", fields: vec![b"a", b"b"], at_ms: Some(7), expires_at_ms: None };
+            let mut payload = encode_set(&set, 9);
+            let texts = [Value::Text(b"gold"), Value::Integer(7)];
+            (0..rows).for_each(|_| encode_values(&texts, &mut payload));
+            let payload = spoil(payload);
+            if let Some(again) = again(&payload, rows) {
+                prop_assert_eq!(again, payload);
+            }
+        }
+    }
+
     #[test]
     fn refuses_what_no_row_is() {
         // A view "v" with a field "a", at 5, without expiry, that is 7.
