@@ -672,6 +672,7 @@ fn writes_are_notified_and_nothing_else_is() {
         ("ML.FEATURESET w AT 8 FIELDS 1 f 0", None),
         ("ML.FEATURESET w FIELDS 1 f 0", Some("ml.featureset")),
         ("ML.FEATURESET w FIELDS 1 f", None),
+        ("ML.FEATURESET w VIEW nothing PXAT 1 FIELDS 1 f 0", None),
         ("ML.FEATURES w f", None),
         ("ML.FEATUREINFO w", None),
         ("ML.FEATUREDEL w FIELDS 1 x", None),

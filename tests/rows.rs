@@ -121,6 +121,20 @@ fn a_name_is_looked_up_whole_in_the_default_view_first() {
 }
 
 #[test]
+fn names_hidden_by_a_view_that_expired_are_read_as_fast_as_others() {
+    let server = Server::start();
+    let mut client = server.client();
+    let now_us = client.freeze_ahead();
+    client.run("ML.FEATURESET r VIEW v FIELDS 1 a 1").integer();
+    client.run("ML.FEATURESET r PX 50 FIELDS 1 v:a 2").integer();
+    client.freeze(now_us + 50_000);
+    // Quadratic, this would take minutes, and the client would give up.
+    let names = vec!["v:a"; 300_000];
+    let values = call!(client, "ML.FEATURES", "r", &names).items();
+    assert!(values.len() == 300_000 && values.iter().all(|value| *value == bulk("1")));
+}
+
+#[test]
 fn auto_keeps_what_was_written_and_types_what_prints_back() {
     let server = Server::start();
     let mut client = server.client();
@@ -391,6 +405,24 @@ fn a_write_that_is_over_takes_the_view_away() {
     assert_eq!(client.run("ML.FEATURESET r EXAT 1 FIELDS 1 g 2").integer(), 1);
     assert_eq!(client.run("EXISTS r").integer(), 0);
     assert!(events.notified(&mut client).is_empty(), "there was nothing to take away");
+    let changes = client.info("rdb_changes_since_last_save");
+    client.run("ML.FEATURESET r EXAT 1 FIELDS 1 g 2").integer();
+    assert_eq!(client.info("rdb_changes_since_last_save"), changes);
+}
+
+#[test]
+fn a_row_of_which_nothing_is_alive_goes_with_any_deletion() {
+    let server = Server::start();
+    let mut client = server.client();
+    let now_us = client.freeze_ahead();
+    client.run("ML.FEATURESET r PX 50 FIELDS 1 f 1").integer();
+    client.run("PERSIST r").integer();
+    client.freeze(now_us + 50_000);
+    let mut tap = Tap::on(&server);
+    assert_eq!(client.run("EXISTS r").integer(), 1);
+    assert_eq!(client.run("ML.FEATUREDEL r VIEW other").integer(), 0);
+    assert_eq!(client.run("EXISTS r").integer(), 0);
+    assert_eq!(tap.names(&mut client), ["ML.APPLYFEATURE"]);
 }
 
 #[test]
@@ -502,6 +534,41 @@ fn a_key_of_another_type_in_the_middle_of_a_batch_writes_nothing() {
     assert!(error.contains("field") && error.contains("65535"), "{error}");
     let error = call!(client, "ML.FEATURESET", "r", "VIEW", &long, "FIELDS", 1, "f", 1).error();
     assert!(error.contains("VIEW"), "{error}");
+}
+
+#[test]
+fn a_batch_that_one_row_has_no_room_for_writes_nothing() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("ML.FEATURESET small AT 1 FIELDS 1 f 0").integer();
+    let text = vec![b'x'; (64 << 20) - 60];
+    call!(client, "ML.FEATURESET", "big", "AT", 1, "TYPE", "STRING", "FIELDS", 1, "t", text)
+        .integer();
+    let before = (client.digest_of("small"), client.info("rdb_changes_since_last_save"));
+    let blob = vec![1u8; 2 * 8 * 8];
+    let fields = ["TYPE", "F64", "FIELDS", "8", "a", "b", "c", "d", "e", "f", "g", "h"];
+    let error = call!(client, "ML.FEATUREMSET", 2, "small", "big", blob, &fields).error();
+    assert!(error.contains("64 MiB"), "{error}");
+    let after = (client.digest_of("small"), client.info("rdb_changes_since_last_save"));
+    assert_eq!(after, before);
+}
+
+#[test]
+fn an_effect_on_a_key_of_another_type_writes_nothing() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut tap = Tap::on(&server);
+    client.run("ML.FEATUREMSET 2 a b 12345678 TYPE F32 FIELDS 1 f").integers();
+    client.run("ML.FEATUREDEL a FIELDS 1 f").integer();
+    let [set, delete] = &tap.replicated(&mut client)[..] else { panic!("two effects") };
+    client.run("ML.FEATURESET a FIELDS 1 f kept").integer();
+    client.run("RPUSH list x").integer();
+    let before = client.footprint();
+    for change in [&set[1], &delete[1]] {
+        let error = call!(client, "ML.APPLYFEATURE", change, "a", "list").error();
+        assert!(error.starts_with("WRONGTYPE"), "{error}");
+        assert_eq!(client.footprint(), before);
+    }
 }
 
 #[test]
@@ -651,6 +718,7 @@ fn only_what_changes_breaks_watch_and_invalidates_caches() {
         ("ML.FEATUREDEL r FIELDS 1 g", false),
         ("ML.FEATUREDEL r VIEW v", false),
         ("ML.FEATUREINFO r", false),
+        ("ML.FEATURESET r VIEW nothing PXAT 1 FIELDS 1 f 1", false),
         ("ML.FEATURESET r AT 5 FIELDS 1 f 2", true),
         ("ML.FEATUREMSET 2 s r 12345678 TYPE F32 FIELDS 1 g", true),
         ("ML.FEATUREDEL r FIELDS 1 g", true),

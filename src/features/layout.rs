@@ -21,7 +21,7 @@ pub fn names_a_view(name: &[u8]) -> bool {
 }
 
 /// The fields of a row: view by view, sorted, and sorted in each.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Layout {
     names: Box<[u8]>,
     views: Box<[View]>,
@@ -29,14 +29,14 @@ pub struct Layout {
     fields: Box<[Span]>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct View {
     name: Span,
     /// The first of its fields; the next view's first ends them.
     first: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Span {
     start: u32,
     length: u16,
@@ -133,11 +133,6 @@ impl Layout {
             + self.names.len()
             + size_of_val::<[View]>(&self.views)
             + size_of_val::<[Span]>(&self.fields)
-    }
-
-    /// All names, one after the other.
-    pub fn text_of_all(&self) -> &[u8] {
-        &self.names
     }
 
     fn text(&self, span: Span) -> &[u8] {

@@ -19,16 +19,18 @@ impl Number {
         if let Some(integer) = parse_integer(text) {
             return Some(Self::Integer(integer));
         }
-        let digits = text.strip_prefix(b"-").unwrap_or(text);
-        // What Rust reads beyond that grammar: a sign more, a bare point, words.
-        let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let after = digits.get(whole..)?;
-        let bare = after.first() == Some(&b'.') && !after.get(1).is_some_and(u8::is_ascii_digit);
-        if whole == 0 || bare {
-            return None;
-        }
-        let number: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+        let number: f64 = decimal(text)?.parse().ok()?;
         number.is_finite().then_some(Self::Double(number))
+    }
+
+    /// The nearest single of such a text; `None` beyond its range.
+    pub fn parse_single(text: &[u8]) -> Option<f32> {
+        if let Some(integer) = parse_integer(text) {
+            return Self::Integer(integer).to_f32();
+        }
+        // Not by way of the nearest double, which may round to another single.
+        let number: f32 = decimal(text)?.parse().ok()?;
+        number.is_finite().then_some(number)
     }
 
     /// The nearest double.
@@ -60,6 +62,16 @@ impl Number {
             }
         }
     }
+}
+
+/// The text, if it may be a number: what Rust reads beyond the grammar are a sign
+/// more, a bare point, and words.
+fn decimal(text: &[u8]) -> Option<&str> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let after = digits.get(whole..)?;
+    let bare = after.first() == Some(&b'.') && !after.get(1).is_some_and(u8::is_ascii_digit);
+    if whole == 0 || bare { None } else { std::str::from_utf8(text).ok() }
 }
 
 /// Whether text is a number as JSON writes it (RFC 8259), and finite as a double.
@@ -124,12 +136,15 @@ mod tests {
 
     #[test]
     fn a_single_is_the_nearest_and_in_range() {
-        let single = |text: &str| Number::parse(text.as_bytes()).unwrap().to_f32();
+        let single = |text: &str| Number::parse_single(text.as_bytes());
         assert_eq!(single("0.1"), Some(0.1));
         assert_eq!(single("16777217"), Some(16_777_216.0));
         assert_eq!(single("1e39"), None);
         assert_eq!(single("-1e39"), None);
         assert_eq!(single("1e-60"), Some(0.0));
+        // Between two singles, and a little more: the double would be the middle.
+        assert_eq!(single("1.000000059604644775390625000000001"), Some(1.000_000_1));
+        assert_eq!(single("gold"), None);
     }
 
     #[test]

@@ -206,9 +206,8 @@ struct Columns {
     are_all_there: bool,
     /// The view of each of them.
     views: Vec<u32>,
-    /// What stands for a place where its view has expired: the place, and the view
-    /// and field.
-    others: Vec<(usize, usize, usize)>,
+    /// What stands for a place where its view has expired: a view and a field.
+    others: HashMap<usize, (usize, usize)>,
 }
 
 /// A field that no row has.
@@ -217,7 +216,7 @@ const NOWHERE: u32 = u32::MAX;
 impl Columns {
     fn new(layout: &Interned, asked: &[Arg]) -> Self {
         let (mut fields, mut views) = (Vec::new(), Vec::new());
-        let mut others = Vec::new();
+        let mut others = HashMap::new();
         for (place, name) in asked.iter().enumerate() {
             let mut found = layout.resolve(name.bytes()).into_iter().flatten();
             // A row has fewer views and fields than 2^32 by far.
@@ -226,7 +225,7 @@ impl Columns {
                 .map_or((NOWHERE, NOWHERE), |(view, field)| (view as u32, field as u32));
             views.push(view);
             fields.push(field);
-            others.extend(found.map(|(view, field)| (place, view, field)));
+            others.extend(found.map(|other| (place, other)));
         }
         let are_all_there = fields.iter().all(|field| *field != NOWHERE);
         Self { layout: layout.clone(), fields, are_all_there, views, others }
@@ -237,7 +236,6 @@ impl Columns {
     fn all(&self, place: usize) -> impl Iterator<Item = (usize, usize)> {
         let first = self.views.get(place).zip(self.fields.get(place));
         let first = first.map(|(view, field)| (*view as usize, *field as usize));
-        let others = self.others.iter().filter(move |(other, ..)| *other == place);
-        first.into_iter().chain(others.map(|(_, view, field)| (*view, *field)))
+        first.into_iter().chain(self.others.get(&place).copied())
     }
 }

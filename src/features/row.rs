@@ -25,7 +25,7 @@ use crate::wire::{Reader, push_number};
 pub const MAX_TIME_MS: Millis = (1 << 48) - 1;
 
 /// The most bytes that the values of a row take.
-pub const MAX_ROW_BYTES: usize = 512 << 20;
+pub const MAX_ROW_BYTES: usize = 64 << 20;
 
 /// The row of one key.
 pub type Row = Block<Interned>;
@@ -40,7 +40,8 @@ pub struct Term {
 }
 
 impl Term {
-    const BYTES: usize = 12;
+    /// Bytes that it takes in a row.
+    pub const BYTES: usize = 12;
 
     /// How long ago the event was; 0 where it is still to come.
     pub fn age_ms(self, now_ms: Millis) -> Millis {

@@ -131,6 +131,10 @@ impl Tensor {
     fn write_value(&mut self, value: Value) -> bool {
         match value {
             Value::Integer(integer) => self.write(Number::Integer(integer)),
+            Value::Text(text) if self.kind == Type::F32 => match Number::parse_single(text) {
+                Some(single) => self.write_value(Value::Single(single)),
+                None => false,
+            },
             Value::Text(text) => Number::parse(text).is_some_and(|number| self.write(number)),
             Value::Single(single) if self.kind == Type::F32 => {
                 self.data.extend(single.to_le_bytes());

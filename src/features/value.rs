@@ -62,10 +62,10 @@ impl Kind {
     pub fn read(self, text: &[u8]) -> Option<Value<'_>> {
         match self {
             Self::Auto => Some(exact(text)),
-            Self::F32 => match Number::parse(text) {
-                Some(number) => number.to_f32().map(Value::Single),
-                None => not_finite(text).map(|double| Value::Single(double as f32)),
-            },
+            Self::F32 => {
+                let words = || not_finite(text).map(|double| double as f32);
+                Number::parse_single(text).or_else(words).map(Value::Single)
+            }
             Self::F64 => match Number::parse(text) {
                 Some(number) => Some(Value::Double(number.to_f64())),
                 None => not_finite(text).map(Value::Double),

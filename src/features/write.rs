@@ -18,15 +18,15 @@ pub fn featureset(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let Write { set, values } = Write::parse(&mut call.args, now_ms)?;
     let mut writer = Writer::new(&set, now_ms);
-    let written = store(call.write(key), &mut writer, &values)?;
-    if written {
+    let stored = store(call.write(key), &mut writer, &values)?;
+    if stored == Stored::Changed {
         replicate(call, &[key], || {
             let mut payload = codec::encode_set(&set, now_ms);
             codec::encode_values(&values, &mut payload);
             payload
         });
     }
-    call.reply.integer(written.into());
+    call.reply.integer(stored.answer());
     Ok(())
 }
 
@@ -36,10 +36,7 @@ pub fn featuremset(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let batch = Batch::parse(&mut call.args, now_ms)?;
     let mut writer = Writer::new(&batch.set, now_ms);
-    // What is wrong with one row is known before any is written.
-    for key in &batch.keys {
-        writer.check(call.read(*key).kept::<Row>()?.as_deref()).map_err(refused)?;
-    }
+    check(call, &mut writer, &batch.keys)?;
     let mut payload = effects_are_wanted().then(|| codec::encode_set(&batch.set, now_ms));
     let mut answers = Vec::with_capacity(batch.keys.len());
     let mut written = Vec::new();
@@ -47,9 +44,9 @@ pub fn featuremset(call: &mut Call) -> Result<(), Error> {
     for (key, row) in batch.keys.iter().zip(batch.rows()) {
         values.clear();
         values.extend(row);
-        let is_written = store(call.write(*key), &mut writer, &values)?;
-        answers.push(is_written);
-        if is_written {
+        let stored = store(call.write(*key), &mut writer, &values)?;
+        answers.push(stored.answer());
+        if stored == Stored::Changed {
             written.push(*key);
             payload.iter_mut().for_each(|payload| codec::encode_values(&values, payload));
         }
@@ -58,7 +55,7 @@ pub fn featuremset(call: &mut Call) -> Result<(), Error> {
         replicate(call, &written, || payload.unwrap_or_default());
     }
     call.reply.array(answers.len());
-    answers.iter().for_each(|written| call.reply.integer((*written).into()));
+    answers.iter().for_each(|answer| call.reply.integer(*answer));
     Ok(())
 }
 
@@ -68,35 +65,61 @@ pub fn featuredel(call: &mut Call) -> Result<(), Error> {
     let deletion = parse::deletion(&mut call.args)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
     let removed = remove(call.write(key), &deletion, now_ms)?;
-    if removed > 0 {
+    if removed.is_some() {
         replicate(call, &[key], || codec::encode_deletion(&deletion, now_ms));
     }
-    call.reply.integer(removed as i64);
+    call.reply.integer(removed.unwrap_or(0) as i64);
     Ok(())
 }
 
-/// Writes values to a key; whether they were written, or late.
-fn store(mut key: WriteKey, writer: &mut Writer, values: &[Value]) -> Result<bool, Error> {
+/// Refuses what cannot be written to one of the keys, before any is written.
+fn check<'a>(call: &mut Call<'a>, writer: &mut Writer, keys: &[Arg<'a>]) -> Result<(), Error> {
+    for key in keys {
+        // Opened as for the write itself: it is none of the reads that are counted.
+        writer.check(call.write(*key).kept::<Row>()?.as_deref()).map_err(refused)?;
+    }
+    Ok(())
+}
+
+/// What came of a write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Changed,
+    /// There was nothing to be changed.
+    Unchanged,
+    /// The row holds something newer.
+    Late,
+}
+
+impl Stored {
+    fn answer(self) -> i64 {
+        i64::from(self != Self::Late)
+    }
+}
+
+/// Writes values to a key.
+fn store(mut key: WriteKey, writer: &mut Writer, values: &[Value]) -> Result<Stored, Error> {
     const EVENT: &CStr = c"ml.featureset";
     let outcome = writer.write(key.kept::<Row>()?.as_deref(), values).map_err(refused)?;
     match outcome {
         Written::Late => {
             LATE.increment();
-            return Ok(false);
+            return Ok(Stored::Late);
         }
+        Written::Unchanged => return Ok(Stored::Unchanged),
         Written::Row(row) => put(&mut key, Some(row), EVENT)?,
         Written::Emptied => put(&mut key, None, EVENT)?,
     }
     WRITTEN.increment();
-    Ok(true)
+    Ok(Stored::Changed)
 }
 
-/// Takes fields out of a key; how many.
-fn remove(mut key: WriteKey, deletion: &Deletion, now_ms: Millis) -> Result<usize, Error> {
+/// Takes fields out of a key: how many; `None` where that changed nothing.
+fn remove(mut key: WriteKey, deletion: &Deletion, now_ms: Millis) -> Result<Option<usize>, Error> {
     let outcome = key.kept::<Row>()?.and_then(|row| delete(&row, deletion, now_ms));
-    let Some((removed, left)) = outcome else { return Ok(0) };
+    let Some((removed, left)) = outcome else { return Ok(None) };
     put(&mut key, left, c"ml.featuredel")?;
-    Ok(removed)
+    Ok(Some(removed))
 }
 
 fn refused(reason: TooLarge) -> Error {
@@ -146,11 +169,17 @@ pub fn apply(call: &mut Call) -> Result<(), Error> {
     match change {
         Change::Delete(deletion) => {
             for key in &keys {
+                call.write(*key).kept::<Row>()?;
+            }
+            for key in &keys {
                 remove(call.write(*key), &deletion, now_ms)?;
             }
         }
         Change::Set(set, mut rows) => {
             let mut writer = Writer::new(&set, now_ms);
+            // Numbers have room. Texts come in changes of one key, which is written or
+            // not.
+            check(call, &mut writer, &keys)?;
             let mut values = Vec::new();
             for key in &keys {
                 rows.next(&mut values);

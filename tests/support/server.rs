@@ -164,6 +164,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Who looks for leaks wants a server to come to its end by itself.
+        if std::env::var_os("MLSERVE_GENTLE_END").is_some() && self.is_running() {
+            let _ = self.client().try_run("SHUTDOWN NOSAVE");
+            let _ = self.process.wait();
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
