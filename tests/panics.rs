@@ -16,6 +16,14 @@ type Trigger = fn(&mut Client);
 const TRIGGERS: &[(&str, &[Trigger])] = &[
     ("command", &[]), // Each command; below.
     (
+        "keys",
+        &[|client| {
+            client.run("CLIENT TRACKING ON").ok();
+            client.run("ML.FEATUREGET 2 hash row FIELDS 1 f").items();
+            client.run("CLIENT TRACKING OFF").ok();
+        }],
+    ),
+    (
         "rdb_load",
         &[|client| {
             let payload = client.run("DUMP cache").bytes();

@@ -164,7 +164,7 @@ unsafe extern "C" fn run<H: Handler>(
     // SAFETY: the context of the running command.
     if unsafe { api!(RedisModule_IsKeysPositionRequest(ctx)) } != 0 {
         // SAFETY: as above; the server passes `argc` strings.
-        guard(Entry::Command, || unsafe { name_counted_keys(ctx, argv, argc) });
+        guard(Entry::Keys, || unsafe { name_counted_keys(ctx, argv, argc) });
         return REDISMODULE_OK as c_int;
     }
     // SAFETY: the context of the running command.
@@ -188,8 +188,11 @@ unsafe extern "C" fn run<H: Handler>(
 }
 
 /// Tells the server where the keys of a call stand whose number is its first
-/// argument. Key specs say so as well, but Redis 7.0 does not go by them where it
-/// routes in a cluster and remembers what a client caches.
+/// argument. Key specs say so as well, but servers do not go by them where they
+/// route in a cluster and remember what a client caches.
+///
+/// Valkey asks this in its I/O threads, too: nothing here may touch what belongs
+/// to the main thread.
 ///
 /// # Safety
 /// `ctx` is that of a request for positions, `argv` holds `argc` strings.

@@ -5,6 +5,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
     Command,
+    Keys,
     RdbLoad,
     RdbSave,
     AofRewrite,
@@ -29,8 +30,9 @@ pub enum Entry {
 
 impl Entry {
     #[cfg(debug_assertions)]
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Command,
+        Self::Keys,
         Self::RdbLoad,
         Self::RdbSave,
         Self::AofRewrite,
@@ -55,6 +57,7 @@ impl Entry {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Command => "command",
+            Self::Keys => "keys",
             Self::RdbLoad => "rdb_load",
             Self::RdbSave => "rdb_save",
             Self::AofRewrite => "aof_rewrite",
