@@ -20,7 +20,7 @@ fn quiet() -> (Server, Client) {
     (server, client)
 }
 
-/// Charges random keys from four connections while `act` runs, and then as
+/// Charges random keys, none of which is back at full soon, from four connections while `act` runs, and then as
 /// often again.
 fn under_traffic(server: &Server, act: impl FnOnce()) {
     let (over, calls) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -36,12 +36,14 @@ fn under_traffic(server: &Server, act: impl FnOnce()) {
                 while !over.load(Relaxed) {
                     let key = random.below(200);
                     let call = match random.below(6) {
-                        0 => format!("ML.RATELIMIT g{key} 50 60 ALGORITHM GCRA"),
-                        1 => format!("ML.RATELIMIT s{key} 50 60 ALGORITHM SLIDING RESERVE 60000"),
+                        0 => format!("ML.RATELIMIT g{key} 50 6000 ALGORITHM GCRA"),
+                        1 => {
+                            format!("ML.RATELIMIT s{key} 50 6000 ALGORITHM SLIDING RESERVE 600000")
+                        }
                         2 => format!("ML.CACHESET c{key} v x"),
                         3 => format!("ML.FEATURESET v{key} VIEW v{} FIELDS 1 f 1", key % 3),
                         4 => format!("ML.FEATUREMSET 2 v{key} w{key} 12345678 TYPE F32 FIELDS 1 g"),
-                        _ => format!("ML.RATELIMIT f{key} 50 60 5000 3600"),
+                        _ => format!("ML.RATELIMIT f{key} 50 6000 5000 36000"),
                     };
                     client.run(&call);
                     calls.fetch_add(1, Relaxed);
