@@ -8,7 +8,7 @@ use super::policy::{Cost, MAX_WINDOWS, Policy};
 use super::request::{Decision, Mode, Refusal, Request, Standing};
 use super::reservation::{Marks, Reservation};
 use super::slot::{Algorithm, Slot};
-use super::window::Settlement;
+use super::window::{Mark, Settlement};
 use crate::id::Id;
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 
@@ -165,15 +165,18 @@ impl Limiter {
             limit: slot.capacity(),
             reading: slot.read(request.cost, now_us),
         };
-        let standings = request.policies.iter().map(|policy| {
-            match current.and_then(|limiter| limiter.slot(policy.window_us)) {
+        let under =
+            |policy: &Policy| match current.and_then(|limiter| limiter.slot(policy.window_us)) {
+                Some(slot) if slot.is_under(algorithm, policy) => standing(slot),
                 Some(slot) => standing(&slot.seen_under(algorithm, *policy, now_us)),
                 None => standing(&Slot::unused(algorithm, *policy)),
-            }
-        });
-        // A request has a policy at least: nothing stands for none.
-        Standing::of(standings, granted == request.cost)
-            .unwrap_or_else(|| standing(&Slot::unused(algorithm, Policy::default())))
+            };
+        match request.policies.as_slice() {
+            [policy] => under(policy),
+            // A request has a policy at least: nothing stands for none.
+            policies => Standing::of(policies.iter().map(under), granted == request.cost)
+                .unwrap_or_else(|| under(&Policy::default())),
+        }
     }
 
     fn slot(&self, window_us: Micros) -> Option<&Slot> {
@@ -196,7 +199,7 @@ impl Limiter {
         now_us: Micros,
     ) -> Change {
         let now_ms = now_us / MICROS_PER_MILLI;
-        let mut whole = self.follow_clock_back(now_us);
+        let mut whole = decision.ahead && self.follow_clock_back(now_us);
         let pruned_at_ms = if self.reservations().is_empty() { 0 } else { now_ms };
         self.prune(pruned_at_ms);
         if decision.granted > 0 {
@@ -205,11 +208,16 @@ impl Limiter {
                 whole = true;
             }
             whole |= self.make_room(&request.policies, decision.algorithm, now_us);
-            let marks = self.charge(&request.policies, decision, now_us);
             if let Some((id, ttl_ms)) = id.zip(request.reserve_ms) {
+                let mut marks = Marks::new();
+                // There are no more policies than there is room for.
+                let mark = |window_us, mark| _ = marks.try_push((window_us, mark));
+                self.charge(&request.policies, decision, now_us, mark);
                 let expires_at_ms = now_ms.saturating_add(ttl_ms);
                 let estimate = decision.granted;
                 self.add(Reservation::new(id, estimate, ttl_ms, expires_at_ms, &marks));
+            } else {
+                self.charge(&request.policies, decision, now_us, |_, _| {});
             }
         }
         match whole {
@@ -242,7 +250,9 @@ impl Limiter {
     fn prune(&mut self, now_ms: Millis) {
         if let Self::Many(many) = self {
             many.reservations.retain(|held| held.is_open(now_ms));
-            *self = std::mem::take(self).compact();
+            if many.slots.len() == 1 {
+                *self = std::mem::take(self).compact();
+            }
         }
     }
 
@@ -290,19 +300,22 @@ impl Limiter {
         lost
     }
 
-    fn charge(&mut self, policies: &[Policy], decision: &Decision, now_us: Micros) -> Marks {
+    /// Charges the window of each policy, and tells `marked` where in it.
+    fn charge(
+        &mut self,
+        policies: &[Policy],
+        decision: &Decision,
+        now_us: Micros,
+        mut marked: impl FnMut(Micros, Mark),
+    ) {
         let (slots, _) = self.parts_mut();
-        let mut marks = Marks::new();
         for policy in policies {
             let slot = slots.iter_mut().find(|slot| slot.policy.window_us == policy.window_us);
             if let Some(slot) = slot {
                 slot.put_under(decision.algorithm, *policy, now_us);
-                let mark = slot.charge(decision.granted, now_us);
-                // There are no more policies than there is room for.
-                let _ = marks.try_push((policy.window_us, mark));
+                marked(policy.window_us, slot.charge(decision.granted, now_us));
             }
         }
-        marks
     }
 
     fn add(&mut self, reservation: Reservation) {

@@ -13,7 +13,8 @@ const COSTS: std::ops::RangeInclusive<i64> = 1..=MAX_AMOUNT.cast_signed();
 /// `limit window [limit window ...]` and the options of ML.RATELIMIT.
 pub fn ratelimit(args: &mut Args) -> Result<Request, Error> {
     const OPTIONS: &[&str] = &["COST", "PEEK", "PARTIAL", "FORCE", "ALGORITHM", "BURST", "RESERVE"];
-    let mut policies = Policies::new();
+    let mut request = plain();
+    let policies = &mut request.policies;
     while policies.is_empty() || args.peek().is_some_and(is_number) {
         let policy = policy(args)?;
         if policies.iter().any(|other| other.window_us == policy.window_us) {
@@ -23,7 +24,8 @@ pub fn ratelimit(args: &mut Args) -> Result<Request, Error> {
             refuse(format!("limit and window may be given at most {MAX_WINDOWS} times"))
         })?;
     }
-    options(args, OPTIONS, policies)
+    options(args, OPTIONS, &mut request)?;
+    Ok(request)
 }
 
 /// `limit window` for each of the keys and the options of ML.RATEMULTI: a
@@ -31,7 +33,8 @@ pub fn ratelimit(args: &mut Args) -> Result<Request, Error> {
 pub fn ratemulti(args: &mut Args, keys: usize) -> Result<Vec<Request>, Error> {
     const OPTIONS: &[&str] = &["COST", "PEEK", "FORCE", "ALGORITHM", "RESERVE"];
     let policies: Vec<_> = (0..keys).map(|_| policy(args)).collect::<Result<_, _>>()?;
-    let rest = options(args, OPTIONS, Policies::new())?;
+    let mut rest = plain();
+    options(args, OPTIONS, &mut rest)?;
     let request =
         |policy: Policy| Request { policies: Policies::from_iter([policy]), ..rest.clone() };
     let requests: Vec<_> = policies.into_iter().map(request).collect();
@@ -50,10 +53,10 @@ fn policy(args: &mut Args) -> Result<Policy, Error> {
     Ok(Policy::new(limit.cast_unsigned(), window_us))
 }
 
-fn options(args: &mut Args, known: &[&'static str], policies: Policies) -> Result<Request, Error> {
-    const MODES: &[&str] = &["PEEK", "PARTIAL", "FORCE"];
-    let mut request = Request {
-        policies,
+/// A request without limits and options.
+fn plain() -> Request {
+    Request {
+        policies: Policies::new(),
         algorithm: None,
         default_algorithm: algorithm(ALGORITHM.get_unsigned()),
         has_burst: false,
@@ -61,7 +64,11 @@ fn options(args: &mut Args, known: &[&'static str], policies: Policies) -> Resul
         mode: Mode::Whole,
         reserve_ms: None,
         max_reservations: usize::try_from(MAX_RESERVATIONS.get_unsigned()).unwrap_or(1),
-    };
+    }
+}
+
+fn options(args: &mut Args, known: &[&'static str], request: &mut Request) -> Result<(), Error> {
+    const MODES: &[&str] = &["PEEK", "PARTIAL", "FORCE"];
     let mut options = args.options();
     while let Some(option) = options.next(known)? {
         match option {
@@ -97,8 +104,7 @@ fn options(args: &mut Args, known: &[&'static str], policies: Policies) -> Resul
             }
         }
     }
-    check_force(&request)?;
-    Ok(request)
+    check_force(request)
 }
 
 /// What a limit of 0 denies, no force grants.

@@ -6,7 +6,6 @@ use super::policy::{Cost, Policy};
 use super::sliding::Sliding;
 use super::window::{Mark, Reading, Settlement, Window};
 use crate::time::Micros;
-use std::borrow::Cow;
 
 /// How a limit is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,19 +115,16 @@ impl Slot {
         self.policy = policy;
     }
 
+    /// Whether this algorithm and this limit are in force.
+    pub fn is_under(&self, algorithm: Algorithm, policy: &Policy) -> bool {
+        self.algorithm() == algorithm && self.policy == *policy
+    }
+
     /// The slot as it would be under another limit or algorithm.
-    pub fn seen_under(
-        &self,
-        algorithm: Algorithm,
-        policy: Policy,
-        now_us: Micros,
-    ) -> Cow<'_, Self> {
-        if self.algorithm() == algorithm && self.policy == policy {
-            return Cow::Borrowed(self);
-        }
+    pub fn seen_under(&self, algorithm: Algorithm, policy: Policy, now_us: Micros) -> Self {
         let mut slot = self.clone();
         slot.put_under(algorithm, policy, now_us);
-        Cow::Owned(slot)
+        slot
     }
 
     /// Whether it lies ahead of a clock that stepped back.

@@ -14,22 +14,30 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
         [b'0', ..] if digits.len() > 1 || negative => return None,
         _ => {}
     }
-    // Collected below zero, where the range is one larger.
-    let mut value: i64 = 0;
-    for digit in digits {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
+    // What has no more digits than this cannot wrap.
+    if digits.len() > 19 {
+        return None;
     }
-    if negative { Some(value) } else { value.checked_neg() }
+    let mut size: u64 = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        size = size * 10 + u64::from(digit);
+    }
+    if negative { 0i64.checked_sub_unsigned(size) } else { i64::try_from(size).ok() }
 }
 
 /// Seconds with at most six decimals, as whole microseconds: `60`, `0.25`.
 /// Exact: no float is involved.
 pub fn parse_seconds(text: &[u8]) -> Option<u64> {
-    let mut parts = text.splitn(2, |byte| *byte == b'.');
-    let whole = u64::try_from(parts.next().and_then(parse_integer)?).ok()?;
-    let mut micros = whole.checked_mul(1_000_000)?;
-    if let Some(decimals) = parts.next() {
+    let (whole, decimals) = match text.iter().position(|byte| *byte == b'.') {
+        None => (text, None),
+        Some(point) => (text.get(..point)?, text.get(point + 1..)),
+    };
+    let mut micros = u64::try_from(parse_integer(whole)?).ok()?.checked_mul(1_000_000)?;
+    if let Some(decimals) = decimals {
         if decimals.is_empty() || decimals.len() > 6 {
             return None;
         }
