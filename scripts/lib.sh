@@ -144,21 +144,23 @@ need_cargo() {
 
 # --- Python ----------------------------------------------------------------
 
-# The private virtual environment, target/venv, with examples/requirements.txt.
+# The private virtual environment, target/venv, with what the examples and the
+# benchmarks need.
 venv() {
     local directory=$TARGET/venv wanted
-    wanted=$(cat "$ROOT/examples/requirements.txt" <(python3 -VV) | sha256sum)
+    wanted=$(cat "$ROOT"/{examples,benches}/requirements.txt <(python3 -VV) | sha256sum)
     # The mark is written last: an installation that was cut short starts anew.
     if [ "$(cat "$directory/installed" 2>/dev/null)" = "$wanted" ] && "$directory/bin/python" -c ''; then
         return
     fi
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         die "Python 3.10 or newer is needed; python3 is $(python3 -V)"
-    say "installing Python packages into ${directory#"$ROOT"/} (once, about 100 MB)"
+    say "installing Python packages into ${directory#"$ROOT"/} (once, about 150 MB)"
     mkdir -p "$TARGET"
     python3 -m venv --clear "$directory"
     "$directory/bin/python" -m pip --disable-pip-version-check install --no-input \
-        --requirement "$ROOT/examples/requirements.txt"
+        --requirement "$ROOT/examples/requirements.txt" \
+        --requirement "$ROOT/benches/requirements.txt"
     printf '%s\n' "$wanted" >"$directory/installed"
 }
 

@@ -6,7 +6,7 @@ use super::layout::Layout;
 use super::merge::is_alive;
 use super::number::Number;
 use super::parse::{Form, Request};
-use super::plan::{Entity, Reader};
+use super::plan::{Entity, Reader, Singles};
 use super::row::Row;
 use super::tensor::{Tensor, Type};
 use super::value::{Printer, Value};
@@ -132,9 +132,12 @@ fn tensor<'a>(
     for key in &request.keys {
         reader.read(call, *key, |entity| {
             if kind == Type::F32
-                && let Some((slots, columns)) = entity.singles()
+                && let Some(singles) = entity.singles()
             {
-                tensor.push_singles(slots, columns);
+                match singles {
+                    Singles::Run(singles) => tensor.push_singles(singles),
+                    Singles::Spread(slots, columns) => tensor.gather_singles(slots, columns),
+                }
                 return Ok(());
             }
             for (place, default) in defaults.iter().enumerate() {

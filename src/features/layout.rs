@@ -103,9 +103,12 @@ impl Layout {
         self.views.binary_search_by_key(&name, |view| self.text(view.name)).ok()
     }
 
-    /// The field of a name in a view.
-    pub fn field(&self, view: usize, name: &[u8]) -> Option<usize> {
+    /// The field of a name in a view; sooner where it is the `likely` one.
+    fn field(&self, view: usize, name: &[u8], likely: usize) -> Option<usize> {
         let Range { start, end } = self.fields(view);
+        if (start..end).contains(&likely) && self.field_name(likely) == name {
+            return Some(likely);
+        }
         let fields = self.fields.get(start..end)?;
         let place = fields.binary_search_by_key(&name, |span| self.text(*span)).ok()?;
         Some(start + place)
@@ -114,9 +117,10 @@ impl Layout {
     /// What a name stands for that is read: the field of the whole name in the
     /// default view, and the field `field` of the view `view` where the name is
     /// `view:field`. The first of them that is there counts. Each is a view and
-    /// the field in it.
-    pub fn resolve(&self, name: &[u8]) -> [Option<(usize, usize)>; 2] {
-        let within = |view: usize, name| self.field(view, name).map(|field| (view, field));
+    /// the field in it. `likely` is a guess, which costs little where it is wrong:
+    /// callers often ask for fields in order.
+    pub fn resolve(&self, name: &[u8], likely: usize) -> [Option<(usize, usize)>; 2] {
+        let within = |view: usize, name| self.field(view, name, likely).map(|field| (view, field));
         let whole = self.view(b"").and_then(|view| within(view, name));
         let colon = name.iter().position(|byte| *byte == SEPARATOR);
         let parts = colon.and_then(|at| Some((name.get(..at)?, name.get(at + 1..)?)));
@@ -162,11 +166,11 @@ mod tests {
     #[test]
     fn a_name_is_looked_up_whole_in_the_default_view_first() {
         let layout = layout(&[("", "a"), ("", "v:a"), ("v", "a"), ("v", "b:c")]).unwrap();
-        assert_eq!(layout.resolve(b"a"), [Some((0, 0)), None]);
-        assert_eq!(layout.resolve(b"v:a"), [Some((0, 1)), Some((1, 2))]);
-        assert_eq!(layout.resolve(b"v:b:c"), [None, Some((1, 3))]);
+        assert_eq!(layout.resolve(b"a", 0), [Some((0, 0)), None]);
+        assert_eq!(layout.resolve(b"v:a", 0), [Some((0, 1)), Some((1, 2))]);
+        assert_eq!(layout.resolve(b"v:b:c", 3), [None, Some((1, 3))]);
         for nothing in ["", "v", "v:", ":a", "a:", "w:a", "b:c", "v:a:"] {
-            assert_eq!(layout.resolve(nothing.as_bytes()), [None, None], "{nothing}");
+            assert_eq!(layout.resolve(nothing.as_bytes(), 1), [None, None], "{nothing}");
         }
     }
 
@@ -196,8 +200,8 @@ mod tests {
     #[test]
     fn names_that_hash_alike_are_told_apart() {
         let layout = layout(&[("driver_stats", "f104172"), ("driver_stats", "f28328")]).unwrap();
-        assert_eq!(layout.resolve(b"driver_stats:f104172")[1], Some((0, 0)));
-        assert_eq!(layout.resolve(b"driver_stats:f28328")[1], Some((0, 1)));
+        assert_eq!(layout.resolve(b"driver_stats:f104172", 1)[1], Some((0, 0)));
+        assert_eq!(layout.resolve(b"driver_stats:f28328", 1)[1], Some((0, 1)));
     }
 
     proptest! {
@@ -205,6 +209,7 @@ mod tests {
         fn every_field_is_found_and_no_other(
             names in prop::collection::btree_set(("[ab]{0,2}", "[ab:]{0,2}"), 0..20),
             others in prop::collection::vec("[ab:]{0,5}", 20),
+            likely in 0usize..25,
         ) {
             let pairs: Vec<_> = names.iter().map(|(view, field)| (&**view, &**field)).collect();
             let layout = layout(&pairs).unwrap();
@@ -219,7 +224,7 @@ mod tests {
                 let whole = pairs.iter().position(|pair| *pair == ("", &**name));
                 let parts = name.split_once(':').filter(|(view, _)| !view.is_empty());
                 let of_view = parts.and_then(|parts| pairs.iter().position(|pair| *pair == parts));
-                let found = layout.resolve(name.as_bytes());
+                let found = layout.resolve(name.as_bytes(), likely);
                 prop_assert_eq!(found.map(|found| found.map(|(_, field)| field)), [whole, of_view]);
                 for (view, field) in found.into_iter().flatten() {
                     prop_assert!(layout.fields(view).contains(&field));

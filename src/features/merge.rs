@@ -236,7 +236,7 @@ pub fn find(
     name: &[u8],
     is_served: impl Fn(usize) -> bool,
 ) -> Option<(usize, usize)> {
-    layout.resolve(name).into_iter().flatten().find(|(view, _)| is_served(*view))
+    layout.resolve(name, 0).into_iter().flatten().find(|(view, _)| is_served(*view))
 }
 
 /// Takes fields out of a row: how many, and the row without them, if anything is

@@ -10,6 +10,7 @@ use crate::server::{Arg, Call, Error};
 use crate::time::Millis;
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// What reads the fields of a call from one entity after the other.
 pub struct Reader<'a> {
@@ -132,19 +133,28 @@ impl<'e> Entity<'e> {
         found
     }
 
-    /// Where all that is asked for is there and a single: the slots of the row,
-    /// and for each place of the call which one it is.
-    pub fn singles(&self) -> Option<(&'e [[u8; 4]], &'e [u32])> {
-        match self.content {
-            Content::Row { values: Values::Singles(slots), columns, states: None }
-                if columns.are_all_there =>
-            {
-                self.tally.found.set(self.tally.found.get() + columns.fields.len() as u64);
-                Some((slots, &columns.fields))
-            }
-            _ => None,
-        }
+    /// Where all that is asked for is there and a single, and the row is served.
+    pub fn singles(&self) -> Option<Singles<'e>> {
+        let Content::Row { values: Values::Singles(slots), columns, states: None } = self.content
+        else {
+            return None;
+        };
+        let singles = match &columns.run {
+            Some(run) => Singles::Run(slots.get(run.clone())?),
+            None if columns.are_all_there => Singles::Spread(slots, &columns.fields),
+            None => return None,
+        };
+        self.tally.found.set(self.tally.found.get() + columns.fields.len() as u64);
+        Some(singles)
     }
+}
+
+/// What a call asks for of a row of singles.
+pub enum Singles<'e> {
+    /// One after the other, in order.
+    Run(&'e [[u8; 4]]),
+    /// The slots of the row, and for each place of the call which one it is.
+    Spread(&'e [[u8; 4]], &'e [u32]),
 }
 
 /// What was found, and how often. Counted when the call is over.
@@ -204,6 +214,8 @@ struct Columns {
     /// For each place of the call the field; [`NOWHERE`] where there is none.
     fields: Vec<u32>,
     are_all_there: bool,
+    /// Where they are all there, and each stands after the one before it.
+    run: Option<Range<usize>>,
     /// The view of each of them.
     views: Vec<u32>,
     /// What stands for a place where its view has expired: a view and a field.
@@ -215,20 +227,27 @@ const NOWHERE: u32 = u32::MAX;
 
 impl Columns {
     fn new(layout: &Interned, asked: &[Arg]) -> Self {
-        let (mut fields, mut views) = (Vec::new(), Vec::new());
+        let mut fields = Vec::with_capacity(asked.len());
+        let mut views = Vec::with_capacity(asked.len());
         let mut others = HashMap::new();
+        let mut likely = 0;
         for (place, name) in asked.iter().enumerate() {
-            let mut found = layout.resolve(name.bytes()).into_iter().flatten();
+            let mut found = layout.resolve(name.bytes(), likely).into_iter().flatten();
             // A row has fewer views and fields than 2^32 by far.
             let (view, field) = found
                 .next()
                 .map_or((NOWHERE, NOWHERE), |(view, field)| (view as u32, field as u32));
             views.push(view);
             fields.push(field);
+            likely = field.wrapping_add(1) as usize;
             others.extend(found.map(|other| (place, other)));
         }
         let are_all_there = fields.iter().all(|field| *field != NOWHERE);
-        Self { layout: layout.clone(), fields, are_all_there, views, others }
+        let first = fields.first().map_or(0, |first| *first as usize);
+        let run = first..first + fields.len();
+        let in_order = fields.iter().map(|field| *field as usize).eq(run.clone());
+        let run = (are_all_there && in_order).then_some(run);
+        Self { layout: layout.clone(), fields, are_all_there, run, views, others }
     }
 
     /// All that may stand for a place: views and fields, the first that is served

@@ -112,20 +112,28 @@ impl Tensor {
         Some(())
     }
 
-    /// Appends a row of singles: for each place of `columns` the slot that it
-    /// names. `None`, and nothing appended, unless the tensor is of singles too.
-    pub fn push_singles(&mut self, slots: &[[u8; 4]], columns: &[u32]) -> Option<()> {
-        if self.kind != Type::F32 {
-            return None;
-        }
+    /// Appends a row of singles to a tensor of singles.
+    pub fn push_singles(&mut self, singles: &[[u8; 4]]) {
+        debug_assert_eq!(self.kind, Type::F32);
+        self.data.extend_from_slice(singles.as_flattened());
+        self.are_present(singles.len());
+    }
+
+    /// Appends a row of singles to a tensor of singles: for each place of
+    /// `columns` the slot that it names.
+    pub fn gather_singles(&mut self, slots: &[[u8; 4]], columns: &[u32]) {
+        debug_assert_eq!(self.kind, Type::F32);
         let start = self.data.len();
         self.data.resize(start + size_of_val(columns), 0);
-        let row = self.data.get_mut(start..)?.as_chunks_mut().0;
+        let row = self.data.get_mut(start..).unwrap_or_default().as_chunks_mut().0;
         for (value, column) in row.iter_mut().zip(columns) {
             *value = slots.get(*column as usize).copied().unwrap_or_default();
         }
-        self.status.resize(self.status.len() + columns.len(), Status::Present as u8);
-        Some(())
+        self.are_present(columns.len());
+    }
+
+    fn are_present(&mut self, values: usize) {
+        self.status.resize(self.status.len() + values, Status::Present as u8);
     }
 
     fn write_value(&mut self, value: Value) -> bool {
@@ -271,13 +279,11 @@ mod tests {
     fn singles_are_gathered_in_the_order_asked_for() {
         let slots = [1.0f32, 2.0, f32::NAN].map(f32::to_le_bytes);
         let mut tensor = Tensor::new(Type::F32, 4).unwrap();
-        tensor.push_singles(&slots, &[2, 0, 1, 0]).unwrap();
+        tensor.gather_singles(&slots, &[2, 0, 1, 0]);
+        tensor.push_singles(&slots[..2]);
         let values = singles(&tensor);
         assert!(values[0].is_nan());
-        assert_eq!(values[1..], [1.0, 2.0, 1.0]);
-        assert_eq!(tensor.parts().1, [1; 4]);
-        let mut doubles = Tensor::new(Type::F64, 4).unwrap();
-        assert_eq!(doubles.push_singles(&slots, &[0]), None);
-        assert!(doubles.parts().0.is_empty());
+        assert_eq!(values[1..], [1.0, 2.0, 1.0, 1.0, 2.0]);
+        assert_eq!(tensor.parts().1, [1; 6]);
     }
 }

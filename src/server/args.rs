@@ -139,7 +139,11 @@ impl<'a> Args<'a> {
         let count = usize::try_from(count).ok().filter(|count| *count <= self.left());
         let count =
             count.ok_or_else(|| refuse(format!("{what} must be the number of {things}")))?;
-        (0..count).map(|_| self.arg()).collect()
+        let mut all = Vec::with_capacity(count);
+        for _ in 0..count {
+            all.push(self.arg()?);
+        }
+        Ok(all)
     }
 
     /// All that is left.
@@ -209,7 +213,12 @@ impl<'a> Options<'_, 'a> {
         let count = count.filter(|count| *count <= self.args.left());
         let keyword = self.current;
         let wrong = || refuse(format!("{keyword} must be the number of {things}"));
-        (0..count.ok_or_else(wrong)?).map(|_| self.value()).collect()
+        let count = count.ok_or_else(wrong)?;
+        let mut all = Vec::with_capacity(count);
+        for _ in 0..count {
+            all.push(self.value()?);
+        }
+        Ok(all)
     }
 
     /// Refuses the keyword just read where one that excludes it was read

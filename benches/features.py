@@ -1,11 +1,16 @@
-"""The family `features` of scripts/bench: the features of many entities, as a
-service reads them, until they are a numpy array; as a batch writes them, from a
-numpy array; and what they take of memory."""
+"""The family `features`: the features of many entities, as a service reads them,
+until they are a numpy array; as a batch writes them, from a numpy array; and what
+they take of memory."""
 
 import random
 import statistics
-import sys
+import threading
 import time
+
+import numpy
+import redis
+
+from .figures import Figures
 
 ENTITIES = (1, 50, 200, 500)
 FEATURES = (10, 50, 250)
@@ -24,7 +29,7 @@ class Way:
         self.write = write
 
 
-def ways(numpy, client, fields):
+def ways(client, fields):
     size = len(fields)
     encoded = [field.encode() for field in fields]
 
@@ -100,86 +105,80 @@ def measure(server, calls):
     return (server.cpu_seconds() - before) / len(calls), statistics.median(times)
 
 
-def compare(server, rounds, spread, values, calls, unit):
-    """Measures each way's calls in alternating rounds, the first being what the
+def compare(server, rounds, group, values, calls):
+    """Measures each way's calls in alternating rounds; the first is what the
     others are compared with."""
-    figures = {name: [] for name in calls}
+    first = next(iter(calls))
+    all_figures = {name: Figures("features", group, name, first) for name in calls}
     for _ in range(rounds):
-        for name, rows in figures.items():
-            rows.append(measure(server, calls[name]))
-    print(f"    {'':20} {'server µs':>10} {'M values/CPU s':>15} {unit:>15}   "
-          f"{'values/CPU s':24} {'time':20} relative to the first")
-    base = next(iter(figures.values()))
-    for name, rows in figures.items():
-        cpu, wall = (statistics.median(column) for column in zip(*rows))
-        rates = [other[0] / mine[0] for mine, other in zip(rows, base)]
-        walls = [mine[1] / other[1] for mine, other in zip(rows, base)]
-        print(f"    {name:20} {cpu * 1e6:10.1f} {values / cpu / 1e6:15.2f} {wall * 1e3:15.3f}   "
-              f"{spread(rates):24} {spread(walls):20}", flush=True)
+        for name, figures in all_figures.items():
+            cpu, wall = measure(server, calls[name])
+            figures.add(cpu_us=cpu * 1e6, time_ms=wall * 1e3,
+                        values=values / cpu / 1e6 if cpu else None)
+    return list(all_figures.values())
 
 
-def report_reads(numpy, server, client, rounds, spread):
-    for size in FEATURES:
-        fields = [f"feature_{number:03}" for number in range(size)]
-        all_ways = ways(numpy, client, fields)
+def fields_of(size):
+    return [f"feature_{number:03}" for number in range(size)]
+
+
+def reads(server, client, options):
+    for size in options.features:
+        all_ways = ways(client, fields_of(size))
         stored = min(10_000, 500_000 // size)
         client.execute_command("FLUSHALL", "SYNC")
         fill(numpy.random.default_rng(1), all_ways, stored, size)
         chance = random.Random(1)
-        for entities in ENTITIES:
-            count = max(20, 20_000 // entities // max(size // 50, 1))
+        for entities in options.entities:
+            count = max(20, options.reads // entities // max(size // 50, 1))
             requests = [[chance.randrange(stored) for _ in range(entities)] for _ in range(count)]
             expected = all_ways[0].read(requests[0])
             for way in all_ways:  # A check, and a warm-up.
                 assert (way.read(requests[0]) == expected).all(), way.name
             calls = {way.name: [lambda way=way, keys=keys: way.read(keys) for keys in requests]
                      for way in all_ways}
-            print(f"reading {entities} entities of {size} features")
-            compare(server, rounds, spread, entities * size, calls, "ms to an array")
+            group = f"reading {entities} entities of {size} features into an array"
+            yield from compare(server, options.rounds, group, entities * size, calls)
 
 
-def report_writes(numpy, server, client, rounds, spread):
-    for size in FEATURES:
-        fields = [f"feature_{number:03}" for number in range(size)]
-        writing = [way for way in ways(numpy, client, fields) if way.write]
+def writes(server, client, options):
+    names = {"hash": "HSET, pipelined", "packed": "MSET, packed", "row": "ML.FEATUREMSET"}
+    for size in options.features:
+        writing = [way for way in ways(client, fields_of(size)) if way.write]
         stored = min(10_000, 500_000 // size)
         client.execute_command("FLUSHALL", "SYNC")
         array = numpy.random.default_rng(2).random((BATCH, size), dtype="f4")
         batches = [range(first, first + BATCH) for first in range(0, stored, BATCH)]
-        names = {"hash": "HSET, pipelined", "packed": "MSET, packed", "row": "FEATUREMSET"}
-        for what in ("new", "known"):
-            calls = {names[way.prefix]:
-                     [lambda way=way, keys=keys: way.write(keys, array) for keys in batches]
-                     for way in writing}
-            print(f"writing {BATCH} {what} entities of {size} features")
-            # New is an entity once only.
-            compare(server, rounds if what == "known" else 1, spread, BATCH * size, calls,
-                    "ms from an array")
+        calls = {names[way.prefix]: [lambda way=way, keys=keys: way.write(keys, array)
+                                     for keys in batches] for way in writing}
+        for several in calls.values():
+            several[0]()
+        group = f"writing {BATCH} entities of {size} features from an array"
+        yield from compare(server, options.rounds, group, BATCH * size, calls)
 
 
-def report_memory(numpy, client):
-    print(f"bytes of used_memory an entity, of {WEIGHED}: key and all")
-    for size in FEATURES:
-        fields = [f"feature_{number:03}" for number in range(size)]
-        figures = []
-        for way in ways(numpy, client, fields):
+def memory(client, options):
+    for size in options.features:
+        group = f"{size} features an entity: used_memory, key and all"
+        for way in ways(client, fields_of(size)):
             if way.write:
                 client.execute_command("FLUSHALL", "SYNC")
                 before = client.info("memory")["used_memory"]
-                fill(numpy.random.default_rng(1), [way], WEIGHED, size)
+                fill(numpy.random.default_rng(1), [way], options.weighed, size)
                 used = client.info("memory")["used_memory"] - before
-                figures.append(f"{way.prefix} {used / WEIGHED:.0f}")
-        print(f"    {size:3} features: {', '.join(figures)}", flush=True)
+                figures = Figures("features", group, way.prefix, "hash")
+                figures.add(bytes=used / options.weighed)
+                yield figures
 
 
-def report_largest(numpy, client, rounds, spread):
+def largest(client, options):
     """How long the largest call that is allowed keeps the server from all others:
     what the server itself counts as the time of the command."""
     values = int(client.config_get("ml.features-max-values")["ml.features-max-values"])
+    values = min(values, options.largest)
     size = 50
-    fields = [f"feature_{number:03}" for number in range(size)]
     entities = values // size
-    hset, mset, featuremset = (way for way in ways(numpy, client, fields) if way.write)
+    hset, _, featuremset = (way for way in ways(client, fields_of(size)) if way.write)
     client.execute_command("FLUSHALL", "SYNC")
     fill(numpy.random.default_rng(1), [hset, featuremset], entities, size)
     array = numpy.random.default_rng(2).random((entities, size), dtype="f4")
@@ -187,9 +186,9 @@ def report_largest(numpy, client, rounds, spread):
     def get(prefix, *form):
         names = [f"{prefix}:{key}" for key in range(entities)]
         return lambda: client.execute_command(
-            "ML.FEATUREGET", entities, *names, "FIELDS", size, *fields, *form)
+            "ML.FEATUREGET", entities, *names, "FIELDS", size, *fields_of(size), *form)
 
-    print(f"the server's ms for one call of {entities} entities of {size} features")
+    group = f"one call of {entities:,} entities of {size} features, of the server's time"
     for name, command, call in [
         ("tensor of rows", "FEATUREGET", get("row", "AS", "TENSOR")),
         ("values of rows", "FEATUREGET", get("row")),
@@ -197,26 +196,50 @@ def report_largest(numpy, client, rounds, spread):
         ("tensor of hashes", "FEATUREGET", get("hash", "AS", "TENSOR")),
         ("values of hashes", "FEATUREGET", get("hash")),
         ("JSON of hashes", "FEATUREGET", get("hash", "AS", "JSON")),
-        ("FEATUREMSET", "FEATUREMSET", lambda: featuremset.write(range(entities), array)),
+        ("ML.FEATUREMSET", "FEATUREMSET", lambda: featuremset.write(range(entities), array)),
     ]:
-        times = []
-        for _ in range(rounds):
+        figures = Figures("features", group, name)
+        for _ in range(options.rounds):
             client.config_resetstat()
             call()
-            stats = client.info("commandstats")
-            stats = {name.lower(): figures for name, figures in stats.items()}
-            times.append(stats[f"cmdstat_ml.{command.lower()}"]["usec"] / 1e3)
-        print(f"    {name:20} {spread(times, 1)}", flush=True)
+            stats = {name.lower(): of_one for name, of_one in client.info("commandstats").items()}
+            figures.add(time_ms=stats[f"cmdstat_ml.{command.lower()}"]["usec"] / 1e3)
+        yield figures
 
 
-def report(server, rounds, spread):
-    try:
-        import numpy
-        import redis
-    except ImportError:
-        sys.exit("numpy and redis are needed: target/venv/bin/python scripts/bench features")
+def stall(server, client, options):
+    """How long somebody else's PING waits while tensors of 500 entities of 250
+    features are read one after another."""
+    size, entities = 250, 500
+    featuremset = ways(client, fields_of(size))[-1]
+    client.execute_command("FLUSHALL", "SYNC")
+    fill(numpy.random.default_rng(1), [featuremset], entities, size)
+    figures = Figures("features", "PING beside tensors of 500 entities of 250 features", "PING")
+    for _ in range(options.rounds):
+        over = threading.Event()
+
+        def read():
+            other = redis.Redis(port=server.port, protocol=2)
+            reader = ways(other, fields_of(size))[-1]
+            while not over.is_set():
+                reader.read(range(entities))
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        times = []
+        for _ in range(options.pings):
+            start = time.perf_counter()
+            server.call("PING")
+            times.append((time.perf_counter() - start) * 1e3)
+        over.set()
+        thread.join()
+        times.sort()
+        figures.add(p50_ms=times[len(times) // 2], p99_ms=times[int(len(times) * 0.99)])
+    yield figures
+
+
+def family(server, options):
     client = redis.Redis(port=server.port, protocol=2)
-    report_memory(numpy, client)
-    report_largest(numpy, client, rounds, spread)
-    report_writes(numpy, server, client, rounds, spread)
-    report_reads(numpy, server, client, rounds, spread)
+    return [*memory(client, options), *largest(client, options),
+            *writes(server, client, options), *reads(server, client, options),
+            *stall(server, client, options)]

@@ -1,0 +1,204 @@
+"""Tables and pictures from what was kept: docs/benchmarks.md, between its marks,
+and docs/benchmarks/."""
+
+import json
+import platform
+from pathlib import Path
+
+from .figures import UNITS, Figures, lines, ratios, spread, tables
+from .server import ROOT
+
+KEPT = ROOT / "target/bench"
+PAGE = ROOT / "docs/benchmarks.md"
+BESIDE = ROOT / "docs/benchmarks"
+BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
+
+# What the summary shows: a family, where not all of it the beginning of a group,
+# and a figure of it.
+SUMMARY = [
+    ("ratelimit", "", "cpu_us", "CPU time of the server for a call, in µs"),
+    ("ratelimit", "", "p99_ms", "99th percentile of the latency at a fixed rate, in ms"),
+    ("ratelimit", "", "bytes", "Memory a key, in bytes"),
+    ("cache", "", "cpu_us", "CPU time of the server for a call, in µs"),
+    ("cache", "", "rate", "Thousands of calls a second, with pipelines"),
+    ("waiters", "", "p99_ms", "99th percentile, in ms"),
+    ("features", "reading 200 entities of 50", "time_ms", "Until the array is there, in ms"),
+    ("features", "reading 200 entities of 50", "cpu_us", "CPU time of the server, in µs"),
+    ("features", "reading 500 entities of 250", "time_ms", "Until the array is there, in ms"),
+    ("features", "writing 200 entities of 50", "time_ms", "Until it is written, in ms"),
+    ("features", "PING", "p99_ms", "99th percentile of PING, in ms"),
+    ("uses", "", "p50_ms", "Median, in ms"),
+    ("uses", "", "p99_ms", "99th percentile, in ms"),
+    ("instructions", "", "instructions", "Instructions of the server for a call"),
+    ("instructions", "", "ours", "Of them those of the module itself"),
+]
+
+
+def machine():
+    cpu = "an unknown processor"
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+        cores = sum(line.startswith("processor") for line in
+                    Path("/proc/cpuinfo").read_text().splitlines())
+        memory = int(Path("/proc/meminfo").read_text().split()[1]) >> 20
+    except OSError:
+        return platform.platform()
+    return f"{cpu}, {cores} cores, {memory} GiB, Linux {platform.release()}"
+
+
+class Run:
+    """What was kept of one server."""
+
+    def __init__(self, path):
+        kept = json.loads(path.read_text())
+        self.about = kept["about"]
+        self.server = self.about["server"]
+        self.file = path.stem
+        self.tables = tables(Figures(**figures) for figures in kept["figures"])
+
+    def find(self, family, beginning):
+        return {key: group for key, group in self.tables.items()
+                if key[0] == family and key[1].startswith(beginning)}
+
+
+def write():
+    runs = [Run(path) for path in sorted(KEPT.glob("*.json"))]
+    if not runs:
+        raise SystemExit(f"nothing is kept under {KEPT}: scripts/bench --keep target/bench/NAME.json")
+    BESIDE.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        text = [f"# {run.server}\n", about(run)]
+        for (family, group), several in run.tables.items():
+            text.append(f"## {family}: {group}\n\n{markdown(lines(several))}")
+        (BESIDE / f"{run.file}.md").write_text("\n".join(text))
+    text = ["\n".join(f"- {about(run).strip()} [All figures](benchmarks/{run.file}.md)."
+                      for run in runs) + "\n"]
+    text += pictures(runs)
+    seen = set()
+    for family, beginning, unit, title in SUMMARY:
+        groups = {}
+        for run in runs:
+            for key, group in run.find(family, beginning).items():
+                groups.setdefault(key, {})[run.server] = group
+        for (_, group), by_server in groups.items():
+            if (family, group) not in seen:
+                seen.add((family, group))
+                text.append(f"### {family}: {group}\n")
+            text.append(f"{title}:\n\n{markdown(across(by_server, unit))}")
+    page = PAGE.read_text()
+    before, rest = page.split(BEGIN)
+    PAGE.write_text(before + BEGIN + "\n" + "\n".join(text) + "\n" + END + rest.split(END)[1])
+
+
+def about(run):
+    about = run.about
+    return (f"{run.server}: `{about['command']}`, {about['rounds']} rounds, mlserve "
+            f"{about['commit']}, on {about['machine']}.\n")
+
+
+def across(by_server, unit):
+    """A row a case, a column a server: the median, and the ratio to what the case
+    stands beside."""
+    names = list(dict.fromkeys(figures.name for group in by_server.values() for figures in group
+                               if unit in figures.rounds))
+    rows = [["", *by_server, "beside"]]
+    for name in names:
+        row, beside = [name], ""
+        for group in by_server.values():
+            of_name = {figures.name: figures for figures in group}
+            figures = of_name.get(name)
+            if figures is None or unit not in figures.rounds:
+                row.append("")
+                continue
+            beside = figures.beside
+            cell = f"{figures.median(unit):,.{UNITS[unit].digits}f}"
+            base = of_name.get(beside)
+            if UNITS[unit].ratio and base and base is not figures:
+                cell += f" = {spread(ratios(figures, base, unit))} ×"
+            row.append(cell)
+        rows.append([*row, beside if beside != name else ""])
+    return rows
+
+
+def markdown(rows):
+    head, *rest = rows
+    rule = ["---", *["---:"] * (len(head) - 2), "---"]
+    return "".join("| " + " | ".join(row) + " |\n" for row in [head, rule, *rest])
+
+
+def pictures(runs):
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "mlserve", "font.size": 9})
+    import matplotlib.pyplot as plot
+
+    text = []
+
+    def keep(figure, name, what):
+        figure.tight_layout()
+        figure.savefig(BESIDE / f"{name}.svg", metadata={"Date": None})
+        plot.close(figure)
+        text.append(f"![{what}](benchmarks/{name}.svg)\n")
+
+    for family in ("ratelimit", "cache"):
+        figure, axes = plot.subplots(figsize=(8, 4.5))
+        if bars(axes, runs, family, "cpu_us"):
+            axes.set_xlabel("CPU time of the server for a call, in µs")
+            keep(figure, family, f"{family}: CPU time of the server for a call")
+    for name, axis, unit, label in SCALES:
+        figure, several = plot.subplots(1, len(runs), figsize=(4 * len(runs), 3.4), squeeze=False,
+                                        sharey=True)
+        drawn = [curves(axes, run, axis, unit) for axes, run in zip(several[0], runs)]
+        if all(drawn):
+            several[0][0].set_ylabel(label)
+            several[0][0].legend(fontsize=7)
+            keep(figure, name, f"{name}: {label}")
+    return text
+
+
+SCALES = [
+    ("keys", ("scaling", " keys"), "rate", "thousands of calls a second"),
+    ("pipeline", ("scaling", " pipeline"), "rate", "thousands of calls a second"),
+    ("connections", ("scaling", " connections"), "rate", "thousands of calls a second"),
+    ("entities", ("features", " entities of 50 features into"), "time_ms", "ms to an array"),
+    ("callers", ("waiters", ""), "p99_ms", "ms until all have the answer, p99"),
+]
+
+
+def bars(axes, runs, family, unit):
+    names = []
+    for place, run in enumerate(runs):
+        for group in run.find(family, "").values():
+            names = [figures.name for figures in group]
+            height = 0.8 / len(runs)
+            at = [row + place * height for row in range(len(names))]
+            axes.barh(at, [figures.median(unit) for figures in group], height, label=run.server)
+    axes.set_yticks([row + 0.4 - 0.4 / len(runs) for row in range(len(names))], names)
+    axes.invert_yaxis()
+    axes.legend(fontsize=7)
+    return names
+
+
+def curves(axes, run, axis, unit):
+    """A line for each case, over the number that the groups' names hold (or, where
+    the cases are numbers, over them)."""
+    family, end = axis
+    by_name = {}
+    for (_, group), several in run.find(family, "").items():
+        if end and (end not in group or group.startswith("writing")):
+            continue
+        for figures in several:
+            text = group if end else figures.name
+            number = next(int(word.replace(",", "")) for word in text.split()
+                          if word.replace(",", "").isdigit())
+            points = by_name.setdefault(figures.name if end else "callers", ([], []))
+            points[0].append(number)
+            points[1].append(figures.median(unit))
+    for name, (numbers, values) in by_name.items():
+        axes.plot(numbers, values, marker="o", markersize=3, label=name)
+    axes.set(xscale="log", yscale="log", title=run.server, xlabel=end.split(" of ")[0] or "callers")
+    axes.set_ylim(bottom=None)
+    return bool(by_name)

@@ -1,0 +1,109 @@
+"""A private server with the module, and a plain connection to it."""
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULE = ROOT / "target/release/libmlserve.so"
+
+
+def packed(words):
+    """A command as it goes over the wire."""
+    words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+
+
+class Server:
+    """A server and a connection to it."""
+
+    def __init__(self, port, process):
+        self.port = port
+        self.process = process
+        self.stream = None
+
+    def connect(self, deadline=60):
+        end = time.monotonic() + deadline
+        while True:
+            try:
+                self.stream = socket.create_connection(("127.0.0.1", self.port), 120).makefile("rwb")
+                if self.call("PING") == b"PONG":
+                    return
+            except OSError:
+                if time.monotonic() > end or self.process.poll() is not None:
+                    raise
+                time.sleep(0.02)
+
+    def call(self, *words):
+        """Calls a command; its answer is bytes, a number, None, or a list of these."""
+        self.stream.write(packed(words))
+        self.stream.flush()
+        return self.answer(words)
+
+    def answer(self, words):
+        head = self.stream.readline().rstrip()
+        kind, rest = head[:1], head[1:]
+        if kind == b"-":
+            sys.exit(f"{words[0]}: {rest.decode()}")
+        if kind == b":":
+            return int(rest)
+        if kind == b"*":
+            return [self.answer(words) for _ in range(int(rest))]
+        if kind == b"$":
+            return None if rest == b"-1" else self.stream.read(int(rest) + 2)[:-2]
+        return rest
+
+    def fill(self, command, keys):
+        """Calls a command on each of the keys that the load draws from."""
+        for first in range(0, keys, 1000):
+            several = range(first, min(first + 1000, keys))
+            each = [[word.replace("__rand_int__", f"{key:012}") for word in command]
+                    for key in several]
+            self.stream.write(b"".join(map(packed, each)))
+            self.stream.flush()
+            for words in each:
+                self.answer(words)
+
+    def info(self, section):
+        lines = self.call("INFO", section).decode().splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    def name(self):
+        """The server's name and version."""
+        info = self.info("server")
+        name = info.get("server_name", "redis")
+        return f"{name.capitalize()} {info.get(f'{name}_version', info['redis_version'])}"
+
+    def cpu_seconds(self):
+        info = self.info("cpu")
+        return sum(float(info[f"used_cpu_{kind}_main_thread"]) for kind in ("user", "sys"))
+
+    def used_memory(self):
+        """Without that of the connections, which come and go."""
+        info = self.info("memory")
+        return int(info["used_memory"]) - int(info["mem_clients_normal"])
+
+
+@contextmanager
+def started(binary, modules=(MODULE,), under=()):
+    """A server with these modules, `under` another program if one is given."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    loads = [word for module in modules for word in ("--loadmodule", str(module))]
+    with tempfile.TemporaryDirectory() as directory:
+        process = subprocess.Popen(
+            [*under, binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "",
+             "--maxclients", "2000", "--dir", directory, *loads],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=directory)
+        try:
+            server = Server(port, process)
+            server.connect()
+            yield server
+        finally:
+            process.kill()
+            process.wait()

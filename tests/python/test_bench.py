@@ -1,0 +1,37 @@
+"""That the benchmark works: everything it measures, at sizes that measure nothing."""
+
+import json
+import os
+import subprocess
+
+from conftest import ROOT
+
+
+def bench(*arguments):
+    return subprocess.run([ROOT / "scripts/bench", *arguments], check=True, text=True,
+                          capture_output=True, timeout=600).stdout
+
+
+def test_every_family_measures_all_its_cases(tmp_path):
+    families = ["ratelimit", "cache", "waiters", "features", "uses", "scaling"]
+    kept = tmp_path / "kept.json"
+    server = os.environ.get("MLSERVE_SERVER", "redis-server")
+    shown = bench(*families, "--tiny", "--rounds", "2", "--server", server, "--keep", kept)
+    kept = json.loads(kept.read_text())
+    assert kept["about"]["rounds"] == 2 and kept["about"]["server"]
+    assert {figures["family"] for figures in kept["figures"]} == set(families)
+    for figures in kept["figures"]:
+        assert figures["rounds"], figures
+        assert f"{figures['family']}: {figures['group']}" in shown
+        assert figures["name"] in shown
+        for values in figures["rounds"].values():
+            assert values and all(isinstance(value, (int, float)) for value in values), figures
+    names = {figures["name"] for figures in kept["figures"]}
+    assert {"SET with EX", "ML.RATELIMIT", "Lua, GCRA", "tensor of rows", "1,000 callers"} <= names
+
+
+def test_a_family_that_is_none_is_named():
+    outcome = subprocess.run([ROOT / "scripts/bench", "nothing"], text=True, capture_output=True,
+                             check=False, timeout=600)
+    assert outcome.returncode == 2
+    assert "nothing" in outcome.stderr
