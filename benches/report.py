@@ -172,6 +172,8 @@ def bars(axes, runs, family, unit):
     names = []
     for place, run in enumerate(runs):
         for group in run.find(family, "").values():
+            # Calls of many keys would dwarf the others.
+            group = [figures for figures in group if not figures.name.endswith("of 100")]
             names = [figures.name for figures in group]
             height = 0.8 / len(runs)
             at = [row + place * height for row in range(len(names))]
@@ -199,6 +201,9 @@ def curves(axes, run, axis, unit):
             points[1].append(figures.median(unit))
     for name, (numbers, values) in by_name.items():
         axes.plot(numbers, values, marker="o", markersize=3, label=name)
-    axes.set(xscale="log", yscale="log", title=run.server, xlabel=end.split(" of ")[0] or "callers")
-    axes.set_ylim(bottom=None)
+    axes.set(xscale="log", title=run.server, xlabel=end.split(" of ")[0].strip() or "callers")
+    if unit == "rate":
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_yscale("log")
     return bool(by_name)
