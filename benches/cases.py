@@ -36,6 +36,7 @@ GCRA = ("ml.ratelimit-algorithm", "GCRA")
 SLIDING = ("ml.ratelimit-algorithm", "SLIDING")
 
 LIMIT = ("1000000", "60")
+USED_UP = ("ML.RATELIMIT", KEY, "1", "3600")  # All but the first are denied.
 THREE = ("1000000", "1", "1000000", "60", "1000000", "3600")
 PLAIN = ("SET", INPUT, VALUE, "EX", "3600")
 CACHED = ("ML.CACHESET", INPUT, "v7", VALUE, "EX", "3600")
@@ -46,7 +47,7 @@ RATELIMIT = [
     Case(SET, ("SET", KEY, "abc", "EX", "60"), SET),
     Case("INCR", ("INCR", KEY), SET),
     Case("ML.RATELIMIT", ("ML.RATELIMIT", KEY, *LIMIT), SET),
-    Case("denied", ("ML.RATELIMIT", KEY, "0", "60"), SET),
+    Case("denied", USED_UP, SET, filled=USED_UP),
     Case("three windows", ("ML.RATELIMIT", KEY, *THREE), SET),
     Case("GCRA", ("ML.RATELIMIT", KEY, *LIMIT), SET, GCRA),
     Case("SLIDING", ("ML.RATELIMIT", KEY, *LIMIT), SET, SLIDING),

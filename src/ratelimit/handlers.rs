@@ -10,7 +10,7 @@ use super::slot::{Algorithm, Slot};
 use super::stats::{PEEKED, SETTLED, count};
 use crate::bounds::MAX_AMOUNT;
 use crate::id::Id;
-use crate::server::{Call, Error, Reply, WriteKey, effects_are_wanted, new_id, refuse};
+use crate::server::{Call, Error, Reply, WriteKey, effects_are_wanted, new_id, now, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros};
 use std::ffi::CStr;
 
@@ -37,32 +37,32 @@ struct Row {
 /// [COST n] [PEEK | PARTIAL | FORCE] [RESERVE ms]
 pub fn ratelimit(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
-    let request = parse::ratelimit(&mut call.args)?;
-    let now_us = call.now();
-    let row = if request.mode == Mode::Peek {
-        let open = call.read(key);
-        let decision = decide(open.value::<Limiter>()?, &request, now_us)?;
+    let (mut args, reply) = (call.args, call.reply);
+    // The limiter comes from memory while the other arguments are read.
+    let mut open = call.write(key);
+    open.read_ahead::<Box<Limiter>>();
+    let request = parse::ratelimit(&mut args)?;
+    let now_us = now();
+    let decision = decide(open.value::<Limiter>()?.as_deref(), &request, now_us)?;
+    if request.mode == Mode::Peek {
         PEEKED.increment();
-        seen(&request, &decision)
     } else {
-        let mut open = call.write(key);
-        let decision = decide(open.value::<Limiter>()?.as_deref(), &request, now_us)?;
         count(decision.algorithm, decision.granted > 0);
-        if decision.writes {
-            let wanted = effects_are_wanted();
-            let (row, payload) = write(&mut open, &request, &decision, wanted, now_us)?;
-            drop(open);
-            if wanted {
-                call.replicate(APPLY, key, &payload, None);
-            } else {
-                call.replicate_nothing();
-            }
-            row
+    }
+    let row = if decision.writes {
+        let wanted = effects_are_wanted();
+        let (row, payload) = write(&mut open, &request, &decision, wanted, now_us)?;
+        drop(open);
+        if wanted {
+            call.replicate(APPLY, key, &payload, None);
         } else {
-            seen(&request, &decision)
+            call.replicate_nothing();
         }
+        row
+    } else {
+        seen(&request, &decision)
     };
-    reply_row(call.reply, &row);
+    reply_row(reply, &row);
     Ok(())
 }
 

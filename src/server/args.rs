@@ -105,6 +105,7 @@ impl<'a> Arg<'a> {
 }
 
 /// The arguments not read yet, the command's name already behind.
+#[derive(Clone, Copy)]
 pub struct Args<'a> {
     rest: &'a [*mut RedisModuleString],
 }

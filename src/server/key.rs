@@ -64,6 +64,14 @@ impl<'a> OpenKey<'a> {
         }
         if self.is_empty() { Ok(None) } else { Err(Error::WrongType) }
     }
+
+    /// Has the processor fetch the value from memory, so that it is there when
+    /// it is asked for a little later.
+    fn read_ahead<T: DataType>(&self) {
+        if let Ok(Some(raw)) = self.value::<T>() {
+            fetch(raw);
+        }
+    }
 }
 
 /// The value of an open key, to be looked at.
@@ -127,12 +135,9 @@ impl<'a> ReadKey<'a> {
         self.0.kept()
     }
 
-    /// Has the processor fetch the value from memory, so that it is there when
-    /// it is asked for a little later.
+    /// See [`OpenKey::read_ahead`].
     pub fn read_ahead<T: DataType>(&self) {
-        if let Ok(Some(raw)) = self.0.value::<T>() {
-            fetch(raw);
-        }
+        self.0.read_ahead::<T>();
     }
 
     /// The plain hash in it; `None` when the key does not exist.
@@ -270,6 +275,11 @@ impl<'a> WriteKey<'a> {
     /// The value, to be looked at.
     pub fn kept<T: DataType>(&self) -> Result<Option<Kept<'_, T>>, Error> {
         self.0.kept()
+    }
+
+    /// See [`OpenKey::read_ahead`].
+    pub fn read_ahead<T: DataType>(&self) {
+        self.0.read_ahead::<T>();
     }
 
     /// Puts a value into the key, in place of the one it held, which is given
