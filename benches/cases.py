@@ -93,10 +93,13 @@ OF_MODULES = {
     "CL.THROTTLE": Case("redis-cell", ("CL.THROTTLE", KEY, "999999", *LIMIT), SET),
 }
 
-# For scaling: one of each kind, beside its like.
+# For scaling: one of each kind, beside its like. All keys are there before, lest
+# their number be that of the calls.
+CHARGED = ("ML.RATELIMIT", KEY, "1000000", "3600")
+SHORT = ("SET", KEY, "abc", "EX", "3600")
 SCALED = [
-    Case(SET, ("SET", KEY, "abc", "EX", "3600"), SET),
-    Case("ML.RATELIMIT", ("ML.RATELIMIT", KEY, "1000000", "3600"), SET),
+    Case(SET, SHORT, SET, filled=SHORT),
+    Case("ML.RATELIMIT", CHARGED, SET, filled=CHARGED),
     Case(GET, ("GET", INPUT), GET, filled=PLAIN),
     Case("ML.CACHEGET", ("ML.CACHEGET", INPUT, "v7"), GET, filled=CACHED),
 ]

@@ -36,21 +36,18 @@ def scaling(server, options):
     """Throughput by the number of keys, of connections, and the pipeline."""
     base = Load(options.requests, options.keys, value_bytes=options.value_bytes)
     keys = [*options.scaled_keys, *([TEN_MILLION] if options.ten_million else [])]
-    axes = [
-        ("keys", [replace(base, keys=number) for number in keys]),
-        ("pipeline", [replace(base, pipeline=length) for length in PIPELINES]),
-        ("connections", [replace(base, connections=number, pipeline=1) for number in CONNECTIONS]),
-    ]
+    loads = {f"{number:,} keys": replace(base, keys=number) for number in keys}
+    loads |= {f"pipelines of {length}": replace(base, pipeline=length) for length in PIPELINES}
+    loads |= {f"{number:,} connections without pipelines":
+              replace(base, connections=number, pipeline=1) for number in CONNECTIONS}
     all_figures = []
-    for axis, loads in axes:
-        for load in loads:
-            # Without pipelines a call takes ten times as long.
-            if load.pipeline == 1:
-                load = replace(load, requests=load.requests // 4 + 1)
-            group = f"{getattr(load, axis):,} {axis}"
-            several = [Figures("scaling", group, case.name, case.beside) for case in cases.SCALED]
-            for _ in range(options.rounds):
-                for case, figures in zip(cases.SCALED, several):
-                    figures.add(**throughput(server, case, load))
-            all_figures += several
+    for group, load in loads.items():
+        # Without pipelines a call takes ten times as long.
+        if load.pipeline == 1:
+            load = replace(load, requests=load.requests // 4 + 1)
+        several = [Figures("scaling", group, case.name, case.beside) for case in cases.SCALED]
+        for _ in range(options.rounds):
+            for case, figures in zip(cases.SCALED, several):
+                figures.add(**throughput(server, case, load))
+        all_figures += several
     return all_figures

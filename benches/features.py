@@ -234,7 +234,8 @@ def stall(server, client, options):
         over.set()
         thread.join()
         times.sort()
-        figures.add(p50_ms=times[len(times) // 2], p99_ms=times[int(len(times) * 0.99)])
+        figures.add(p50_ms=times[len(times) // 2], p99_ms=times[int(len(times) * 0.99)],
+                    longest_ms=times[-1])
     yield figures
 
 

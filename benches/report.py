@@ -27,6 +27,8 @@ SUMMARY = [
     ("features", "reading 500 entities of 250", "time_ms", "Until the array is there, in ms"),
     ("features", "writing 200 entities of 50", "time_ms", "Until it is written, in ms"),
     ("features", "PING", "p99_ms", "99th percentile of PING, in ms"),
+    ("features", "PING", "longest_ms", "The longest of 300, in ms"),
+    ("scaling", "", "cpu_us", "CPU time of the server for a call, in µs"),
     ("uses", "", "p50_ms", "Median, in ms"),
     ("uses", "", "p99_ms", "99th percentile, in ms"),
     ("instructions", "", "instructions", "Instructions of the server for a call"),
@@ -161,7 +163,7 @@ def pictures(runs):
 
 SCALES = [
     ("keys", ("scaling", " keys"), "rate", "thousands of calls a second"),
-    ("pipeline", ("scaling", " pipeline"), "rate", "thousands of calls a second"),
+    ("pipelines", ("scaling", "pipelines of"), "rate", "thousands of calls a second"),
     ("connections", ("scaling", " connections"), "rate", "thousands of calls a second"),
     ("entities", ("features", " entities of 50 features into"), "time_ms", "ms to an array"),
     ("callers", ("waiters", ""), "p99_ms", "ms until all have the answer, p99"),
