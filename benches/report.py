@@ -3,6 +3,7 @@ and docs/benchmarks/."""
 
 import json
 import platform
+import re
 from pathlib import Path
 
 from .figures import UNITS, Figures, lines, ratios, spread, tables
@@ -96,7 +97,9 @@ def write():
 
 def about(run):
     about = run.about
-    return (f"{run.server}: `{about['command']}`, {about['rounds']} rounds, mlserve "
+    # Where things lay on that machine is of no use on another.
+    command = re.sub(r" --keep \S+", "", re.sub(r"(?<= )/\S*/", "", about["command"]))
+    return (f"{run.server}: `{command}`, {about['rounds']} rounds, mlserve "
             f"{about['commit']}, on {about['machine']}.\n")
 
 
