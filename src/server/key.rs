@@ -247,14 +247,19 @@ impl Drop for HashField {
 }
 
 /// A key open for writing. Opening it changes nothing.
-pub struct WriteKey<'a>(OpenKey<'a>);
+pub struct WriteKey<'a> {
+    open: OpenKey<'a>,
+    /// When the key expires, once that was asked.
+    expiry: Option<i64>,
+}
 
 impl<'a> WriteKey<'a> {
     /// # Safety
     /// As for [`OpenKey::open`], and the key is not open already.
     pub(super) unsafe fn open(ctx: *mut RedisModuleCtx, name: Arg<'a>) -> Self {
         // SAFETY: the caller's promise is passed on.
-        Self(unsafe { OpenKey::open(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE) })
+        let open = unsafe { OpenKey::open(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE) };
+        Self { open, expiry: None }
     }
 
     /// The module's own value in it; `None` when the key does not exist.
@@ -269,23 +274,25 @@ impl<'a> WriteKey<'a> {
     pub fn inner<T: DataType>(&mut self) -> Result<Option<&mut T::Inner>, Error> {
         // SAFETY: the server owns the value while the key is open, this is the
         // only open handle on it, and its type was checked.
-        Ok(self.0.value::<T>()?.map(|raw| unsafe { T::inner(raw) }))
+        Ok(self.open.value::<T>()?.map(|raw| unsafe { T::inner(raw) }))
     }
 
     /// The value, to be looked at.
     pub fn kept<T: DataType>(&self) -> Result<Option<Kept<'_, T>>, Error> {
-        self.0.kept()
+        self.open.kept()
     }
 
-    /// See [`OpenKey::read_ahead`].
-    pub fn read_ahead<T: DataType>(&self) {
-        self.0.read_ahead::<T>();
+    /// Has the processor fetch the value from memory, and meanwhile asks when the
+    /// key expires, which whoever moves that has to know.
+    pub fn read_ahead<T: DataType>(&mut self) {
+        self.open.read_ahead::<T>();
+        self.expiry = Some(self.asked_expiry());
     }
 
     /// Puts a value into the key, in place of the one it held, which is given
     /// back; a value of another type goes.
     pub fn set<T: DataType>(&mut self, value: T) -> Result<Option<T>, Error> {
-        let held = self.0.value::<T>().ok().flatten().is_some();
+        let held = self.open.value::<T>().ok().flatten().is_some();
         let (raw, kind) = (value.into_raw(), T::slot().get());
         let mut old = null_mut();
         // SAFETY: the key is open for writing. The server takes the value over
@@ -293,9 +300,10 @@ impl<'a> WriteKey<'a> {
         // replaces one, it gives that one back.
         let set = unsafe {
             if held {
-                api!(RedisModule_ModuleTypeReplaceValue(self.0.raw, kind, raw, &raw mut old))
+                api!(RedisModule_ModuleTypeReplaceValue(self.open.raw, kind, raw, &raw mut old))
             } else {
-                api!(RedisModule_ModuleTypeSetValue(self.0.raw, kind, raw))
+                self.expiry = None;
+                api!(RedisModule_ModuleTypeSetValue(self.open.raw, kind, raw))
             }
         };
         if set == REDISMODULE_OK as c_int {
@@ -309,8 +317,9 @@ impl<'a> WriteKey<'a> {
 
     /// Removes the key, if it exists.
     pub fn delete(&mut self) {
+        self.expiry = None;
         // SAFETY: the key is open for writing.
-        unsafe { api!(RedisModule_DeleteKey(self.0.raw)) };
+        unsafe { api!(RedisModule_DeleteKey(self.open.raw)) };
     }
 
     /// Has the server remove the key at `at_ms`, milliseconds since the epoch.
@@ -326,19 +335,26 @@ impl<'a> WriteKey<'a> {
     }
 
     fn set_expiry(&mut self, at_ms: i64) {
-        // SAFETY: the key is open for writing; a missing one reads as without
-        // expiry and refuses one.
-        unsafe {
-            if api!(RedisModule_GetAbsExpire(self.0.raw)) != at_ms {
-                api!(RedisModule_SetAbsExpire(self.0.raw, at_ms));
-            }
+        if self.expiry.unwrap_or_else(|| self.asked_expiry()) != at_ms {
+            // SAFETY: the key is open for writing; a missing one refuses.
+            unsafe { api!(RedisModule_SetAbsExpire(self.open.raw, at_ms)) };
+            self.expiry = None;
         }
+    }
+
+    fn asked_expiry(&self) -> i64 {
+        // Redis 8.2 crashes when it is asked this of a key that does not exist.
+        if self.open.is_empty() {
+            return REDISMODULE_NO_EXPIRE.into();
+        }
+        // SAFETY: the key is open and exists.
+        unsafe { api!(RedisModule_GetAbsExpire(self.open.raw)) }
     }
 
     /// Notifies that the key is gone, as DEL does; for a change that took the
     /// last of its value.
     pub fn deleted(&self) {
-        let (ctx, name) = (self.0.ctx, self.0.name.as_raw());
+        let (ctx, name) = (self.open.ctx, self.open.name.as_raw());
         let kind = REDISMODULE_NOTIFY_GENERIC as c_int;
         // SAFETY: context and name are valid while the key is open.
         unsafe { api!(RedisModule_NotifyKeyspaceEvent(ctx, kind, c"del".as_ptr(), name)) };
@@ -347,7 +363,7 @@ impl<'a> WriteKey<'a> {
     /// Says that the key changed: breaks WATCH, invalidates clients' caches,
     /// and notifies `event`.
     pub fn changed(&self, event: &CStr) {
-        let (ctx, name) = (self.0.ctx, self.0.name.as_raw());
+        let (ctx, name) = (self.open.ctx, self.open.name.as_raw());
         // SAFETY: context and name are valid while the key is open.
         unsafe {
             api!(RedisModule_SignalModifiedKey(ctx, name));
