@@ -35,9 +35,9 @@ DEFAULTS = ("ml.ratelimit-algorithm", "FIXED")
 GCRA = ("ml.ratelimit-algorithm", "GCRA")
 SLIDING = ("ml.ratelimit-algorithm", "SLIDING")
 
-LIMIT = ("1000000", "60")
+LIMIT = ("1000", "3600")  # Few enough that keys stay, and that nothing is denied.
 USED_UP = ("ML.RATELIMIT", KEY, "1", "3600")  # All but the first are denied.
-THREE = ("1000000", "1", "1000000", "60", "1000000", "3600")
+THREE = ("1000", "60", "1000", "3600", "1000", "86400")
 PLAIN = ("SET", INPUT, VALUE, "EX", "3600")
 CACHED = ("ML.CACHESET", INPUT, "v7", VALUE, "EX", "3600")
 

@@ -10,7 +10,7 @@ import time
 import numpy
 import redis
 
-from .figures import Figures
+from .figures import Figures, percentiles
 
 ENTITIES = (1, 50, 200, 500)
 FEATURES = (10, 50, 250)
@@ -233,9 +233,7 @@ def stall(server, client, options):
             times.append((time.perf_counter() - start) * 1e3)
         over.set()
         thread.join()
-        times.sort()
-        figures.add(p50_ms=times[len(times) // 2], p99_ms=times[int(len(times) * 0.99)],
-                    longest_ms=times[-1])
+        figures.add(**percentiles(times), longest_ms=max(times))
     yield figures
 
 

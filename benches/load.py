@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from .cases import DEFAULTS, VALUE
+from .figures import percentiles
 from .server import packed
 
 
@@ -69,8 +70,8 @@ def throughput(server, case, load):
 
 def latency(server, case, load, rate, seconds):
     """Calls at a fixed rate, each sent when it is due whether or not the ones
-    before are answered: milliseconds from then until its answer is there, at the
-    50th and the 99th percentile."""
+    before are answered: milliseconds from then until its answer is there, as
+    percentiles."""
     command, _ = prepare(server, case, load)
     rate = max(rate // case.many, 10)
     chance = random.Random(1)
@@ -78,7 +79,7 @@ def latency(server, case, load, rate, seconds):
                      for word in command]) for _ in range(max(int(rate * seconds), 20))]
     lines = Lines(server.port, load.connections)
     try:
-        return lines.run(drawn, 1 / rate)
+        return percentiles(lines.run(drawn, 1 / rate))
     finally:
         lines.close()
 
@@ -99,6 +100,7 @@ class Lines:
             line.socket.close()
 
     def run(self, calls, interval):
+        """The milliseconds of each call, in the order they were due."""
         times = []
         start = time.perf_counter() + 0.01
         sent = 0
@@ -111,9 +113,7 @@ class Lines:
             # Short waits are spent looking: a sleep comes back too late for them.
             for file, _ in self.poll.poll(0 if wait < 0.002 else wait - 0.001):
                 times += self.by_file[file].receive(time.perf_counter())
-        times.sort()
-        return {"p50_ms": times[len(times) // 2] * 1e3,
-                "p99_ms": times[int(len(times) * 0.99)] * 1e3}
+        return [took * 1e3 for _, took in sorted(times)]
 
 
 class Line:
@@ -130,12 +130,13 @@ class Line:
         self.socket.sendall(call)
 
     def receive(self, now):
-        """How long ago the calls were due that are answered now."""
+        """When the calls were due that are answered now, and how long ago."""
         self.bytes += self.socket.recv(1 << 20)
         answered = []
         while self.due and (end := after_reply(self.bytes, 0)):
             self.bytes = self.bytes[end:]
-            answered.append(now - self.due.pop(0))
+            due = self.due.pop(0)
+            answered.append((due, now - due))
         return answered
 
 

@@ -4,8 +4,11 @@ and docs/benchmarks/."""
 import json
 import platform
 import re
+import statistics
+from dataclasses import dataclass
 from pathlib import Path
 
+from . import cases
 from .figures import UNITS, Figures, lines, ratios, spread, tables
 from .server import ROOT
 
@@ -34,6 +37,41 @@ SUMMARY = [
     ("uses", "", "p99_ms", "99th percentile, in ms"),
     ("instructions", "", "instructions", "Instructions of the server for a call"),
     ("instructions", "", "ours", "Of them those of the module itself"),
+]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """How many times the base's figure a case's is to be, at most or at least."""
+
+    what: str
+    family: str
+    beginning: str
+    unit: str
+    case: str
+    base: str
+    bound: str
+    value: float
+
+    def is_met(self, ratio):
+        return ratio <= self.value if self.bound == "≤" else ratio >= self.value
+
+
+CPU, CALLS, TIME = "CPU time", "calls a second", "time to an array"
+TENSORS = "reading 200 entities of 50"
+AIMS = [
+    Aim(CPU, "ratelimit", "", "cpu_us", "ML.RATELIMIT", cases.SET, "≤", 0.9),
+    Aim(CPU, "ratelimit", "", "cpu_us", "ML.RATELIMIT", "INCR", "≤", 1.4),
+    Aim(CPU, "ratelimit", "", "cpu_us", "redis-cell", "ML.RATELIMIT", "≥", 2.5),
+    Aim(CPU, "ratelimit", "", "cpu_us", "Lua, GCRA", "ML.RATELIMIT", "≥", 6),
+    Aim(CPU, "ratelimit", "", "cpu_us", "three windows", "ML.RATELIMIT", "≤", 1.3),
+    Aim(CPU, "ratelimit", "", "cpu_us", "denied", "ML.RATELIMIT", "≤", 1),
+    Aim(CALLS, "cache", "", "rate", "ML.CACHEGET", cases.GET, "≥", 0.97),
+    Aim(CALLS, "cache", "", "rate", "ML.CACHESET", cases.SET, "≥", 0.95),
+    Aim(CALLS, "cache", "", "rate", "ML.CACHEMGET of 100", cases.MGET, "≥", 0.95),
+    Aim(TIME, "features", TENSORS, "time_ms", "HMGET, pipelined", "tensor of rows", "≥", 50),
+    Aim(TIME, "features", TENSORS, "time_ms", "HGETALL, pipelined", "tensor of rows", "≥", 30),
+    Aim(TIME, "features", TENSORS, "time_ms", "tensor of rows", "MGET, packed", "≤", 3),
 ]
 
 
@@ -79,6 +117,7 @@ def write():
     text = ["\n".join(f"- {about(run).strip()} [All figures](benchmarks/{run.file}.md)."
                       for run in runs) + "\n"]
     text += pictures(runs)
+    text.append(f"### What was aimed at\n\n{markdown(aims(runs))}")
     seen = set()
     for family, beginning, unit, title in SUMMARY:
         groups = {}
@@ -101,6 +140,24 @@ def about(run):
     command = re.sub(r" --keep \S+", "", re.sub(r"(?<= )/\S*/", "", about["command"]))
     return (f"{run.server}: `{command}`, {about['rounds']} rounds, mlserve "
             f"{about['commit']}, on {about['machine']}.\n")
+
+
+def aims(runs):
+    """A row an aim, a column a server: the ratio, and whether it is what it is to be."""
+    rows = [["", *(run.server for run in runs), "aim"]]
+    for aim in AIMS:
+        row = [f"{aim.what}: {aim.case} / {aim.base}"]
+        for run in runs:
+            groups = run.find(aim.family, aim.beginning).values()
+            of_name = {figures.name: figures for group in groups for figures in group}
+            if aim.case in of_name and aim.base in of_name:
+                values = ratios(of_name[aim.case], of_name[aim.base], aim.unit)
+                met = aim.is_met(statistics.median(values))
+                row.append(spread(values) + (", met" if met else ""))
+            else:
+                row.append("")
+        rows.append([*row, f"{aim.bound} {aim.value}"])
+    return rows
 
 
 def across(by_server, unit):

@@ -8,7 +8,7 @@ import time
 
 import redis
 
-from .figures import Figures
+from .figures import Figures, percentiles
 
 USERS = 10_000
 FEATURES = 20
@@ -101,8 +101,7 @@ def family(server, options):
                 call(argument)
         for _ in range(options.rounds):
             for (_, call), figures in zip(ways, several):
-                times = sorted(map(timed(call), arguments))
-                figures.add(p50_ms=times[len(times) // 2], p99_ms=times[int(len(times) * 0.99)])
+                figures.add(**percentiles(list(map(timed(call), arguments))))
         yield from several
 
 

@@ -3,12 +3,14 @@ for it have it."""
 
 import select
 import socket
+import statistics
 import time
 
-from .figures import Figures
+from .figures import Figures, percentiles
 from .server import packed
 
 CALLERS = (1, 10, 100, 1000)
+TIMES = 5  # A round.
 
 
 def once(server, callers):
@@ -35,7 +37,7 @@ def once(server, callers):
             times += [(now - start) * 1000] * len(ready)
     for caller in crowd:
         caller.close()
-    return sorted(times)
+    return times
 
 
 def family(server, options):
@@ -45,7 +47,8 @@ def family(server, options):
         once(server, callers)  # A warm-up, not counted.
         figures = Figures("waiters", title, f"{callers:,} callers")
         for _ in range(options.rounds):
-            times = once(server, callers)
-            figures.add(p50_ms=times[callers // 2], p99_ms=times[int(callers * 0.99)])
+            several = [percentiles(once(server, callers), callers) for _ in range(TIMES)]
+            figures.add(**{unit: statistics.median(one[unit] for one in several)
+                           for unit in several[0]})
         all_figures.append(figures)
     return all_figures

@@ -3,8 +3,13 @@
 import json
 import os
 import subprocess
+import sys
 
 from conftest import ROOT
+
+sys.path.insert(0, str(ROOT))
+
+from benches import figures, report  # noqa: E402
 
 
 def bench(*arguments):
@@ -28,6 +33,17 @@ def test_every_family_measures_all_its_cases(tmp_path):
             assert values and all(isinstance(value, (int, float)) for value in values), figures
     names = {figures["name"] for figures in kept["figures"]}
     assert {"SET with EX", "ML.RATELIMIT", "Lua, GCRA", "tensor of rows", "1,000 callers"} <= names
+    for aim in report.AIMS:  # Of cases that there are; redis-cell may be.
+        assert {aim.case, aim.base} <= names | {"redis-cell"}
+
+
+def test_a_pause_does_not_decide_what_comes_with_every_hundredth_call():
+    times = [1.0] * 3_000
+    times[100:150] = [90.0] * 50
+    assert figures.percentiles(times) == {"p50_ms": 1.0, "p99_ms": 1.0}
+    times[::99] = [7.0] * len(times[::99])
+    assert figures.percentiles(times)["p99_ms"] == 7.0
+    assert figures.percentiles([3.0, 1.0, 2.0], 3) == {"p50_ms": 2.0, "p99_ms": 3.0}
 
 
 def test_a_family_that_is_none_is_named():
