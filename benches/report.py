@@ -215,8 +215,13 @@ def pictures(runs):
                                         sharey=True)
         drawn = [curves(axes, run, axis, unit) for axes, run in zip(several[0], runs)]
         if all(drawn):
-            several[0][0].set_ylabel(label)
-            several[0][0].legend(fontsize=7)
+            first = several[0][0]  # All have its scale.
+            if unit == "rate":
+                first.set_ylim(bottom=0)
+            else:
+                first.set_yscale("log")
+            first.set_ylabel(label)
+            first.legend(fontsize=7)
             keep(figure, name, f"{name}: {label}")
     return text
 
@@ -264,8 +269,4 @@ def curves(axes, run, axis, unit):
     for name, (numbers, values) in by_name.items():
         axes.plot(numbers, values, marker="o", markersize=3, label=name)
     axes.set(xscale="log", title=run.server, xlabel=end.split(" of ")[0].strip() or "callers")
-    if unit == "rate":
-        axes.set_ylim(bottom=0)
-    else:
-        axes.set_yscale("log")
     return bool(by_name)
