@@ -238,10 +238,7 @@ fn change_entry(key: &mut WriteKey, change: &Change) -> Result<(), Error> {
             key.expire_at(expires_at_ms);
             key.changed(EVENT);
         }
-        None => {
-            key.changed(EVENT);
-            key.deleted();
-        }
+        None => key.deleted(EVENT),
     }
     Ok(())
 }

@@ -145,8 +145,7 @@ fn put(key: &mut WriteKey, row: Option<Row>, event: &CStr) -> Result<(), Error> 
         }
         None if before.is_some() => {
             key.delete();
-            key.changed(event);
-            key.deleted();
+            key.deleted(event);
         }
         None => {}
     }

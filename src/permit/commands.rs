@@ -265,10 +265,15 @@ fn store(key: &mut WriteKey, change: &Change) -> Result<(), Error> {
         }
     };
     match expires_at_ms {
-        Some(at_ms) => key.expire_at(at_ms),
-        None => key.delete(),
+        Some(at_ms) => {
+            key.expire_at(at_ms);
+            key.changed(EVENT);
+        }
+        None => {
+            key.delete();
+            key.deleted(EVENT);
+        }
     }
-    key.changed(EVENT);
     Ok(())
 }
 

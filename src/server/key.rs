@@ -351,9 +351,10 @@ impl<'a> WriteKey<'a> {
         unsafe { api!(RedisModule_GetAbsExpire(self.open.raw)) }
     }
 
-    /// Notifies that the key is gone, as DEL does; for a change that took the
-    /// last of its value.
-    pub fn deleted(&self) {
+    /// [`changed`](Self::changed), by an event that took the last of the value;
+    /// notifies too that the key is gone, as DEL does.
+    pub fn deleted(&self, event: &CStr) {
+        self.changed(event);
         let (ctx, name) = (self.open.ctx, self.open.name.as_raw());
         let kind = REDISMODULE_NOTIFY_GENERIC as c_int;
         // SAFETY: context and name are valid while the key is open.
