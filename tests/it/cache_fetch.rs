@@ -2,14 +2,12 @@
 //! Crowds of waiters are in `cache_waiters`, the life of leases in
 //! `cache_leases`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::fetches::{
+    Crowd, Row, fetch, figures, fill, frozen, lease, lease_ms, total, waiters,
+};
+use crate::support::{Answer, Client, Server, Tap, bulk, call, nils, wait_for};
 use redis::Value;
 use std::collections::HashMap;
-use support::fetches::{Crowd, Row, fetch, figures, fill, frozen, lease, lease_ms, total, waiters};
-use support::{Answer, Client, Server, Tap, bulk, call, nils, wait_for};
 
 const MILLI: u64 = 1_000;
 

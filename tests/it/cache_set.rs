@@ -1,13 +1,9 @@
 //! The options of ML.CACHESET; ML.CACHEMSET and ML.CACHEMGET; and what every
 //! command takes for a value, a version and a key.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::fetches::{frozen, lease, served, window};
+use crate::support::{Answer, Server, Stop, Tap, bulk, call, nils};
 use redis::Value;
-use support::fetches::{frozen, lease, served, window};
-use support::{Answer, Server, Stop, Tap, bulk, call, nils};
 
 const MILLI: u64 = 1_000;
 

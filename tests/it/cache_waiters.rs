@@ -1,16 +1,12 @@
 //! Crowds that wait for one answer: who is told what and when, and that nobody
 //! is forgotten, told twice, or woken for nothing.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::fetches::{Crowd, Over, Row, fetch, fill, lease, percentile, total, waiters};
+use crate::support::{Answer, Client, Random, Server, call, wait_for};
 use redis::Value;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use support::fetches::{Crowd, Over, Row, fetch, fill, lease, percentile, total, waiters};
-use support::{Answer, Client, Random, Server, call, wait_for};
 
 /// Nobody waits any more, and the server is well.
 #[track_caller]

@@ -1,12 +1,8 @@
 //! ML.CACHESET and ML.CACHEGET: answers kept under the version that gave them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Events, Random, Server, Tap, bulk, call};
 use redis::Value;
 use std::collections::HashMap;
-use support::{Answer, Client, Events, Random, Server, Tap, bulk, call};
 
 const MILLI: u64 = 1_000;
 

@@ -1,14 +1,10 @@
 //! A panic in any entry point ends there: the server lives, says so in its log,
 //! and everything works on.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Server, Stop, Tap, bulk, call, wait_for};
 use redis::Value;
 use std::io::Write;
 use std::net::TcpStream;
-use support::{Answer, Client, Server, Stop, Tap, bulk, call, wait_for};
 
 type Trigger = fn(&mut Client);
 

@@ -1,12 +1,8 @@
 //! The one binary on every server that `scripts/servers` has gathered.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Setup, bulk, call, listed_servers, nils, wait_for};
 use redis::Value;
 use std::path::Path;
-use support::{Answer, Setup, bulk, call, listed_servers, nils, wait_for};
 
 /// The commands, and what must stay of what they wrote.
 fn exercise(name: &str, binary: &Path) {

@@ -1,13 +1,9 @@
 //! RESERVE and ML.RATESETTLE: costs that are known only afterwards.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::rates::{ALGORITHMS, Info, Row, frozen, open_reservations};
+use crate::support::{Answer, Client, Events, Random, Server, Tap, call, wait_for};
 use redis::Value;
 use std::collections::{HashMap, HashSet};
-use support::rates::{ALGORITHMS, Info, Row, frozen, open_reservations};
-use support::{Answer, Client, Events, Random, Server, Tap, call, wait_for};
 
 const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
@@ -393,7 +389,7 @@ fn a_reservation_survives_a_failover_and_a_restart() {
         (0..3).map(|_| reserve(&mut client, "k 100 3600 COST 10 RESERVE 3600000")).collect();
     assert_eq!(settle(&mut client, "k", &ids[0], 1), 1);
     replica.catch_up(&primary);
-    primary.restart(support::Stop::Kill);
+    primary.restart(crate::support::Stop::Kill);
     let mut promoted = replica.client();
     promoted.run("REPLICAOF NO ONE").ok();
     for mut client in [primary.client(), promoted] {

@@ -1,13 +1,9 @@
 //! ML.CACHEDROP and ML.CACHEINFO: what a key holds, taken away, looked at, and
 //! kept as it is whatever happens to the key.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::fetches::{Crowd, fill, frozen, lease, lease_ms, served, version_info, window};
+use crate::support::{Answer, Client, Events, Server, Stop, Tap, call, nils, wait_for};
 use redis::Value;
-use support::fetches::{Crowd, fill, frozen, lease, lease_ms, served, version_info, window};
-use support::{Answer, Client, Events, Server, Stop, Tap, call, nils, wait_for};
 
 const MILLI: u64 = 1_000;
 

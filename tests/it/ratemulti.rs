@@ -2,13 +2,9 @@
 //!
 //! A row `[granted, limit, remaining, retry_after_ms, reset_after_ms]` a key.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::rates::{ALGORITHMS, Info, Row, frozen};
+use crate::support::{Answer, Events, Flood, Random, Server, Tap, call};
 use redis::Value;
-use support::rates::{ALGORITHMS, Info, Row, frozen};
-use support::{Answer, Events, Flood, Random, Server, Tap, call};
 
 const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000_000;

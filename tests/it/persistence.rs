@@ -1,13 +1,9 @@
 //! What is written stays: over restarts, dumps and copies, and whatever bytes
 //! come back instead.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Random, Server, Setup, Stop, bulk, call, dump, wait_for};
 use proptest::prelude::*;
 use redis::Value;
-use support::{Answer, Client, Random, Server, Setup, Stop, bulk, call, dump, wait_for};
 
 fn names(count: usize) -> Vec<String> {
     (0..count).map(|name| format!("f{name}")).collect()

@@ -1,13 +1,9 @@
 //! The life of a lease: what ends it early, what does not, and that whoever had
 //! it can fill nothing in once it has passed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::fetches::{Crowd, Row, fetch, figures, fill, lease, lease_ms, total, waiters};
+use crate::support::{Answer, Client, Server, Stop, bulk, call, wait_for};
 use redis::Value;
-use support::fetches::{Crowd, Row, fetch, figures, fill, lease, lease_ms, total, waiters};
-use support::{Answer, Client, Server, Stop, bulk, call, wait_for};
 
 /// Leases and waits longer than any test.
 const LONG: &str = "LEASE 60000 WAIT 60000";

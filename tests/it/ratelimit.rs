@@ -2,15 +2,11 @@
 //!
 //! `[granted, limit, remaining, retry_after_ms, reset_after_ms]`
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::rates::{ALGORITHMS, Info, Row, frozen};
+use crate::support::{Answer, Events, Flood, Random, Server, Tap, call, wait_for};
 use redis::Value;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use support::rates::{ALGORITHMS, Info, Row, frozen};
-use support::{Answer, Events, Flood, Random, Server, Tap, call, wait_for};
 
 const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
@@ -642,7 +638,7 @@ fn all_arguments_at_their_extremes_answer_as_wide_integers_say() {
 fn no_rounding_admits_early_or_hides_a_token_at_high_rates() {
     let (_server, mut client, now) = frozen();
     // Ten million a second: a token takes a tenth of a microsecond.
-    let call = |client: &mut support::Client, rest: &str| {
+    let call = |client: &mut crate::support::Client, rest: &str| {
         let call = format!("ML.RATELIMIT k 10000000 1 ALGORITHM GCRA {rest}");
         Row::of(&client.run(&call))
     };
@@ -703,7 +699,7 @@ fn a_living_key_keeps_its_algorithm_and_another_takes_over_what_is_used() {
     let (_server, mut client, _) = frozen();
     client.run("CONFIG SET ml.ratelimit-algorithm GCRA").ok();
     client.run("ML.RATELIMIT k 10 60 20 600 COST 7");
-    let of = |client: &mut support::Client| {
+    let of = |client: &mut crate::support::Client| {
         let info = Info::of(client, "k").unwrap();
         (info.algorithm.clone(), info.used())
     };
@@ -757,7 +753,8 @@ fn info_has_its_shapes_in_both_protocols_and_on_a_replica() {
     client.run("ML.RATELIMIT two 10 0.0015 1000 86400 COST 4");
     client.freeze(now + 1_200);
     let pairs = |pairs: &[(&str, i64)]| {
-        let flat = pairs.iter().flat_map(|(name, value)| [support::bulk(name), Value::Int(*value)]);
+        let flat =
+            pairs.iter().flat_map(|(name, value)| [crate::support::bulk(name), Value::Int(*value)]);
         Value::Array(flat.collect())
     };
     let table = [
@@ -798,11 +795,11 @@ fn info_has_its_shapes_in_both_protocols_and_on_a_replica() {
     replica.client().freeze(now + 1_200);
     for (key, algorithm, windows) in table {
         let expected = Value::Array(vec![
-            support::bulk("algorithm"),
-            support::bulk(algorithm),
-            support::bulk("reservations"),
+            crate::support::bulk("algorithm"),
+            crate::support::bulk(algorithm),
+            crate::support::bulk("reservations"),
             Value::Int(0),
-            support::bulk("windows"),
+            crate::support::bulk("windows"),
             Value::Array(windows.clone()),
         ]);
         for of in [&server, &replica] {

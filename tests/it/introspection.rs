@@ -1,13 +1,9 @@
 //! What the server tells of the module: its commands, configs, counters and
 //! events; and how the module takes to being loaded and unloaded.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Events, Server, Setup, Stop, call, module, release_module};
 use redis::Value;
 use std::collections::HashMap;
-use support::{Answer, Client, Events, Server, Setup, Stop, call, module, release_module};
 
 /// A command: how it is written, its arity, its flags and those it must not
 /// have, and what its key spec says.
@@ -337,7 +333,7 @@ fn command_docs_say_how_each_command_is_written() {
         assert_eq!(written.join(" "), command.syntax, "{}", command.name);
         let line = format!("\n    {} {}\n", command.name, command.syntax);
         assert!(
-            include_str!("../docs/commands.md").contains(&line),
+            include_str!("../../docs/commands.md").contains(&line),
             "docs/commands.md lacks {line}"
         );
         assert_eq!(docs["module"].text(), "ml");

@@ -1,12 +1,8 @@
 //! What each command refuses: in words that name the argument, and with nothing
 //! changed, replicated or notified.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Events, Random, Server, Tap, call};
 use redis::{Cmd, Value};
-use support::{Answer, Client, Events, Random, Server, Tap, call};
 
 /// A server with a key of each kind, and somebody who listens to what is
 /// replicated, so that the offset counts.

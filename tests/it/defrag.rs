@@ -1,11 +1,7 @@
 //! Active defragmentation moves values and changes none of them. Of the servers
 //! tried, only those with the jemalloc that Redis carries can do it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
-use support::{Answer, Client, Server, call, wait_for};
+use crate::support::{Answer, Client, Server, call, wait_for};
 
 /// Many keys of each type, of several sizes, in memory with holes.
 fn fragment(client: &mut Client) {

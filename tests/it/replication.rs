@@ -1,14 +1,10 @@
 //! Replicas hold what their primary holds: effects are replicated, never calls
 //! whose outcome depends on a clock or a config.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::rates::{ALGORITHMS, Row};
+use crate::support::{Answer, Client, Random, Server, Tap, bulk, call, wait_for};
 use redis::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
-use support::rates::{ALGORITHMS, Row};
-use support::{Answer, Client, Random, Server, Tap, bulk, call, wait_for};
 
 /// Settings unlike the primary's, for all that they could change.
 const OTHER_CONFIG: &str = "ml.cache-versions-per-key 1\nml.cache-ttl 1\nml.cache-max-value-bytes 1\n\
@@ -259,7 +255,7 @@ fn limits_are_equal_on_replicas_and_after_a_restart_whatever_was_called_when() {
         assert_equal(&[&primary, &replica], &format!("at the end, seed {seed}"));
         assert!(client.run("EXISTS kept").integer() > 0, "seed {seed}");
         let before = client.digest();
-        primary.restart(support::Stop::Kill);
+        primary.restart(crate::support::Stop::Kill);
         assert_eq!(primary.client().digest(), before, "from the AOF, seed {seed}");
         let mut client = replica.client();
         client.run("DEBUG RELOAD").ok();
@@ -284,7 +280,7 @@ fn a_restart_on_the_aof_of_mixed_traffic_changes_nothing() {
                 prolong(&mut client);
             }
             let before = client.digest();
-            server.restart(support::Stop::Kill);
+            server.restart(crate::support::Stop::Kill);
             assert_eq!(server.client().digest(), before, "preamble {preamble}, seed {seed}");
         }
     }

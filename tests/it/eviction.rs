@@ -1,11 +1,7 @@
 //! A full server drops what its policy says, under load, and stays well.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Random, Server, call, wait_for};
 use redis::Value;
-use support::{Answer, Client, Random, Server, call, wait_for};
 
 const MAXMEMORY: i64 = 6 << 20;
 

@@ -1,12 +1,8 @@
 //! Permits over time: clocks that step, replicas, restarts, transactions.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::permits::{acquire, granted, info, release, renew};
+use crate::support::{Answer, Client, Random, Server, Stop, Tap, call};
 use redis::Value;
-use support::permits::{acquire, granted, info, release, renew};
-use support::{Answer, Client, Random, Server, Stop, Tap, call};
 
 const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
@@ -163,7 +159,11 @@ fn random_traffic_under_a_jumping_clock_leaves_replicas_and_a_restart_equal() {
                     assert!(answer[3] <= 20_000, "{context}");
                     let open = info(&mut client, key).unwrap_or_default();
                     assert_eq!(open.0, answer[2], "{context}");
-                    assert_eq!(open.0, open.1.iter().map(|(cost, _)| cost).sum(), "{context}");
+                    assert_eq!(
+                        open.0,
+                        open.1.iter().map(|(cost, _)| cost).sum::<i64>(),
+                        "{context}"
+                    );
                     assert!(open.1.iter().all(|(_, ttl)| (1..=20_000).contains(ttl)), "{context}");
                     ids.extend(id);
                 }

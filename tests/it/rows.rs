@@ -1,13 +1,11 @@
 //! ML.FEATURESET and its kin: rows, their views, event times and times to live.
 //! Reading rows of any content is in rows_model.rs.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{
+    Answer, Client, Events, Random, Server, Setup, Tap, bulk, call, nils, wait_for,
+};
 use redis::Value;
 use std::collections::HashMap;
-use support::{Answer, Client, Events, Random, Server, Setup, Tap, bulk, call, nils, wait_for};
 
 /// A tensor of doubles: its values, and their statuses.
 fn tensor(client: &mut Client, call: &str) -> (Vec<f64>, Vec<u8>) {

@@ -3,12 +3,8 @@
 //!
 //! MLSERVE_FUZZ_CALLS says how many calls (scripts/fuzz makes it millions).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Random, Server, call, wait_for};
 use redis::{Cmd, Value};
-use support::{Answer, Client, Random, Server, call, wait_for};
 
 /// Commands, as they are written: what stands in braces is made up, what stands in
 /// brackets may be left out, what ends in `*` comes any number of times.

@@ -1,14 +1,10 @@
 //! The module in a cluster: where keys belong, slots that move under traffic,
 //! nodes that die.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::cluster::{Cluster, ClusterClient, id, slot_of};
+use crate::support::{Answer, Random, bulk, call, wait_for};
 use redis::{Cmd, Value};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use support::cluster::{Cluster, ClusterClient, id, slot_of};
-use support::{Answer, Random, bulk, call, wait_for};
 
 fn command(line: &str) -> Cmd {
     let mut command = Cmd::new();

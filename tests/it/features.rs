@@ -1,11 +1,7 @@
 //! ML.FEATURES and ML.FEATUREGET: fields of entities, in the order asked for.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Random, Server, Tap, bulk, call, nils, wait_for};
 use redis::Value;
-use support::{Answer, Client, Random, Server, Tap, bulk, call, nils, wait_for};
 
 #[test]
 fn the_article_s_user_comes_back_in_the_order_asked_for() {

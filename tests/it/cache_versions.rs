@@ -1,16 +1,12 @@
 //! ML.CACHEVERSION: one command retires a model, and nobody reads its answers
 //! under another's name. How the versions are kept is in `cache_versions_kept`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::fetches::{Crowd, Over, Row, fetch, figures, fill, lease, total};
+use crate::support::{Answer, Client, Random, Server, Stop, Tap, bulk, call, nils, wait_for};
 use redis::Value;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use support::fetches::{Crowd, Over, Row, fetch, figures, fill, lease, total};
-use support::{Answer, Client, Random, Server, Stop, Tap, bulk, call, nils, wait_for};
 
 /// The versions in force in a namespace.
 fn in_force(client: &mut Client, namespace: &str) -> Vec<String> {

@@ -1,14 +1,10 @@
 //! Random rows, types and values, written in every way and read by every path,
 //! beside a model of what they must hold.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Random, Server, call};
 use redis::Value;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
-use support::{Answer, Client, Random, Server, call};
 
 /// A value, as the model holds it.
 #[derive(Clone, Debug)]

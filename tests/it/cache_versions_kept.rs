@@ -1,12 +1,8 @@
 //! The versions in force are kept: over restarts of every kind, and with the
 //! data set that they belong to.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Server, Setup, Stop, call, wait_for};
 use redis::Value;
-use support::{Answer, Client, Server, Setup, Stop, call, wait_for};
 
 const AOF: &str = "appendonly yes\nappendfsync always\n";
 

@@ -1,13 +1,9 @@
 //! A server that is killed under load has all that it had acknowledged, with an AOF
 //! that is written before each answer.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Random, Server, Stop, call, wait_for};
 use redis::Value;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use support::{Answer, Client, Random, Server, Stop, call, wait_for};
 
 const WRITERS: usize = 4;
 

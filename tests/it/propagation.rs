@@ -1,12 +1,8 @@
 //! A server that nobody listens to sends no effects, and whoever begins to
 //! listen, in the midst of traffic, gets all that matters.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::{Answer, Client, Random, Server, Stop, wait_for};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use support::{Answer, Client, Random, Server, Stop, wait_for};
 
 fn effects_are_wanted(client: &mut Client) -> bool {
     client.run("ML.DEBUG EFFECTS WANTED").integer() == 1

@@ -2,16 +2,12 @@
 //!
 //! `[granted, max, in_use, retry_after_ms, id|nil]`
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
+use crate::support::permits::{acquire, granted, info, release, renew};
+use crate::support::{Answer, Client, Events, Server, Stop, Tap, bulk, call, wait_for};
 use redis::Value;
 use std::collections::HashSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
-use support::permits::{acquire, granted, info, release, renew};
-use support::{Answer, Client, Events, Server, Stop, Tap, bulk, call, wait_for};
 
 const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000_000;

@@ -1,0 +1,35 @@
+//! Black-box tests: everything a user sees, over a socket, against a real server.
+//! One binary, a module a topic; [`support`] is what they stand on.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+mod arguments;
+mod cache;
+mod cache_drop;
+mod cache_fetch;
+mod cache_leases;
+mod cache_set;
+mod cache_versions;
+mod cache_versions_kept;
+mod cache_waiters;
+mod cluster;
+mod defrag;
+mod eviction;
+mod features;
+mod fuzz;
+mod introspection;
+mod panics;
+mod permit;
+mod permit_state;
+mod persistence;
+mod power_cut;
+mod propagation;
+mod ratelimit;
+mod ratemulti;
+mod replication;
+mod reservations;
+mod rows;
+mod rows_model;
+mod servers;
