@@ -9,15 +9,20 @@
 #[macro_use]
 pub mod server;
 
+pub mod block;
 pub mod bounds;
+mod bug;
 pub mod cache;
 pub mod features;
 pub mod id;
 pub mod metrics;
+pub mod number;
 pub mod permit;
 pub mod ratelimit;
 pub mod time;
 mod wire;
+
+pub use bug::bug;
 
 #[global_allocator]
 static ALLOCATOR: server::ServerAllocator = server::ServerAllocator;

@@ -7,6 +7,10 @@ pub type Micros = u64;
 /// unit of the server's expiries.
 pub type Millis = u64;
 
+/// A moment of a clock that never steps, in microseconds since some moment of
+/// this process.
+pub type Monotonic = u64;
+
 /// Microseconds in a millisecond.
 pub const MICROS_PER_MILLI: u64 = 1_000;
 

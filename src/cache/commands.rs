@@ -4,7 +4,7 @@ use super::datatype::APPLY;
 use super::entry::Entry;
 use super::versions::{APPLY_VERSIONS, TABLE};
 use super::{fetch, read, versions, write};
-use crate::server::{Argument, Command, KeyAccess, Keys, TypeSpec, handler, load_command};
+use crate::server::{Argument, Command, KeyAccess, KeySpec, TypeSpec, handler, load_command};
 
 /// The data types of this domain.
 pub const TYPES: &[TypeSpec] = &[TypeSpec::with_table::<Entry>(&TABLE)];
@@ -24,7 +24,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"readonly fast",
         categories: c"read fast",
         arity: 3,
-        keys: Some(Keys::one(1, KeyAccess::Read)),
+        keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: &[KEY, VERSION],
         summary: c"Returns the answer that a version of the model gave, unless it has expired.",
         complexity: c"O(1)",
@@ -36,7 +36,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write deny-oom fast",
         categories: c"write fast",
         arity: -4,
-        keys: Some(Keys::one(1, KeyAccess::Write)),
+        keys: Some(KeySpec::one(1, KeyAccess::Write)),
         arguments: &[
             KEY,
             VERSION,
@@ -57,7 +57,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"readonly fast",
         categories: c"read fast",
         arity: -3,
-        keys: Some(Keys::to_the_end(2, 1, KeyAccess::Read)),
+        keys: Some(KeySpec::to_the_end(2, 1, KeyAccess::Read)),
         arguments: &[VERSION, KEYS],
         summary: c"Returns the answers that a version of the model gave, of several keys.",
         complexity: c"O(N) where N is the number of keys.",
@@ -69,7 +69,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write deny-oom",
         categories: c"write",
         arity: -6,
-        keys: Some(Keys::to_the_end(4, 2, KeyAccess::Write)),
+        keys: Some(KeySpec::to_the_end(4, 2, KeyAccess::Write)),
         arguments: &[
             VERSION,
             Argument::one_of(c"expiration", &[SECONDS, MILLISECONDS]),
@@ -85,7 +85,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write fast",
         categories: c"write fast",
         arity: -2,
-        keys: Some(Keys::one(1, KeyAccess::Update)),
+        keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: &[
             KEY,
             VERSION.after(c"VERSION").optional(),
@@ -101,7 +101,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"readonly blocking",
         categories: c"read blocking",
         arity: -3,
-        keys: Some(Keys::one(1, KeyAccess::Read)),
+        keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: &[
             KEY,
             VERSION,
@@ -119,7 +119,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"readonly",
         categories: c"read",
         arity: -5,
-        keys: Some(Keys::to_the_end(4, 1, KeyAccess::Read)),
+        keys: Some(KeySpec::to_the_end(4, 1, KeyAccess::Read)),
         arguments: &[VERSION, LEASE, KEYS],
         summary:
             c"Returns the answers of several keys, and has one caller compute each that is missing.",
@@ -132,7 +132,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write fast",
         categories: c"write fast",
         arity: -3,
-        keys: Some(Keys::one(1, KeyAccess::Update)),
+        keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: &[
             KEY,
             Argument::string(c"token"),
@@ -167,7 +167,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"readonly fast",
         categories: c"read fast",
         arity: 2,
-        keys: Some(Keys::one(1, KeyAccess::Read)),
+        keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: &[KEY],
         summary: c"Returns what a key holds: its versions, who computes, who waits.",
         complexity: c"O(1)",

@@ -4,7 +4,9 @@ use super::codec;
 use super::entry::{Entry, Head};
 use super::flights::Place;
 use super::node;
-use crate::server::{DataType, Defrag, Digest, Lock, TypeSlot, monotonic, new_id, now};
+use crate::server::{
+    DataType, Defrag, Digest, Lock, TypeHandle, block_bytes, monotonic, new_id, now,
+};
 use crate::time::MICROS_PER_MILLI;
 use std::ffi::CStr;
 
@@ -15,9 +17,9 @@ impl DataType for Entry {
     const NAME: &'static CStr = c"MLcacheen";
     const LOAD: &'static CStr = c"ML.LOADCACHE";
 
-    fn slot() -> &'static TypeSlot {
-        static SLOT: TypeSlot = TypeSlot::new();
-        &SLOT
+    fn handle() -> &'static TypeHandle {
+        static HANDLE: TypeHandle = TypeHandle::new();
+        &HANDLE
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -33,7 +35,7 @@ impl DataType for Entry {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.answers().skip(1).map(Entry::reserved_bytes).sum()
+        self.answers().skip(1).map(block_bytes).sum()
     }
 
     fn blocks(&self) -> usize {
@@ -55,7 +57,7 @@ impl DataType for Entry {
     fn defrag(head: &mut Head, defrag: &Defrag) {
         let mut next = head.older_mut();
         while let Some(answer) = next {
-            answer.relocate(defrag);
+            defrag.one(answer);
             next = answer.head_mut().older_mut();
         }
     }

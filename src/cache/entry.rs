@@ -5,7 +5,7 @@
 //! hold one answer: one block, one step from the key.
 
 use super::term::Term;
-use crate::server::Block;
+use crate::block::Block;
 use crate::time::Millis;
 use std::iter::successors;
 

@@ -26,9 +26,9 @@ pub fn fetch(call: &mut Call) -> Result<(), Error> {
     let version = version(call.args.arg()?)?;
     let asked = Fetch::parse(&mut call.args)?;
     let open = call.read(key);
-    open.read_ahead::<Entry>();
+    open.prefetch::<Entry>();
     let now_ms = call.now() / MICROS_PER_MILLI;
-    let entry = open.kept::<Entry>()?;
+    let entry = open.value_ref::<Entry>()?;
     let left_us = match look(call, key, version, entry.as_deref(), &asked, now_ms) {
         Outcome::Now(fetched) => {
             reply_fetched(call.reply, &fetched);
@@ -41,7 +41,7 @@ pub fn fetch(call: &mut Call) -> Result<(), Error> {
             let lock = call.lock();
             let waiter = call.wait::<Callers>(&lock, key, wait_ms)?;
             node::act(&lock, |node| {
-                count(node.namespace(key.bytes()), Figure::Waits, 1);
+                count(node.namespace(key.bytes()), Figure::OnUnblock, 1);
                 let lease_us = asked.lease_ms.saturating_mul(MICROS_PER_MILLI);
                 node.flights.wait(&Place::new(call.db(), key.bytes()), version, waiter, lease_us);
             });
@@ -58,12 +58,12 @@ pub fn mfetch(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let keys: Vec<_> = call.args.remaining().collect();
     for key in &keys {
-        call.read(*key).kept::<Entry>()?;
+        call.read(*key).value_ref::<Entry>()?;
     }
     call.reply.array(keys.len());
     for key in keys {
         let open = call.read(key);
-        let entry = open.kept::<Entry>()?;
+        let entry = open.value_ref::<Entry>()?;
         let fetched = match look(call, key, version, entry.as_deref(), &asked, now_ms) {
             Outcome::Now(fetched) => fetched,
             Outcome::Later(left_us) => Fetched::Busy(millis(left_us)),
@@ -149,7 +149,7 @@ pub fn release(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let token = parse::token(call.args.arg()?);
     let back_off_ms = parse::back_off(&mut call.args)?;
-    call.read(key).kept::<Entry>()?;
+    call.read(key).value_ref::<Entry>()?;
     let released = token.is_some_and(|token| {
         node::act(&call.lock(), |node| {
             let place = Place::new(call.db(), key.bytes());

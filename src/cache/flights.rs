@@ -12,7 +12,7 @@
 
 use super::namespaces::name_of;
 use crate::id::Id;
-use crate::server::{Monotonic, Waiter};
+use crate::server::{BlockedClient, Monotonic};
 use crate::time::Millis;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Woken {
     /// Who.
-    pub waiter: Waiter,
+    pub waiter: BlockedClient,
     /// For what.
     pub place: Place,
     /// What it is told.
@@ -103,7 +103,7 @@ struct Flight {
     /// When the stage ends.
     until: Monotonic,
     /// Those who wait, the first one first, with how long they would compute.
-    waiters: VecDeque<(Waiter, Monotonic)>,
+    waiters: VecDeque<(BlockedClient, Monotonic)>,
 }
 
 type Number = u64;
@@ -114,7 +114,7 @@ pub struct Flights {
     flights: HashMap<Number, Flight>,
     /// The flights to each place, one for a version.
     places: HashMap<Place, Vec<Number>>,
-    waiting: HashMap<Waiter, Number>,
+    waiting: HashMap<BlockedClient, Number>,
     ends: BTreeSet<(Monotonic, Number)>,
     next: Number,
     woken: Vec<Woken>,
@@ -186,7 +186,13 @@ impl Flights {
 
     /// Has a caller wait for the answer that somebody has a lease on. `lease_us`
     /// is how long it would compute itself.
-    pub fn wait(&mut self, place: &Place, version: &[u8], waiter: Waiter, lease_us: Monotonic) {
+    pub fn wait(
+        &mut self,
+        place: &Place,
+        version: &[u8],
+        waiter: BlockedClient,
+        lease_us: Monotonic,
+    ) {
         match self.find(place, version) {
             Some(number) => {
                 if let Some(flight) = self.flights.get_mut(&number) {
@@ -204,7 +210,7 @@ impl Flights {
     }
 
     /// Forgets a caller that waits no more.
-    pub fn forget(&mut self, waiter: Waiter) {
+    pub fn forget(&mut self, waiter: BlockedClient) {
         let number = self.waiting.remove(&waiter);
         if let Some(flight) = number.and_then(|number| self.flights.get_mut(&number)) {
             flight.waiters.retain(|(other, _)| *other != waiter);
@@ -212,7 +218,7 @@ impl Flights {
     }
 
     /// How long the stage that a caller waits for the end of lasts still.
-    pub fn left_us(&self, waiter: Waiter, now: Monotonic) -> Monotonic {
+    pub fn left_us(&self, waiter: BlockedClient, now: Monotonic) -> Monotonic {
         let flight = self.waiting.get(&waiter).and_then(|number| self.flights.get(number));
         flight.map_or(0, |flight| flight.until.saturating_sub(now))
     }
@@ -408,7 +414,7 @@ impl Flights {
 
     fn tell(
         &mut self,
-        waiters: impl IntoIterator<Item = (Waiter, Monotonic)>,
+        waiters: impl IntoIterator<Item = (BlockedClient, Monotonic)>,
         place: &Place,
         verdict: &Verdict,
     ) {

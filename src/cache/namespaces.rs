@@ -35,7 +35,7 @@ pub enum Figure {
     /// Leases granted.
     Leases,
     /// Callers that waited for another's answer.
-    Waits,
+    OnUnblock,
     /// Answers got by waiting.
     Coalesced,
     /// Leases that ran out unfilled.
@@ -57,7 +57,7 @@ impl Figure {
         Self::Misses,
         Self::Stale,
         Self::Leases,
-        Self::Waits,
+        Self::OnUnblock,
         Self::Coalesced,
         Self::ExpiredLeases,
         Self::RefusedSets,
@@ -73,7 +73,7 @@ impl Figure {
             Self::Misses => "misses",
             Self::Stale => "stale",
             Self::Leases => "leases",
-            Self::Waits => "waits",
+            Self::OnUnblock => "waits",
             Self::Coalesced => "coalesced",
             Self::ExpiredLeases => "expired_leases",
             Self::RefusedSets => "refused_sets",

@@ -7,7 +7,7 @@ use super::reply::reply_verdict;
 use super::stats::{LEASES, WAITERS, count};
 use crate::metrics::Share;
 use crate::server::{
-    Alarm, Event, Global, Listener, Lock, Reply, Waiter, Waits, monotonic, new_id, wake,
+    BlockedClient, Event, Global, Listener, Lock, OnUnblock, Reply, Timer, monotonic, new_id, wake,
 };
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ pub struct Node {
     /// Who computes and who waits.
     pub flights: Flights,
     /// What those are told who were woken.
-    verdicts: HashMap<Waiter, Woken>,
+    verdicts: HashMap<BlockedClient, Woken>,
     /// The versions that were in force before a data set began to load.
     set_aside: Vec<Aside>,
     open_leases: Share,
@@ -33,7 +33,7 @@ pub struct Node {
 
 static NODE: Global<Node> = Global::new();
 
-static ALARM: Alarm = Alarm::new(|lock| {
+static ALARM: Timer = Timer::new(|lock| {
     act(lock, |node| node.flights.advance(monotonic(), &mut new_id));
 });
 
@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// Writes down what those are told who were woken, and counts.
-    fn settle(&mut self) -> Vec<Waiter> {
+    fn settle(&mut self) -> Vec<BlockedClient> {
         for place in self.flights.take_lapsed() {
             count(self.namespace(place.key()), Figure::ExpiredLeases, 1);
         }
@@ -100,8 +100,8 @@ impl Node {
 /// Callers that wait for an answer.
 pub struct Callers;
 
-impl Waits for Callers {
-    fn answer(lock: &Lock, waiter: Waiter, reply: Reply) {
+impl OnUnblock for Callers {
+    fn answer(lock: &Lock, waiter: BlockedClient, reply: Reply) {
         let verdict = act(lock, |node| {
             let left_us = node.flights.left_us(waiter, monotonic());
             node.flights.forget(waiter);
@@ -111,7 +111,7 @@ impl Waits for Callers {
         reply_verdict(reply, &verdict);
     }
 
-    fn gone(lock: &Lock, waiter: Waiter) {
+    fn gone(lock: &Lock, waiter: BlockedClient) {
         act(lock, |node| {
             node.flights.forget(waiter);
             // A lease that nobody has heard of goes to the next.

@@ -16,9 +16,9 @@ pub fn get(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let version = version(call.args.arg()?)?;
     let open = call.read(key);
-    open.read_ahead::<Entry>();
+    open.prefetch::<Entry>();
     let now_ms = call.now() / MICROS_PER_MILLI;
-    let entry = open.kept::<Entry>()?;
+    let entry = open.value_ref::<Entry>()?;
     let found = find(&call.lock(), key, version, entry.as_deref(), now_ms);
     reply_value(call.reply, found);
     Ok(())
@@ -41,13 +41,13 @@ pub fn mget(call: &mut Call) -> Result<(), Error> {
             .iter()
             .map(|key| {
                 let open = call.read(*key);
-                open.read_ahead::<Entry>();
+                open.prefetch::<Entry>();
                 open
             })
             .collect();
         for (key, open) in ahead.iter().zip(&open) {
             // What is no entry has no answer, as MGET has it.
-            let entry = open.kept::<Entry>().unwrap_or_default();
+            let entry = open.value_ref::<Entry>().unwrap_or_default();
             reply_value(call.reply, find(&lock, *key, version, entry.as_deref(), now_ms));
         }
     }
@@ -93,7 +93,7 @@ pub fn info(call: &mut Call) -> Result<(), Error> {
     let (lease_us, waiters) =
         node::with(&call.lock(), |node| node.flights.look(&place, monotonic()));
     let open = call.read(key);
-    let entry = open.kept::<Entry>()?;
+    let entry = open.value_ref::<Entry>()?;
     if entry.is_none() && lease_us == 0 && waiters == 0 {
         call.reply.null();
         return Ok(());

@@ -21,7 +21,7 @@ pub const INFO: Section = Section {
         (c"cache_misses", &TOTALS[Figure::Misses as usize]),
         (c"cache_stale", &TOTALS[Figure::Stale as usize]),
         (c"cache_leases", &TOTALS[Figure::Leases as usize]),
-        (c"cache_waits", &TOTALS[Figure::Waits as usize]),
+        (c"cache_waits", &TOTALS[Figure::OnUnblock as usize]),
         (c"cache_coalesced", &TOTALS[Figure::Coalesced as usize]),
         (c"cache_expired_leases", &TOTALS[Figure::ExpiredLeases as usize]),
         (c"cache_refused_sets", &TOTALS[Figure::RefusedSets as usize]),

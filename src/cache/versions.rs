@@ -7,14 +7,14 @@ use super::namespaces::{
 };
 use super::node::{self, Node};
 use super::parse::version;
-use crate::server::{Call, Error, Lock, Reply, SideTable, monotonic, new_id, refuse};
+use crate::server::{AuxTable, Call, Error, Lock, Reply, monotonic, new_id, refuse};
 use std::ffi::CStr;
 
 /// The command that carries versions in force to replicas and into the AOF.
 pub const APPLY_VERSIONS: &CStr = c"ML.APPLYVERSIONS";
 
 /// The versions in force, as they are saved with the data set.
-pub static TABLE: SideTable = SideTable { load_command: APPLY_VERSIONS, save, load };
+pub static TABLE: AuxTable = AuxTable { load_command: APPLY_VERSIONS, save, load };
 
 fn save(lock: &Lock, out: &mut Vec<u8>) {
     node::with(lock, |node| {

@@ -37,7 +37,7 @@ pub fn set(call: &mut Call) -> Result<(), Error> {
         None => admits(&lock, key, version).then_some(0),
     };
     let Some(cost_ms) = permission else {
-        call.read(key).kept::<Entry>()?;
+        call.read(key).value_ref::<Entry>()?;
         node::with(&lock, |node| count(node.namespace(key.bytes()), Figure::RefusedSets, 1));
         call.reply.null();
         return Ok(());
@@ -65,7 +65,7 @@ pub fn mset(call: &mut Call) -> Result<(), Error> {
     while call.args.left() > 0 {
         let (key, value) = (call.args.arg()?, call.args.arg()?);
         parse::check_size(value)?;
-        call.read(key).kept::<Entry>()?;
+        call.read(key).value_ref::<Entry>()?;
         pairs.push((key, value, answer(version, value, term)?));
     }
     let lock = call.lock();
@@ -116,7 +116,7 @@ fn put<'a>(
     let keep = usize::try_from(VERSIONS.get()).unwrap_or(1);
     let term = answer.term();
     let mut open = call.write(key);
-    let outlived = open.kept::<Entry>()?.map(|entry| entry.outlived(version, keep, now_ms));
+    let outlived = open.value_ref::<Entry>()?.map(|entry| entry.outlived(version, keep, now_ms));
     let outlived = outlived.unwrap_or_default();
     let dropped: Vec<_> = outlived.iter().map(AsRef::as_ref).collect();
     store(&mut open, answer, &dropped)?;
@@ -141,7 +141,7 @@ fn store(key: &mut WriteKey, answer: Entry, dropped: &[&[u8]]) -> Result<(), Err
     const EVENT: &CStr = c"ml.cacheset";
     let stays =
         |held: &&Entry| held.version() != answer.version() && !dropped.contains(&held.version());
-    let others = key.kept::<Entry>()?.map(|entry| {
+    let others = key.value_ref::<Entry>()?.map(|entry| {
         let others = entry.answers().filter(stays);
         (others.clone().count(), others.map(|held| held.term().stale_until_ms).max())
     });
@@ -162,7 +162,7 @@ fn store(key: &mut WriteKey, answer: Entry, dropped: &[&[u8]]) -> Result<(), Err
             }
         }
     }
-    key.expire_at(expires_at_ms);
+    key.expire_at_ms(expires_at_ms);
     key.changed(EVENT);
     Ok(())
 }
@@ -175,7 +175,7 @@ pub fn drop_versions(call: &mut Call) -> Result<(), Error> {
     let lock = call.lock();
     let mut open = call.write(key);
     let concerned: Vec<(Box<[u8]>, Term)> = {
-        let entry = open.kept::<Entry>()?;
+        let entry = open.value_ref::<Entry>()?;
         let asked = |answer: &&Entry| {
             let term = answer.term();
             let serves = if options.stale { term.is_fresh(now_ms) } else { term.is_alive(now_ms) };
@@ -210,7 +210,7 @@ pub fn drop_versions(call: &mut Call) -> Result<(), Error> {
 /// last of them.
 fn change_entry(key: &mut WriteKey, change: &Change) -> Result<(), Error> {
     const EVENT: &CStr = c"ml.cachedrop";
-    let newest = key.kept::<Entry>()?.map(|entry| entry.version().to_vec());
+    let newest = key.value_ref::<Entry>()?.map(|entry| entry.version().to_vec());
     let Some(newest) = newest else { return Ok(()) };
     match change {
         Change::Put { .. } => {}
@@ -232,10 +232,10 @@ fn change_entry(key: &mut WriteKey, change: &Change) -> Result<(), Error> {
             }
         }
     }
-    let expires_at_ms = key.kept::<Entry>()?.map(|entry| entry.expires_at_ms());
+    let expires_at_ms = key.value_ref::<Entry>()?.map(|entry| entry.expires_at_ms());
     match expires_at_ms {
         Some(expires_at_ms) => {
-            key.expire_at(expires_at_ms);
+            key.expire_at_ms(expires_at_ms);
             key.changed(EVENT);
         }
         None => key.deleted(EVENT),

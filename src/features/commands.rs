@@ -3,7 +3,7 @@
 use super::datatype::APPLY;
 use super::row::Row;
 use super::{get, write};
-use crate::server::{Argument, Command, KeyAccess, Keys, TypeSpec, handler, load_command};
+use crate::server::{Argument, Command, KeyAccess, KeySpec, TypeSpec, handler, load_command};
 
 /// The data types of this domain.
 pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<Row>()];
@@ -30,7 +30,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"readonly fast",
         categories: c"read fast",
         arity: -3,
-        keys: Some(Keys::one(1, KeyAccess::Read)),
+        keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: &[Argument::key(c"key"), Argument::string(c"field").repeated()],
         summary: c"Returns the values of an entity's fields, in the order asked for.",
         complexity: c"O(N) where N is the number of fields asked for.",
@@ -42,7 +42,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"readonly",
         categories: c"read",
         arity: -6,
-        keys: Some(Keys::counted(1, KeyAccess::Read)),
+        keys: Some(KeySpec::counted(1, KeyAccess::Read)),
         arguments: &[
             Argument::integer(c"numkeys"),
             Argument::key(c"key").repeated(),
@@ -84,7 +84,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write deny-oom fast",
         categories: c"write fast",
         arity: -6,
-        keys: Some(Keys::one(1, KeyAccess::Write)),
+        keys: Some(KeySpec::one(1, KeyAccess::Write)),
         arguments: &[
             Argument::key(c"key"),
             VIEW.optional(),
@@ -125,7 +125,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write deny-oom",
         categories: c"write",
         arity: -9,
-        keys: Some(Keys::counted(1, KeyAccess::Write)),
+        keys: Some(KeySpec::counted(1, KeyAccess::Write)),
         arguments: &[
             Argument::integer(c"numkeys"),
             Argument::key(c"key").repeated(),
@@ -146,7 +146,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write fast",
         categories: c"write fast",
         arity: -4,
-        keys: Some(Keys::one(1, KeyAccess::Write)),
+        keys: Some(KeySpec::one(1, KeyAccess::Write)),
         arguments: &[
             Argument::key(c"key"),
             Argument::one_of(
@@ -171,7 +171,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"readonly",
         categories: c"read",
         arity: 2,
-        keys: Some(Keys::one(1, KeyAccess::Read)),
+        keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: &[Argument::key(c"key")],
         summary: c"Returns the views of an entity and the fields of each.",
         complexity: c"O(N) where N is the number of fields that the entity has.",
@@ -179,7 +179,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         arity: -3,
-        keys: Some(Keys::to_the_end(2, 1, KeyAccess::Write)),
+        keys: Some(KeySpec::to_the_end(2, 1, KeyAccess::Write)),
         ..Command::internal(
             APPLY,
             handler(write::apply),

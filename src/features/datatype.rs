@@ -3,7 +3,7 @@
 use super::codec;
 use super::layout::Layout;
 use super::row::Row;
-use crate::server::{DataType, Digest, TypeSlot};
+use crate::server::{DataType, Digest, TypeHandle};
 use std::ffi::CStr;
 
 /// The command that carries a write to replicas and into the AOF.
@@ -13,9 +13,9 @@ impl DataType for Row {
     const NAME: &'static CStr = c"MLfeature";
     const LOAD: &'static CStr = c"ML.LOADFEATURE";
 
-    fn slot() -> &'static TypeSlot {
-        static SLOT: TypeSlot = TypeSlot::new();
-        &SLOT
+    fn handle() -> &'static TypeHandle {
+        static HANDLE: TypeHandle = TypeHandle::new();
+        &HANDLE
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

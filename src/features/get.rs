@@ -10,7 +10,7 @@ use super::plan::{Entity, Reader, Singles};
 use super::row::Row;
 use super::tensor::{Tensor, Type};
 use super::value::{Printer, Value};
-use crate::server::{Arg, Call, Error, quoted, refuse};
+use crate::server::{Arg, Call, Error, block_bytes, quoted, refuse};
 use crate::time::{MICROS_PER_MILLI, Millis};
 
 /// ML.FEATURES key field [field ...]
@@ -208,7 +208,7 @@ pub fn featureinfo(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let now_ms = call.now() / MICROS_PER_MILLI;
     let open = call.read(key);
-    match open.kept::<Row>()? {
+    match open.value_ref::<Row>()? {
         None => call.reply.null(),
         Some(row) => describe(call, &row, now_ms),
     }
@@ -222,7 +222,7 @@ fn describe(call: &Call, row: &Row, now_ms: Millis) {
     let alive: Vec<_> = alive.collect();
     reply.map(2);
     reply.bytes(b"bytes");
-    reply.integer(row.reserved_bytes() as i64);
+    reply.integer(block_bytes(row) as i64);
     reply.bytes(b"views");
     reply.array(alive.len());
     for view in alive {

@@ -1,7 +1,7 @@
 //! Reading plain hashes: resolved once a call, read once an entity.
 
 use super::cells::Cells;
-use crate::server::{Arg, Hash};
+use crate::server::{Arg, Error, Hash};
 
 /// The fields of a call, as they are looked for in hashes.
 pub struct HashPlan<'a> {
@@ -25,7 +25,7 @@ impl<'a> HashPlan<'a> {
     }
 
     /// Reads the fields of an entity.
-    pub fn read(&self, hash: &Hash, cells: &mut Cells) {
+    pub fn read(&self, hash: &Hash, cells: &mut Cells) -> Result<(), Error> {
         cells.reset(self.fields.len());
         if one_pass_is_faster(hash.field_count(), self.fields.len()) {
             // Hashes are mostly written in the order in which they are asked for:
@@ -41,7 +41,7 @@ impl<'a> HashPlan<'a> {
                     cells.set(place, value);
                     next = place + 1;
                 }
-            });
+            })?;
         } else {
             for (place, field) in self.fields.iter().enumerate() {
                 if let Some(value) = hash.field(*field) {
@@ -49,6 +49,7 @@ impl<'a> HashPlan<'a> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Where a name stands in the call.

@@ -1,6 +1,6 @@
 //! Numbers as features hold them: read exactly, or not at all.
 
-use crate::server::parse_integer;
+use crate::number::parse_integer;
 
 /// A finite number.
 #[derive(Clone, Copy, Debug, PartialEq)]

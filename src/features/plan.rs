@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
     ) -> Result<R, Error> {
         let open = call.read(key);
         let tally = &self.tally;
-        match open.kept::<Row>() {
+        match open.value_ref::<Row>() {
             Ok(None) => work(&Entity { content: Content::Nothing, tally }),
             Ok(Some(row)) => {
                 let (now_ms, max_age_ms) = (self.now_ms, self.max_age_ms);
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
                 // It may still be a hash.
                 if let Some(hash) = open.hash()? {
                     let plan = self.hashes.get_or_insert_with(|| HashPlan::new(self.fields));
-                    plan.read(&hash, &mut self.cells);
+                    plan.read(&hash, &mut self.cells)?;
                 }
                 work(&Entity { content: Content::Hash(&self.cells), tally })
             }

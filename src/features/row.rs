@@ -17,7 +17,7 @@
 use super::interned::Interned;
 use super::layout::Layout;
 use super::value::Value;
-use crate::server::Block;
+use crate::block::Block;
 use crate::time::Millis;
 use crate::wire::{Reader, push_number};
 

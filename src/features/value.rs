@@ -1,7 +1,7 @@
 //! Values as rows hold them: typed, and exactly what was written.
 
 use super::number::Number;
-use crate::server::parse_integer;
+use crate::number::parse_integer;
 
 /// A value.
 #[derive(Clone, Copy, Debug)]

@@ -76,7 +76,7 @@ pub fn featuredel(call: &mut Call) -> Result<(), Error> {
 fn check<'a>(call: &mut Call<'a>, writer: &mut Writer, keys: &[Arg<'a>]) -> Result<(), Error> {
     for key in keys {
         // Opened as for the write itself: it is none of the reads that are counted.
-        writer.check(call.write(*key).kept::<Row>()?.as_deref()).map_err(refused)?;
+        writer.check(call.write(*key).value_ref::<Row>()?.as_deref()).map_err(refused)?;
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ impl Stored {
 /// Writes values to a key.
 fn store(mut key: WriteKey, writer: &mut Writer, values: &[Value]) -> Result<Stored, Error> {
     const EVENT: &CStr = c"ml.featureset";
-    let outcome = writer.write(key.kept::<Row>()?.as_deref(), values).map_err(refused)?;
+    let outcome = writer.write(key.value_ref::<Row>()?.as_deref(), values).map_err(refused)?;
     match outcome {
         Written::Late => {
             LATE.increment();
@@ -116,7 +116,7 @@ fn store(mut key: WriteKey, writer: &mut Writer, values: &[Value]) -> Result<Sto
 
 /// Takes fields out of a key: how many; `None` where that changed nothing.
 fn remove(mut key: WriteKey, deletion: &Deletion, now_ms: Millis) -> Result<Option<usize>, Error> {
-    let outcome = key.kept::<Row>()?.and_then(|row| delete(&row, deletion, now_ms));
+    let outcome = key.value_ref::<Row>()?.and_then(|row| delete(&row, deletion, now_ms));
     let Some((removed, left)) = outcome else { return Ok(None) };
     put(&mut key, left, c"ml.featuredel")?;
     Ok(Some(removed))
@@ -130,14 +130,14 @@ fn refused(reason: TooLarge) -> Error {
 /// last view of the row does. An expiry that somebody gave the key stays, as for
 /// any type, until a write moves the row's own.
 fn put(key: &mut WriteKey, row: Option<Row>, event: &CStr) -> Result<(), Error> {
-    let before = key.kept::<Row>()?.map(|row| row.expires_at_ms());
+    let before = key.value_ref::<Row>()?.map(|row| row.expires_at_ms());
     match row {
         Some(row) => {
             let expires_at_ms = row.expires_at_ms();
             drop(key.set(row)?);
             if before.unwrap_or_default() != expires_at_ms {
                 match expires_at_ms {
-                    Some(expires_at_ms) => key.expire_at(expires_at_ms),
+                    Some(expires_at_ms) => key.expire_at_ms(expires_at_ms),
                     None => key.persist(),
                 }
             }
@@ -168,7 +168,7 @@ pub fn apply(call: &mut Call) -> Result<(), Error> {
     match change {
         Change::Delete(deletion) => {
             for key in &keys {
-                call.write(*key).kept::<Row>()?;
+                call.write(*key).value_ref::<Row>()?;
             }
             for key in &keys {
                 remove(call.write(*key), &deletion, now_ms)?;

@@ -7,8 +7,8 @@ use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
 use crate::id::Id;
 use crate::metrics::Counter;
 use crate::server::{
-    Arg, Args, Argument, Call, Command, Error, KeyAccess, Keys, Reply, Section, TypeSpec, WriteKey,
-    handler, load_command, new_id, refuse,
+    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, Section, TypeSpec,
+    WriteKey, handler, load_command, new_id, refuse,
 };
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::ffi::CStr;
@@ -24,7 +24,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write deny-oom fast",
         categories: c"write fast",
         arity: -4,
-        keys: Some(Keys::one(1, KeyAccess::Update)),
+        keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: &[
             Argument::key(c"key"),
             Argument::integer(c"max"),
@@ -42,7 +42,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write",
         categories: c"write",
         arity: 4,
-        keys: Some(Keys::one(1, KeyAccess::Update)),
+        keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: &[Argument::key(c"key"), Argument::string(c"id"), Argument::integer(c"ttl_ms")],
         summary: c"Has the time of a permit start anew, unless it has expired.",
         complexity: c"O(N) where N is the number of permits.",
@@ -54,7 +54,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write",
         categories: c"write",
         arity: 3,
-        keys: Some(Keys::one(1, KeyAccess::Update)),
+        keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: &[Argument::key(c"key"), Argument::string(c"id")],
         summary: c"Gives a permit back, unless it has expired.",
         complexity: c"O(N) where N is the number of permits.",
@@ -66,7 +66,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"readonly",
         categories: c"read",
         arity: 2,
-        keys: Some(Keys::one(1, KeyAccess::Read)),
+        keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: &[Argument::key(c"key")],
         summary: c"Returns what is in use, and the permits that are open.",
         complexity: c"O(N) where N is the number of permits.",
@@ -266,7 +266,7 @@ fn store(key: &mut WriteKey, change: &Change) -> Result<(), Error> {
     };
     match expires_at_ms {
         Some(at_ms) => {
-            key.expire_at(at_ms);
+            key.expire_at_ms(at_ms);
             key.changed(EVENT);
         }
         None => {

@@ -2,7 +2,7 @@
 
 use super::codec;
 use super::permits::{Permit, Permits};
-use crate::server::{DataType, Digest, TypeSlot};
+use crate::server::{DataType, Digest, TypeHandle};
 use std::ffi::CStr;
 
 /// The command that carries a change to replicas and into the AOF.
@@ -12,9 +12,9 @@ impl DataType for Box<Permits> {
     const NAME: &'static CStr = c"MLpermits";
     const LOAD: &'static CStr = c"ML.LOADPERMIT";
 
-    fn slot() -> &'static TypeSlot {
-        static SLOT: TypeSlot = TypeSlot::new();
-        &SLOT
+    fn handle() -> &'static TypeHandle {
+        static HANDLE: TypeHandle = TypeHandle::new();
+        &HANDLE
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

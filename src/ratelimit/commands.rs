@@ -3,7 +3,7 @@
 use super::datatype::APPLY;
 use super::handlers;
 use super::limiter::Limiter;
-use crate::server::{Argument, Command, KeyAccess, Keys, TypeSpec, handler, load_command};
+use crate::server::{Argument, Command, KeyAccess, KeySpec, TypeSpec, handler, load_command};
 
 /// The data types of this domain.
 pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<Box<Limiter>>()];
@@ -39,7 +39,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write deny-oom fast",
         categories: c"write fast",
         arity: -4,
-        keys: Some(Keys::one(1, KeyAccess::Update)),
+        keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: &[
             Argument::key(c"key"),
             LIMITS,
@@ -59,7 +59,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write deny-oom",
         categories: c"write",
         arity: -5,
-        keys: Some(Keys::counted(1, KeyAccess::Update)),
+        keys: Some(KeySpec::counted(1, KeyAccess::Update)),
         arguments: &[
             Argument::integer(c"numkeys"),
             Argument::key(c"key").repeated(),
@@ -79,7 +79,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"write",
         categories: c"write",
         arity: 4,
-        keys: Some(Keys::one(1, KeyAccess::Update)),
+        keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: &[Argument::key(c"key"), Argument::string(c"id"), Argument::integer(c"actual")],
         summary: c"Replaces a reservation's estimate by the actual cost.",
         complexity: c"O(N) where N is the number of reservations open on the key.",
@@ -91,7 +91,7 @@ pub const COMMANDS: &[Command] = &[
         flags: c"readonly",
         categories: c"read",
         arity: 2,
-        keys: Some(Keys::one(1, KeyAccess::Read)),
+        keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: &[Argument::key(c"key")],
         summary: c"Returns what is used of the limits of a key.",
         complexity: c"O(N) where N is the number of reservations open on the key.",

@@ -4,7 +4,7 @@ use super::codec;
 use super::limiter::Limiter;
 use super::reservation::Reservation;
 use super::slot::Slot;
-use crate::server::{DataType, Defrag, Digest, TypeSlot};
+use crate::server::{DataType, Defrag, Digest, TypeHandle};
 use std::ffi::CStr;
 
 /// The command that carries a change to replicas and into the AOF.
@@ -14,9 +14,9 @@ impl DataType for Box<Limiter> {
     const NAME: &'static CStr = c"MLratelmt";
     const LOAD: &'static CStr = c"ML.LOADRATE";
 
-    fn slot() -> &'static TypeSlot {
-        static SLOT: TypeSlot = TypeSlot::new();
-        &SLOT
+    fn handle() -> &'static TypeHandle {
+        static HANDLE: TypeHandle = TypeHandle::new();
+        &HANDLE
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

@@ -40,7 +40,7 @@ pub fn ratelimit(call: &mut Call) -> Result<(), Error> {
     let (mut args, reply) = (call.args, call.reply);
     // The limiter comes from memory while the other arguments are read.
     let mut open = call.write(key);
-    open.read_ahead::<Box<Limiter>>();
+    open.prefetch::<Box<Limiter>>();
     let request = parse::ratelimit(&mut args)?;
     let now_us = now();
     let decision = decide(open.value::<Limiter>()?.as_deref(), &request, now_us)?;
@@ -165,7 +165,7 @@ fn write(
             committed
         }
     };
-    open.expire_at(expires_at_ms);
+    open.expire_at_ms(expires_at_ms);
     open.changed(notification(Event::Charge));
     let row = Row {
         granted: decision.granted,
@@ -177,7 +177,7 @@ fn write(
 }
 
 /// `[granted, limit, remaining, retry_after_ms, reset_after_ms]`, with RESERVE
-/// the id too. Waits round up, and a wait without end is −1.
+/// the id too. OnUnblock round up, and a wait without end is −1.
 fn reply_row(reply: Reply, row: &Row) {
     let Standing { limit, reading } = row.standing;
     let retry_after_ms = match reading.retry_after_us {
@@ -218,7 +218,7 @@ pub fn ratesettle(call: &mut Call) -> Result<(), Error> {
     });
     if let Some((_, expires_at_ms)) = &settled {
         SETTLED.increment();
-        open.expire_at(*expires_at_ms);
+        open.expire_at_ms(*expires_at_ms);
         open.changed(notification(Event::Settlement));
     }
     drop(open);
@@ -287,7 +287,7 @@ pub fn apply(call: &mut Call) -> Result<(), Error> {
             open.set(Box::new(changed))?;
         }
     }
-    open.expire_at(expires_at_ms);
+    open.expire_at_ms(expires_at_ms);
     open.changed(notification(event));
     drop(open);
     call.replicate(APPLY, key, change.bytes(), None);

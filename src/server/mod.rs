@@ -1,66 +1,39 @@
 //! The rooms that touch the Redis module API, and the only ones that hold
-//! `unsafe` code. Nothing here knows what a rate limit, a cache entry or a
-//! feature is: the domains describe themselves in tables ([`Module`]) and get
-//! safe, typed access to arguments, keys and replies.
+//! `unsafe` code, but for [`crate::block`]. Nothing here knows what a rate limit,
+//! a cached answer or a feature is: the domains describe themselves in tables
+//! ([`Module`]) and get safe, typed access to arguments, keys and replies.
+//!
+//! | room | what it is |
+//! |---|---|
+//! | `border` | the C border: the API, the allocator, the guard around callbacks |
+//! | `call` | what a handler is given: arguments, keys, the reply, the clock, errors |
+//! | `declare` | what a module declares: commands, types, configs, INFO, events |
+//! | `runtime` | what runs by itself: clients that wait, timers, propagation |
 #![allow(unsafe_code)]
 
 #[macro_use]
-mod raw;
-
-mod alarm;
-mod alloc;
-mod args;
-mod block;
-mod chance;
-mod clock;
-mod command;
-mod config;
-mod datatype;
-#[cfg(debug_assertions)]
-mod debug;
-mod defrag;
-mod entry;
-mod error;
-mod events;
-#[cfg(debug_assertions)]
-mod faults;
-mod global;
-mod guard;
-mod info;
-mod key;
-mod load;
+mod border;
+mod call;
 #[macro_use]
-mod module;
-mod number;
-mod propagation;
-mod reply;
-mod waiting;
+mod declare;
+mod runtime;
 
-pub use alarm::Alarm;
-pub use alloc::{ServerAllocator, heap_bytes};
-pub use args::{Arg, Args, EXPIRIES, Options};
-pub use block::Block;
-pub use chance::{new_id, random_fraction};
-pub use clock::{Monotonic, monotonic, now};
-pub use command::{Argument, Call, Command, KeyAccess, Keys, handler};
-pub use config::Config;
-pub use datatype::{DataType, Digest, SideTable, TypeSlot, TypeSpec};
-pub use defrag::Defrag;
-pub use error::{Error, quoted, refuse};
-pub use events::{Event, Listener};
-pub use global::{Global, Lock};
-pub use info::Section;
-pub use key::{Hash, WriteKey};
-pub use load::load_command;
-pub use module::Module;
-pub use number::parse_integer;
-pub use propagation::effects_are_wanted;
-pub use reply::Reply;
-pub use waiting::{Waiter, Waits, wake};
+pub use crate::time::Monotonic;
+pub use border::{ServerAllocator, block_bytes, heap_bytes};
+pub use call::{
+    Arg, Args, Call, EXPIRIES, Ends, Error, Hash, Keyspace, Lives, Options, ReadKey, Reply,
+    ValueRef, WriteKey, monotonic, new_id, now, quoted, random_fraction, refuse,
+};
+pub use declare::{
+    Argument, AuxTable, Command, Config, DataType, Defrag, Digest, Event, KeyAccess, KeySpec,
+    Listener, Module, RawValue, Section, TypeHandle, TypeSpec, handler, load_command,
+};
+pub use runtime::propagation::effects_are_wanted;
+pub use runtime::{BlockedClient, Global, Lock, OnUnblock, Timer, wake};
 
 /// What [`export_module`] expands to stands on.
 pub mod exports {
-    pub use super::module::{load, write_info};
-    pub use super::raw::{RedisModuleCtx, RedisModuleInfoCtx, RedisModuleString};
+    pub use super::border::raw::{RedisModuleCtx, RedisModuleInfoCtx, RedisModuleString};
+    pub use super::declare::module::{load, write_info};
     pub use std::ffi::c_int;
 }

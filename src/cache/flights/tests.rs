@@ -31,7 +31,7 @@ impl Tower {
     }
 
     fn wait(&mut self, key: &[u8], waiter: usize, lease_us: Monotonic) {
-        self.flights.wait(&Place::new(0, key), VERSION, Waiter::of(waiter), lease_us);
+        self.flights.wait(&Place::new(0, key), VERSION, BlockedClient::of(waiter), lease_us);
     }
 
     fn advance(&mut self, to: Monotonic) {
@@ -48,7 +48,7 @@ impl Tower {
         let woken = self.flights.take_woken();
         (0..99)
             .flat_map(|number| {
-                let own = woken.iter().filter(move |one| one.waiter == Waiter::of(number));
+                let own = woken.iter().filter(move |one| one.waiter == BlockedClient::of(number));
                 own.map(move |one| (number, one.verdict.clone()))
             })
             .collect()
@@ -97,7 +97,7 @@ fn when_a_lease_ends_the_first_who_waits_has_it() {
     assert_eq!(tower.woken(), [(1, lease(2, 50))]);
     assert!(!tower.holds(b"k", token(1)) && tower.holds(b"k", token(2)));
     assert_eq!(tower.flights.take_lapsed().len(), 1);
-    tower.flights.forget(Waiter::of(2));
+    tower.flights.forget(BlockedClient::of(2));
     tower.advance(1_000);
     // One at a time, however late the clock is looked at.
     assert_eq!(tower.woken(), [(3, lease(3, 50))]);
@@ -275,7 +275,7 @@ proptest! {
                     }
                 }
                 Step::Forget(waiter) => {
-                    tower.flights.forget(Waiter::of(waiter));
+                    tower.flights.forget(BlockedClient::of(waiter));
                     for story in &mut stories {
                         story.waiters.retain(|(other, _)| *other != waiter);
                     }
@@ -292,7 +292,7 @@ proptest! {
             }
             let woken = tower.flights.take_woken();
             for one in &woken {
-                let waiter = (0..told.len()).find(|number| Waiter::of(*number) == one.waiter);
+                let waiter = (0..told.len()).find(|number| BlockedClient::of(*number) == one.waiter);
                 let expected = told[waiter.unwrap()].clone();
                 // Tokens are the tower's own: learnt below.
                 match (&one.verdict, expected) {
@@ -326,7 +326,7 @@ fn hand_on(story: &mut Story, tower: &mut Tower, told: &mut [Option<Verdict>]) {
     }
     let (waiter, lease_us) = story.waiters.remove(0);
     let granted = tower.flights.woken.iter().find_map(|one| match one.verdict {
-        Verdict::Lease { token, .. } if one.waiter == Waiter::of(waiter) => Some(token),
+        Verdict::Lease { token, .. } if one.waiter == BlockedClient::of(waiter) => Some(token),
         _ => None,
     });
     let token = granted.expect("the first who waits has the lease");

@@ -6,11 +6,13 @@
 //! ML.DEBUG EFFECTS WANTED
 //! ```
 
-use super::command::{Argument, Call, Command, handler};
-use super::entry::Entry;
-use super::error::{Error, refuse};
-use super::faults::{arm, freeze_clock};
-use super::propagation::effects_are_wanted;
+use super::argument::Argument;
+use super::command::{Command, handler};
+use crate::server::border::callback::Callback;
+use crate::server::border::faults::{arm, freeze_clock};
+use crate::server::call::Call;
+use crate::server::call::error::{Error, refuse};
+use crate::server::runtime::propagation::effects_are_wanted;
 
 pub const COMMAND: Command = Command {
     name: c"ML.DEBUG",
@@ -46,11 +48,11 @@ fn debug(call: &mut Call) -> Result<(), Error> {
         Some("PANIC") => {
             let name = options.value()?;
             if name.is(b"ENTRIES") {
-                call.reply.array(Entry::ALL.len());
-                Entry::ALL.iter().for_each(|entry| call.reply.bytes(entry.name().as_bytes()));
+                call.reply.array(Callback::ALL.len());
+                Callback::ALL.iter().for_each(|entry| call.reply.bytes(entry.name().as_bytes()));
                 return Ok(());
             }
-            let entry = Entry::ALL
+            let entry = Callback::ALL
                 .iter()
                 .find(|entry| name.is(entry.name().as_bytes()))
                 .ok_or_else(|| refuse("no such entry point; see ML.DEBUG PANIC ENTRIES"))?;

@@ -1,12 +1,12 @@
 //! Configs: `ml.<name>` in CONFIG GET and SET, redis.conf and MODULE LOADEX.
 
-use super::entry::Entry;
-use super::error::Error;
-use super::guard::{guard, log};
-use super::raw::{
+use crate::server::border::callback::Callback;
+use crate::server::border::guard::{guard, log};
+use crate::server::border::raw::{
     REDISMODULE_CONFIG_DEFAULT, REDISMODULE_CONFIG_MEMORY, REDISMODULE_ERR, REDISMODULE_OK,
     RedisModuleCtx, RedisModuleString,
 };
+use crate::server::call::error::Error;
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -51,7 +51,10 @@ impl Config {
 
     /// # Safety
     /// `ctx` is the context that the module is loaded with.
-    pub(super) unsafe fn register(&'static self, ctx: *mut RedisModuleCtx) -> Result<(), Error> {
+    pub(in crate::server) unsafe fn register(
+        &'static self,
+        ctx: *mut RedisModuleCtx,
+    ) -> Result<(), Error> {
         let (name, flags) = (self.name.as_ptr(), self.flags);
         let private = (&raw const *self).cast_mut().cast();
         // SAFETY: `ctx` is valid by the caller's promise, the server copies the
@@ -109,7 +112,7 @@ unsafe fn config(private: *mut c_void) -> &'static Config {
 unsafe extern "C" fn get(_name: *const c_char, private: *mut c_void) -> c_longlong {
     // SAFETY: the server passes the private data back.
     let config = unsafe { config(private) };
-    guard(Entry::Config, || config.get()).unwrap_or(config.default)
+    guard(Callback::Config, || config.get()).unwrap_or(config.default)
 }
 
 unsafe extern "C" fn set(
@@ -120,7 +123,7 @@ unsafe extern "C" fn set(
 ) -> c_int {
     // SAFETY: the server passes the private data back.
     let config = unsafe { config(private) };
-    match guard(Entry::Config, || config.value.store(value, Relaxed)) {
+    match guard(Callback::Config, || config.value.store(value, Relaxed)) {
         Some(()) => REDISMODULE_OK as c_int,
         None => REDISMODULE_ERR as c_int,
     }

@@ -1,7 +1,7 @@
 //! What tests do to the module, in debug builds only: stop its clock, make an
 //! entry point panic.
 
-use super::entry::Entry;
+use super::callback::Callback;
 use crate::time::Micros;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -22,13 +22,13 @@ pub fn frozen_clock() -> Option<Micros> {
 }
 
 /// Has the next entry point of this kind panic.
-pub fn arm(entry: Entry) {
+pub fn arm(entry: Callback) {
     ARMED.store(entry as u8, Relaxed);
 }
 
 /// Panics, once, if this kind of entry point is armed.
 #[allow(clippy::panic)]
-pub fn panic_if_armed(entry: Entry) {
+pub fn panic_if_armed(entry: Callback) {
     let armed = ARMED.compare_exchange(entry as u8, NOTHING, Relaxed, Relaxed);
     if armed.is_ok() {
         panic!("injected panic in {}", entry.name());

@@ -2,8 +2,8 @@
 //! server's own string, and its bytes live as long as the call.
 
 use super::error::{Error, quoted, refuse};
-use super::number::{parse_integer, parse_seconds};
-use super::raw::RedisModuleString;
+use crate::number::{parse_integer, parse_seconds};
+use crate::server::border::raw::RedisModuleString;
 use crate::time::{MILLIS_PER_SECOND, Millis};
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
@@ -21,11 +21,11 @@ pub struct Arg<'a> {
 impl<'a> Arg<'a> {
     /// # Safety
     /// `raw` is a valid server string for all of `'a`.
-    pub(super) unsafe fn from_raw(raw: *mut RedisModuleString) -> Self {
+    pub(in crate::server) unsafe fn from_raw(raw: *mut RedisModuleString) -> Self {
         Self { raw, lives: PhantomData }
     }
 
-    pub(super) fn as_raw(self) -> *mut RedisModuleString {
+    pub(in crate::server) fn as_raw(self) -> *mut RedisModuleString {
         self.raw
     }
 
@@ -113,7 +113,7 @@ pub struct Args<'a> {
 impl<'a> Args<'a> {
     /// # Safety
     /// `argv` holds valid server strings for all of `'a`.
-    pub(super) unsafe fn from_raw(argv: &'a [*mut RedisModuleString]) -> Self {
+    pub(in crate::server) unsafe fn from_raw(argv: &'a [*mut RedisModuleString]) -> Self {
         Self { rest: argv.get(1..).unwrap_or_default() }
     }
 

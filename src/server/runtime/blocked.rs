@@ -10,18 +10,18 @@
 //! until the end of the event loop's turn; CLIENT UNBLOCK in between would
 //! answer it again. There, clients are woken at the very end of the turn.
 
-use super::args::Arg;
-use super::command::Call;
-use super::entry::Entry;
-use super::error::Error;
 use super::global::{Global, Lock};
-use super::guard::guard;
-use super::raw::{
+use crate::server::border::callback::Callback;
+use crate::server::border::guard::guard;
+use crate::server::border::raw::{
     REDISMODULE_CTX_FLAGS_DENY_BLOCKING, REDISMODULE_ERR, REDISMODULE_EVENT_EVENTLOOP,
     REDISMODULE_OK, REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP, RedisModuleBlockedClient,
     RedisModuleCtx, RedisModuleEvent, RedisModuleString,
 };
-use super::reply::Reply;
+use crate::server::call::Call;
+use crate::server::call::args::Arg;
+use crate::server::call::error::Error;
+use crate::server::call::reply::Reply;
 use crate::time::Millis;
 use std::collections::HashSet;
 use std::ffi::{c_int, c_void};
@@ -30,9 +30,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A client that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Waiter(usize);
+pub struct BlockedClient(usize);
 
-impl Waiter {
+impl BlockedClient {
     /// One for tests of what holds waiters and wakes none.
     #[cfg(test)]
     pub const fn of(number: usize) -> Self {
@@ -41,19 +41,19 @@ impl Waiter {
 }
 
 /// What becomes of those who wait.
-pub trait Waits: 'static {
+pub trait OnUnblock: 'static {
     /// Answers a client: it was woken, or its time is over. It waits no more.
-    fn answer(lock: &Lock, waiter: Waiter, reply: Reply);
+    fn answer(lock: &Lock, waiter: BlockedClient, reply: Reply);
 
     /// The client is gone, or was answered by the server. It waits no more.
-    fn gone(lock: &Lock, waiter: Waiter);
+    fn gone(lock: &Lock, waiter: BlockedClient);
 }
 
 /// Those who wait: only they can be woken.
-static WAITING: Global<HashSet<Waiter>> = Global::new();
+static WAITING: Global<HashSet<BlockedClient>> = Global::new();
 
 /// Those to be woken at the end of the turn.
-static AT_THE_END: Global<Vec<Waiter>> = Global::new();
+static AT_THE_END: Global<Vec<BlockedClient>> = Global::new();
 
 /// Whether clients are to be woken at the end of the turn only. What is asked
 /// for came with Redis 7.2, as did the better way.
@@ -62,7 +62,7 @@ fn wakes_at_the_end() -> bool {
 }
 
 /// Wakes a client, if it still waits.
-pub fn wake(lock: &Lock, waiter: Waiter) {
+pub fn wake(lock: &Lock, waiter: BlockedClient) {
     if wakes_at_the_end() {
         AT_THE_END.with(lock, |woken| woken.push(waiter));
     } else {
@@ -70,7 +70,7 @@ pub fn wake(lock: &Lock, waiter: Waiter) {
     }
 }
 
-fn unblock(lock: &Lock, waiter: Waiter) {
+fn unblock(lock: &Lock, waiter: BlockedClient) {
     if WAITING.with(lock, |waiting| waiting.contains(&waiter)) {
         let client = waiter.0 as *mut RedisModuleBlockedClient;
         // SAFETY: the server keeps the handle of a client until it has called
@@ -88,12 +88,12 @@ impl<'a> Call<'a> {
 
     /// Has the client wait for an answer about a key, at most so long (not 0);
     /// the call itself answers nothing.
-    pub fn wait<W: Waits>(
+    pub fn wait<W: OnUnblock>(
         &self,
         lock: &Lock,
         key: Arg<'a>,
         at_most: Millis,
-    ) -> Result<Waiter, Error> {
+    ) -> Result<BlockedClient, Error> {
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
         let mut keys = [key.as_raw()];
         // SAFETY: the context of the running command, one valid key; the
@@ -115,7 +115,7 @@ impl<'a> Call<'a> {
             api!(RedisModule_SetDisconnectCallback(client, Some(disconnected::<W>)));
             client
         };
-        let waiter = Waiter(client as usize);
+        let waiter = BlockedClient(client as usize);
         WAITING.with(lock, |waiting| waiting.insert(waiter));
         self.watch_the_end();
         Ok(waiter)
@@ -145,7 +145,7 @@ unsafe extern "C" fn turn(
     if subevent == REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP {
         // SAFETY: the server runs its callbacks under its lock.
         let lock = unsafe { Lock::held() };
-        guard(Entry::Event, || {
+        guard(Callback::Event, || {
             let woken = AT_THE_END.with(&lock, std::mem::take);
             woken.into_iter().for_each(|waiter| unblock(&lock, waiter));
         });
@@ -163,7 +163,7 @@ unsafe extern "C" fn not_by_readiness(
 
 unsafe extern "C" fn no_data(_ctx: *mut RedisModuleCtx, _data: *mut c_void) {}
 
-unsafe extern "C" fn time_is_over<W: Waits>(
+unsafe extern "C" fn time_is_over<W: OnUnblock>(
     ctx: *mut RedisModuleCtx,
     _argv: *mut *mut RedisModuleString,
     _argc: c_int,
@@ -174,30 +174,30 @@ unsafe extern "C" fn time_is_over<W: Waits>(
         (api!(RedisModule_GetBlockedClientHandle(ctx)), Lock::held(), Reply::from_raw(ctx))
     };
     if let Some(waiter) = waits_no_more(&lock, client) {
-        let answered = guard(Entry::WaitEnd, || W::answer(&lock, waiter, reply));
+        let answered = guard(Callback::WaitEnd, || W::answer(&lock, waiter, reply));
         if answered.is_none() {
             reply.error(&Error::Internal);
-            guard(Entry::WaitEnd, || W::gone(&lock, waiter));
+            guard(Callback::WaitEnd, || W::gone(&lock, waiter));
         }
     }
     REDISMODULE_OK as c_int
 }
 
-unsafe extern "C" fn disconnected<W: Waits>(
+unsafe extern "C" fn disconnected<W: OnUnblock>(
     _ctx: *mut RedisModuleCtx,
     client: *mut RedisModuleBlockedClient,
 ) {
     // SAFETY: the server runs its callbacks under its lock.
     let lock = unsafe { Lock::held() };
     if let Some(waiter) = waits_no_more(&lock, client) {
-        guard(Entry::Disconnect, || W::gone(&lock, waiter));
+        guard(Callback::Disconnect, || W::gone(&lock, waiter));
     }
 }
 
 /// Takes a client off the list, whatever follows: its handle is not to be used
 /// any more. Without a guard, because nothing here can panic: the list is not
 /// in use while the server calls back.
-fn waits_no_more(lock: &Lock, client: *mut RedisModuleBlockedClient) -> Option<Waiter> {
-    let waiter = Waiter(client as usize);
+fn waits_no_more(lock: &Lock, client: *mut RedisModuleBlockedClient) -> Option<BlockedClient> {
+    let waiter = BlockedClient(client as usize);
     WAITING.with(lock, |waiting| waiting.remove(&waiter)).then_some(waiter)
 }

@@ -5,14 +5,14 @@ pub use redis_module::raw::*;
 /// Calls one function of the module API.
 ///
 /// The API is a table of function pointers that the server fills when the
-/// module loads. [`super::module::load`] refuses a server that lacks one this
+/// module loads. [`crate::server::declare::module::load`] refuses a server that lacks one this
 /// module cannot do without, so the `None` arm is never met; it panics into
 /// the guard of the entry point rather than jumping to address zero.
 macro_rules! api {
     ($function:ident($($argument:expr),* $(,)?)) => {
-        match $crate::server::raw::$function {
+        match $crate::server::border::raw::$function {
             Some(function) => function($($argument),*),
-            None => $crate::server::raw::missing(stringify!($function)),
+            None => $crate::server::border::raw::missing(stringify!($function)),
         }
     };
 }
@@ -24,7 +24,7 @@ macro_rules! offers {
         // SAFETY: the pointers are written once, while the module loads, on
         // the thread that later runs every command.
         #[allow(unused_unsafe, clippy::redundant_pattern_matching)]
-        let offered = matches!(unsafe { $crate::server::raw::$function }, Some(_));
+        let offered = matches!(unsafe { $crate::server::border::raw::$function }, Some(_));
         offered
     }};
 }

@@ -11,7 +11,7 @@
 //! that a replica could resume from counts as a listener. In a cluster, where a
 //! slot can move to another node, effects are always sent.
 
-use super::raw::{
+use crate::server::border::raw::{
     self, REDISMODULE_CTX_FLAGS_CLUSTER, REDISMODULE_EVENT_CRON_LOOP, REDISMODULE_EVENT_FORK_CHILD,
     REDISMODULE_EVENT_REPLICA_CHANGE, REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, REDISMODULE_OK,
     RedisModuleCtx,
@@ -37,7 +37,7 @@ pub unsafe fn note(ctx: *mut RedisModuleCtx, event: u64) {
         | REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED
         | REDISMODULE_EVENT_REPLICA_CHANGE => assume_listeners(),
         REDISMODULE_EVENT_CRON_LOOP => {
-            let now_s = super::clock::now() / crate::time::MICROS_PER_SECOND;
+            let now_s = crate::server::call::clock::now() / crate::time::MICROS_PER_SECOND;
             if LAST_ASKED_S.swap(now_s, Relaxed) != now_s {
                 // SAFETY: the caller's promise is passed on.
                 WANTED.store(unsafe { in_cluster(ctx) || somebody_listens(ctx) }, Relaxed);

@@ -1,4 +1,4 @@
-//! The one source of chance: the server's.
+//! The one source of random numbers: the server's.
 
 use crate::id::Id;
 

@@ -1,12 +1,12 @@
 //! A value that is one block: a head of fixed size, and bytes after it. A key
 //! that holds one is read with a single further step: no pointer leads from the
 //! head to the bytes, and nothing but their length stands between.
+#![allow(unsafe_code)]
 
-use super::datatype::Held;
-use super::defrag::Defrag;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ffi::c_void;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 /// A head, and bytes.
@@ -85,20 +85,43 @@ impl<H> Block<H> {
         }
     }
 
-    /// Moves the block.
-    pub fn relocate(&mut self, defrag: &Defrag) {
-        // SAFETY: the block is of this allocator, and this its only owner; it is
-        // moved byte by byte, as any value may be.
-        let moved = unsafe { defrag.block(self.start.as_ptr().cast()) };
-        if let Some(moved) = NonNull::new(moved.cast()) {
-            self.start = moved;
-        }
+    /// Where the block is.
+    pub fn address(&self) -> *mut c_void {
+        self.start.as_ptr().cast()
     }
 
-    /// Bytes that the allocator reserved for it; 0 outside a server.
-    pub fn reserved_bytes(&self) -> usize {
-        // SAFETY: the block is a live one of this allocator.
-        unsafe { super::alloc::block_bytes(self.start.as_ptr().cast()) }
+    /// Takes note that the block was moved.
+    ///
+    /// # Safety
+    /// The block of this owner now is at `address`, byte by byte, and nowhere
+    /// else.
+    pub unsafe fn moved_to(&mut self, address: NonNull<c_void>) {
+        self.start = address.cast();
+    }
+
+    /// Gives the block away as a pointer.
+    pub fn into_raw(self) -> *mut c_void {
+        ManuallyDrop::new(self).address()
+    }
+
+    /// Takes it back.
+    ///
+    /// # Safety
+    /// `raw` came from `into_raw` of this type, and nobody else takes it back.
+    pub unsafe fn from_raw(raw: *mut c_void) -> Self {
+        // SAFETY: promised by the caller.
+        let start = unsafe { NonNull::new_unchecked(raw.cast()) };
+        Self { start, owns: PhantomData }
+    }
+
+    /// The head of a block that was given away.
+    ///
+    /// # Safety
+    /// `raw` came from `into_raw` of this type and is not taken back, and the
+    /// block not looked at otherwise, for all of `'a`.
+    pub unsafe fn head_at<'a>(raw: *mut c_void) -> &'a mut H {
+        // SAFETY: promised by the caller.
+        unsafe { &mut (*raw.cast::<Start<H>>()).head }
     }
 }
 
@@ -122,26 +145,6 @@ impl<H> Drop for Block<H> {
     }
 }
 
-// SAFETY: the pointer is that of the block, and all that a block is.
-unsafe impl<H> Held for Block<H> {
-    type Inner = H;
-
-    fn into_raw(self) -> *mut c_void {
-        std::mem::ManuallyDrop::new(self).start.as_ptr().cast()
-    }
-
-    unsafe fn from_raw(raw: *mut c_void) -> Self {
-        // SAFETY: promised by the caller.
-        let start = unsafe { NonNull::new_unchecked(raw.cast()) };
-        Self { start, owns: PhantomData }
-    }
-
-    unsafe fn inner<'a>(raw: *mut c_void) -> &'a mut H {
-        // SAFETY: promised by the caller.
-        unsafe { &mut (*raw.cast::<Start<H>>()).head }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +157,7 @@ mod tests {
         let raw = block.into_raw();
         // SAFETY: the pointer is used once as the owner, after it was looked at.
         let block = unsafe {
-            assert_eq!(Block::<String>::inner(raw), "head!");
+            assert_eq!(Block::<String>::head_at(raw), "head!");
             Block::<String>::from_raw(raw)
         };
         assert_eq!(block.bytes(), b"abc");

@@ -1,9 +1,9 @@
 //! `INFO ml`: counters, a section a domain.
 
-use super::entry::Entry;
-use super::guard::guard;
-use super::raw::{REDISMODULE_ERR, RedisModuleInfoCtx};
 use crate::metrics::Metric;
+use crate::server::border::callback::Callback;
+use crate::server::border::guard::guard;
+use crate::server::border::raw::{REDISMODULE_ERR, RedisModuleInfoCtx};
 use std::ffi::{CStr, c_int};
 
 /// A section of `INFO ml`.
@@ -19,7 +19,7 @@ pub struct Section {
 /// # Safety
 /// `info` is what the server passed to the module's info callback.
 pub unsafe fn write(info: *mut RedisModuleInfoCtx, sections: &[Section]) {
-    guard(Entry::Info, || {
+    guard(Callback::Info, || {
         for section in sections {
             // SAFETY: `info` is valid by the caller's promise, and the names
             // are C strings. The server answers ERR for a section that nobody

@@ -2,6 +2,7 @@
 //! `used_memory`, `maxmemory` and active defragmentation see every byte; outside
 //! one (unit tests, benchmarks, fuzzers) the system's.
 
+use crate::block::Block;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::c_void;
 
@@ -98,14 +99,20 @@ pub fn heap_bytes<T: ?Sized>(block: &Box<T>) -> usize {
     let block: *const T = &raw const **block;
     // SAFETY: a box of a size above 0 owns a live block of this allocator, and
     // nothing of this crate is aligned beyond `SERVER_ALIGNMENT`.
-    unsafe { block_bytes(block.cast()) }
+    unsafe { bytes_at(block.cast()) }
+}
+
+/// As [`heap_bytes`], for a [`Block`].
+pub fn block_bytes<H>(block: &Block<H>) -> usize {
+    // SAFETY: the block is a live one of this allocator.
+    unsafe { bytes_at(block.address()) }
 }
 
 /// As [`heap_bytes`], for a bare block.
 ///
 /// # Safety
 /// `block` is a live block of the server's allocator, or there is no server.
-pub(super) unsafe fn block_bytes(block: *const c_void) -> usize {
+pub(in crate::server) unsafe fn bytes_at(block: *const c_void) -> usize {
     if !offers!(RedisModule_MallocSize) {
         return 0;
     }

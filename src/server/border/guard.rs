@@ -1,7 +1,7 @@
 //! The guard around every entry point. A panic that reaches C ends the server
 //! and with it everybody's data; here it is caught, logged, and answered.
 
-use super::entry::Entry;
+use super::callback::Callback;
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
@@ -9,7 +9,7 @@ use std::ptr::null_mut;
 /// Runs the body of an entry point; `None` when it panicked, which the log then
 /// tells. The state a panic leaves behind is whole: bodies validate, then
 /// decide, then write.
-pub fn guard<R>(entry: Entry, body: impl FnOnce() -> R) -> Option<R> {
+pub fn guard<R>(entry: Callback, body: impl FnOnce() -> R) -> Option<R> {
     let caught = catch_unwind(AssertUnwindSafe(|| {
         #[cfg(debug_assertions)]
         super::faults::panic_if_armed(entry);

@@ -3,16 +3,16 @@
 use super::command::Command;
 use super::config::Config;
 use super::datatype::TypeSpec;
-use super::entry::Entry;
-use super::error::Error;
 use super::events::{self, Listener};
-use super::guard::{guard, log, log_panics};
 use super::info::{self, Section};
-use super::raw::{
+use crate::server::border::callback::Callback;
+use crate::server::border::guard::{guard, log, log_panics};
+use crate::server::border::raw::{
     Export_RedisModule_Init, REDISMODULE_APIVER_1, REDISMODULE_ERR, REDISMODULE_OK,
     REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED, REDISMODULE_OPTIONS_HANDLE_IO_ERRORS,
     RedisModuleCtx, RedisModuleInfoFunc,
 };
+use crate::server::call::error::Error;
 use std::ffi::{CStr, c_int};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
@@ -38,7 +38,7 @@ pub struct Module {
 static CONTEXT: AtomicPtr<RedisModuleCtx> = AtomicPtr::new(null_mut());
 
 /// A context of the module that outlives every call, for timers.
-pub(super) fn context() -> *mut RedisModuleCtx {
+pub(in crate::server) fn context() -> *mut RedisModuleCtx {
     CONTEXT.load(Relaxed)
 }
 
@@ -98,7 +98,7 @@ pub unsafe fn load(
     }
     log_panics();
     // SAFETY: the caller's promise is passed on.
-    match guard(Entry::Load, || unsafe { register(module, ctx, argc, write_info) }) {
+    match guard(Callback::Load, || unsafe { register(module, ctx, argc, write_info) }) {
         Some(Ok(())) => REDISMODULE_OK as c_int,
         _ => REDISMODULE_ERR as c_int,
     }
@@ -141,14 +141,16 @@ unsafe fn register(
         for config in module.configs.iter().copied().flatten() {
             config.register(ctx)?;
         }
-        CONTEXT.store(api!(RedisModule_GetDetachedThreadSafeContext(ctx)), Relaxed);
-        events::watch(ctx, module.listeners)?;
         let loaded = api!(RedisModule_LoadConfigs(ctx));
         let informed = api!(RedisModule_RegisterInfoFunc(ctx, write_info));
         if loaded != REDISMODULE_OK as c_int || informed != REDISMODULE_OK as c_int {
             log("a config has a value out of its range");
             return Err(Error::Internal);
         }
+        // Last, and nothing after it fails: Redis 7.0 goes on calling a module
+        // that it did not load.
+        CONTEXT.store(api!(RedisModule_GetDetachedThreadSafeContext(ctx)), Relaxed);
+        events::watch(ctx, module.listeners);
     }
     Ok(())
 }
@@ -177,7 +179,10 @@ unsafe fn slot_migration(ctx: *mut RedisModuleCtx) -> c_int {
 ///
 /// # Safety
 /// To be called by the server, with the info context it passes.
-pub unsafe fn write_info(module: &Module, info: *mut super::raw::RedisModuleInfoCtx) {
+pub unsafe fn write_info(
+    module: &Module,
+    info: *mut crate::server::border::raw::RedisModuleInfoCtx,
+) {
     // SAFETY: the caller's promise is passed on.
     unsafe { info::write(info, module.info) };
 }

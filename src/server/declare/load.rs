@@ -4,9 +4,11 @@
 //! payload that an RDB file would hold, and leaves the key's expiry to the
 //! server.
 
-use super::command::{Argument, Call, Command, handler};
+use super::argument::Argument;
+use super::command::{Command, handler};
 use super::datatype::{DataType, decode};
-use super::error::{Error, refuse};
+use crate::server::call::error::{Error, refuse};
+use crate::server::call::{Call, Lives};
 
 /// The command of `T`, for the domain's table.
 pub const fn load_command<T: DataType>() -> Command {
@@ -24,12 +26,10 @@ fn load<T: DataType>(call: &mut Call) -> Result<(), Error> {
     let payload = call.args.arg()?;
     let value = decode::<T>(payload.bytes())
         .ok_or_else(|| refuse(format!("payload is not one of {}", T::NAME.to_string_lossy())))?;
-    let mut open = call.write(key);
-    open.kept::<T>()?;
+    let mut open = call.keys.write(key);
+    open.value_ref::<T>()?;
     open.set(value)?;
-    open.changed(c"ml.load");
-    drop(open);
-    call.replicate(T::LOAD, key, payload.bytes(), None);
+    open.commit(Lives::AsBefore, c"ml.load", T::LOAD, || payload.bytes());
     call.reply.ok();
     Ok(())
 }

@@ -13,7 +13,7 @@ impl Lock<'_> {
     /// # Safety
     /// The server is in a call to the module that holds its lock, which lasts
     /// for as long as the proof.
-    pub(super) unsafe fn held() -> Self {
+    pub(in crate::server) unsafe fn held() -> Self {
         Self(PhantomData)
     }
 }

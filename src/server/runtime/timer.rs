@@ -1,34 +1,34 @@
 //! One moment to be woken at.
 
-use super::clock::{Monotonic, monotonic};
-use super::entry::Entry;
 use super::global::{Global, Lock};
-use super::guard::guard;
-use super::module::context;
-use super::raw::{RedisModuleCtx, RedisModuleTimerID};
-use crate::time::MICROS_PER_MILLI;
+use crate::server::border::callback::Callback;
+use crate::server::border::guard::guard;
+use crate::server::border::raw::{RedisModuleCtx, RedisModuleTimerID};
+use crate::server::call::monotonic;
+use crate::server::declare::module::context;
+use crate::time::{MICROS_PER_MILLI, Monotonic};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
 /// A timer of which one at most runs at a time: the earliest asked for.
-pub struct Alarm {
-    ring: fn(&Lock),
+pub struct Timer {
+    fire: fn(&Lock),
     set: Global<Option<(RedisModuleTimerID, Monotonic)>>,
 }
 
-impl Alarm {
-    /// An alarm that calls `ring`.
-    pub const fn new(ring: fn(&Lock)) -> Self {
-        Self { ring, set: Global::new() }
+impl Timer {
+    /// A timer that calls `fire`.
+    pub const fn new(fire: fn(&Lock)) -> Self {
+        Self { fire, set: Global::new() }
     }
 
-    /// Has it ring at `due`, or earlier if it was to ring earlier.
+    /// Has it fire at `due`, or earlier if it was to fire earlier.
     pub fn set(&'static self, lock: &Lock, due: Monotonic) {
         self.set.with(lock, |set| {
             if set.is_some_and(|(_, earlier)| earlier <= due) {
                 return;
             }
-            // Rounded up, so that it never rings before it is due.
+            // Rounded up, so that it never fires before it is due.
             let wait_ms = due.saturating_sub(monotonic()).div_ceil(MICROS_PER_MILLI);
             let wait_ms = i64::try_from(wait_ms).unwrap_or(i64::MAX);
             let data = (&raw const *self).cast_mut().cast();
@@ -38,19 +38,19 @@ impl Alarm {
                 if let Some((id, _)) = set.take() {
                     api!(RedisModule_StopTimer(context(), id, null_mut()));
                 }
-                let id = api!(RedisModule_CreateTimer(context(), wait_ms, Some(rings), data));
+                let id = api!(RedisModule_CreateTimer(context(), wait_ms, Some(fires), data));
                 *set = Some((id, due));
             }
         });
     }
 }
 
-unsafe extern "C" fn rings(_ctx: *mut RedisModuleCtx, alarm: *mut c_void) {
+unsafe extern "C" fn fires(_ctx: *mut RedisModuleCtx, timer: *mut c_void) {
     // SAFETY: the server passes the data of the timer back, a static, and runs
     // timers under its lock.
-    let (alarm, lock) = unsafe { (&*alarm.cast::<Alarm>(), Lock::held()) };
+    let (timer, lock) = unsafe { (&*timer.cast::<Timer>(), Lock::held()) };
     // Without a guard, because it can be set anew only when it is not set, and
     // nothing here can panic: nobody else uses it now.
-    alarm.set.with(&lock, Option::take);
-    guard(Entry::Timer, || (alarm.ring)(&lock));
+    timer.set.with(&lock, Option::take);
+    guard(Callback::Timer, || (timer.fire)(&lock));
 }

@@ -3,7 +3,7 @@
 /// A kind of entry point: every way the server calls into the module.
 /// `Load` cannot be armed: nothing can reach the module before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub enum Callback {
     Command,
     Keys,
     RdbLoad,
@@ -28,7 +28,7 @@ pub enum Entry {
     Load,
 }
 
-impl Entry {
+impl Callback {
     #[cfg(debug_assertions)]
     pub const ALL: [Self; 21] = [
         Self::Command,

@@ -1,21 +1,23 @@
 //! Replies, written straight to the client: no tree of values is built first.
 
 use super::error::Error;
-use super::raw::RedisModuleCtx;
+use crate::server::border::raw::RedisModuleCtx;
 use std::ffi::CString;
+use std::marker::PhantomData;
 
 /// Writes the reply of one call. A handler replies last, when nothing can fail
 /// any more, so that a client never reads half an answer.
 #[derive(Clone, Copy)]
-pub struct Reply {
+pub struct Reply<'a> {
     ctx: *mut RedisModuleCtx,
+    runs: PhantomData<&'a ()>,
 }
 
-impl Reply {
+impl Reply<'_> {
     /// # Safety
-    /// `ctx` is the context of the running command and outlives the reply.
-    pub(super) unsafe fn from_raw(ctx: *mut RedisModuleCtx) -> Self {
-        Self { ctx }
+    /// `ctx` is the context of the running command and lasts for as long as the reply.
+    pub(in crate::server) unsafe fn from_raw(ctx: *mut RedisModuleCtx) -> Self {
+        Self { ctx, runs: PhantomData }
     }
 
     /// `OK`, as a simple string.
@@ -68,7 +70,7 @@ impl Reply {
         unsafe { api!(RedisModule_ReplyWithMap(self.ctx, pairs)) };
     }
 
-    pub(super) fn error(self, error: &Error) {
+    pub(in crate::server) fn error(self, error: &Error) {
         if *error == Error::WrongArity {
             // SAFETY: `ctx` is valid by construction.
             unsafe { api!(RedisModule_WrongArity(self.ctx)) };

@@ -1,12 +1,8 @@
 //! The one clock. A command reads it once and passes the reading on.
 
-use crate::time::Micros;
+use crate::time::{Micros, Monotonic};
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
-/// A moment of a clock that never steps, in microseconds since some moment of
-/// this process.
-pub type Monotonic = u64;
 
 /// The time of the running command.
 ///
@@ -15,7 +11,7 @@ pub type Monotonic = u64;
 /// that they call; otherwise (Redis 7.0) the wall clock.
 pub fn now() -> Micros {
     #[cfg(debug_assertions)]
-    if let Some(now) = super::faults::frozen_clock() {
+    if let Some(now) = crate::server::border::faults::frozen_clock() {
         return now;
     }
     if offers!(RedisModule_CachedMicroseconds) {

@@ -1,30 +1,31 @@
 //! Data types: one trait for a domain's state, and the table of C callbacks
 //! that the server drives it through.
 
-use super::alloc::block_bytes;
-use super::args::Arg;
+use super::aux::{AuxTable, TABLE, aux_load, aux_save, aux_save_if_any, emit_table};
 use super::defrag::Defrag;
-use super::entry::Entry;
-use super::error::Error;
-use super::global::Lock;
-use super::guard::{guard, log};
-use super::raw::{
-    REDISMODULE_AUX_BEFORE_RDB, REDISMODULE_ERR, REDISMODULE_OK, REDISMODULE_TYPE_METHOD_VERSION,
-    RedisModuleCtx, RedisModuleDefragCtx, RedisModuleDigest, RedisModuleIO, RedisModuleKeyOptCtx,
+use crate::block::Block;
+use crate::server::border::alloc::bytes_at;
+use crate::server::border::callback::Callback;
+use crate::server::border::guard::{guard, log};
+use crate::server::border::raw::{
+    REDISMODULE_AUX_BEFORE_RDB, REDISMODULE_TYPE_METHOD_VERSION, RedisModuleCtx,
+    RedisModuleDefragCtx, RedisModuleDigest, RedisModuleIO, RedisModuleKeyOptCtx,
     RedisModuleString, RedisModuleType, RedisModuleTypeMethods,
 };
+use crate::server::call::args::Arg;
+use crate::server::call::error::Error;
+use crate::server::runtime::Lock;
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr::null_mut;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// What the server holds a value by: one pointer.
 ///
 /// # Safety
 /// `from_raw` of what `into_raw` gave is that very value, and may also be looked
 /// at, without being dropped, while the pointer is out.
-pub unsafe trait Held: Sized {
+pub unsafe trait RawValue: Sized {
     /// What can be changed in place.
     type Inner;
 
@@ -46,7 +47,7 @@ pub unsafe trait Held: Sized {
 }
 
 // SAFETY: the pointer of a box is all that a box is.
-unsafe impl<T> Held for Box<T> {
+unsafe impl<T> RawValue for Box<T> {
     type Inner = T;
 
     fn into_raw(self) -> *mut c_void {
@@ -64,14 +65,33 @@ unsafe impl<T> Held for Box<T> {
     }
 }
 
+// SAFETY: the pointer is that of the block, and all that a block is.
+unsafe impl<H> RawValue for Block<H> {
+    type Inner = H;
+
+    fn into_raw(self) -> *mut c_void {
+        Self::into_raw(self)
+    }
+
+    unsafe fn from_raw(raw: *mut c_void) -> Self {
+        // SAFETY: promised by the caller.
+        unsafe { Self::from_raw(raw) }
+    }
+
+    unsafe fn inner<'a>(raw: *mut c_void) -> &'a mut H {
+        // SAFETY: promised by the caller.
+        unsafe { Self::head_at(raw) }
+    }
+}
+
 /// The value of a key, of a type of the module's own, in what the server holds
-/// it by: a box, or a [`super::Block`].
+/// it by: a box, or a [`crate::block::Block`].
 ///
 /// One encoding serves RDB files, DUMP payloads, the AOF and replication: bytes
 /// that start with their own encoding version. The default value is one that
 /// holds nothing (a limit at full, a cache entry without answers); it is also
 /// what the empty payload stands for.
-pub trait DataType: Held + Default + Send + 'static {
+pub trait DataType: RawValue + Default + Send + 'static {
     /// The type's name in RDB files: nine characters.
     const NAME: &'static CStr;
 
@@ -79,7 +99,7 @@ pub trait DataType: Held + Default + Send + 'static {
     const LOAD: &'static CStr;
 
     /// Where the server's handle of the type is kept.
-    fn slot() -> &'static TypeSlot;
+    fn handle() -> &'static TypeHandle;
 
     /// Appends the payload.
     fn encode(&self, out: &mut Vec<u8>);
@@ -108,31 +128,17 @@ pub trait DataType: Held + Default + Send + 'static {
     fn unlinked(&self, _lock: &Lock, _db: i32, _key: &[u8]) {}
 }
 
-/// What is saved with the data set beside the keys: a small table.
-pub struct SideTable {
-    /// The command that takes the payload from an AOF.
-    pub load_command: &'static CStr,
-    /// Appends the payload; nothing where there is nothing to save.
-    pub save: fn(&Lock, &mut Vec<u8>),
-    /// Reads a payload, from anywhere: `None`, and nothing changed, unless it is
-    /// whole, consistent and of a known version.
-    pub load: fn(&Lock, &[u8]) -> Option<()>,
-}
-
-/// The one side table of the module.
-static TABLE: OnceLock<&'static SideTable> = OnceLock::new();
-
 /// The server's handle of a data type, once it is registered.
-pub struct TypeSlot(AtomicPtr<RedisModuleType>);
+pub struct TypeHandle(AtomicPtr<RedisModuleType>);
 
-impl TypeSlot {
-    /// A slot still empty.
+impl TypeHandle {
+    /// A handle still empty.
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
         Self(AtomicPtr::new(null_mut()))
     }
 
-    pub(super) fn get(&self) -> *mut RedisModuleType {
+    pub(in crate::server) fn get(&self) -> *mut RedisModuleType {
         self.0.load(Relaxed)
     }
 }
@@ -140,7 +146,7 @@ impl TypeSlot {
 /// A data type in the module's table of contents.
 pub struct TypeSpec {
     register: unsafe fn(*mut RedisModuleCtx, bool) -> Result<(), Error>,
-    table: Option<&'static SideTable>,
+    table: Option<&'static AuxTable>,
 }
 
 impl TypeSpec {
@@ -149,14 +155,14 @@ impl TypeSpec {
         Self { register: register::<T>, table: None }
     }
 
-    /// The entry of `T`, in whose name the module's side table is saved.
-    pub const fn with_table<T: DataType>(table: &'static SideTable) -> Self {
+    /// The entry of `T`, in whose name the module's auxiliary table is saved.
+    pub const fn with_table<T: DataType>(table: &'static AuxTable) -> Self {
         Self { register: register::<T>, table: Some(table) }
     }
 
     /// # Safety
     /// `ctx` is the context that the module is loaded with.
-    pub(super) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> Result<(), Error> {
+    pub(in crate::server) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> Result<(), Error> {
         if let Some(table) = self.table {
             TABLE.get_or_init(|| table);
         }
@@ -230,7 +236,7 @@ unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx, saves_table: bool) -> 
         log(&format!("the server refused the data type {:?}", T::NAME));
         return Err(Error::Internal);
     }
-    T::slot().0.store(handle, Relaxed);
+    T::handle().0.store(handle, Relaxed);
     Ok(())
 }
 
@@ -238,22 +244,22 @@ unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx, saves_table: bool) -> 
 ///
 /// # Safety
 /// `value` came from `into_raw` and is not taken back while this is in use.
-unsafe fn borrow<T: Held>(value: *const c_void) -> ManuallyDrop<T> {
+unsafe fn borrow<T: RawValue>(value: *const c_void) -> ManuallyDrop<T> {
     // SAFETY: promised by the caller.
     ManuallyDrop::new(unsafe { T::from_raw(value.cast_mut()) })
 }
 
 unsafe extern "C" fn rdb_load<T: DataType>(io: *mut RedisModuleIO, frame: c_int) -> *mut c_void {
-    guard(Entry::RdbLoad, || {
+    guard(Callback::RdbLoad, || {
         // SAFETY: `io` is valid while the callback runs.
         let payload = unsafe { load_payload(io, frame) };
-        payload.and_then(|payload| decode::<T>(&payload)).map_or(null_mut(), Held::into_raw)
+        payload.and_then(|payload| decode::<T>(&payload)).map_or(null_mut(), RawValue::into_raw)
     })
     .unwrap_or(null_mut())
 }
 
 /// The bytes that a server loaded, freed when dropped.
-struct Loaded {
+pub(super) struct Loaded {
     start: *mut u8,
     length: usize,
 }
@@ -278,7 +284,7 @@ impl Drop for Loaded {
 ///
 /// # Safety
 /// `io` is what the server passed to a callback that loads.
-unsafe fn load_payload(io: *mut RedisModuleIO, frame: c_int) -> Option<Loaded> {
+pub(super) unsafe fn load_payload(io: *mut RedisModuleIO, frame: c_int) -> Option<Loaded> {
     if frame != FRAME {
         return None;
     }
@@ -289,7 +295,7 @@ unsafe fn load_payload(io: *mut RedisModuleIO, frame: c_int) -> Option<Loaded> {
 }
 
 /// Reads a payload, the empty one included.
-pub(super) fn decode<T: DataType>(payload: &[u8]) -> Option<T> {
+pub(in crate::server) fn decode<T: DataType>(payload: &[u8]) -> Option<T> {
     if payload.is_empty() { Some(T::default()) } else { T::decode(payload) }
 }
 
@@ -298,7 +304,7 @@ pub(super) fn decode<T: DataType>(payload: &[u8]) -> Option<T> {
 ///
 /// # Safety
 /// `value` is a value of this type.
-unsafe fn payload<T: DataType>(entry: Entry, value: *const c_void) -> Vec<u8> {
+unsafe fn payload<T: DataType>(entry: Callback, value: *const c_void) -> Vec<u8> {
     guard(entry, || {
         let mut payload = Vec::new();
         // SAFETY: promised by the caller.
@@ -310,7 +316,7 @@ unsafe fn payload<T: DataType>(entry: Entry, value: *const c_void) -> Vec<u8> {
 
 unsafe extern "C" fn rdb_save<T: DataType>(io: *mut RedisModuleIO, value: *mut c_void) {
     // SAFETY: the server passes a value of this type.
-    let payload = unsafe { payload::<T>(Entry::RdbSave, value) };
+    let payload = unsafe { payload::<T>(Callback::RdbSave, value) };
     // SAFETY: `io` is valid while the callback runs; the bytes are copied.
     unsafe {
         api!(RedisModule_SaveStringBuffer(io, payload.as_ptr().cast(), payload.len()));
@@ -325,7 +331,7 @@ unsafe extern "C" fn aof_rewrite<T: DataType>(
     // SAFETY: `io` is valid while the callback runs.
     unsafe { emit_table(io) };
     // SAFETY: the server passes a value of this type.
-    let payload = unsafe { payload::<T>(Entry::AofRewrite, value) };
+    let payload = unsafe { payload::<T>(Callback::AofRewrite, value) };
     let (start, length) = (payload.as_ptr(), payload.len());
     // SAFETY: `io` and `key` are valid while the callback runs; the format says
     // how each argument is passed: `s` a server string, `b` bytes and their
@@ -335,63 +341,8 @@ unsafe extern "C" fn aof_rewrite<T: DataType>(
     }
 }
 
-/// Has the side table stand before the first key of the module in a rewritten
-/// AOF, which has no other place for it.
-///
-/// # Safety
-/// `io` is what the server passed to a rewrite callback.
-unsafe fn emit_table(io: *mut RedisModuleIO) {
-    // A rewrite runs in a process of its own, which begins with this unset.
-    static EMITTED: AtomicBool = AtomicBool::new(false);
-    let Some(table) = TABLE.get().filter(|_| !EMITTED.swap(true, Relaxed)) else { return };
-    let payload = table_payload(Entry::AofRewrite);
-    if !payload.is_empty() {
-        let (command, start, length) = (table.load_command, payload.as_ptr(), payload.len());
-        // SAFETY: promised by the caller; `b` stands for bytes and their length.
-        unsafe { api!(RedisModule_EmitAOF(io, command.as_ptr(), c"b".as_ptr(), start, length)) };
-    }
-}
-
-fn table_payload(entry: Entry) -> Vec<u8> {
-    guard(entry, || {
-        let mut payload = Vec::new();
-        // SAFETY: the server saves under its lock, or in a process of its own.
-        let lock = unsafe { Lock::held() };
-        TABLE.get().into_iter().for_each(|table| (table.save)(&lock, &mut payload));
-        payload
-    })
-    .unwrap_or_default()
-}
-
-unsafe extern "C" fn aux_save(io: *mut RedisModuleIO, _when: c_int) {
-    let payload = table_payload(Entry::AuxSave);
-    // SAFETY: `io` is valid while the callback runs; the bytes are copied.
-    unsafe { api!(RedisModule_SaveStringBuffer(io, payload.as_ptr().cast(), payload.len())) };
-}
-
-unsafe extern "C" fn aux_save_if_any(io: *mut RedisModuleIO, _when: c_int) {
-    let payload = table_payload(Entry::AuxSave);
-    if !payload.is_empty() {
-        // SAFETY: as for `aux_save`.
-        unsafe { api!(RedisModule_SaveStringBuffer(io, payload.as_ptr().cast(), payload.len())) };
-    }
-}
-
-unsafe extern "C" fn aux_load(io: *mut RedisModuleIO, frame: c_int, _when: c_int) -> c_int {
-    let loaded = guard(Entry::AuxLoad, || {
-        // SAFETY: `io` is valid while the callback runs, which the server calls
-        // under its lock.
-        let (payload, lock) = unsafe { (load_payload(io, frame)?, Lock::held()) };
-        if payload.is_empty() {
-            return Some(());
-        }
-        TABLE.get().and_then(|table| (table.load)(&lock, &payload))
-    });
-    (if loaded.flatten().is_some() { REDISMODULE_OK } else { REDISMODULE_ERR }) as c_int
-}
-
 unsafe extern "C" fn unlink<T: DataType>(key: *mut RedisModuleKeyOptCtx, value: *const c_void) {
-    guard(Entry::Unlink, || {
+    guard(Callback::Unlink, || {
         // SAFETY: the server passes a value of this type, and the key it is
         // taken out of, under its lock.
         unsafe {
@@ -406,22 +357,22 @@ unsafe extern "C" fn unlink<T: DataType>(key: *mut RedisModuleKeyOptCtx, value: 
 }
 
 unsafe extern "C" fn mem_usage<T: DataType>(value: *const c_void) -> usize {
-    guard(Entry::MemUsage, || {
+    guard(Callback::MemUsage, || {
         // SAFETY: the server passes a value of this type, a block of its own.
-        unsafe { block_bytes(value) + borrow::<T>(value).heap_bytes() }
+        unsafe { bytes_at(value) + borrow::<T>(value).heap_bytes() }
     })
     .unwrap_or(size_of::<T::Inner>())
 }
 
 unsafe extern "C" fn digest<T: DataType>(raw: *mut RedisModuleDigest, value: *mut c_void) {
-    guard(Entry::Digest, || {
+    guard(Callback::Digest, || {
         // SAFETY: the server passes a value of this type.
         unsafe { borrow::<T>(value) }.digest(&mut Digest { raw });
     });
 }
 
 unsafe extern "C" fn free<T: DataType>(value: *mut c_void) {
-    guard(Entry::Free, || {
+    guard(Callback::Free, || {
         // SAFETY: the server passes a value of this type, for the last time.
         drop(unsafe { T::from_raw(value) });
     });
@@ -434,7 +385,7 @@ unsafe extern "C" fn free_effort<T: DataType>(
 ) -> usize {
     /// Bytes that take about as long to give back as a small block does.
     const BYTES_PER_EFFORT: usize = 64 << 10;
-    guard(Entry::FreeEffort, || {
+    guard(Callback::FreeEffort, || {
         // SAFETY: the server passes a value of this type.
         let value = unsafe { borrow::<T>(value) };
         1 + value.blocks() + value.heap_bytes() / BYTES_PER_EFFORT
@@ -448,7 +399,7 @@ unsafe extern "C" fn defrag<T: DataType>(
     _key: *mut RedisModuleString,
     value: *mut *mut c_void,
 ) -> c_int {
-    guard(Entry::Defrag, || {
+    guard(Callback::Defrag, || {
         // SAFETY: the server passes a value of this type, which is a block of its
         // own and led to from its key alone, and a context that outlives the call.
         unsafe {
@@ -466,6 +417,6 @@ unsafe extern "C" fn copy<T: DataType>(
     value: *const c_void,
 ) -> *mut c_void {
     // SAFETY: the server passes a value of this type. Null refuses the COPY.
-    let copy = guard(Entry::Copy, || unsafe { borrow::<T>(value) }.try_clone());
+    let copy = guard(Callback::Copy, || unsafe { borrow::<T>(value) }.try_clone());
     copy.flatten().map_or(null_mut(), T::into_raw)
 }

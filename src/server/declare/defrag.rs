@@ -1,8 +1,10 @@
 //! Active defragmentation: blocks are moved to where memory is used densely.
 
-use super::raw::RedisModuleDefragCtx;
+use crate::block::Block;
+use crate::server::border::raw::RedisModuleDefragCtx;
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 
 /// What moves blocks, while the server defragments a value.
 pub struct Defrag {
@@ -13,7 +15,7 @@ impl Defrag {
     /// # Safety
     /// `ctx` is what the server passed to a defragmentation callback, and outlives
     /// this.
-    pub(super) unsafe fn from_raw(ctx: *mut RedisModuleDefragCtx) -> Self {
+    pub(in crate::server) unsafe fn from_raw(ctx: *mut RedisModuleDefragCtx) -> Self {
         Self { ctx }
     }
 
@@ -23,10 +25,21 @@ impl Defrag {
     /// # Safety
     /// `block` is a live block of the server's allocator, and nobody else points to
     /// it.
-    pub(super) unsafe fn block(&self, block: *mut c_void) -> *mut c_void {
+    pub(in crate::server) unsafe fn block(&self, block: *mut c_void) -> *mut c_void {
         // SAFETY: promised by the caller. Null: it stays where it is.
         let moved = unsafe { api!(RedisModule_DefragAlloc(self.ctx, block)) };
         if moved.is_null() { block } else { moved }
+    }
+
+    /// Moves a block that a value leads to.
+    pub fn one<H>(&self, block: &mut Block<H>) {
+        // SAFETY: the block is of this allocator, and this its only owner; it is
+        // moved byte by byte, as any value may be.
+        unsafe {
+            if let Some(moved) = NonNull::new(self.block(block.address())) {
+                block.moved_to(moved);
+            }
+        }
     }
 
     /// Moves the elements of a list.

@@ -1,11 +1,8 @@
 //! What happens to the server as a whole.
 
-use super::entry::Entry;
-use super::error::Error;
-use super::global::Lock;
-use super::guard::guard;
-use super::propagation;
-use super::raw::{
+use crate::server::border::callback::Callback;
+use crate::server::border::guard::{guard, log};
+use crate::server::border::raw::{
     REDISMODULE_EVENT_CRON_LOOP, REDISMODULE_EVENT_FLUSHDB, REDISMODULE_EVENT_FORK_CHILD,
     REDISMODULE_EVENT_LOADING, REDISMODULE_EVENT_REPLICA_CHANGE,
     REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, REDISMODULE_EVENT_SWAPDB, REDISMODULE_OK,
@@ -13,6 +10,8 @@ use super::raw::{
     REDISMODULE_SUBEVENT_LOADING_FAILED, RedisModuleCtx, RedisModuleEvent, RedisModuleFlushInfo,
     RedisModuleSwapDbInfo,
 };
+use crate::server::runtime::Lock;
+use crate::server::runtime::propagation;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
@@ -38,20 +37,23 @@ pub type Listener = fn(&Lock, Event);
 
 static LISTENERS: OnceLock<&'static [Listener]> = OnceLock::new();
 
-/// Has the listeners called from now on.
+/// Has the listeners called from now on. Every server that the module loads on
+/// knows these events, all since Redis 6.0.
 ///
 /// # Safety
 /// `ctx` is the context that the module is loaded with.
-pub unsafe fn watch(ctx: *mut RedisModuleCtx, listeners: &'static [Listener]) -> Result<(), Error> {
+pub unsafe fn watch(ctx: *mut RedisModuleCtx, listeners: &'static [Listener]) {
     LISTENERS.get_or_init(|| listeners);
     for id in [
         REDISMODULE_EVENT_FORK_CHILD,
         REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
         REDISMODULE_EVENT_REPLICA_CHANGE,
-        REDISMODULE_EVENT_CRON_LOOP,
         REDISMODULE_EVENT_FLUSHDB,
         REDISMODULE_EVENT_SWAPDB,
         REDISMODULE_EVENT_LOADING,
+        // Last: without it effects are always sent, as they must be without one
+        // of the others.
+        REDISMODULE_EVENT_CRON_LOOP,
     ] {
         let event = RedisModuleEvent { id, dataver: 1 };
         // SAFETY: `ctx` is valid by the caller's promise, and the callback
@@ -59,10 +61,10 @@ pub unsafe fn watch(ctx: *mut RedisModuleCtx, listeners: &'static [Listener]) ->
         let watched =
             unsafe { api!(RedisModule_SubscribeToServerEvent(ctx, event, Some(happened))) };
         if watched != REDISMODULE_OK as c_int {
-            return Err(Error::Internal);
+            log("the server does not tell all that happens to it");
+            return;
         }
     }
-    Ok(())
 }
 
 unsafe extern "C" fn happened(
@@ -71,7 +73,7 @@ unsafe extern "C" fn happened(
     subevent: u64,
     data: *mut c_void,
 ) {
-    let answered = guard(Entry::Event, || {
+    let answered = guard(Callback::Event, || {
         // SAFETY: the server runs its callbacks under its lock, with a context
         // of the module.
         let lock = unsafe {

@@ -1,0 +1,550 @@
+//! Open keys, closed when dropped.
+//!
+//! The module loads with NO_IMPLICIT_SIGNAL_MODIFIED: opening a key for writing
+//! breaks nobody's WATCH and invalidates nobody's cache. A write ends with
+//! [`WriteKey::commit`], the one door through which it reaches everybody else.
+
+use super::args::Arg;
+use super::error::Error;
+use crate::server::border::callback::Callback;
+use crate::server::border::guard::guard;
+use crate::server::border::raw::{
+    REDISMODULE_HASH_NONE, REDISMODULE_KEYTYPE_EMPTY, REDISMODULE_KEYTYPE_HASH,
+    REDISMODULE_NO_EXPIRE, REDISMODULE_NOTIFY_GENERIC, REDISMODULE_NOTIFY_MODULE, REDISMODULE_OK,
+    REDISMODULE_READ, REDISMODULE_WRITE, RedisModuleCtx, RedisModuleKey, RedisModuleString,
+};
+use crate::server::declare::datatype::{DataType, RawValue};
+use crate::server::runtime::propagation::effects_are_wanted;
+use crate::time::Millis;
+use std::ffi::{CStr, c_int, c_void};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::null_mut;
+
+/// A key of the server, open; null for one that does not exist.
+struct OpenKey<'a> {
+    ctx: *mut RedisModuleCtx,
+    raw: *mut RedisModuleKey,
+    name: Arg<'a>,
+}
+
+impl<'a> OpenKey<'a> {
+    /// # Safety
+    /// `ctx` is the context of the running command, which outlives `'a`.
+    unsafe fn open(ctx: *mut RedisModuleCtx, name: Arg<'a>, mode: u32) -> Self {
+        // SAFETY: `ctx` is valid by the caller's promise, `name` by its type.
+        let raw = unsafe { api!(RedisModule_OpenKey(ctx, name.as_raw(), mode as c_int)) };
+        Self { ctx, raw: raw.cast(), name }
+    }
+
+    fn kind(&self) -> c_int {
+        if self.raw.is_null() {
+            return REDISMODULE_KEYTYPE_EMPTY as c_int;
+        }
+        // SAFETY: `raw` is an open key.
+        unsafe { api!(RedisModule_KeyType(self.raw)) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kind() == REDISMODULE_KEYTYPE_EMPTY as c_int
+    }
+
+    /// What the server holds the value by, if the key exists.
+    fn value<T: DataType>(&self) -> Result<Option<*mut c_void>, Error> {
+        if self.raw.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: `raw` is an open key. The type of an empty key, or of a key
+        // that no module owns, reads as null; that of ours names what its
+        // value points to.
+        unsafe {
+            let held = api!(RedisModule_ModuleTypeGetType(self.raw));
+            if !held.is_null() && held == T::handle().get() {
+                return Ok(Some(api!(RedisModule_ModuleTypeGetValue(self.raw))));
+            }
+        }
+        if self.is_empty() { Ok(None) } else { Err(Error::WrongType) }
+    }
+
+    /// Has the processor fetch the value from memory, so that it is there when
+    /// it is asked for a little later.
+    fn prefetch<T: DataType>(&self) {
+        if let Ok(Some(raw)) = self.value::<T>() {
+            fetch(raw);
+        }
+    }
+}
+
+/// The value of an open key, to be looked at.
+pub struct ValueRef<'k, T> {
+    value: ManuallyDrop<T>,
+    key: PhantomData<&'k T>,
+}
+
+impl<T> Deref for ValueRef<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl OpenKey<'_> {
+    fn value_ref<T: DataType>(&self) -> Result<Option<ValueRef<'_, T>>, Error> {
+        Ok(self.value::<T>()?.map(|raw| {
+            // SAFETY: the type was checked; the server owns the value while the
+            // key is open, and nobody writes to it meanwhile. It is not dropped.
+            let value = ManuallyDrop::new(unsafe { T::from_raw(raw) });
+            ValueRef { value, key: PhantomData }
+        }))
+    }
+}
+
+impl Drop for OpenKey<'_> {
+    fn drop(&mut self) {
+        if !self.raw.is_null() {
+            // SAFETY: `raw` is an open key, and nothing borrowed from it
+            // outlives its owner.
+            unsafe { api!(RedisModule_CloseKey(self.raw)) };
+        }
+    }
+}
+
+/// The keys of the database that the client has selected.
+pub struct Keyspace<'a> {
+    ctx: *mut RedisModuleCtx,
+    runs: PhantomData<&'a ()>,
+}
+
+impl<'a> Keyspace<'a> {
+    /// # Safety
+    /// `ctx` is the context of a running command or of a client being answered,
+    /// which lasts for all of `'a`, and this is the only keyspace made of it.
+    pub(in crate::server) unsafe fn new(ctx: *mut RedisModuleCtx) -> Self {
+        Self { ctx, runs: PhantomData }
+    }
+
+    /// Opens a key for reading.
+    pub fn read<'k>(&'k self, key: Arg<'a>) -> ReadKey<'k> {
+        // SAFETY: the context is valid for all of 'a, and the borrow keeps all
+        // keys from being written to.
+        ReadKey(unsafe { OpenKey::open(self.ctx, key, REDISMODULE_READ) })
+    }
+
+    /// Opens a key for writing; until it is closed, no other key is opened.
+    pub fn write<'k>(&'k mut self, key: Arg<'a>) -> WriteKey<'k> {
+        // SAFETY: the context is valid for all of 'a, and the borrow keeps this
+        // the only open key.
+        let open = unsafe { OpenKey::open(self.ctx, key, REDISMODULE_READ | REDISMODULE_WRITE) };
+        WriteKey { open }
+    }
+
+    /// Commits a change of several keys, each [closed](WriteKey::close) already:
+    /// [`WriteKey::commit`] of one effect, `command effect key [key ...]`, and of
+    /// one event for each.
+    pub fn commit_all<P: AsRef<[u8]>>(
+        &mut self,
+        written: &[(Arg<'a>, Ends)],
+        event: &CStr,
+        command: &CStr,
+        effect: impl FnOnce() -> P,
+    ) {
+        if effects_are_wanted() {
+            let effect = effect();
+            let keys: Vec<_> = written.iter().map(|(key, _)| key.as_raw()).collect();
+            let (start, length) = (effect.as_ref().as_ptr(), effect.as_ref().len());
+            // SAFETY: the context is valid; the format says how each argument is
+            // passed: `b` bytes and their length, `v` server strings and their
+            // number.
+            unsafe {
+                api!(RedisModule_Replicate(
+                    self.ctx,
+                    command.as_ptr(),
+                    c"bv".as_ptr(),
+                    start,
+                    length,
+                    keys.as_ptr(),
+                    keys.len()
+                ))
+            };
+        } else {
+            self.count_a_write();
+        }
+        for (key, ends) in written {
+            // SAFETY: context and name are valid.
+            unsafe { announce(self.ctx, *key, event, *ends) };
+        }
+    }
+
+    /// Counts the call as a write where its effect is wanted by nobody: save
+    /// points count writes. Should somebody listen after all, they get the call
+    /// as it was written.
+    pub(in crate::server) fn count_a_write(&self) {
+        // SAFETY: the context is valid for all of 'a.
+        unsafe { api!(RedisModule_ReplicateVerbatim(self.ctx)) };
+    }
+}
+
+/// How long a key lives on after a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lives {
+    /// Until that moment. Costs a look-up when that is when it goes already; a
+    /// TTL that was taken off by hand is put back.
+    Until(Millis),
+    /// Until it is removed: an expiry is taken off.
+    Forever,
+    /// As long as it did, or was made to by hand.
+    AsBefore,
+    /// No longer: it is removed.
+    Gone,
+}
+
+/// Whether a key that was written to is there still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a write is to be committed"]
+pub enum Ends {
+    /// It is.
+    Stays,
+    /// It was removed.
+    Gone,
+}
+
+/// Says that a key changed: breaks WATCH, invalidates clients' caches, and
+/// notifies `event`; of a key that is gone `del` too, as DEL does.
+///
+/// # Safety
+/// `ctx` is a valid context of a command.
+unsafe fn announce(ctx: *mut RedisModuleCtx, key: Arg, event: &CStr, ends: Ends) {
+    // SAFETY: promised by the caller; the name is valid by its type.
+    unsafe {
+        let name = key.as_raw();
+        api!(RedisModule_SignalModifiedKey(ctx, name));
+        api!(RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_MODULE, event.as_ptr(), name));
+        if ends == Ends::Gone {
+            let kind = REDISMODULE_NOTIFY_GENERIC as c_int;
+            api!(RedisModule_NotifyKeyspaceEvent(ctx, kind, c"del".as_ptr(), name));
+        }
+    }
+}
+
+/// A key open for reading.
+pub struct ReadKey<'k>(OpenKey<'k>);
+
+impl ReadKey<'_> {
+    /// The module's own value in it; `None` when the key does not exist.
+    pub fn value<T>(&self) -> Result<Option<&T>, Error>
+    where
+        Box<T>: DataType<Inner = T>,
+    {
+        // SAFETY: the server owns the value while the key is open, nobody
+        // writes to it meanwhile, and its type was checked.
+        Ok(self.0.value::<Box<T>>()?.map(|raw| unsafe { &*<Box<T>>::inner(raw) }))
+    }
+
+    /// The same, of a value held by other means than a box.
+    pub fn value_ref<T: DataType>(&self) -> Result<Option<ValueRef<'_, T>>, Error> {
+        self.0.value_ref()
+    }
+
+    /// See [`OpenKey::prefetch`].
+    pub fn prefetch<T: DataType>(&self) {
+        self.0.prefetch::<T>();
+    }
+
+    /// The plain hash in it; `None` when the key does not exist.
+    pub fn hash(&self) -> Result<Option<Hash<'_>>, Error> {
+        match self.0.kind() {
+            kind if kind == REDISMODULE_KEYTYPE_HASH as c_int => Ok(Some(Hash(&self.0))),
+            kind if kind == REDISMODULE_KEYTYPE_EMPTY as c_int => Ok(None),
+            _ => Err(Error::WrongType),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn fetch(raw: *const c_void) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a hint, which reads nothing and faults on no address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(raw.cast()) };
+}
+
+/// Elsewhere the value is fetched when it is read.
+#[cfg(not(target_arch = "x86_64"))]
+fn fetch(_raw: *const c_void) {}
+
+/// A plain Redis hash in an open key.
+pub struct Hash<'k>(&'k OpenKey<'k>);
+
+impl Hash<'_> {
+    /// How many fields it has; those that have expired may count.
+    pub fn field_count(&self) -> usize {
+        // SAFETY: the key is open.
+        unsafe { api!(RedisModule_ValueLength(self.0.raw)) }
+    }
+
+    /// Calls `work` with each field and its value, in one pass. A field may come
+    /// twice, with the same value. A panic in `work` ends the pass with an error.
+    pub fn each(&self, mut work: impl FnMut(&[u8], &[u8])) -> Result<(), Error> {
+        let mut pass = Pass { work: &mut work, panicked: false };
+        // SAFETY: the key is open and holds a hash; the cursor is freed once; the
+        // callback gets back the pointer to `pass`, which outlives the scan.
+        unsafe {
+            let cursor = api!(RedisModule_ScanCursorCreate());
+            let data = (&raw mut pass).cast();
+            while api!(RedisModule_ScanKey(self.0.raw, cursor, Some(scanned), data)) != 0 {}
+            api!(RedisModule_ScanCursorDestroy(cursor));
+        }
+        if pass.panicked { Err(Error::Internal) } else { Ok(()) }
+    }
+
+    /// The value of a field, as HGET reads it; `None` when the hash has no
+    /// such field, or has it no longer.
+    pub fn field(&self, field: Arg) -> Option<HashField<'_>> {
+        let mut value: *mut RedisModuleString = null_mut();
+        // SAFETY: the key is open and holds a hash; the list of field and
+        // output pairs ends with a null, as the function wants it.
+        let read = unsafe {
+            api!(RedisModule_HashGet(
+                self.0.raw,
+                REDISMODULE_HASH_NONE as c_int,
+                field.as_raw(),
+                &raw mut value,
+                null_mut::<RedisModuleString>()
+            ))
+        };
+        (read == REDISMODULE_OK as c_int && !value.is_null()).then(|| HashField {
+            ctx: self.0.ctx,
+            raw: value,
+            key: PhantomData,
+        })
+    }
+}
+
+/// A pass over the fields of a hash.
+struct Pass<'w> {
+    work: &'w mut dyn FnMut(&[u8], &[u8]),
+    /// Whether `work` panicked: then it is called no more.
+    panicked: bool,
+}
+
+unsafe extern "C" fn scanned(
+    _key: *mut RedisModuleKey,
+    field: *mut RedisModuleString,
+    value: *mut RedisModuleString,
+    pass: *mut c_void,
+) {
+    // SAFETY: the server passes the pointer back that `each` gave it.
+    let pass = unsafe { &mut *pass.cast::<Pass>() };
+    if value.is_null() || pass.panicked {
+        return;
+    }
+    // Caught here already, for the server's frames in between.
+    let done = guard(Callback::Scan, || {
+        // SAFETY: the server passes strings that live as long as the call.
+        let (field, value) = unsafe { (Arg::from_raw(field), Arg::from_raw(value)) };
+        (pass.work)(field.bytes(), value.bytes());
+    });
+    pass.panicked = done.is_none();
+}
+
+/// The value of a hash field: a string of the server's, released when dropped.
+pub struct HashField<'k> {
+    ctx: *mut RedisModuleCtx,
+    raw: *mut RedisModuleString,
+    key: PhantomData<&'k ()>,
+}
+
+impl HashField<'_> {
+    /// The stored bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `raw` is a string this value owns.
+        unsafe { Arg::from_raw(self.raw) }.bytes()
+    }
+}
+
+impl Drop for HashField<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `raw` is a string this value owns, released once.
+        unsafe { api!(RedisModule_FreeString(self.ctx, self.raw)) };
+    }
+}
+
+/// A key open for writing. Opening it changes nothing; what changes it ends with
+/// [`commit`](Self::commit).
+pub struct WriteKey<'k> {
+    open: OpenKey<'k>,
+}
+
+impl<'k> WriteKey<'k> {
+    /// The module's own value in it; `None` when the key does not exist.
+    pub fn value<T>(&mut self) -> Result<Option<&mut T>, Error>
+    where
+        Box<T>: DataType<Inner = T>,
+    {
+        self.inner::<Box<T>>()
+    }
+
+    /// What can be changed in place of a value held by other means than a box.
+    pub fn inner<T: DataType>(&mut self) -> Result<Option<&mut T::Inner>, Error> {
+        // SAFETY: the server owns the value while the key is open, this is the
+        // only open handle on it, and its type was checked.
+        Ok(self.open.value::<T>()?.map(|raw| unsafe { T::inner(raw) }))
+    }
+
+    /// The value, to be looked at.
+    pub fn value_ref<T: DataType>(&self) -> Result<Option<ValueRef<'_, T>>, Error> {
+        self.open.value_ref()
+    }
+
+    /// See [`OpenKey::prefetch`].
+    pub fn prefetch<T: DataType>(&self) {
+        self.open.prefetch::<T>();
+    }
+
+    /// Puts a value into the key, in place of the one it held, which is given
+    /// back; a value of another type goes.
+    pub fn set<T: DataType>(&mut self, value: T) -> Result<Option<T>, Error> {
+        let held = self.open.value::<T>().ok().flatten().is_some();
+        let (raw, kind) = (value.into_raw(), T::handle().get());
+        let mut old = null_mut();
+        // SAFETY: the key is open for writing. The server takes the value over
+        // when it answers OK, and frees it through the type's callback; when it
+        // replaces one, it gives that one back.
+        let set = unsafe {
+            if held {
+                api!(RedisModule_ModuleTypeReplaceValue(self.open.raw, kind, raw, &raw mut old))
+            } else {
+                api!(RedisModule_ModuleTypeSetValue(self.open.raw, kind, raw))
+            }
+        };
+        if set == REDISMODULE_OK as c_int {
+            // SAFETY: what is given back was held by the key, and is so no more.
+            return Ok((!old.is_null()).then(|| unsafe { T::from_raw(old) }));
+        }
+        // SAFETY: the server did not take the value.
+        drop(unsafe { T::from_raw(raw) });
+        Err(Error::Internal)
+    }
+
+    /// The one door for a write: the key is given its expiry and closed; the
+    /// effect, `command key effect`, goes to replicas and the AOF, if anybody
+    /// wants it; WATCH is broken, clients' caches are invalidated, and `event` is
+    /// notified, of a key that is gone `del` too. In this order: what other
+    /// modules do about an event follows its effect.
+    pub fn commit<P: AsRef<[u8]>>(
+        self,
+        lives: Lives,
+        event: &CStr,
+        command: &CStr,
+        effect: impl FnOnce() -> P,
+    ) {
+        self.commit_with(lives, event, command, effect, None);
+    }
+
+    /// [`commit`](Self::commit) of an effect that ends with an argument of the
+    /// call: `command key effect value`.
+    pub fn commit_with<P: AsRef<[u8]>>(
+        self,
+        lives: Lives,
+        event: &CStr,
+        command: &CStr,
+        effect: impl FnOnce() -> P,
+        value: Option<Arg>,
+    ) {
+        let (ctx, key) = (self.open.ctx, self.open.name);
+        let ends = self.close(lives);
+        if effects_are_wanted() {
+            let effect = effect();
+            let (command, name) = (command.as_ptr(), key.as_raw());
+            let (start, length) = (effect.as_ref().as_ptr(), effect.as_ref().len());
+            // SAFETY: the context is valid; the format says how each argument is
+            // passed: `s` a server string, `b` bytes and their length.
+            unsafe {
+                match value.map(Arg::as_raw) {
+                    None => api!(RedisModule_Replicate(
+                        ctx,
+                        command,
+                        c"sb".as_ptr(),
+                        name,
+                        start,
+                        length
+                    )),
+                    Some(value) => api!(RedisModule_Replicate(
+                        ctx,
+                        command,
+                        c"sbs".as_ptr(),
+                        name,
+                        start,
+                        length,
+                        value
+                    )),
+                }
+            };
+        } else {
+            // SAFETY: the context is valid. See `Keyspace::count_a_write`.
+            unsafe { api!(RedisModule_ReplicateVerbatim(ctx)) };
+        }
+        // SAFETY: context and name are valid.
+        unsafe { announce(ctx, key, event, ends) };
+    }
+
+    /// The first half of [`commit`](Self::commit), where one effect tells of
+    /// several keys: gives the key its expiry, or removes it, and closes it. The
+    /// other half is [`Keyspace::commit_all`].
+    pub fn close(self, lives: Lives) -> Ends {
+        match lives {
+            Lives::Until(at_ms) => self.expire_at(i64::try_from(at_ms).unwrap_or(i64::MAX)),
+            Lives::Forever => self.expire_at(REDISMODULE_NO_EXPIRE.into()),
+            Lives::AsBefore => {}
+            Lives::Gone => {
+                // SAFETY: the key is open for writing.
+                unsafe { api!(RedisModule_DeleteKey(self.open.raw)) };
+                return Ends::Gone;
+            }
+        }
+        Ends::Stays
+    }
+
+    fn expire_at(&self, at_ms: i64) {
+        // SAFETY: the key is open for writing; a missing one refuses an expiry.
+        // Redis 8.2 crashes when it is asked for that of a key that does not
+        // exist.
+        unsafe {
+            if !self.open.is_empty() && api!(RedisModule_GetAbsExpire(self.open.raw)) != at_ms {
+                api!(RedisModule_SetAbsExpire(self.open.raw, at_ms));
+            }
+        }
+    }
+}
+
+/// The old ways to write, until every domain goes through the door.
+impl WriteKey<'_> {
+    /// See [`Lives::Until`].
+    pub fn expire_at_ms(&mut self, at_ms: u64) {
+        self.expire_at(i64::try_from(at_ms).unwrap_or(i64::MAX));
+    }
+
+    /// See [`Lives::Forever`].
+    pub fn persist(&mut self) {
+        self.expire_at(REDISMODULE_NO_EXPIRE.into());
+    }
+
+    /// See [`Lives::Gone`].
+    pub fn delete(&mut self) {
+        // SAFETY: the key is open for writing.
+        unsafe { api!(RedisModule_DeleteKey(self.open.raw)) };
+    }
+
+    /// See [`Self::commit`].
+    pub fn deleted(&self, event: &CStr) {
+        // SAFETY: context and name are valid while the key is open.
+        unsafe { announce(self.open.ctx, self.open.name, event, Ends::Gone) };
+    }
+
+    /// See [`Self::commit`].
+    pub fn changed(&self, event: &CStr) {
+        // SAFETY: context and name are valid while the key is open.
+        unsafe { announce(self.open.ctx, self.open.name, event, Ends::Stays) };
+    }
+}

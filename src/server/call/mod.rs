@@ -1,0 +1,158 @@
+//! What a handler is given: its arguments, open keys, one reply, the clock,
+//! random numbers, and the errors that it answers.
+
+pub(in crate::server) mod args;
+pub(in crate::server) mod clock;
+pub(in crate::server) mod error;
+pub(in crate::server) mod key;
+pub(in crate::server) mod random;
+pub(in crate::server) mod reply;
+
+pub use args::{Arg, Args, EXPIRIES, Options};
+pub use clock::{monotonic, now};
+pub use error::{Error, quoted, refuse};
+pub use key::{Ends, Hash, Keyspace, Lives, ReadKey, ValueRef, WriteKey};
+pub use random::{new_id, random_fraction};
+pub use reply::Reply;
+
+use crate::server::border::raw::{self, RedisModuleCtx};
+use crate::server::runtime::Lock;
+use crate::server::runtime::propagation::effects_are_wanted;
+use crate::time::Micros;
+use std::ffi::CStr;
+use std::marker::PhantomData;
+
+/// A running command, as its handler sees it: the arguments, the keys, and the
+/// one reply.
+pub struct Call<'a> {
+    /// The arguments, after the command's name.
+    pub args: Args<'a>,
+    /// The one reply.
+    pub reply: Reply<'a>,
+    /// The keys of the database that the client has selected.
+    pub keys: Keyspace<'a>,
+    ctx: *mut RedisModuleCtx,
+    runs: PhantomData<&'a ()>,
+}
+
+impl<'a> Call<'a> {
+    /// # Safety
+    /// `ctx` is the context of the running command, which lasts for all of `'a`,
+    /// and this is the only `Call` made of it.
+    pub(in crate::server) unsafe fn new(ctx: *mut RedisModuleCtx, args: Args<'a>) -> Self {
+        // SAFETY: the caller's promise is passed on.
+        let (reply, keys) = unsafe { (Reply::from_raw(ctx), Keyspace::new(ctx)) };
+        Self { args, reply, keys, ctx, runs: PhantomData }
+    }
+
+    /// The time of the call. Read it once.
+    pub fn now(&self) -> Micros {
+        clock::now()
+    }
+
+    /// Proof that this call is all that runs.
+    pub fn lock(&self) -> Lock<'a> {
+        // SAFETY: the server runs a command under its lock, for all of 'a.
+        unsafe { Lock::held() }
+    }
+
+    /// The database that the client has selected.
+    pub fn db(&self) -> i32 {
+        // SAFETY: the context is valid for the whole call.
+        unsafe { api!(RedisModule_GetSelectedDb(self.ctx)) }
+    }
+
+    /// Whether this server decides itself, rather than follow a primary.
+    pub fn is_primary(&self) -> bool {
+        self.context_flags() & raw::REDISMODULE_CTX_FLAGS_MASTER != 0
+    }
+
+    /// Whether the client speaks RESP3.
+    pub fn speaks_resp3(&self) -> bool {
+        self.context_flags() & raw::REDISMODULE_CTX_FLAGS_RESP3 != 0
+    }
+
+    pub(in crate::server) fn context_flags(&self) -> u32 {
+        // SAFETY: the context is valid for the whole call. Flags are bits.
+        unsafe { api!(RedisModule_GetContextFlags(self.ctx)) }.cast_unsigned()
+    }
+
+    pub(in crate::server) fn context(&self) -> *mut RedisModuleCtx {
+        self.ctx
+    }
+
+    /// Commits a change of what belongs to no key: sends its effect, `command
+    /// payload`, to replicas and the AOF.
+    pub fn commit_keyless(&self, command: &CStr, payload: &[u8]) {
+        if !effects_are_wanted() {
+            self.keys.count_a_write();
+            return;
+        }
+        let (start, length) = (payload.as_ptr(), payload.len());
+        // SAFETY: the context is valid for the whole call; `b` stands for bytes
+        // and their length.
+        unsafe {
+            api!(RedisModule_Replicate(self.ctx, command.as_ptr(), c"b".as_ptr(), start, length))
+        };
+    }
+}
+
+/// The old ways to write, until every domain goes through the door.
+impl<'a> Call<'a> {
+    /// See [`Keyspace::read`].
+    pub fn read<'k>(&'k self, key: Arg<'a>) -> ReadKey<'k> {
+        self.keys.read(key)
+    }
+
+    /// See [`Keyspace::write`].
+    pub fn write<'k>(&'k mut self, key: Arg<'a>) -> WriteKey<'k> {
+        self.keys.write(key)
+    }
+
+    /// See [`WriteKey::commit`].
+    pub fn replicate_nothing(&self) {
+        self.keys.count_a_write();
+    }
+
+    /// See [`Self::commit_keyless`].
+    pub fn replicate_keyless(&self, command: &CStr, payload: &[u8]) {
+        self.commit_keyless(command, payload);
+    }
+
+    /// See [`Keyspace::commit_all`].
+    pub fn replicate_keys(&self, command: &CStr, payload: &[u8], keys: &[Arg]) {
+        let keys: Vec<_> = keys.iter().map(|key| key.as_raw()).collect();
+        let (start, length) = (payload.as_ptr(), payload.len());
+        // SAFETY: as in `Keyspace::commit_all`.
+        unsafe {
+            api!(RedisModule_Replicate(
+                self.ctx,
+                command.as_ptr(),
+                c"bv".as_ptr(),
+                start,
+                length,
+                keys.as_ptr(),
+                keys.len()
+            ))
+        };
+    }
+
+    /// See [`WriteKey::commit_with`].
+    pub fn replicate(&self, command: &CStr, key: Arg, payload: &[u8], value: Option<Arg>) {
+        let (ctx, command) = (self.ctx, command.as_ptr());
+        let (key, start, length) = (key.as_raw(), payload.as_ptr(), payload.len());
+        // SAFETY: as in `WriteKey::commit_with`.
+        unsafe {
+            match value {
+                None => {
+                    api!(RedisModule_Replicate(ctx, command, c"sb".as_ptr(), key, start, length))
+                }
+                Some(value) => {
+                    let format = c"sbs".as_ptr();
+                    let value = value.as_raw();
+                    api!(RedisModule_Replicate(ctx, command, format, key, start, length, value))
+                }
+            }
+        };
+    }
+}
