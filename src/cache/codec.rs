@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! entry      1 u8 · answers u8 · for each, the last one first:
-//!            term · version · value's length u64 · value
-//! put        1 u8 · 1 u8 · term · version · for each version dropped: it
+//!            lifetime · version · value's length u64 · value
+//! put        1 u8 · 1 u8 · lifetime · version · for each version dropped: it
 //! drop       1 u8 · 2 u8 · for each version dropped: it
-//! retime     1 u8 · 3 u8 · for each version given another term: term · version
+//! retime     1 u8 · 3 u8 · for each version given another lifetime: lifetime · version
 //! namespaces 1 u8 · for each: name's length u8 · name · versions u8 · the versions
 //!
-//! term       expires_at_ms u64 · stale_until_ms u64 · written_at_ms u64 · cost_ms u64
+//! lifetime       expires_at_ms u64 · stale_until_ms u64 · written_at_ms u64 · cost_ms u64
 //! version    length u8 · bytes
 //! ```
 
-use super::entry::{Entry, MAX_VERSIONS};
+use super::answer::{Answer, MAX_VERSIONS};
+use super::lifetime::Lifetime;
 use super::namespaces::{InForce, MAX_IN_FORCE};
-use super::term::Term;
 use crate::time::Millis;
 use crate::wire::Reader;
 
@@ -34,23 +34,23 @@ pub enum Change<'a> {
     Put {
         /// Its version.
         version: &'a [u8],
-        /// Its term.
-        term: Term,
+        /// Its lifetime.
+        lifetime: Lifetime,
         /// The versions that go.
         dropped: Vec<&'a [u8]>,
     },
     /// Versions go.
     Drop(Vec<&'a [u8]>),
-    /// Versions get other terms.
-    Retime(Vec<(&'a [u8], Term)>),
+    /// Versions get other lifetimes.
+    Retime(Vec<(&'a [u8], Lifetime)>),
 }
 
 /// Appends the payload of an entry.
-pub fn encode(entry: &Entry, out: &mut Vec<u8>) {
+pub fn encode(entry: &Answer, out: &mut Vec<u8>) {
     out.push(ENCODING);
     out.push(entry.answers().count() as u8);
     for answer in entry.answers() {
-        push_term(&answer.term(), out);
+        push_lifetime(&answer.lifetime(), out);
         push_version(answer.version(), out);
         out.extend((answer.value().len() as u64).to_le_bytes());
         out.extend(answer.value());
@@ -58,7 +58,7 @@ pub fn encode(entry: &Entry, out: &mut Vec<u8>) {
 }
 
 /// Reads the payload of an entry; `None` unless it is one that can be.
-pub fn decode(payload: &[u8]) -> Option<Entry> {
+pub fn decode(payload: &[u8]) -> Option<Answer> {
     let mut reader = start(payload)?;
     let count = usize::from(reader.u8()?);
     if count > MAX_VERSIONS {
@@ -66,22 +66,22 @@ pub fn decode(payload: &[u8]) -> Option<Entry> {
     }
     let mut answers = Vec::with_capacity(count);
     for _ in 0..count {
-        let term = term(&mut reader)?;
+        let lifetime = lifetime(&mut reader)?;
         let version = version(&mut reader)?;
         let length = usize::try_from(reader.u64()?).ok()?;
-        answers.push(Entry::of(version, reader.bytes(length)?, term)?);
+        answers.push(Answer::of(version, reader.bytes(length)?, lifetime)?);
     }
     reader.end()?;
-    if answers.is_empty() { Some(Entry::default()) } else { Entry::of_all(answers) }
+    if answers.is_empty() { Some(Answer::default()) } else { Answer::of_all(answers) }
 }
 
 /// Appends the payload of a change.
 pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
     out.push(ENCODING);
     match change {
-        Change::Put { version, term, dropped } => {
+        Change::Put { version, lifetime, dropped } => {
             out.push(PUT);
-            push_term(term, out);
+            push_lifetime(lifetime, out);
             push_version(version, out);
             dropped.iter().for_each(|version| push_version(version, out));
         }
@@ -89,10 +89,10 @@ pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
             out.push(DROP);
             versions.iter().for_each(|version| push_version(version, out));
         }
-        Change::Retime(terms) => {
+        Change::Retime(lifetimes) => {
             out.push(RETIME);
-            for (version, term) in terms {
-                push_term(term, out);
+            for (version, lifetime) in lifetimes {
+                push_lifetime(lifetime, out);
                 push_version(version, out);
             }
         }
@@ -104,15 +104,15 @@ pub fn decode_change(payload: &[u8]) -> Option<Change<'_>> {
     let mut reader = start(payload)?;
     match reader.u8()? {
         PUT => {
-            let term = term(&mut reader)?;
+            let lifetime = lifetime(&mut reader)?;
             let written = version(&mut reader)?;
             let dropped = rest(&mut reader, version)?;
-            Some(Change::Put { version: written, term, dropped })
+            Some(Change::Put { version: written, lifetime, dropped })
         }
         DROP => rest(&mut reader, version).map(Change::Drop),
         RETIME => rest(&mut reader, |reader| {
-            let term = term(reader)?;
-            Some((version(reader)?, term))
+            let lifetime = lifetime(reader)?;
+            Some((version(reader)?, lifetime))
         })
         .map(Change::Retime),
         _ => None,
@@ -168,7 +168,7 @@ fn rest<'a, T>(
     Some(all)
 }
 
-/// A version is at most 255 bytes long: [`Entry::of`] and the parser see to it.
+/// A version is at most 255 bytes long: [`Answer::of`] and the parser see to it.
 fn push_version(version: &[u8], out: &mut Vec<u8>) {
     out.push(version.len() as u8);
     out.extend(version);
@@ -179,19 +179,19 @@ fn version<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
     reader.bytes(usize::from(length))
 }
 
-fn push_term(term: &Term, out: &mut Vec<u8>) {
-    let Term { expires_at_ms, stale_until_ms, written_at_ms, cost_ms } = *term;
+fn push_lifetime(lifetime: &Lifetime, out: &mut Vec<u8>) {
+    let Lifetime { expires_at_ms, stale_until_ms, written_at_ms, cost_ms } = *lifetime;
     for number in [expires_at_ms, stale_until_ms, written_at_ms, cost_ms.into()] {
         out.extend(number.to_le_bytes());
     }
 }
 
-fn term(reader: &mut Reader) -> Option<Term> {
+fn lifetime(reader: &mut Reader) -> Option<Lifetime> {
     let mut moment = || reader.u64().filter(|at| *at <= MAX_TIME_MS);
     let (expires_at_ms, stale_until_ms, written_at_ms) = (moment()?, moment()?, moment()?);
     let cost_ms = u32::try_from(reader.u64()?).ok()?;
     let sound = expires_at_ms <= stale_until_ms;
-    sound.then_some(Term { expires_at_ms, stale_until_ms, written_at_ms, cost_ms })
+    sound.then_some(Lifetime { expires_at_ms, stale_until_ms, written_at_ms, cost_ms })
 }
 
 #[cfg(test)]
@@ -203,10 +203,10 @@ mod tests {
         prop::collection::vec(any::<u8>(), length)
     }
 
-    fn terms() -> impl Strategy<Value = Term> {
+    fn lifetimes() -> impl Strategy<Value = Lifetime> {
         let moment = 0..=MAX_TIME_MS;
         (moment.clone(), moment.clone(), moment, any::<u32>()).prop_map(
-            |(one, other, written_at_ms, cost_ms)| Term {
+            |(one, other, written_at_ms, cost_ms)| Lifetime {
                 expires_at_ms: one.min(other),
                 stale_until_ms: one.max(other),
                 written_at_ms,
@@ -215,19 +215,19 @@ mod tests {
         )
     }
 
-    fn entry() -> impl Strategy<Value = Entry> {
-        let answer = (bytes(1..256), bytes(0..100), terms());
+    fn entry() -> impl Strategy<Value = Answer> {
+        let answer = (bytes(1..256), bytes(0..100), lifetimes());
         prop::collection::vec(answer, 0..MAX_VERSIONS).prop_map(|answers| {
             let mut versions = std::collections::HashSet::new();
             let distinct = answers.iter().filter(|(version, ..)| versions.insert(version));
             let answers: Vec<_> = distinct
-                .map(|(version, value, term)| Entry::of(version, value, *term).unwrap())
+                .map(|(version, value, lifetime)| Answer::of(version, value, *lifetime).unwrap())
                 .collect();
-            Entry::of_all(answers).unwrap_or_default()
+            Answer::of_all(answers).unwrap_or_default()
         })
     }
 
-    fn encoded(entry: &Entry) -> Vec<u8> {
+    fn encoded(entry: &Answer) -> Vec<u8> {
         let mut payload = Vec::new();
         encode(entry, &mut payload);
         payload
@@ -259,13 +259,13 @@ mod tests {
         #[test]
         fn a_change_comes_back_as_it_went(
             version in bytes(1..256),
-            term in terms(),
-            others in prop::collection::vec((bytes(1..256), terms()), 0..=MAX_VERSIONS),
+            lifetime in lifetimes(),
+            others in prop::collection::vec((bytes(1..256), lifetimes()), 0..=MAX_VERSIONS),
         ) {
             let names: Vec<&[u8]> = others.iter().map(|(name, _)| name.as_slice()).collect();
-            let retimed = others.iter().map(|(name, term)| (name.as_slice(), *term)).collect();
+            let retimed = others.iter().map(|(name, lifetime)| (name.as_slice(), *lifetime)).collect();
             for change in [
-                Change::Put { version: &version, term, dropped: names.clone() },
+                Change::Put { version: &version, lifetime, dropped: names.clone() },
                 Change::Drop(names),
                 Change::Retime(retimed),
             ] {
@@ -318,8 +318,8 @@ mod tests {
 
     #[test]
     fn refuses_what_no_entry_has() {
-        let term = [0u8; 32];
-        let answer = [&term, &[1, b'v'][..], &1u64.to_le_bytes(), b"x"].concat();
+        let lifetime = [0u8; 32];
+        let answer = [&lifetime, &[1, b'v'][..], &1u64.to_le_bytes(), b"x"].concat();
         let entry = |count: u8, answers: &[&[u8]]| {
             decode(&[&[1, count], &*answers.concat()].concat()).map(|_| ())
         };
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(entry(2, &[&answer, &answer]), None, "the same version twice");
         assert_eq!(entry(2, &[&answer]), None, "fewer answers than it says");
         assert_eq!(entry(17, &[]), None, "more versions than an entry holds");
-        let huge = [&term, &[1, b'v'][..], &u64::MAX.to_le_bytes(), b"x"].concat();
+        let huge = [&lifetime, &[1, b'v'][..], &u64::MAX.to_le_bytes(), b"x"].concat();
         assert_eq!(entry(1, &[&huge]), None, "a value longer than the payload");
         for (place, what) in [(7, "an expiry the server cannot count"), (31, "a cost of ages")] {
             let mut late = answer.clone();

@@ -1,6 +1,6 @@
 //! What operators set.
 
-use super::entry::MAX_VERSIONS;
+use super::answer::MAX_VERSIONS;
 use super::namespaces::MAX_NAMESPACES;
 use crate::server::Config;
 

@@ -1,9 +1,9 @@
 //! How an entry lives in a key.
 
+use super::answer::{Answer, Head};
 use super::codec;
-use super::entry::{Entry, Head};
 use super::flights::Place;
-use super::node;
+use super::state;
 use crate::server::{
     DataType, Defrag, Digest, Lock, TypeHandle, block_bytes, monotonic, new_id, now,
 };
@@ -13,7 +13,7 @@ use std::ffi::CStr;
 /// The command that carries a write to replicas and into the AOF.
 pub const APPLY: &CStr = c"ML.APPLYCACHE";
 
-impl DataType for Entry {
+impl DataType for Answer {
     const NAME: &'static CStr = c"MLcacheen";
     const LOAD: &'static CStr = c"ML.LOADCACHE";
 
@@ -46,10 +46,10 @@ impl DataType for Entry {
         for answer in self.answers() {
             digest.bytes(answer.version());
             digest.bytes(answer.value());
-            digest.number(answer.term().expires_at_ms);
-            digest.number(answer.term().stale_until_ms);
-            digest.number(answer.term().written_at_ms);
-            digest.number(answer.term().cost_ms.into());
+            digest.number(answer.lifetime().expires_at_ms);
+            digest.number(answer.lifetime().stale_until_ms);
+            digest.number(answer.lifetime().written_at_ms);
+            digest.number(answer.lifetime().cost_ms.into());
         }
         digest.end();
     }
@@ -68,12 +68,12 @@ impl DataType for Entry {
     /// or whose time is over, holds none.
     fn unlinked(&self, lock: &Lock, db: i32, key: &[u8]) {
         let now_ms = now() / MICROS_PER_MILLI;
-        if !self.answers().any(|answer| answer.term().is_alive(now_ms)) {
+        if !self.answers().any(|answer| answer.lifetime().is_alive(now_ms)) {
             return;
         }
-        node::act(lock, |node| {
-            if node.flights.count() > 0 {
-                node.flights.void(&Place::new(db, key), None, monotonic(), &mut new_id);
+        state::act(lock, |state| {
+            if state.flights.count() > 0 {
+                state.flights.void(&Place::new(db, key), None, monotonic(), &mut new_id);
             }
         });
     }

@@ -108,7 +108,7 @@ struct Flight {
 
 type Number = u64;
 
-/// All flights of a node.
+/// All flights of a state.
 #[derive(Debug, Default)]
 pub struct Flights {
     flights: HashMap<Number, Flight>,

@@ -23,9 +23,9 @@ pub fn name_of(key: &[u8]) -> &[u8] {
     key.iter().position(|byte| *byte == b':').and_then(|end| key.get(..end)).unwrap_or_default()
 }
 
-/// What is counted of each namespace on this node.
+/// What is counted of each namespace on this state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Figure {
+pub enum Statistic {
     /// Fresh answers served.
     Hits,
     /// Reads that found no fresh answer.
@@ -50,7 +50,7 @@ pub enum Figure {
     BytesWritten,
 }
 
-impl Figure {
+impl Statistic {
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Hits,
@@ -98,7 +98,7 @@ pub struct InForce<'a> {
 pub struct Namespace {
     name: Box<[u8]>,
     versions: Vec<Box<[u8]>>,
-    figures: [u64; Figure::ALL.len()],
+    counts: [u64; Statistic::ALL.len()],
 }
 
 impl Namespace {
@@ -122,13 +122,13 @@ impl Namespace {
     }
 
     /// How much was counted of something.
-    pub fn figure(&self, figure: Figure) -> u64 {
-        self.figures.get(figure as usize).copied().unwrap_or_default()
+    pub fn statistic(&self, statistic: Statistic) -> u64 {
+        self.counts.get(statistic as usize).copied().unwrap_or_default()
     }
 
     /// Counts so many more.
-    pub fn count(&mut self, figure: Figure, more: u64) {
-        if let Some(count) = self.figures.get_mut(figure as usize) {
+    pub fn count(&mut self, statistic: Statistic, more: u64) {
+        if let Some(count) = self.counts.get_mut(statistic as usize) {
             *count = count.wrapping_add(more);
         }
     }
@@ -205,7 +205,7 @@ impl Namespaces {
     /// All that are known and have something to tell.
     pub fn known(&self) -> impl Iterator<Item = &Namespace> {
         let tells = |one: &&Namespace| {
-            !one.versions.is_empty() || one.figures.iter().any(|count| *count > 0)
+            !one.versions.is_empty() || one.counts.iter().any(|count| *count > 0)
         };
         self.all.iter().filter(tells)
     }
@@ -244,13 +244,13 @@ impl Namespaces {
     }
 
     /// Sets what is counted to 0, of one namespace or of all. Those that have
-    /// nothing but figures are forgotten, and make room.
+    /// nothing but counts are forgotten, and make room.
     pub fn reset(&mut self, name: Option<&[u8]>) {
         let asked = |one: &Namespace| name.is_none_or(|name| *one.name == *name);
         self.all
             .iter_mut()
             .filter(|one| asked(one))
-            .for_each(|one| one.figures = Default::default());
+            .for_each(|one| one.counts = Default::default());
         let (other, rest) = {
             let mut all = std::mem::take(&mut self.all).into_iter();
             (all.next(), all)
@@ -297,10 +297,11 @@ mod tests {
     fn beyond_the_most_there_may_be_they_are_counted_together_and_none_is_set() {
         let mut all = Namespaces::default();
         for key in [b"a:1".as_slice(), b"b:1", b"c:1", b"d:1", b"a:2"] {
-            all.of_key(key, 2).count(Figure::Hits, 1);
+            all.of_key(key, 2).count(Statistic::Hits, 1);
         }
-        let hits =
-            |all: &Namespaces, name: &[u8]| all.named(name).map(|one| one.figure(Figure::Hits));
+        let hits = |all: &Namespaces, name: &[u8]| {
+            all.named(name).map(|one| one.statistic(Statistic::Hits))
+        };
         assert_eq!(
             [hits(&all, b"a"), hits(&all, b"b"), hits(&all, b"c")],
             [Some(2), Some(1), None]
@@ -311,7 +312,7 @@ mod tests {
         assert_eq!(all.set(b"c", &[], 2), Ok(()), "nothing to set");
         assert_eq!(all.set(b"a", &[b"v"], 0), Ok(()), "a known one");
         let long = [b'x'; 256];
-        all.of_key(&[&long[..], b":1"].concat(), 99).count(Figure::Hits, 1);
+        all.of_key(&[&long[..], b":1"].concat(), 99).count(Statistic::Hits, 1);
         assert_eq!(hits(&all, OTHER), Some(3));
     }
 
@@ -319,16 +320,16 @@ mod tests {
     fn a_reset_forgets_figures_and_keeps_versions() {
         let mut all = Namespaces::default();
         for key in [b"a:1".as_slice(), b"b:1", b"x"] {
-            all.of_key(key, 9).count(Figure::Misses, 3);
+            all.of_key(key, 9).count(Statistic::Misses, 3);
         }
-        all.of_key(&[b'y'; 300], 9).count(Figure::Misses, 1);
+        all.of_key(&[b'y'; 300], 9).count(Statistic::Misses, 1);
         all.set(b"b", &[b"v"], 9).unwrap();
         all.reset(Some(b"a"));
         assert!(all.named(b"a").is_none() && all.named(b"").is_some());
-        assert_eq!(all.of_key(b"b:1", 9).figure(Figure::Misses), 3);
+        assert_eq!(all.of_key(b"b:1", 9).statistic(Statistic::Misses), 3);
         all.reset(None);
         assert_eq!(all.known().map(Namespace::name).collect::<Vec<_>>(), [b"b"]);
         assert!(!all.of_key(b"b:1", 9).admits(b"w"));
-        assert_eq!(all.of_key(b"b:1", 9).figure(Figure::Misses), 0);
+        assert_eq!(all.of_key(b"b:1", 9).statistic(Statistic::Misses), 0);
     }
 }

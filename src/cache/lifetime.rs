@@ -4,7 +4,7 @@ use crate::time::Millis;
 
 /// When an answer was written, what it cost, and how long it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Term {
+pub struct Lifetime {
     /// When it stops being true. Kept here as well as on the key, so that
     /// PERSIST, RENAME or RESTORE cannot bring an expired answer back.
     pub expires_at_ms: Millis,
@@ -18,7 +18,7 @@ pub struct Term {
     pub cost_ms: u32,
 }
 
-impl Term {
+impl Lifetime {
     /// Whether it is true.
     pub fn is_fresh(&self, now_ms: Millis) -> bool {
         now_ms < self.expires_at_ms
@@ -29,7 +29,7 @@ impl Term {
         now_ms < self.stale_until_ms
     }
 
-    /// The term of an answer made stale now: how long it may be served stale
+    /// The lifetime of an answer made stale now: how long it may be served stale
     /// counts from now.
     pub fn made_stale(&self, now_ms: Millis) -> Self {
         let stale_ms = self.stale_until_ms.saturating_sub(self.expires_at_ms);
@@ -43,10 +43,10 @@ mod tests {
 
     #[test]
     fn made_stale_it_is_served_as_long_as_it_would_have_been_after_its_time() {
-        let term = Term { expires_at_ms: 100, stale_until_ms: 130, ..Term::default() };
-        let stale = term.made_stale(40);
+        let lifetime = Lifetime { expires_at_ms: 100, stale_until_ms: 130, ..Lifetime::default() };
+        let stale = lifetime.made_stale(40);
         assert!(!stale.is_fresh(40) && stale.is_alive(69) && !stale.is_alive(70));
-        let term = Term { expires_at_ms: 100, stale_until_ms: 100, ..Term::default() };
-        assert!(!term.made_stale(40).is_alive(40));
+        let lifetime = Lifetime { expires_at_ms: 100, stale_until_ms: 100, ..Lifetime::default() };
+        assert!(!lifetime.made_stale(40).is_alive(40));
     }
 }

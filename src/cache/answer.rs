@@ -1,22 +1,22 @@
-//! An entry: the answers that one key holds, each under its version.
+//! An answer of a model, under the version that gave it.
 //!
-//! An answer is one block: its term, its version, its value. The entry is the
+//! An answer is one block: its lifetime, its version, its value. A key holds the
 //! answer written last, which leads to the one before it, and so on. Most keys
 //! hold one answer: one block, one step from the key.
 
-use super::term::Term;
+use super::lifetime::Lifetime;
 use crate::block::Block;
 use crate::time::Millis;
 use std::iter::successors;
 
-/// The most versions an entry can be made to hold.
+/// The most versions a key can be made to hold.
 pub const MAX_VERSIONS: usize = 16;
 
 /// The longest version, in bytes.
 pub const MAX_VERSION_BYTES: usize = 255;
 
-/// The state of one key, and each of the answers in it.
-pub type Entry = Block<Head>;
+/// An answer, and those before it in its key.
+pub type Answer = Block<Head>;
 
 /// What an answer begins with.
 #[derive(Debug, Default)]
@@ -24,38 +24,38 @@ pub struct Head {
     expires_at_ms: Millis,
     stale_until_ms: Millis,
     written_at_ms: Millis,
-    older: Option<Entry>,
+    older: Option<Answer>,
     cost_ms: u32,
-    /// 0 in an entry that holds no answers: no version is empty.
+    /// 0 where there is no answer, for a key that holds none: no version is empty.
     version_length: u8,
 }
 
 impl Head {
-    /// Gives the answer another term.
-    pub fn set_term(&mut self, term: Term) {
-        self.expires_at_ms = term.expires_at_ms;
-        self.stale_until_ms = term.stale_until_ms;
-        self.written_at_ms = term.written_at_ms;
-        self.cost_ms = term.cost_ms;
+    /// Gives the answer another lifetime.
+    pub fn set_lifetime(&mut self, lifetime: Lifetime) {
+        self.expires_at_ms = lifetime.expires_at_ms;
+        self.stale_until_ms = lifetime.stale_until_ms;
+        self.written_at_ms = lifetime.written_at_ms;
+        self.cost_ms = lifetime.cost_ms;
     }
 
     /// Has older answers follow this one, in place of those that do.
-    pub fn set_older(&mut self, older: Option<Entry>) {
+    pub fn set_older(&mut self, older: Option<Answer>) {
         self.older = older;
     }
 
     /// The answer before this one.
-    pub fn older_mut(&mut self) -> Option<&mut Entry> {
+    pub fn older_mut(&mut self) -> Option<&mut Answer> {
         self.older.as_mut()
     }
 
     /// Gives the answer of a version, among those that follow this one, another
-    /// term.
-    pub fn retime_older(&mut self, version: &[u8], term: Term) {
+    /// lifetime.
+    pub fn retime_older(&mut self, version: &[u8], lifetime: Lifetime) {
         let mut next = self.older.as_mut();
         while let Some(answer) = next {
             if answer.version() == version {
-                answer.head_mut().set_term(term);
+                answer.head_mut().set_lifetime(lifetime);
                 return;
             }
             next = answer.head_mut().older.as_mut();
@@ -63,17 +63,17 @@ impl Head {
     }
 }
 
-impl Entry {
-    /// An entry of one answer; `None` when the version is empty or too long, or
+impl Answer {
+    /// One answer; `None` when the version is empty or too long, or
     /// when there is no memory for the value.
-    pub fn of(version: &[u8], value: &[u8], term: Term) -> Option<Self> {
+    pub fn of(version: &[u8], value: &[u8], lifetime: Lifetime) -> Option<Self> {
         let version_length = u8::try_from(version.len()).ok().filter(|length| *length > 0)?;
         let mut head = Head { version_length, ..Head::default() };
-        head.set_term(term);
+        head.set_lifetime(lifetime);
         Self::new(head, &[version, value])
     }
 
-    /// An entry of answers, the one written last first; `None` when there are
+    /// The answers of a key, the one written last first; `None` when there are
     /// none or too many, or when a version comes twice.
     pub fn of_all(answers: Vec<Self>) -> Option<Self> {
         let mut versions: Vec<_> = answers.iter().map(Self::version).collect();
@@ -88,7 +88,7 @@ impl Entry {
         if self.is_empty() {
             return Some(Self::default());
         }
-        let one = |answer: &Self| Self::of(answer.version(), answer.value(), answer.term());
+        let one = |answer: &Self| Self::of(answer.version(), answer.value(), answer.lifetime());
         chain(self.answers().map(one).collect::<Option<_>>()?)
     }
 
@@ -107,9 +107,9 @@ impl Entry {
     }
 
     /// How long the answer holds.
-    pub fn term(&self) -> Term {
+    pub fn lifetime(&self) -> Lifetime {
         let Head { expires_at_ms, stale_until_ms, written_at_ms, cost_ms, .. } = *self.head();
-        Term { expires_at_ms, stale_until_ms, written_at_ms, cost_ms }
+        Lifetime { expires_at_ms, stale_until_ms, written_at_ms, cost_ms }
     }
 
     /// Whether it holds no answers.
@@ -144,7 +144,7 @@ impl Entry {
     pub fn outlived(&self, version: &[u8], keep: usize, now_ms: Millis) -> Vec<Box<[u8]>> {
         let others = self.answers().filter(|answer| answer.version() != version);
         let (alive, dead): (Vec<_>, Vec<_>) =
-            others.partition(|answer| answer.term().is_alive(now_ms));
+            others.partition(|answer| answer.lifetime().is_alive(now_ms));
         let pushed_out = alive.into_iter().skip(keep.saturating_sub(1));
         pushed_out.chain(dead).map(|answer| answer.version().into()).collect()
     }
@@ -164,7 +164,7 @@ impl Entry {
 }
 
 /// One answer that leads to the next, and so on.
-fn chain(answers: Vec<Entry>) -> Option<Entry> {
+fn chain(answers: Vec<Answer>) -> Option<Answer> {
     answers.into_iter().rev().fold(None, |older, mut answer| {
         answer.head_mut().older = older;
         Some(answer)
@@ -172,7 +172,7 @@ fn chain(answers: Vec<Entry>) -> Option<Entry> {
 }
 
 /// Holds no answers.
-impl Default for Entry {
+impl Default for Answer {
     fn default() -> Self {
         Self::bare(Head::default())
     }
@@ -183,28 +183,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn until(expires_at_ms: Millis) -> Term {
-        Term { expires_at_ms, stale_until_ms: expires_at_ms, ..Term::default() }
+    fn until(expires_at_ms: Millis) -> Lifetime {
+        Lifetime { expires_at_ms, stale_until_ms: expires_at_ms, ..Lifetime::default() }
     }
 
     /// Puts an answer in, as a write does.
-    fn put(entry: &mut Entry, version: &[u8], value: &[u8], term: Term, now: Millis) {
+    fn put(entry: &mut Answer, version: &[u8], value: &[u8], lifetime: Lifetime, now: Millis) {
         let outlived = entry.outlived(version, 2, now);
         let mut gone: Vec<_> = outlived.iter().map(AsRef::as_ref).collect();
         gone.push(version);
-        let old = std::mem::replace(entry, Entry::of(version, value, term).unwrap());
+        let old = std::mem::replace(entry, Answer::of(version, value, lifetime).unwrap());
         entry.head_mut().set_older(old.without(&gone));
     }
 
-    fn value<'e>(entry: &'e Entry, version: &[u8], now: Millis) -> Option<&'e [u8]> {
-        entry.get(version, now).map(Entry::value)
+    fn value<'e>(entry: &'e Answer, version: &[u8], now: Millis) -> Option<&'e [u8]> {
+        entry.get(version, now).map(Answer::value)
     }
 
     #[test]
     fn a_version_is_1_to_255_bytes() {
-        assert!(Entry::of(b"", b"x", Term::default()).is_none());
-        assert!(Entry::of(&[b'v'; 255], b"x", Term::default()).is_some());
-        assert!(Entry::of(&[b'v'; 256], b"x", Term::default()).is_none());
+        assert!(Answer::of(b"", b"x", Lifetime::default()).is_none());
+        assert!(Answer::of(&[b'v'; 255], b"x", Lifetime::default()).is_some());
+        assert!(Answer::of(&[b'v'; 256], b"x", Lifetime::default()).is_none());
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_further_version_pushes_out_the_one_written_longest_ago() {
-        let mut entry = Entry::default();
+        let mut entry = Answer::default();
         put(&mut entry, b"v1", b"a", until(100), 0);
         put(&mut entry, b"v2", b"b", until(100), 1);
         put(&mut entry, b"v1", b"c", until(100), 2);
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_version_past_its_time_goes_before_a_fresh_one() {
-        let mut entry = Entry::default();
+        let mut entry = Answer::default();
         put(&mut entry, b"old", b"a", until(100), 0);
         put(&mut entry, b"brief", b"b", until(10), 1);
         put(&mut entry, b"new", b"c", until(100), 10);
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_fresh_until_it_expires_and_alive_until_it_is_too_stale() {
-        let entry = Entry::of(b"v", b"", Term { stale_until_ms: 150, ..until(100) }).unwrap();
+        let entry = Answer::of(b"v", b"", Lifetime { stale_until_ms: 150, ..until(100) }).unwrap();
         assert_eq!(value(&entry, b"v", 99), Some(b"".as_slice()));
         assert_eq!(value(&entry, b"v", 100), None);
         assert_eq!(entry.expires_at_ms(), 150);
@@ -247,28 +247,28 @@ mod tests {
     #[test]
     fn versions_are_removed_copied_and_given_other_terms() {
         let versions = [b"c", b"b", b"a"];
-        let answers = versions.map(|version| Entry::of(version, b"x", until(100)).unwrap());
-        let mut entry = Entry::of_all(answers.into()).unwrap();
+        let answers = versions.map(|version| Answer::of(version, b"x", until(100)).unwrap());
+        let mut entry = Answer::of_all(answers.into()).unwrap();
         entry.head_mut().retime_older(b"a", until(7));
         entry.head_mut().retime_older(b"z", until(7));
         let copy = entry.duplicate().unwrap();
-        assert_eq!(copy.answer(b"a").unwrap().term(), until(7));
+        assert_eq!(copy.answer(b"a").unwrap().lifetime(), until(7));
         let left = entry.without(&[b"c", b"z"]).unwrap();
-        assert_eq!(left.answers().map(Entry::version).collect::<Vec<_>>(), [b"b", b"a"]);
+        assert_eq!(left.answers().map(Answer::version).collect::<Vec<_>>(), [b"b", b"a"]);
         assert!(left.without(&[b"a", b"b"]).is_none());
         assert_eq!(copy.answers().count(), 3);
-        let empty = Entry::default().duplicate().unwrap();
+        let empty = Answer::default().duplicate().unwrap();
         assert!(empty.is_empty() && empty.answers().next().is_none());
         assert!(empty.without(&[]).is_none());
     }
 
     #[test]
     fn an_entry_is_of_different_versions_and_not_of_more_than_it_may() {
-        let all = |count: u8| (0..count).map(|one| Entry::of(&[one], b"x", until(9)).unwrap());
-        assert!(Entry::of_all(all(MAX_VERSIONS as u8).collect()).is_some());
-        assert!(Entry::of_all(all(MAX_VERSIONS as u8 + 1).collect()).is_none());
-        assert!(Entry::of_all(all(1).chain(all(1)).collect()).is_none());
-        assert!(Entry::of_all(Vec::new()).is_none());
+        let all = |count: u8| (0..count).map(|one| Answer::of(&[one], b"x", until(9)).unwrap());
+        assert!(Answer::of_all(all(MAX_VERSIONS as u8).collect()).is_some());
+        assert!(Answer::of_all(all(MAX_VERSIONS as u8 + 1).collect()).is_none());
+        assert!(Answer::of_all(all(1).chain(all(1)).collect()).is_none());
+        assert!(Answer::of_all(Vec::new()).is_none());
     }
 
     proptest! {
@@ -279,21 +279,21 @@ mod tests {
             writes in prop::collection::vec(
                 (0u8..5, any::<u8>(), 1u64..50, 0u64..20, 0u64..20), 1..60),
         ) {
-            let mut entry = Entry::default();
-            let mut oracle: Vec<(u8, u8, Term)> = Vec::new();
+            let mut entry = Answer::default();
+            let mut oracle: Vec<(u8, u8, Lifetime)> = Vec::new();
             let mut now = 1_000;
             for (version, value, ttl, stale, step) in writes {
                 now += step;
-                let term = Term { stale_until_ms: now + ttl + stale, ..until(now + ttl) };
-                put(&mut entry, &[version], &[value], term, now);
-                oracle.retain(|(held, _, term)| *held != version && term.stale_until_ms > now);
-                oracle.insert(0, (version, value, term));
+                let lifetime = Lifetime { stale_until_ms: now + ttl + stale, ..until(now + ttl) };
+                put(&mut entry, &[version], &[value], lifetime, now);
+                oracle.retain(|(held, _, lifetime)| *held != version && lifetime.stale_until_ms > now);
+                oracle.insert(0, (version, value, lifetime));
                 oracle.truncate(2);
                 for at in [now, now + 5] {
                     for version in 0..5 {
                         let expected = oracle
                             .iter()
-                            .find(|(held, _, term)| *held == version && term.expires_at_ms > at)
+                            .find(|(held, _, lifetime)| *held == version && lifetime.expires_at_ms > at)
                             .map(|(_, value, _)| vec![*value]);
                         let found = entry.get(&[version], at).map(|answer| answer.value().to_vec());
                         prop_assert_eq!(found, expected);

@@ -2,7 +2,7 @@
 
 use super::config::NAMESPACES;
 use super::flights::{Flights, Verdict, Woken};
-use super::namespaces::{Figure, Namespace, Namespaces};
+use super::namespaces::{Namespace, Namespaces, Statistic};
 use super::reply::reply_verdict;
 use super::stats::{LEASES, WAITERS, count};
 use crate::metrics::Share;
@@ -17,8 +17,8 @@ struct Aside {
     versions: Vec<Box<[u8]>>,
 }
 
-/// The state of the node.
-pub struct Node {
+/// The state of the state.
+pub struct State {
     /// The namespaces.
     pub namespaces: Namespaces,
     /// Who computes and who waits.
@@ -31,13 +31,13 @@ pub struct Node {
     waiters: Share,
 }
 
-static NODE: Global<Node> = Global::new();
+static STATE: Global<State> = Global::new();
 
 static ALARM: Timer = Timer::new(|lock| {
-    act(lock, |node| node.flights.advance(monotonic(), &mut new_id));
+    act(lock, |state| state.flights.advance(monotonic(), &mut new_id));
 });
 
-impl Default for Node {
+impl Default for State {
     fn default() -> Self {
         Self {
             namespaces: Namespaces::default(),
@@ -50,18 +50,18 @@ impl Default for Node {
     }
 }
 
-/// Looks at the state of the node, and counts.
-pub fn with<R>(lock: &Lock, work: impl FnOnce(&mut Node) -> R) -> R {
-    NODE.with(lock, work)
+/// Looks at the state, and counts.
+pub fn with<R>(lock: &Lock, work: impl FnOnce(&mut State) -> R) -> R {
+    STATE.with(lock, work)
 }
 
 /// Changes who computes and waits, and wakes those who need wait no more.
-pub fn act<R>(lock: &Lock, work: impl FnOnce(&mut Node) -> R) -> R {
-    let (result, woken, next_end) = NODE.with(lock, |node| {
-        let result = work(node);
-        (result, node.settle(), node.flights.next_end())
+pub fn act<R>(lock: &Lock, work: impl FnOnce(&mut State) -> R) -> R {
+    let (result, woken, next_end) = STATE.with(lock, |state| {
+        let result = work(state);
+        (result, state.settle(), state.flights.next_end())
     });
-    // The server answers them here and now, which looks at the node again.
+    // The server answers them here and now, which looks at the state again.
     woken.into_iter().for_each(|waiter| wake(lock, waiter));
     if let Some(end) = next_end {
         ALARM.set(lock, end);
@@ -69,7 +69,7 @@ pub fn act<R>(lock: &Lock, work: impl FnOnce(&mut Node) -> R) -> R {
     result
 }
 
-impl Node {
+impl State {
     /// The namespace of a key.
     pub fn namespace(&mut self, key: &[u8]) -> &mut Namespace {
         self.namespaces.of_key(key, usize::try_from(NAMESPACES.get()).unwrap_or(0))
@@ -78,14 +78,14 @@ impl Node {
     /// Writes down what those are told who were woken, and counts.
     fn settle(&mut self) -> Vec<BlockedClient> {
         for place in self.flights.take_lapsed() {
-            count(self.namespace(place.key()), Figure::ExpiredLeases, 1);
+            count(self.namespace(place.key()), Statistic::ExpiredLeases, 1);
         }
         let mut waiters = Vec::new();
         for woken in self.flights.take_woken() {
             let namespace = self.namespace(woken.place.key());
             match woken.verdict {
-                Verdict::Hit { .. } => count(namespace, Figure::Coalesced, 1),
-                Verdict::Lease { .. } => count(namespace, Figure::Leases, 1),
+                Verdict::Hit { .. } => count(namespace, Statistic::Coalesced, 1),
+                Verdict::Lease { .. } => count(namespace, Statistic::Leases, 1),
                 Verdict::Busy { .. } | Verdict::Retired => {}
             }
             waiters.push(woken.waiter);
@@ -102,23 +102,23 @@ pub struct Callers;
 
 impl OnUnblock for Callers {
     fn answer(lock: &Lock, waiter: BlockedClient, reply: Reply) {
-        let verdict = act(lock, |node| {
-            let left_us = node.flights.left_us(waiter, monotonic());
-            node.flights.forget(waiter);
-            let woken = node.verdicts.remove(&waiter);
+        let verdict = act(lock, |state| {
+            let left_us = state.flights.left_us(waiter, monotonic());
+            state.flights.forget(waiter);
+            let woken = state.verdicts.remove(&waiter);
             woken.map_or(Verdict::Busy { left_us }, |woken| woken.verdict)
         });
         reply_verdict(reply, &verdict);
     }
 
     fn gone(lock: &Lock, waiter: BlockedClient) {
-        act(lock, |node| {
-            node.flights.forget(waiter);
+        act(lock, |state| {
+            state.flights.forget(waiter);
             // A lease that nobody has heard of goes to the next.
             if let Some(Woken { place, verdict: Verdict::Lease { token, .. }, .. }) =
-                node.verdicts.remove(&waiter)
+                state.verdicts.remove(&waiter)
             {
-                node.flights.release(&place, token, None, monotonic(), &mut new_id);
+                state.flights.release(&place, token, None, monotonic(), &mut new_id);
             }
         });
     }
@@ -127,30 +127,30 @@ impl OnUnblock for Callers {
 /// Follows what happens to the server as a whole.
 pub const LISTENER: Listener = |lock, event| match event {
     Event::Flushed(db) => {
-        act(lock, |node| node.flights.void_db(db, monotonic(), &mut new_id));
+        act(lock, |state| state.flights.void_db(db, monotonic(), &mut new_id));
     }
-    Event::Swapped(one, other) => act(lock, |node| {
+    Event::Swapped(one, other) => act(lock, |state| {
         for db in [one, other] {
-            node.flights.void_db(Some(db), monotonic(), &mut new_id);
+            state.flights.void_db(Some(db), monotonic(), &mut new_id);
         }
     }),
-    Event::RoleChanged => act(lock, |node| node.flights.clear()),
+    Event::RoleChanged => act(lock, |state| state.flights.clear()),
     // What is loaded says which versions are in force.
-    Event::LoadingStarted => with(lock, |node| {
-        let in_force = node.namespaces.in_force().map(|one| Aside {
+    Event::LoadingStarted => with(lock, |state| {
+        let in_force = state.namespaces.in_force().map(|one| Aside {
             namespace: one.namespace.into(),
             versions: one.versions.iter().map(|version| (*version).into()).collect(),
         });
-        node.set_aside = in_force.collect();
-        node.namespaces.clear();
+        state.set_aside = in_force.collect();
+        state.namespaces.clear();
     }),
-    Event::LoadingEnded => with(lock, |node| node.set_aside = Vec::new()),
-    Event::LoadingFailed => with(lock, |node| {
-        node.namespaces.clear();
-        for Aside { namespace, versions } in std::mem::take(&mut node.set_aside) {
+    Event::LoadingEnded => with(lock, |state| state.set_aside = Vec::new()),
+    Event::LoadingFailed => with(lock, |state| {
+        state.namespaces.clear();
+        for Aside { namespace, versions } in std::mem::take(&mut state.set_aside) {
             let versions: Vec<_> = versions.iter().map(AsRef::as_ref).collect();
             // All of them were known before.
-            let _ = node.namespaces.set(&namespace, &versions, usize::MAX);
+            let _ = state.namespaces.set(&namespace, &versions, usize::MAX);
         }
     }),
 };

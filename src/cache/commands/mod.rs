@@ -1,0 +1,42 @@
+//! The commands of the cache: a file a command, with its row of the table, its
+//! parser and its handler; `arguments`, `find`, `look` and `store` are what
+//! several of them share.
+
+mod applycache;
+mod applyversions;
+mod arguments;
+mod cachedrop;
+mod cachefetch;
+mod cacheget;
+mod cacheinfo;
+mod cachemfetch;
+mod cachemget;
+mod cachemset;
+mod cacherelease;
+mod cacheset;
+mod cachestats;
+mod cacheversion;
+mod find;
+mod look;
+mod store;
+
+use super::answer::Answer;
+use crate::server::{Command, load_command};
+
+/// The commands of this domain.
+pub const COMMANDS: &[Command] = &[
+    cacheget::COMMAND,
+    cacheset::COMMAND,
+    cachemget::COMMAND,
+    cachemset::COMMAND,
+    cachedrop::COMMAND,
+    cachefetch::COMMAND,
+    cachemfetch::COMMAND,
+    cacherelease::COMMAND,
+    cacheversion::COMMAND,
+    cacheinfo::COMMAND,
+    cachestats::COMMAND,
+    applycache::COMMAND,
+    applyversions::COMMAND,
+    load_command::<Answer>(),
+];
