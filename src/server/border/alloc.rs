@@ -38,6 +38,7 @@ fn server_size(size: usize, align: usize) -> usize {
 // and so nothing is allocated, before the server has filled its function table.
 unsafe impl GlobalAlloc for ServerAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        counted(layout.size());
         // SAFETY: the caller's promise for `layout` is passed on.
         unsafe {
             if !from_server(layout) {
@@ -51,6 +52,7 @@ unsafe impl GlobalAlloc for ServerAllocator {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        counted(layout.size());
         // SAFETY: the caller's promise for `layout` is passed on.
         unsafe {
             if !from_server(layout) {
@@ -64,6 +66,8 @@ unsafe impl GlobalAlloc for ServerAllocator {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        counted(size);
+        uncounted(layout.size());
         // SAFETY: the caller's promise for `block` and `layout` is passed on;
         // `block` came from the allocator that `layout` chooses again.
         unsafe {
@@ -78,6 +82,7 @@ unsafe impl GlobalAlloc for ServerAllocator {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        uncounted(layout.size());
         // SAFETY: `block` came from the allocator that `layout` chooses again.
         unsafe {
             if from_server(layout) {
@@ -87,6 +92,18 @@ unsafe impl GlobalAlloc for ServerAllocator {
             }
         }
     }
+}
+
+/// Has tests know of a block that is asked for, in debug builds.
+fn counted(_size: usize) {
+    #[cfg(debug_assertions)]
+    super::work::allocated(_size);
+}
+
+/// Has tests know of a block that goes back, in debug builds.
+fn uncounted(_size: usize) {
+    #[cfg(debug_assertions)]
+    super::work::freed(_size);
 }
 
 /// Bytes that the server's allocator really reserved for a box, its own

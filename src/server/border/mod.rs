@@ -9,5 +9,7 @@ pub(in crate::server) mod callback;
 #[cfg(debug_assertions)]
 pub(in crate::server) mod faults;
 pub(in crate::server) mod guard;
+#[cfg(debug_assertions)]
+pub(in crate::server) mod work;
 
 pub use alloc::{ServerAllocator, block_bytes, heap_bytes};

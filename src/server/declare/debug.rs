@@ -4,6 +4,7 @@
 //! ML.DEBUG PANIC entry | ENTRIES
 //! ML.DEBUG CLOCK microseconds | REAL
 //! ML.DEBUG EFFECTS WANTED
+//! ML.DEBUG WORK DONE
 //! ```
 
 use super::argument::Argument;
@@ -28,6 +29,7 @@ pub const COMMAND: Command = Command {
                 Argument::token(c"panic", c"PANIC"),
                 Argument::token(c"clock", c"CLOCK"),
                 Argument::token(c"effects", c"EFFECTS"),
+                Argument::token(c"work", c"WORK"),
             ],
         ),
         Argument::string(c"value"),
@@ -40,9 +42,20 @@ pub const COMMAND: Command = Command {
 
 fn debug(call: &mut Call) -> Result<(), Error> {
     let mut options = call.args.options();
-    match options.next(&["PANIC", "CLOCK", "EFFECTS"])? {
+    match options.next(&["PANIC", "CLOCK", "EFFECTS", "WORK"])? {
         Some("EFFECTS") => {
             call.reply.integer(effects_are_wanted().into());
+            return Ok(());
+        }
+        Some("WORK") => {
+            let work = crate::server::border::work::take();
+            call.reply.array(3);
+            match work.edges {
+                Some(edges) => call.reply.integer(edges.cast_signed()),
+                None => call.reply.null(),
+            }
+            call.reply.integer(work.allocated.cast_signed());
+            call.reply.integer(work.most.cast_signed());
             return Ok(());
         }
         Some("PANIC") => {
