@@ -21,11 +21,10 @@ impl Id {
 
     /// The 32 digits, in lower case.
     pub fn text(self) -> [u8; 32] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 32];
         for (digits, byte) in text.chunks_exact_mut(2).zip(self.0) {
             for (digit, nibble) in digits.iter_mut().zip([byte >> 4, byte & 15]) {
-                *digit = DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
+                *digit = nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
             }
         }
         text

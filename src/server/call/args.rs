@@ -2,6 +2,7 @@
 //! server's own string, and its bytes live as long as the call.
 
 use super::error::{Error, quoted, refuse};
+use crate::bug;
 use crate::number::{parse_integer, parse_seconds};
 use crate::server::border::raw::RedisModuleString;
 use crate::time::{MILLIS_PER_SECOND, Millis};
@@ -168,6 +169,11 @@ impl<'a> Args<'a> {
     }
 }
 
+/// The bit by which a keyword is known to have been read.
+fn bit(place: u32) -> u32 {
+    1u32.checked_shl(place).unwrap_or_else(|| bug("a command of more than 32 keywords"))
+}
+
 /// Keywords with their values: in any case, in any order, each at most once.
 pub struct Options<'c, 'a> {
     args: &'c mut Args<'a>,
@@ -187,7 +193,7 @@ impl<'a> Options<'_, 'a> {
         let Some((keyword, place)) = found else {
             return Err(refuse(format!("unknown option {}", quoted(word))));
         };
-        let bit = 1u32.checked_shl(place).unwrap_or(0);
+        let bit = bit(place);
         if self.seen & bit != 0 {
             return Err(refuse(format!("option '{keyword}' is given twice")));
         }
@@ -226,7 +232,7 @@ impl<'a> Options<'_, 'a> {
     /// before. `known` is what [`Self::next`] was given.
     pub fn excludes(&self, known: &[&'static str], others: &[&'static str]) -> Result<(), Error> {
         let clash = known.iter().zip(0u32..).find(|(keyword, place)| {
-            let seen = self.seen & 1u32.checked_shl(*place).unwrap_or(0) != 0;
+            let seen = self.seen & bit(*place) != 0;
             seen && **keyword != self.current && others.contains(keyword)
         });
         match clash {

@@ -1,5 +1,6 @@
 //! The one clock. A command reads it once and passes the reading on.
 
+use crate::bug;
 use crate::time::{Micros, Monotonic};
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -17,9 +18,9 @@ pub fn now() -> Micros {
     if offers!(RedisModule_CachedMicroseconds) {
         // SAFETY: takes no arguments and reads a number.
         let now = unsafe { api!(RedisModule_CachedMicroseconds()) };
+        // A clock before 1970 reads as 1970.
         return Micros::try_from(now).unwrap_or(0);
     }
-    // A clock before 1970 reads as 1970.
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()
@@ -31,5 +32,5 @@ pub fn now() -> Micros {
 pub fn monotonic() -> Monotonic {
     static START: OnceLock<Instant> = OnceLock::new();
     let passed = START.get_or_init(Instant::now).elapsed();
-    Monotonic::try_from(passed.as_micros()).unwrap_or(Monotonic::MAX)
+    Monotonic::try_from(passed.as_micros()).unwrap_or_else(|_| bug("a process of 584,000 years"))
 }

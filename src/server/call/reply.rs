@@ -77,7 +77,8 @@ impl Reply<'_> {
             return;
         }
         // Error texts quote arguments without their NUL bytes.
-        let text = CString::new(error.to_string()).unwrap_or_default();
+        let text = CString::new(error.to_string());
+        let text = text.as_deref().unwrap_or(c"ERR internal error");
         // SAFETY: `ctx` is valid by construction, the text is a C string.
         unsafe { api!(RedisModule_ReplyWithError(self.ctx, text.as_ptr())) };
     }

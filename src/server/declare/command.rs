@@ -62,7 +62,7 @@ unsafe extern "C" fn run<H: Handler>(
         // server passes `argc` strings that live as long as the call.
         let (handler, argv) = unsafe {
             let handler = std::ptr::NonNull::<H>::dangling().read();
-            (handler, std::slice::from_raw_parts(argv, usize::try_from(argc).unwrap_or(0)))
+            (handler, std::slice::from_raw_parts(argv, argc.cast_unsigned() as usize))
         };
         // SAFETY: as above; this is the only `Call` made of the context.
         handler(&mut unsafe { Call::new(ctx, Args::from_raw(argv)) })

@@ -1,5 +1,6 @@
 //! Configs: `ml.<name>` in CONFIG GET and SET, redis.conf and MODULE LOADEX.
 
+use crate::bug;
 use crate::server::border::callback::Callback;
 use crate::server::border::guard::{guard, log};
 use crate::server::border::raw::{
@@ -46,7 +47,12 @@ impl Config {
 
     /// The value in force, of a config that cannot be negative.
     pub fn get_unsigned(&self) -> u64 {
-        u64::try_from(self.get()).unwrap_or(0)
+        u64::try_from(self.get()).unwrap_or_else(|_| bug("a config below its least value"))
+    }
+
+    /// The value in force, of a config that counts what is held in memory.
+    pub fn get_count(&self) -> usize {
+        usize::try_from(self.get()).unwrap_or_else(|_| bug("a config out of its range"))
     }
 
     /// # Safety

@@ -152,7 +152,7 @@ pub(super) unsafe fn name_counted_keys(
     argv: *mut *mut RedisModuleString,
     argc: c_int,
 ) {
-    let argc = usize::try_from(argc).unwrap_or(0);
+    let argc = argc.cast_unsigned() as usize;
     // SAFETY: promised by the caller.
     let count = unsafe {
         let argv = std::slice::from_raw_parts(argv, argc);
