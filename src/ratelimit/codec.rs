@@ -1,48 +1,55 @@
 //! The payloads of a limiter: what RDB files, DUMP and replication carry.
-//! Numbers are LEB128.
+//! Numbers are LEB128 (see [`crate::wire`]), ids their 16 bytes.
 //!
 //! ```text
-//! limiter      version u8 = 1 · windows · how many reservations · reservations
-//! windows      algorithm u8 · how many u8 · for each: limit · window_us · burst ·
+//! limiter      version u8 = 1 · algorithm u8 · how many windows u8 · for each:
+//!              limit · window_us · burst ·
 //!              FIXED: opened_us · used
 //!              SLIDING: exact u8 · how many · for each charge: at_us · cost
-//!              GCRA: debt in tokens · debt in parts · updated_us · charged
-//! reservation  id, 16 bytes · estimate · ttl_ms · expires_at_ms ·
-//!              how many marks u8 · for each: window_us · mark
-//! change       event u8: 0 a charge, 1 a settlement ·
-//!              0 u8 · limiter, or
-//!              1 u8 · windows · pruned_at_ms · settled u8 [id] · added u8 [reservation]
+//!              GCRA: debt in tokens · debt in parts · charged_us · charged
+//!              how many reservations · for each: id · estimate · ttl_ms ·
+//!              expires_at_ms · how many positions u8 · for each: window_us · position
+//! change       version u8 = 1 · now_us · step u8, and of the step:
+//!              0 rewind
+//!              1 charge: algorithm u8 · how many limits u8 · for each: limit ·
+//!              window_us · burst · then cost · 0 u8, or 1 u8 · id · ttl_ms
+//!              2 settle: id · actual
 //! ```
 
-use super::charges::Charges;
+use super::change::{Change, Step};
 use super::fixed::Fixed;
 use super::gcra::Gcra;
-use super::limiter::{Change, Event, Limiter};
-use super::policy::{MAX_TIME_US, MAX_WINDOW_US, MAX_WINDOWS, MIN_WINDOW_US, Policy};
-use super::reservation::{Marks, Reservation};
+use super::limiter::Limiter;
+use super::meter::Position;
+use super::policy::{
+    Algorithm, MAX_TIME_US, MAX_WINDOW_US, MAX_WINDOWS, MIN_WINDOW_US, Policies, Policy,
+};
+use super::reservation::{MAX_RESERVATIONS, Positions, Reservation};
 use super::sliding::Sliding;
-use super::slot::{Algorithm, Slot, Usage};
-use super::window::Mark;
+use super::sliding_log::{Charge, SlidingLog};
+use super::window::{Usage, Window};
 use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
 use crate::id::Id;
-use crate::time::{MICROS_PER_MILLI, Millis};
+use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use crate::wire::{Reader, push_number};
 
 const VERSION: u8 = 1;
-const WHOLE: u8 = 0;
-const WINDOWS: u8 = 1;
+const CHANGE_VERSION: u8 = 1;
 
 /// The latest expiry of a reservation.
-const MAX_TIME_MS: Millis = MAX_TIME_US / MICROS_PER_MILLI;
+const MAX_TIME_MS: Millis = MAX_TIME_US / MICROS_PER_MILLI + MAX_TTL_MS;
+
+/// The least bytes of a reservation.
+const LEAST_RESERVATION: usize = 20;
 
 /// Appends the payload of a limiter.
 pub fn encode(limiter: &Limiter, out: &mut Vec<u8>) {
     out.push(VERSION);
-    push_slots(limiter.slots(), out);
+    out.push(limiter.algorithm() as u8);
+    out.push(limiter.windows().len() as u8);
+    limiter.windows().iter().for_each(|window| push_window(window, out));
     push_number(limiter.reservations().len() as u64, out);
-    for reservation in limiter.reservations() {
-        push_reservation(reservation, out);
-    }
+    limiter.reservations().iter().for_each(|reservation| push_reservation(reservation, out));
 }
 
 /// Reads the payload of a limiter; `None` unless it is one that can be.
@@ -51,153 +58,177 @@ pub fn decode(payload: &[u8]) -> Option<Limiter> {
     if reader.u8()? != VERSION {
         return None;
     }
-    let slots = slots(&mut reader)?;
-    let count = reader.number()?;
-    let mut reservations = Vec::new();
+    let algorithm = algorithm(&mut reader)?;
+    let count = count(&mut reader)?;
+    let windows = (0..count).map(|_| window(algorithm, &mut reader)).collect::<Option<_>>()?;
+    let count = usize::try_from(reader.number()?).ok()?;
+    if count > MAX_RESERVATIONS.min(reader.rest().len() / LEAST_RESERVATION) {
+        return None;
+    }
+    let mut reservations = Vec::with_capacity(count);
     for _ in 0..count {
         reservations.push(reservation(&mut reader)?);
     }
     reader.end()?;
-    Limiter::of(slots, reservations)
+    Limiter::of(windows, reservations)
 }
 
-/// Appends the payload of a change that has been made to a limiter.
-pub fn encode_change(limiter: &Limiter, event: Event, change: &Change, out: &mut Vec<u8>) {
-    out.push(u8::from(event == Event::Settlement));
-    let Change::Windows { pruned_at_ms, added, settled } = *change else {
-        out.push(WHOLE);
-        return encode(limiter, out);
-    };
-    out.push(WINDOWS);
-    push_slots(limiter.slots(), out);
-    push_number(pruned_at_ms, out);
-    out.push(u8::from(settled.is_some()));
-    out.extend(settled.iter().flat_map(|id| id.0));
-    let added = limiter.reservations().last().filter(|_| added);
-    out.push(u8::from(added.is_some()));
-    if let Some(reservation) = added {
-        push_reservation(reservation, out);
+/// Appends the payload of a change.
+pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
+    out.push(CHANGE_VERSION);
+    push_number(change.now_us, out);
+    match change.step {
+        Step::Rewind => out.push(0),
+        Step::Charge { algorithm, policies, cost, reservation } => {
+            out.push(1);
+            out.push(algorithm as u8);
+            out.push(policies.len() as u8);
+            policies.iter().for_each(|policy| push_policy(policy, out));
+            push_number(cost, out);
+            out.push(u8::from(reservation.is_some()));
+            if let Some((id, ttl_ms)) = reservation {
+                out.extend(id.0);
+                push_number(ttl_ms, out);
+            }
+        }
+        Step::Settle { id, actual } => {
+            out.push(2);
+            out.extend(id.0);
+            push_number(actual, out);
+        }
     }
 }
 
-/// Makes the change of a payload to a limiter, a new one where there is none:
-/// what the change was, and what comes of it. `None`, and nothing changed,
-/// unless it is a change that can be.
-pub fn apply(payload: &[u8], limiter: Option<&Limiter>) -> Option<(Event, Limiter)> {
+/// Reads the payload of a change, whose limits are put into `policies`; `None`
+/// unless it is one that can be.
+pub fn decode_change<'p>(payload: &[u8], policies: &'p mut Policies) -> Option<Change<'p>> {
     let mut reader = Reader::new(payload);
-    let event = if flag(&mut reader)? { Event::Settlement } else { Event::Charge };
-    match reader.u8()? {
-        WHOLE => return Some((event, decode(payload.get(2..)?)?)),
-        WINDOWS => {}
-        _ => return None,
-    }
-    let slots = slots(&mut reader)?;
-    let pruned_at_ms = time_ms(&mut reader)?;
-    let settled = if flag(&mut reader)? { Some(id(&mut reader)?) } else { None };
-    let added = if flag(&mut reader)? { Some(reservation(&mut reader)?) } else { None };
-    reader.end()?;
-    let mut reservations = limiter.map(Limiter::reservations).unwrap_or_default().to_vec();
-    reservations.retain(|held| held.is_open(pruned_at_ms) && Some(held.id) != settled);
-    reservations.extend(added);
-    Some((event, Limiter::of(slots, reservations)?))
-}
-
-fn push_slots(slots: &[Slot], out: &mut Vec<u8>) {
-    let algorithm = slots.first().map(Slot::algorithm).unwrap_or_default();
-    out.push(algorithm as u8);
-    out.push(slots.len() as u8);
-    for Slot { policy, usage } in slots {
-        for number in [policy.limit, policy.window_us, policy.burst] {
-            push_number(number, out);
-        }
-        match usage {
-            Usage::Fixed(Fixed { opened_us, used }) => {
-                push_number(*opened_us, out);
-                push_number(*used, out);
-            }
-            Usage::Sliding(Sliding(charges)) => {
-                out.push(u8::from(charges.exact()));
-                push_number(charges.parts(policy).count() as u64, out);
-                for (at_us, cost) in charges.parts(policy) {
-                    push_number(at_us, out);
-                    push_number(cost, out);
-                }
-            }
-            Usage::Gcra(Gcra { debt_tokens, debt_parts, updated_us, charged }) => {
-                for number in [debt_tokens, debt_parts, updated_us, charged] {
-                    push_number(*number, out);
-                }
-            }
-        }
-    }
-}
-
-fn slots(reader: &mut Reader) -> Option<Vec<Slot>> {
-    let algorithm = *Algorithm::ALL.get(usize::from(reader.u8()?))?;
-    let count = usize::from(reader.u8()?);
-    if !(1..=MAX_WINDOWS).contains(&count) {
+    if reader.u8()? != CHANGE_VERSION {
         return None;
     }
-    (0..count).map(|_| slot(algorithm, reader)).collect()
+    let now_us = time_us(&mut reader)?;
+    let step = match reader.u8()? {
+        0 => Step::Rewind,
+        1 => {
+            let algorithm = algorithm(&mut reader)?;
+            for _ in 0..count(&mut reader)? {
+                let policy = policy(&mut reader)?;
+                if policies.iter().any(|other| other.window_us == policy.window_us) {
+                    return None;
+                }
+                policies.try_push(policy).ok()?;
+            }
+            let cost = positive(&mut reader)?;
+            let reservation = match flag(&mut reader)? {
+                true => Some((id(&mut reader)?, ttl(&mut reader)?)),
+                false => None,
+            };
+            Step::Charge { algorithm, policies, cost, reservation }
+        }
+        2 => Step::Settle { id: id(&mut reader)?, actual: amount(&mut reader)? },
+        _ => return None,
+    };
+    reader.end()?;
+    Some(Change { now_us, step })
 }
 
-fn slot(algorithm: Algorithm, reader: &mut Reader) -> Option<Slot> {
-    let limit = amount(reader)?;
-    let window_us =
-        reader.number().filter(|length| (MIN_WINDOW_US..=MAX_WINDOW_US).contains(length))?;
-    let policy = Policy { limit, window_us, burst: amount(reader)? };
+fn push_policy(policy: &Policy, out: &mut Vec<u8>) {
+    for number in [policy.limit, policy.window_us, policy.burst] {
+        push_number(number, out);
+    }
+}
+
+fn policy(reader: &mut Reader) -> Option<Policy> {
+    Some(Policy { limit: amount(reader)?, window_us: length(reader)?, burst: amount(reader)? })
+}
+
+fn push_window(Window { policy, usage }: &Window, out: &mut Vec<u8>) {
+    push_policy(policy, out);
+    match usage {
+        Usage::Fixed(Fixed { opened_us, used }) => {
+            push_number(*opened_us, out);
+            push_number(*used, out);
+        }
+        Usage::Sliding(Sliding(log)) => {
+            out.push(u8::from(log.exact()));
+            push_number(log.charges(policy).count() as u64, out);
+            for Charge { at_us, cost } in log.charges(policy) {
+                push_number(at_us, out);
+                push_number(cost, out);
+            }
+        }
+        Usage::Gcra(Gcra { debt_tokens, debt_parts, charged_us, charged }) => {
+            for number in [debt_tokens, debt_parts, charged_us, charged] {
+                push_number(*number, out);
+            }
+        }
+    }
+}
+
+fn window(algorithm: Algorithm, reader: &mut Reader) -> Option<Window> {
+    let policy = policy(reader)?;
     let usage = match algorithm {
         Algorithm::Fixed => {
             Usage::Fixed(Fixed { opened_us: time_us(reader)?, used: reader.number()? })
         }
-        Algorithm::Sliding => Usage::Sliding(Sliding(charges(&policy, reader)?)),
+        Algorithm::Sliding => Usage::Sliding(Sliding(sliding_log(&policy, reader)?)),
         Algorithm::Gcra => Usage::Gcra(Gcra {
             debt_tokens: reader.number()?,
             debt_parts: reader.number()?,
-            updated_us: time_us(reader)?,
+            charged_us: time_us(reader)?,
             charged: reader.number()?,
         }),
     };
-    Some(Slot { policy, usage })
+    Some(Window { policy, usage })
 }
 
-fn charges(policy: &Policy, reader: &mut Reader) -> Option<Charges> {
+fn sliding_log(policy: &Policy, reader: &mut Reader) -> Option<SlidingLog> {
     let exact = flag(reader)?;
-    let count = reader.number()?;
-    let mut parts = Vec::new();
-    for _ in 0..count {
-        parts.push((time_us(reader)?, reader.number()?));
+    let count = usize::try_from(reader.number()?).ok()?;
+    if count > SlidingLog::MAX_CHARGES {
+        return None;
     }
-    Charges::from_parts(policy, exact, &parts)
+    let charge = |_| Some(Charge { at_us: time_us(reader)?, cost: reader.number()? });
+    let charges: Vec<_> = (0..count).map(charge).collect::<Option<_>>()?;
+    SlidingLog::from_charges(policy, exact, &charges)
 }
 
 fn push_reservation(reservation: &Reservation, out: &mut Vec<u8>) {
-    let Reservation { id, estimate, ttl_ms, expires_at_ms, marks } = reservation;
+    let Reservation { id, estimate, ttl_ms, expires_at_ms, positions } = reservation;
     out.extend(id.0);
     for number in [estimate, ttl_ms, expires_at_ms] {
         push_number(*number, out);
     }
-    out.push(marks.len() as u8);
-    for (window_us, mark) in marks {
+    out.push(positions.len() as u8);
+    for (window_us, position) in positions {
         push_number(*window_us, out);
-        push_number(mark.0, out);
+        push_number(position.0, out);
     }
 }
 
 fn reservation(reader: &mut Reader) -> Option<Reservation> {
     let id = id(reader)?;
     let estimate = amount(reader)?;
-    let ttl_ms = reader.number().filter(|ttl_ms| *ttl_ms <= MAX_TTL_MS)?;
-    let expires_at_ms = time_ms(reader)?;
-    let mut marks = Marks::new();
+    let ttl_ms = ttl(reader)?;
+    let expires_at_ms = reader.number().filter(|at_ms| *at_ms <= MAX_TIME_MS)?;
+    let mut positions = Positions::new();
     for _ in 0..reader.u8()? {
-        marks.try_push((reader.number()?, Mark(reader.number()?))).ok()?;
+        positions.try_push((length(reader)?, Position(reader.number()?))).ok()?;
     }
-    Some(Reservation::new(id, estimate, ttl_ms, expires_at_ms, &marks))
+    Some(Reservation::new(id, estimate, ttl_ms, expires_at_ms, &positions))
+}
+
+fn algorithm(reader: &mut Reader) -> Option<Algorithm> {
+    Algorithm::ALL.get(usize::from(reader.u8()?)).copied()
+}
+
+/// How many limits or windows there are.
+fn count(reader: &mut Reader) -> Option<usize> {
+    reader.u8().map(usize::from).filter(|count| (1..=MAX_WINDOWS).contains(count))
 }
 
 fn id(reader: &mut Reader) -> Option<Id> {
-    reader.bytes(16)?.try_into().ok().map(Id)
+    reader.array().map(Id)
 }
 
 fn flag(reader: &mut Reader) -> Option<bool> {
@@ -208,19 +239,26 @@ fn amount(reader: &mut Reader) -> Option<u64> {
     reader.number().filter(|amount| *amount <= MAX_AMOUNT)
 }
 
-fn time_us(reader: &mut Reader) -> Option<u64> {
-    reader.number().filter(|at_us| *at_us <= MAX_TIME_US)
+fn positive(reader: &mut Reader) -> Option<u64> {
+    amount(reader).filter(|amount| *amount > 0)
 }
 
-fn time_ms(reader: &mut Reader) -> Option<Millis> {
-    reader.number().filter(|at_ms| *at_ms <= MAX_TIME_MS)
+fn length(reader: &mut Reader) -> Option<Micros> {
+    reader.number().filter(|length_us| (MIN_WINDOW_US..=MAX_WINDOW_US).contains(length_us))
+}
+
+fn ttl(reader: &mut Reader) -> Option<Millis> {
+    reader.number().filter(|ttl_ms| (1..=MAX_TTL_MS).contains(ttl_ms))
+}
+
+fn time_us(reader: &mut Reader) -> Option<Micros> {
+    reader.number().filter(|at_us| *at_us <= MAX_TIME_US)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::{Mode, Policies, Request};
+    use super::super::request::{Mode, Request};
     use super::*;
-    use crate::time::Micros;
     use proptest::prelude::*;
 
     fn encoded(limiter: &Limiter) -> Vec<u8> {
@@ -243,20 +281,20 @@ mod tests {
         }
     }
 
-    type Step = (usize, usize, u64, bool, Option<u8>, i64);
+    type Traffic = (usize, usize, u64, bool, Option<u8>, i64);
 
     /// Traffic on one key: windows, algorithm, cost, whether to reserve, which
     /// reservation to settle instead, and how far the clock moves.
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
+    fn steps() -> impl Strategy<Value = Vec<Traffic>> {
         let jump = prop_oneof![5 => 0i64..800_000, 1 => -9_000_000i64..9_000_000];
         let step = (1usize..4, 0usize..3, 1u64..500, any::<bool>(), any::<Option<u8>>(), jump);
         prop::collection::vec(step, 1..60)
     }
 
-    /// Plays the traffic and shows each change and the state after it.
-    fn play(steps: Vec<Step>, mut each: impl FnMut(Option<&Limiter>, &Change, &Limiter)) {
+    /// Plays the traffic and shows each change and the state before and after it.
+    fn play(steps: Vec<Traffic>, mut each: impl FnMut(&Limiter, &Change, &Limiter)) {
         const LENGTHS_US: [Micros; 3] = [3_000_000, 1_000, 60_000_000];
-        let mut key: Option<Limiter> = None;
+        let mut limiter = Limiter::default();
         let mut now_us: Micros = 1_800_000_000_000_000;
         // Most traffic keeps to one algorithm.
         let usual = steps.first().map_or(0, |step| step.1);
@@ -264,21 +302,20 @@ mod tests {
             steps.into_iter().enumerate()
         {
             now_us = now_us.saturating_add_signed(jump);
-            let before = key.clone();
-            let change = if let Some((limiter, place)) = key.as_mut().zip(settle) {
-                let held = limiter.reservations().get(usize::from(place) % 4).map(|held| held.id);
-                held.and_then(|id| limiter.settle(id, cost, now_us))
+            let before = limiter.clone();
+            let algorithm = Algorithm::ALL[if count % 9 == 8 { algorithm } else { usual }];
+            let call = request(&LENGTHS_US[..windows], algorithm, cost, reserve);
+            let change = if let Some(index) = settle {
+                let held = limiter.reservations().get(usize::from(index) % 4);
+                held.and_then(|held| limiter.decide_settlement(held.id, cost, now_us))
             } else {
-                let algorithm = Algorithm::ALL[if count % 9 == 8 { algorithm } else { usual }];
-                let call = request(&LENGTHS_US[..windows], algorithm, cost, reserve);
-                Limiter::decide(key.as_ref(), &call, now_us).ok().map(|decision| {
-                    let limiter = key.get_or_insert_with(|| Limiter::new(&call, algorithm));
-                    let id = reserve.then_some(Id([count as u8; 16]));
-                    limiter.commit(&call, &decision, id, now_us)
-                })
+                let id = || Id([count as u8; 16]);
+                let decision = Limiter::decide(Some(&limiter), &call, now_us, id);
+                decision.ok().and_then(|decision| decision.change)
             };
-            if let Some((limiter, change)) = key.as_ref().zip(change) {
-                each(before.as_ref(), &change, limiter);
+            if let Some(change) = change {
+                limiter.apply(&change);
+                each(&before, &change, &limiter);
             }
         }
     }
@@ -300,20 +337,25 @@ mod tests {
             }
         }
 
-        /// A replica that applies each change has what the primary has.
+        /// A replica that has loaded the state before and applies a change has
+        /// what the primary has, and is sent a few bytes for it.
         #[test]
         fn a_change_makes_of_the_state_before_it_the_state_after_it(steps in steps()) {
-            let mut replica: Option<Limiter> = None;
             play(steps, |before, change, limiter| {
-                assert_eq!(replica.as_ref(), before);
                 let mut payload = Vec::new();
-                encode_change(limiter, Event::Settlement, change, &mut payload);
+                encode_change(change, &mut payload);
+                assert!(payload.len() <= 100, "{}", payload.len());
                 for end in 0..payload.len() {
-                    assert_eq!(apply(&payload[..end], before), None, "cut at {end}");
+                    let cut = decode_change(&payload[..end], &mut Policies::new()).is_none();
+                    assert!(cut, "cut at {end}");
                 }
-                let (event, applied) = apply(&payload, before).unwrap();
-                assert_eq!((event, &applied), (Event::Settlement, limiter), "{change:?}");
-                replica = Some(applied);
+                let mut policies = Policies::new();
+                let sent = decode_change(&payload, &mut policies).unwrap();
+                assert_eq!(sent, *change);
+                let mut replica = decode(&encoded(before)).unwrap();
+                assert!(Limiter::takes(Some(&replica), &sent));
+                replica.apply(&sent);
+                assert_eq!(replica, *limiter, "{change:?}");
             });
         }
 
@@ -322,16 +364,33 @@ mod tests {
             steps in steps(),
             spoils in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         ) {
-            play(steps, |_, _, limiter| {
-                let mut payload = encoded(limiter);
-                for (place, byte) in &spoils {
-                    let place = place.index(payload.len());
-                    payload[place] = *byte;
-                }
+            play(steps, |before, change, limiter| {
+                let spoil = |mut payload: Vec<u8>| {
+                    for (index, byte) in &spoils {
+                        let index = index.index(payload.len());
+                        payload[index] = *byte;
+                    }
+                    payload
+                };
+                let payload = spoil(encoded(limiter));
                 if let Some(limiter) = decode(&payload) {
                     assert_eq!(encoded(&limiter), payload);
                 }
-                apply(&payload, Some(limiter));
+                let mut payload = Vec::new();
+                encode_change(change, &mut payload);
+                let payload = spoil(payload);
+                let mut policies = Policies::new();
+                if let Some(change) = decode_change(&payload, &mut policies) {
+                    let mut again = Vec::new();
+                    encode_change(&change, &mut again);
+                    assert_eq!(again, payload);
+                    // Whatever it is, the state that it leaves can be saved and loaded.
+                    let mut limiter = before.clone();
+                    if Limiter::takes(Some(&limiter), &change) {
+                        limiter.apply(&change);
+                        assert_eq!(decode(&encoded(&limiter)), Some(limiter));
+                    }
+                }
             });
         }
     }
@@ -368,5 +427,40 @@ mod tests {
         let mut unknown = encoded(&Limiter::default());
         unknown[0] = VERSION + 1;
         assert_eq!(decode(&unknown), None);
+        let reservations = |ids: &[u8]| {
+            let mut payload = encoded(&Limiter::default());
+            payload.pop();
+            payload.push(ids.len() as u8);
+            for id in ids {
+                payload.extend([*id; 16]);
+                payload.extend([1, 2, 3, 0]);
+            }
+            decode(&payload)
+        };
+        assert!(reservations(&[1, 2]).is_some());
+        assert_eq!(reservations(&[1, 2, 1]), None, "an id twice");
+    }
+
+    #[test]
+    fn refuses_what_no_change_is() {
+        let decoded = |payload: &[u8]| decode_change(payload, &mut Policies::new()).is_some();
+        let limit = |limit: u8| [limit, 0xe8, 0x07, 9];
+        let charge = |limits: &[[u8; 4]], rest: &[u8]| {
+            let head = [CHANGE_VERSION, 5, 1, 0, limits.len() as u8];
+            decoded(&[&head, limits.as_flattened(), rest].concat())
+        };
+        assert!(charge(&[limit(9)], &[1, 0]));
+        assert!(!charge(&[limit(9); 2], &[1, 0]), "the same window twice");
+        assert!(!charge(&[], &[1, 0]), "no window");
+        assert!(!charge(&[limit(9)], &[0, 0]), "no cost");
+        assert!(!charge(&[limit(9)], &[1, 2]), "no flag");
+        assert!(!charge(&[limit(9)], &[&[1, 1][..], &[7; 16], &[0]].concat()), "no time");
+        assert!(charge(&[limit(9)], &[&[1, 1][..], &[7; 16], &[1]].concat()));
+        assert!(decoded(&[CHANGE_VERSION, 5, 0]) && !decoded(&[CHANGE_VERSION + 1, 5, 0]));
+        assert!(!decoded(&[CHANGE_VERSION, 5, 3]), "an unknown step");
+        let mut late = vec![CHANGE_VERSION];
+        push_number(MAX_TIME_US + 1, &mut late);
+        late.push(0);
+        assert!(!decoded(&late), "a moment that no clock shows");
     }
 }

@@ -3,7 +3,7 @@
 use crate::server::Config;
 
 /// The algorithm of a key that has none yet, when the call names none; by its
-/// place in [`super::slot::Algorithm::ALL`].
+/// index in [`super::policy::Algorithm::ALL`].
 pub static ALGORITHM: Config =
     Config::choice(c"ratelimit-algorithm", &[c"FIXED", c"SLIDING", c"GCRA"]);
 

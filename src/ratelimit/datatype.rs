@@ -3,12 +3,12 @@
 use super::codec;
 use super::limiter::Limiter;
 use super::reservation::Reservation;
-use super::slot::Slot;
+use super::window::{Usage, Window};
 use crate::server::{DataType, Defrag, Digest, TypeHandle};
 use std::ffi::CStr;
 
 /// The command that carries a change to replicas and into the AOF.
-pub const APPLY: &CStr = c"ML.APPLYRATE";
+pub const APPLY: &CStr = c"ML.APPLYLIMIT";
 
 impl DataType for Box<Limiter> {
     const NAME: &'static CStr = c"MLratelmt";
@@ -32,23 +32,37 @@ impl DataType for Box<Limiter> {
     }
 
     fn heap_bytes(&self) -> usize {
-        let slots = self.slots().iter().map(Slot::heap_bytes).sum::<usize>();
-        let Limiter::Many(many) = &**self else { return slots };
-        let marks: usize = many.reservations.iter().map(|held| size_of_val(&*held.marks)).sum();
-        many.slots.capacity() * size_of::<Slot>()
+        let windows = self.windows().iter().map(Window::heap_bytes).sum::<usize>();
+        let Limiter::Many(many) = &**self else { return windows };
+        let positions = many.reservations.iter().map(|held| size_of_val(&*held.positions));
+        many.windows.capacity() * size_of::<Window>()
             + many.reservations.capacity() * size_of::<Reservation>()
-            + slots
-            + marks
+            + windows
+            + positions.sum::<usize>()
     }
 
     fn blocks(&self) -> usize {
-        self.slots().len() + self.reservations().len()
+        self.windows().len() + self.reservations().len()
     }
 
     fn defrag(limiter: &mut Limiter, defrag: &Defrag) {
-        if let Limiter::Many(many) = limiter {
-            defrag.list(&mut many.slots);
-            defrag.list(&mut many.reservations);
+        let windows = match limiter {
+            Limiter::One(window) => std::slice::from_mut(window),
+            Limiter::Many(many) => {
+                defrag.list(&mut many.windows);
+                defrag.list(&mut many.reservations);
+                for reservation in &mut many.reservations {
+                    let mut positions = std::mem::take(&mut reservation.positions).into_vec();
+                    defrag.list(&mut positions);
+                    reservation.positions = positions.into_boxed_slice();
+                }
+                &mut many.windows
+            }
+        };
+        for window in windows {
+            if let Usage::Sliding(sliding) = &mut window.usage {
+                sliding.0.relocate(|log| defrag.list(log), |sums| defrag.list(sums));
+            }
         }
     }
 

@@ -3,14 +3,15 @@
 //! The window opens with the first charge and closes `window_us` later. Up to
 //! twice the limit can pass around a boundary; that is what a fixed window is.
 
+use super::meter::{Meter, Position, Settlement};
 use super::policy::{Cost, Policy};
-use super::window::{Mark, Reading, Settlement, Window};
+use super::quota::Quota;
 use crate::time::Micros;
 
 /// The counter of one window. The default is one that has closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fixed {
-    /// When the first charge came. It is the mark of all charges since.
+    /// When the first charge came. It is the position of all charges since.
     pub opened_us: Micros,
     /// What has been charged since.
     pub used: u64,
@@ -28,69 +29,69 @@ impl Fixed {
     }
 }
 
-impl Window for Fixed {
-    fn advance(&mut self, policy: &Policy, now_us: Micros) {
-        *self = self.at(policy, now_us);
-    }
-
+impl Meter for Fixed {
     fn is_ahead(&self, now_us: Micros) -> bool {
         self.opened_us > now_us
     }
 
-    /// The marks of the window follow it; those of windows before it must not
+    /// The positions in the window follow it; those in windows before it must not
     /// come to look like them.
-    fn follow_clock_back<'m>(
+    fn rewind_to<'p>(
         &mut self,
         _: &Policy,
-        marks: impl Iterator<Item = &'m mut Mark>,
+        positions: impl Iterator<Item = &'p mut Position>,
         now_us: Micros,
-    ) -> bool {
-        let ahead = self.is_ahead(now_us);
-        if ahead {
-            for mark in marks.filter(|mark| mark.0 >= now_us) {
-                *mark = if mark.0 == self.opened_us { Mark(now_us) } else { Mark::GONE };
-            }
-            self.opened_us = now_us;
+    ) {
+        if !self.is_ahead(now_us) {
+            return;
         }
-        ahead
+        for position in positions.filter(|position| position.0 >= now_us) {
+            let here = position.0 == self.opened_us;
+            *position = if here { Position(now_us) } else { Position::GONE };
+        }
+        self.opened_us = now_us;
     }
 
     fn used(&self, policy: &Policy, now_us: Micros) -> u64 {
         self.at(policy, now_us).used
     }
 
-    fn read(&self, policy: &Policy, cost: Cost, now_us: Micros) -> Reading {
+    fn quota(&self, policy: &Policy, capacity: u64, cost: Cost, now_us: Micros) -> Quota {
         let window = self.at(policy, now_us);
-        let remaining = policy.limit.saturating_sub(window.used);
-        let closes_after_us = window.full_at(policy) - now_us;
+        let closes_after_us = window.reset_at(policy) - now_us;
         let retry_after_us = match cost {
-            _ if cost <= remaining => Some(0),
-            _ if cost <= policy.limit => Some(closes_after_us),
+            _ if cost <= capacity.saturating_sub(window.used) => Some(0),
+            _ if cost <= capacity => Some(closes_after_us),
             _ => None,
         };
-        Reading { remaining, retry_after_us, reset_after_us: closes_after_us }
+        Quota {
+            limit: capacity,
+            used: window.used,
+            retry_after_us,
+            reset_after_us: closes_after_us,
+        }
     }
 
-    fn charge(&mut self, policy: &Policy, cost: Cost, now_us: Micros) -> Mark {
-        self.advance(policy, now_us);
+    fn charge(&mut self, policy: &Policy, cost: Cost, now_us: Micros) -> Position {
+        *self = self.at(policy, now_us);
         self.used = self.used.saturating_add(cost);
-        Mark(self.opened_us)
+        Position(self.opened_us)
     }
 
     /// A window that has closed since is left alone.
-    fn settle<'m>(
+    fn settle<'p>(
         &mut self,
         policy: &Policy,
         settlement: &Settlement,
-        _: impl Iterator<Item = &'m mut Mark>,
+        _: impl Iterator<Item = &'p mut Position>,
         now_us: Micros,
     ) {
-        if settlement.mark == Mark(self.opened_us) && self.used(policy, now_us) > 0 {
+        if settlement.position == Position(self.opened_us) && self.used(policy, now_us) > 0 {
             self.used = settlement.correct(self.used);
         }
     }
 
-    fn full_at(&self, policy: &Policy) -> Micros {
+    fn reset_at(&self, policy: &Policy) -> Micros {
         match self.used {
             0 => self.opened_us,
             _ => self.opened_us.saturating_add(policy.window_us),
@@ -100,8 +101,8 @@ impl Window for Fixed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::MAX_TIME_US;
-    use super::super::testing::{Oracle, check, endure, follow, no_marks, ordeal, traffic};
+    use super::super::policy::{Algorithm, MAX_TIME_US};
+    use super::super::testing::{Oracle, check, endure, follow, no_positions, ordeal, traffic};
     use super::*;
     use proptest::prelude::*;
 
@@ -124,12 +125,6 @@ mod tests {
             }
         }
 
-        fn advance(&mut self, policy: &Policy, now_us: Micros) {
-            if self.used(policy, now_us).0 == 0 {
-                self.charges.clear();
-            }
-        }
-
         fn step_back(&mut self, now_us: Micros) {
             for (_, at_us, _) in &mut self.charges {
                 *at_us = now_us.min(*at_us);
@@ -137,7 +132,9 @@ mod tests {
         }
 
         fn charge(&mut self, policy: &Policy, id: usize, cost: Cost, now_us: Micros) {
-            self.advance(policy, now_us);
+            if self.used(policy, now_us).0 == 0 {
+                self.charges.clear();
+            }
             self.charges.push((id, now_us, cost));
         }
 
@@ -153,37 +150,36 @@ mod tests {
     #[test]
     fn the_window_opens_with_the_first_charge() {
         let mut window = Fixed::default();
-        let idle = window.read(&POLICY, 1, 5 * SECOND);
-        assert_eq!(idle, Reading { remaining: 10, retry_after_us: Some(0), reset_after_us: 0 });
+        let idle = window.quota(&POLICY, 10, 1, 5 * SECOND);
+        assert_eq!(idle, Quota::unused(10, 1));
         window.charge(&POLICY, 4, 5 * SECOND);
-        let open = check(&window, &POLICY, 7, 20 * SECOND);
-        assert_eq!((open.remaining, open.retry_after_us), (6, Some(45 * SECOND)));
-        assert_eq!((open.reset_after_us, window.full_at(&POLICY)), (45 * SECOND, 65 * SECOND));
+        let open = check(&window, &POLICY, 10, 7, 20 * SECOND);
+        assert_eq!((open.remaining(), open.retry_after_us), (6, Some(45 * SECOND)));
+        assert_eq!((open.reset_after_us, window.reset_at(&POLICY)), (45 * SECOND, 65 * SECOND));
     }
 
     #[test]
     fn a_cost_above_the_limit_never_fits() {
-        assert_eq!(check(&Fixed::default(), &POLICY, 11, 0).retry_after_us, None);
-        let nothing = Policy::new(0, POLICY.window_us);
-        assert_eq!(check(&Fixed::default(), &nothing, 1, 0).retry_after_us, None);
+        assert_eq!(check(&Fixed::default(), &POLICY, 10, 11, 0).retry_after_us, None);
+        assert_eq!(check(&Fixed::default(), &POLICY, 0, 1, 0).retry_after_us, None);
     }
 
     #[test]
     fn a_clock_that_steps_back_grants_nothing_again_and_waits_one_window_at_most() {
         let mut window = Fixed::default();
         window.charge(&POLICY, 10, 10_000 * SECOND);
-        let back = window.read(&POLICY, 1, 10 * SECOND);
-        assert_eq!((back.remaining, back.retry_after_us), (0, Some(POLICY.window_us)));
-        assert!(window.follow_clock_back(&POLICY, no_marks(), 10 * SECOND));
-        assert_eq!(window.read(&POLICY, 1, 70 * SECOND).retry_after_us, Some(0));
+        let back = window.quota(&POLICY, 10, 1, 10 * SECOND);
+        assert_eq!((back.remaining(), back.retry_after_us), (0, Some(POLICY.window_us)));
+        window.rewind_to(&POLICY, no_positions(), 10 * SECOND);
+        assert_eq!(window.quota(&POLICY, 10, 1, 70 * SECOND).retry_after_us, Some(0));
     }
 
     #[test]
-    fn marks_follow_a_clock_that_steps_back_with_their_window() {
+    fn positions_follow_a_clock_that_steps_back_with_their_window() {
         let mut window = Fixed::default();
-        let mut marks = [100, 170].map(|at_s| window.charge(&POLICY, 1, at_s * SECOND));
-        window.follow_clock_back(&POLICY, marks.iter_mut(), 50 * SECOND);
-        assert_eq!(marks, [Mark::GONE, Mark(50 * SECOND)]);
+        let mut positions = [100, 170].map(|at_s| window.charge(&POLICY, 1, at_s * SECOND));
+        window.rewind_to(&POLICY, positions.iter_mut(), 50 * SECOND);
+        assert_eq!(positions, [Position::GONE, Position(50 * SECOND)]);
     }
 
     #[test]
@@ -192,19 +188,24 @@ mod tests {
         window.charge(&POLICY, u64::MAX, 0);
         window.charge(&POLICY, u64::MAX, 0);
         assert_eq!(window.used, u64::MAX);
-        assert_eq!(window.read(&POLICY, 1, 0).remaining, 0);
+        assert_eq!(window.quota(&POLICY, 10, 1, 0).remaining(), 0);
     }
 
     #[test]
     fn a_settlement_leaves_a_window_alone_that_opened_later() {
         let mut window = Fixed::default();
-        let mark = window.charge(&POLICY, 8, 0);
-        let settlement = Settlement { mark, estimate: 8, actual: 3 };
-        window.settle(&POLICY, &settlement, no_marks(), 60 * SECOND - 1);
+        let position = window.charge(&POLICY, 8, 0);
+        let settlement = Settlement { position, estimate: 8, actual: 3 };
+        window.settle(&POLICY, &settlement, no_positions(), 60 * SECOND - 1);
         assert_eq!(window.used(&POLICY, 60 * SECOND - 1), 3);
         window.charge(&POLICY, 9, 60 * SECOND);
         for actual in [3, 10] {
-            window.settle(&POLICY, &Settlement { actual, ..settlement }, no_marks(), 61 * SECOND);
+            window.settle(
+                &POLICY,
+                &Settlement { actual, ..settlement },
+                no_positions(),
+                61 * SECOND,
+            );
             assert_eq!(window.used(&POLICY, 61 * SECOND), 9);
         }
     }
@@ -212,7 +213,7 @@ mod tests {
     proptest! {
         #[test]
         fn decides_as_a_list_of_every_charge_does(traffic in traffic(80)) {
-            follow::<Fixed, Run>(traffic);
+            follow::<Fixed, Run>(Algorithm::Fixed, traffic);
         }
 
         #[test]

@@ -1,14 +1,19 @@
 //! A limiter: the windows of a key, decided together, and the reservations
 //! open on it.
 //!
-//! A call is decided without changing anything; then, if it is to change
-//! something, all windows are charged. So all are or none is.
+//! A call is [decided](Limiter::decide) without changing anything. What it
+//! changes, if anything, is a [`Change`], and [`Limiter::apply`] the only code
+//! that carries one out, on whoever decided it and on replicas alike. All of a
+//! call's windows are charged there, or none is.
 
-use super::policy::{Cost, MAX_WINDOWS, Policy};
-use super::request::{Decision, Mode, Refusal, Request, Standing};
-use super::reservation::{Marks, Reservation};
-use super::slot::{Algorithm, Slot};
-use super::window::{Mark, Settlement};
+use super::change::{Change, Step};
+use super::meter::{Position, Settlement};
+use super::policy::{Algorithm, Cost, MAX_WINDOWS, Policy};
+use super::quota::Quota;
+use super::request::{Decision, Mode, Refusal, Request};
+use super::reservation::{MAX_RESERVATIONS, Positions, Reservation};
+use super::window::Window;
+use crate::bug;
 use crate::id::Id;
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 
@@ -17,7 +22,7 @@ use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Limiter {
     /// One window.
-    One(Slot),
+    One(Window),
     /// Several windows, or reservations.
     Many(Many),
 }
@@ -27,72 +32,43 @@ pub enum Limiter {
 pub struct Many {
     /// The windows, each of another length; at least one, at most
     /// [`MAX_WINDOWS`].
-    pub slots: Vec<Slot>,
+    pub windows: Vec<Window>,
     /// What is yet to be settled, in the order it was charged.
     pub reservations: Vec<Reservation>,
-}
-
-/// What a write was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Something was charged.
-    Charge,
-    /// A reservation was settled.
-    Settlement,
-}
-
-/// What a write changed, as it is replicated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Anything.
-    Whole,
-    /// The windows, and of the reservations at most these.
-    Windows {
-        /// Those that had expired by then went.
-        pruned_at_ms: Millis,
-        /// The last one was added.
-        added: bool,
-        /// This one was settled.
-        settled: Option<Id>,
-    },
 }
 
 /// A limiter that nobody has charged.
 impl Default for Limiter {
     fn default() -> Self {
-        Self::One(Slot::unused(Algorithm::default(), Policy::default()))
+        Self::One(Window::unused(Algorithm::default(), Policy::default()))
     }
 }
 
 impl Limiter {
     /// A limiter of these parts; `None` unless there can be one.
-    pub fn of(slots: Vec<Slot>, reservations: Vec<Reservation>) -> Option<Self> {
-        let first = slots.first()?;
-        let alike = slots.iter().all(|slot| slot.algorithm() == first.algorithm());
-        let mut lengths: Vec<_> = slots.iter().map(|slot| slot.policy.window_us).collect();
+    pub fn of(windows: Vec<Window>, reservations: Vec<Reservation>) -> Option<Self> {
+        let first = windows.first()?;
+        let alike = windows.iter().all(|window| window.algorithm() == first.algorithm());
+        let mut lengths: Vec<_> = windows.iter().map(|window| window.policy.window_us).collect();
         lengths.sort_unstable();
         let distinct = lengths.is_sorted_by(|one, next| one != next);
-        let sound = alike && distinct && slots.len() <= MAX_WINDOWS;
-        sound.then(|| Self::Many(Many { slots, reservations }).compact())
-    }
-
-    /// A limiter for a request, of which nothing is used.
-    pub fn new(request: &Request, algorithm: Algorithm) -> Self {
-        let unused = |policy: &Policy| Slot::unused(algorithm, *policy);
-        match request.policies.as_slice() {
-            [policy] => Self::One(unused(policy)),
-            policies => {
-                let slots = policies.iter().map(unused).collect();
-                Self::Many(Many { slots, reservations: Vec::new() })
-            }
-        }
+        let mut ids: Vec<_> = reservations.iter().map(|reservation| reservation.id).collect();
+        ids.sort_unstable();
+        let sound = alike
+            && distinct
+            && windows.len() <= MAX_WINDOWS
+            && ids.is_sorted_by(|one, next| one != next)
+            && ids.len() <= MAX_RESERVATIONS;
+        let mut limiter = Self::Many(Many { windows, reservations });
+        limiter.compact();
+        sound.then_some(limiter)
     }
 
     /// The windows.
-    pub fn slots(&self) -> &[Slot] {
+    pub fn windows(&self) -> &[Window] {
         match self {
-            Self::One(slot) => std::slice::from_ref(slot),
-            Self::Many(many) => &many.slots,
+            Self::One(window) => std::slice::from_ref(window),
+            Self::Many(many) => &many.windows,
         }
     }
 
@@ -105,294 +81,315 @@ impl Limiter {
     }
 
     /// The windows and the reservations.
-    fn parts_mut(&mut self) -> (&mut [Slot], &mut [Reservation]) {
+    fn parts_mut(&mut self) -> (&mut [Window], &mut [Reservation]) {
         match self {
-            Self::One(slot) => (std::slice::from_mut(slot), &mut []),
-            Self::Many(many) => (&mut many.slots, &mut many.reservations),
+            Self::One(window) => (std::slice::from_mut(window), &mut []),
+            Self::Many(many) => (&mut many.windows, &mut many.reservations),
         }
     }
 
     /// The algorithm that its windows are kept by.
     pub fn algorithm(&self) -> Algorithm {
-        self.slots().first().map(Slot::algorithm).unwrap_or_default()
+        match self.windows() {
+            [first, ..] => first.algorithm(),
+            [] => bug("a limiter without a window"),
+        }
     }
 
-    /// Decides on a call. `current` is the key's state, if it has one.
-    pub fn decide(
+    /// Decides on a call. `current` is the key's state, if it has one; `new_id`
+    /// is drawn where a reservation is to be opened.
+    pub fn decide<'r>(
         current: Option<&Self>,
-        request: &Request,
+        request: &'r Request,
         now_us: Micros,
-    ) -> Result<Decision, Refusal> {
-        let kept = current.map_or(request.default_algorithm, Self::algorithm);
-        let algorithm = request.algorithm.unwrap_or(kept);
+        new_id: impl FnOnce() -> Id,
+    ) -> Result<Decision<'r>, Refusal> {
+        let kept = || current.map_or(request.default_algorithm, Self::algorithm);
+        let algorithm = request.algorithm.unwrap_or_else(kept);
         if request.has_burst && algorithm != Algorithm::Gcra {
             return Err(Refusal::BurstWithoutBucket);
         }
-        let before = Self::standing(current, algorithm, request, 0, now_us);
+        let ask = |cost, granted| {
+            Self::quota(current, algorithm, &request.policies, cost, granted, now_us)
+        };
+        let mut quota = ask(request.cost, false);
         let granted = match request.mode {
+            _ if quota.retry_after_us == Some(0) => request.cost,
             Mode::Force => request.cost,
             Mode::Partial => {
                 // What all of them have left, whichever denies for the longest.
-                let least = Self::standing(current, algorithm, request, request.cost, now_us);
-                request.cost.min(least.reading.remaining)
+                let left = ask(request.cost, true).remaining().min(request.cost);
+                if left == 0 {
+                    quota = ask(1, false);
+                }
+                left
             }
-            _ if before.reading.retry_after_us == Some(0) => request.cost,
-            _ => 0,
+            Mode::Whole | Mode::Peek => 0,
         };
-        let open = || {
-            let now_ms = now_us / MICROS_PER_MILLI;
-            let reservations = current.map(Self::reservations).unwrap_or_default();
-            reservations.iter().filter(|held| held.is_open(now_ms)).count()
-        };
-        if granted > 0 && request.reserve_ms.is_some() && open() >= request.max_reservations {
-            return Err(Refusal::TooManyReservations);
-        }
         let ahead = current.is_some_and(|limiter| limiter.is_ahead(now_us));
-        let writes = request.mode != Mode::Peek && (granted > 0 || ahead);
-        Ok(Decision { algorithm, granted, before, ahead, writes })
+        let step = match request.mode {
+            Mode::Peek => None,
+            _ if granted > 0 => {
+                let mut reservation = None;
+                if let Some(ttl_ms) = request.reserve_ms {
+                    let open = current.map_or(0, |limiter| limiter.open(now_us).count());
+                    if open >= request.max_reservations {
+                        return Err(Refusal::TooManyReservations);
+                    }
+                    reservation = Some((new_id(), ttl_ms));
+                }
+                let policies = request.policies.as_slice();
+                Some(Step::Charge { algorithm, policies, cost: granted, reservation })
+            }
+            _ => ahead.then_some(Step::Rewind),
+        };
+        let change = step.map(|step| Change { now_us, step });
+        Ok(Decision { algorithm, granted, quota, change, ahead })
     }
 
-    /// What the windows of a call say to it, before it or after so much of it
-    /// was granted.
-    pub fn standing(
+    /// What the limits of a call say to a cost, the one that binds: before any of
+    /// it was `granted`, or after all of it was.
+    pub fn quota(
         current: Option<&Self>,
         algorithm: Algorithm,
-        request: &Request,
-        granted: Cost,
+        policies: &[Policy],
+        cost: Cost,
+        granted: bool,
         now_us: Micros,
-    ) -> Standing {
-        let standing = |slot: &Slot| Standing {
-            limit: slot.capacity(),
-            reading: slot.read(request.cost, now_us),
-        };
-        let under =
-            |policy: &Policy| match current.and_then(|limiter| limiter.slot(policy.window_us)) {
-                Some(slot) if slot.is_under(algorithm, policy) => standing(slot),
-                Some(slot) => standing(&slot.seen_under(algorithm, *policy, now_us)),
-                None => standing(&Slot::unused(algorithm, *policy)),
+    ) -> Quota {
+        let ask =
+            |policy: &Policy| match current.and_then(|limiter| limiter.window(policy.window_us)) {
+                Some(window) => window.quota(algorithm, policy, cost, now_us),
+                None => Quota::unused(policy.capacity(algorithm), cost),
             };
-        match request.policies.as_slice() {
-            [policy] => under(policy),
-            // A request has a policy at least: nothing stands for none.
-            policies => Standing::of(policies.iter().map(under), granted == request.cost)
-                .unwrap_or_else(|| under(&Policy::default())),
-        }
+        let [first, others @ ..] = policies else { bug("a call without a limit") };
+        others.iter().map(ask).fold(ask(first), |binding, quota| quota.binding(binding, granted))
     }
 
-    fn slot(&self, window_us: Micros) -> Option<&Slot> {
-        self.slots().iter().find(|slot| slot.policy.window_us == window_us)
+    fn window(&self, window_us: Micros) -> Option<&Window> {
+        self.windows().iter().find(|window| window.policy.window_us == window_us)
     }
 
+    /// The reservations that can be settled at `now_us`.
+    pub fn open(&self, now_us: Micros) -> impl Iterator<Item = &Reservation> {
+        let now_ms = now_us / MICROS_PER_MILLI;
+        self.reservations().iter().filter(move |reservation| reservation.is_open(now_ms))
+    }
+
+    /// Whether anything of it lies ahead of a clock that stepped back.
     fn is_ahead(&self, now_us: Micros) -> bool {
         let now_ms = now_us / MICROS_PER_MILLI;
-        self.slots().iter().any(|slot| slot.is_ahead(now_us))
-            || self.reservations().iter().any(|held| held.longest_until(now_ms).is_some())
+        self.windows().iter().any(|window| window.is_ahead(now_us))
+            || self.reservations().iter().any(|reservation| reservation.is_ahead(now_ms))
     }
 
-    /// Carries a decision out. `id` is that of the reservation, if one is asked
-    /// for.
-    pub fn commit(
-        &mut self,
-        request: &Request,
-        decision: &Decision,
-        id: Option<Id>,
+    /// Decides on a settlement: `None` unless the reservation is open.
+    pub fn decide_settlement(
+        &self,
+        id: Id,
+        actual: Cost,
         now_us: Micros,
-    ) -> Change {
-        let now_ms = now_us / MICROS_PER_MILLI;
-        let mut whole = decision.ahead && self.follow_clock_back(now_us);
-        let pruned_at_ms = if self.reservations().is_empty() { 0 } else { now_ms };
-        self.prune(pruned_at_ms);
-        if decision.granted > 0 {
-            if self.algorithm() != decision.algorithm {
-                self.change_algorithm(decision.algorithm, now_us);
-                whole = true;
+    ) -> Option<Change<'static>> {
+        let is_open = self.open(now_us).any(|reservation| reservation.id == id);
+        is_open.then_some(Change { now_us, step: Step::Settle { id, actual } })
+    }
+
+    /// Whether a change that comes from elsewhere can be one of this state, or of
+    /// a key that does not exist.
+    pub fn takes(current: Option<&Self>, change: &Change) -> bool {
+        let is_open = |id| {
+            let mut open = current.into_iter().flat_map(|limiter| limiter.open(change.now_us));
+            open.any(|reservation| reservation.id == id)
+        };
+        match change.step {
+            Step::Rewind => current.is_some(),
+            Step::Charge { reservation: None, .. } => true,
+            Step::Charge { reservation: Some((id, _)), .. } => {
+                let open = current.map_or(0, |limiter| limiter.open(change.now_us).count());
+                open < MAX_RESERVATIONS && !is_open(id)
             }
-            whole |= self.make_room(&request.policies, decision.algorithm, now_us);
-            if let Some((id, ttl_ms)) = id.zip(request.reserve_ms) {
-                let mut marks = Marks::new();
-                // There are no more policies than there is room for.
-                let mark = |window_us, mark| _ = marks.try_push((window_us, mark));
-                self.charge(&request.policies, decision, now_us, mark);
-                let expires_at_ms = now_ms.saturating_add(ttl_ms);
-                let estimate = decision.granted;
-                self.add(Reservation::new(id, estimate, ttl_ms, expires_at_ms, &marks));
-            } else {
-                self.charge(&request.policies, decision, now_us, |_, _| {});
-            }
-        }
-        match whole {
-            true => Change::Whole,
-            false => Change::Windows { pruned_at_ms, added: id.is_some(), settled: None },
+            Step::Settle { id, .. } => is_open(id),
         }
     }
 
-    /// Brings what lies ahead of a clock that stepped back to now, and says
-    /// whether anything did.
-    fn follow_clock_back(&mut self, now_us: Micros) -> bool {
-        let now_ms = now_us / MICROS_PER_MILLI;
-        let (slots, reservations) = self.parts_mut();
-        let mut ahead = false;
-        for slot in slots {
-            let window_us = slot.policy.window_us;
-            let marks = reservations.iter_mut().filter_map(|held| held.mark_mut(window_us));
-            ahead |= slot.follow_clock_back(marks, now_us);
-        }
-        for held in reservations {
-            if let Some(longest_ms) = held.longest_until(now_ms) {
-                held.expires_at_ms = longest_ms;
-                ahead = true;
+    /// Carries out a change that was decided on this state, or that it
+    /// [takes](Self::takes). A key that does not exist is one of the default.
+    pub fn apply(&mut self, change: &Change) {
+        let now_us = change.now_us;
+        self.rewind_to(now_us);
+        self.prune(now_us);
+        match change.step {
+            Step::Rewind => {}
+            Step::Charge { algorithm, policies, cost, reservation } => {
+                self.make_room(policies, algorithm, now_us);
+                if self.algorithm() != algorithm {
+                    self.carry_over(algorithm, now_us);
+                }
+                let positions = self.charge(policies, cost, now_us);
+                if let Some((id, ttl_ms)) = reservation {
+                    let expires_at_ms = (now_us / MICROS_PER_MILLI).saturating_add(ttl_ms);
+                    self.add(Reservation::new(id, cost, ttl_ms, expires_at_ms, &positions));
+                }
             }
+            Step::Settle { id, actual } => self.settle(id, actual, now_us),
         }
-        ahead
     }
 
-    /// Forgets the reservations that had expired at `now_ms`.
-    fn prune(&mut self, now_ms: Millis) {
+    /// Rewinds to a clock that stepped back what lies ahead of it.
+    fn rewind_to(&mut self, now_us: Micros) {
+        let now_ms = now_us / MICROS_PER_MILLI;
+        let (windows, reservations) = self.parts_mut();
+        for window in windows {
+            let window_us = window.policy.window_us;
+            let positions = reservations.iter_mut().filter_map(|held| held.position_mut(window_us));
+            window.rewind_to(positions, now_us);
+        }
+        reservations.iter_mut().for_each(|reservation| reservation.rewind_to(now_ms));
+    }
+
+    /// Forgets the reservations that have expired.
+    fn prune(&mut self, now_us: Micros) {
         if let Self::Many(many) = self {
-            many.reservations.retain(|held| held.is_open(now_ms));
-            if many.slots.len() == 1 {
-                *self = std::mem::take(self).compact();
-            }
+            many.reservations.retain(|reservation| reservation.is_open(now_us / MICROS_PER_MILLI));
+            self.compact();
         }
     }
 
     /// Has all windows kept by another algorithm, which takes over what is
     /// used; the charges in it can be told apart no more.
-    fn change_algorithm(&mut self, algorithm: Algorithm, now_us: Micros) {
-        let (slots, reservations) = self.parts_mut();
-        for slot in slots {
-            slot.put_under(algorithm, slot.policy, now_us);
-        }
-        for held in reservations {
-            held.marks = Box::default();
-        }
+    fn carry_over(&mut self, algorithm: Algorithm, now_us: Micros) {
+        let (windows, reservations) = self.parts_mut();
+        windows.iter_mut().for_each(|window| window.carry_over(algorithm, now_us));
+        reservations.iter_mut().for_each(|reservation| reservation.positions = Box::default());
     }
 
     /// Makes sure that there is a window for each of the policies. Other ones
     /// stay while something is used of them: a caller that asks by turns for
-    /// different windows finds each as it left it. Says whether reservations
-    /// lost a window they were charged to.
-    fn make_room(&mut self, policies: &[Policy], algorithm: Algorithm, now_us: Micros) -> bool {
-        if policies.iter().all(|policy| self.slot(policy.window_us).is_some()) {
-            return false;
+    /// different windows finds each as it left it.
+    fn make_room(&mut self, policies: &[Policy], algorithm: Algorithm, now_us: Micros) {
+        if policies.iter().all(|policy| self.window(policy.window_us).is_some()) {
+            return;
         }
-        let asked =
-            |slot: &Slot| policies.iter().any(|policy| policy.window_us == slot.policy.window_us);
-        let Many { mut slots, mut reservations } = std::mem::take(self).into_many();
-        slots.retain(|slot| asked(slot) || slot.full_at() > now_us);
+        if let (Self::One(window), [policy]) = (&mut *self, policies)
+            && window.reset_at() <= now_us
+        {
+            *window = Window::unused(algorithm, *policy);
+            return;
+        }
+        let is_asked = |window: &Window| {
+            policies.iter().any(|policy| policy.window_us == window.policy.window_us)
+        };
+        let kept_by = self.algorithm();
+        let Many { windows, reservations } = self.many();
+        windows.retain(|window| is_asked(window) || window.reset_at() > now_us);
         for policy in policies {
-            if !slots.iter().any(|slot| slot.policy.window_us == policy.window_us) {
-                slots.push(Slot::unused(algorithm, *policy));
+            if !windows.iter().any(|window| window.policy.window_us == policy.window_us) {
+                windows.push(Window::unused(kept_by, *policy));
             }
         }
-        while slots.len() > MAX_WINDOWS {
+        while windows.len() > MAX_WINDOWS {
             // Of the others, the one that is back at full first.
-            let others = slots.iter().enumerate().filter(|(_, slot)| !asked(slot));
-            let Some((place, _)) = others.min_by_key(|(_, slot)| slot.full_at()) else { break };
-            slots.remove(place);
+            let others = windows.iter().enumerate().filter(|(_, window)| !is_asked(window));
+            let Some((index, _)) = others.min_by_key(|(_, window)| window.reset_at()) else {
+                bug("a call with more limits than a key has windows")
+            };
+            windows.remove(index);
         }
-        let mut lost = false;
-        for held in &mut reservations {
-            let stays = |window_us| slots.iter().any(|slot| slot.policy.window_us == window_us);
-            lost |= held.keep_marks(stays);
+        for reservation in reservations {
+            reservation.keep_positions(|window_us| {
+                windows.iter().any(|window| window.policy.window_us == window_us)
+            });
         }
-        *self = Self::Many(Many { slots, reservations }).compact();
-        lost
+        self.compact();
     }
 
-    /// Charges the window of each policy, and tells `marked` where in it.
-    fn charge(
-        &mut self,
-        policies: &[Policy],
-        decision: &Decision,
-        now_us: Micros,
-        mut marked: impl FnMut(Micros, Mark),
-    ) {
-        let (slots, _) = self.parts_mut();
+    /// Charges the window of each policy: where in it.
+    fn charge(&mut self, policies: &[Policy], cost: Cost, now_us: Micros) -> Positions {
+        let mut positions = Positions::new();
+        let (windows, _) = self.parts_mut();
         for policy in policies {
-            let slot = slots.iter_mut().find(|slot| slot.policy.window_us == policy.window_us);
-            if let Some(slot) = slot {
-                slot.put_under(decision.algorithm, *policy, now_us);
-                marked(policy.window_us, slot.charge(decision.granted, now_us));
+            let mut windows = windows.iter_mut();
+            let Some(window) = windows.find(|window| window.policy.window_us == policy.window_us)
+            else {
+                bug("a limit without a window")
+            };
+            let position: Position = window.charge(policy, cost, now_us);
+            if positions.try_push((policy.window_us, position)).is_err() {
+                bug("a call with more limits than a key has windows")
             }
         }
+        positions
     }
 
     fn add(&mut self, reservation: Reservation) {
-        let mut many = std::mem::take(self).into_many();
-        many.reservations.push(reservation);
-        *self = Self::Many(many);
+        self.many().reservations.push(reservation);
     }
 
-    /// Settles a reservation by the actual cost; `None`, and nothing changed,
-    /// if it is not open.
-    pub fn settle(&mut self, id: Id, actual: Cost, now_us: Micros) -> Option<Change> {
-        let now_ms = now_us / MICROS_PER_MILLI;
-        let open = |held: &Reservation| held.id == id && held.is_open(now_ms);
-        if !self.reservations().iter().any(open) {
-            return None;
+    fn settle(&mut self, id: Id, actual: Cost, now_us: Micros) {
+        let Self::Many(many) = self else { bug("a settlement without a reservation") };
+        let index = many.reservations.iter().position(|reservation| reservation.id == id);
+        let Some(index) = index else { bug("a settlement without its reservation") };
+        let settled = many.reservations.remove(index);
+        for window in &mut many.windows {
+            let window_us = window.policy.window_us;
+            let position = settled.positions.iter().find(|(length_us, _)| *length_us == window_us);
+            let Some((_, position)) = position else { continue };
+            let settlement = Settlement { position: *position, estimate: settled.estimate, actual };
+            let others = many.reservations.iter_mut();
+            let others = others.filter_map(|other| other.position_mut(window_us));
+            window.settle(&settlement, others, now_us);
         }
-        let mut whole = self.follow_clock_back(now_us);
-        let settled = self.remove(id)?;
-        let (slots, reservations) = self.parts_mut();
-        for slot in slots {
-            let window_us = slot.policy.window_us;
-            let mark = settled.marks.iter().find(|(length_us, _)| *length_us == window_us);
-            let Some((_, mark)) = mark else { continue };
-            let settlement = Settlement { mark: *mark, estimate: settled.estimate, actual };
-            let others = reservations.iter_mut().filter_map(|held| held.mark_mut(window_us));
-            slot.settle(&settlement, others, now_us);
-        }
-        // Settling a charge of a token bucket moves the marks of the others.
-        whole |= self.algorithm() == Algorithm::Gcra && !self.reservations().is_empty();
-        self.prune(now_ms);
-        Some(match whole {
-            true => Change::Whole,
-            false => Change::Windows { pruned_at_ms: now_ms, added: false, settled: Some(id) },
-        })
-    }
-
-    fn remove(&mut self, id: Id) -> Option<Reservation> {
-        let Self::Many(many) = self else { return None };
-        let place = many.reservations.iter().position(|held| held.id == id)?;
-        Some(many.reservations.remove(place))
+        self.compact();
     }
 
     /// When the key can go, in milliseconds since the epoch: nothing is used
     /// any more, and nothing can be settled.
     pub fn expires_at_ms(&self) -> Millis {
-        let full_at = |slot: &Slot| slot.full_at().div_ceil(MICROS_PER_MILLI);
-        let full_at_ms = self.slots().iter().map(full_at).max().unwrap_or(0);
-        let settled_at_ms = self.reservations().iter().map(|held| held.expires_at_ms).max();
-        full_at_ms.max(settled_at_ms.unwrap_or(0))
-    }
-
-    fn into_many(self) -> Many {
         match self {
-            Self::One(slot) => Many { slots: vec![slot], reservations: Vec::new() },
-            Self::Many(many) => many,
+            Self::One(window) => window.reset_at().div_ceil(MICROS_PER_MILLI),
+            Self::Many(many) => {
+                let windows = many.windows.iter().map(Window::reset_at);
+                let settled = many.reservations.iter().map(|reservation| reservation.expires_at_ms);
+                let windows = windows.map(|at_us| at_us.div_ceil(MICROS_PER_MILLI));
+                windows.chain(settled).fold(0, Millis::max)
+            }
         }
     }
 
-    /// As one block, if that is enough.
-    fn compact(self) -> Self {
+    /// The parts of several blocks.
+    fn many(&mut self) -> &mut Many {
+        if let Self::One(_) = self {
+            let Self::One(window) = std::mem::take(self) else { bug("one window is not one") };
+            *self = Self::Many(Many { windows: vec![window], reservations: Vec::new() });
+        }
         match self {
-            Self::Many(mut many) if many.slots.len() == 1 && many.reservations.is_empty() => {
-                many.slots.pop().map_or_else(Self::default, Self::One)
-            }
-            other => other,
+            Self::Many(many) => many,
+            Self::One(_) => bug("one window is not many"),
+        }
+    }
+
+    /// Goes back to one block, if that is enough.
+    fn compact(&mut self) {
+        if let Self::Many(many) = self
+            && let ([_], []) = (many.windows.as_slice(), many.reservations.as_slice())
+            && let Some(window) = many.windows.pop()
+        {
+            *self = Self::One(window);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::Policies;
-    use super::super::window::Reading;
+    use super::super::codec;
+    use super::super::policy::Policies;
     use super::*;
+    use crate::bounds::MAX_AMOUNT;
     use proptest::prelude::*;
+    use std::cell::Cell;
 
     const SECOND: Micros = 1_000_000;
+    const MILLI: Micros = MICROS_PER_MILLI;
 
     fn request(pairs: &[(u64, u64)], cost: Cost) -> Request {
         let policies = pairs.iter().map(|(limit, seconds)| Policy::new(*limit, seconds * SECOND));
@@ -408,37 +405,80 @@ mod tests {
         }
     }
 
-    /// A key: decides, and writes if the decision says so.
+    /// A token bucket.
+    fn bucket(limit: u64, seconds: u64, burst: u64, cost: Cost) -> Request {
+        let mut request = request(&[(limit, seconds)], cost);
+        request.policies[0].burst = burst;
+        Request { algorithm: Some(Algorithm::Gcra), has_burst: true, ..request }
+    }
+
+    /// A key, and the replica of it: both apply what is decided.
     #[derive(Default)]
-    struct Key(Option<Limiter>);
+    struct Key {
+        limiter: Option<Limiter>,
+        replica: Option<Limiter>,
+        ids: Cell<u8>,
+    }
 
     impl Key {
-        fn call(&mut self, request: &Request, now_us: Micros) -> Result<(Cost, Standing), Refusal> {
-            self.reserve(request, None, now_us)
+        fn decide<'r>(
+            &self,
+            request: &'r Request,
+            now_us: Micros,
+        ) -> Result<Decision<'r>, Refusal> {
+            Limiter::decide(self.limiter.as_ref(), request, now_us, || {
+                self.ids.set(self.ids.get() + 1);
+                Id([self.ids.get(); 16])
+            })
         }
 
+        fn apply(&mut self, change: &Change) {
+            self.limiter.get_or_insert_default().apply(change);
+            let mut payload = Vec::new();
+            codec::encode_change(change, &mut payload);
+            let mut policies = Policies::new();
+            let sent = codec::decode_change(&payload, &mut policies).unwrap();
+            assert!(Limiter::takes(self.replica.as_ref(), &sent), "{sent:?}");
+            self.replica.get_or_insert_default().apply(&sent);
+            assert_eq!(self.replica, self.limiter);
+        }
+
+        /// What is granted, what the limits say then, and the reservation.
         fn reserve(
             &mut self,
             request: &Request,
-            id: Option<Id>,
             now_us: Micros,
-        ) -> Result<(Cost, Standing), Refusal> {
-            let decision = Limiter::decide(self.0.as_ref(), request, now_us)?;
-            if !decision.writes {
-                return Ok((decision.granted, decision.before));
+        ) -> Result<(Cost, Quota, Option<Id>), Refusal> {
+            let decision = self.decide(request, now_us)?;
+            let Decision { algorithm, granted, mut quota, .. } = decision;
+            if let Some(change) = &decision.change {
+                self.apply(change);
+                let (policies, all) = (&request.policies, granted == request.cost);
+                let limiter = self.limiter.as_ref();
+                if granted > 0 {
+                    quota = Limiter::quota(limiter, algorithm, policies, request.cost, all, now_us);
+                }
             }
-            let algorithm = decision.algorithm;
-            let limiter = self.0.get_or_insert_with(|| Limiter::new(request, algorithm));
-            limiter.commit(request, &decision, id.filter(|_| decision.granted > 0), now_us);
-            Ok((
-                decision.granted,
-                Limiter::standing(Some(limiter), algorithm, request, decision.granted, now_us),
-            ))
+            Ok((granted, quota, decision.reservation()))
+        }
+
+        fn call(&mut self, request: &Request, now_us: Micros) -> Result<(Cost, Quota), Refusal> {
+            self.reserve(request, now_us).map(|(granted, quota, _)| (granted, quota))
+        }
+
+        fn settle(&mut self, id: Id, actual: Cost, now_us: Micros) -> bool {
+            let limiter = self.limiter.as_ref();
+            let change = limiter.and_then(|limiter| limiter.decide_settlement(id, actual, now_us));
+            change.inspect(|change| self.apply(change)).is_some()
+        }
+
+        fn fits(&self, request: &Request, now_us: Micros) -> bool {
+            self.decide(request, now_us).unwrap().quota.retry_after_us == Some(0)
         }
 
         fn remaining(&self, pairs: &[(u64, u64)], now_us: Micros) -> u64 {
             let look = Request { mode: Mode::Peek, ..request(pairs, 1) };
-            Limiter::decide(self.0.as_ref(), &look, now_us).unwrap().before.reading.remaining
+            self.decide(&look, now_us).unwrap().quota.remaining()
         }
     }
 
@@ -448,21 +488,21 @@ mod tests {
         let mut key = Key::default();
         key.call(&request(&[(10, 60)], 1), 0).unwrap();
         key.call(&request(&[(10, 60)], 1), SECOND).unwrap();
-        assert!(matches!(key.0, Some(Limiter::One(_))));
+        assert!(matches!(key.limiter, Some(Limiter::One(_))));
     }
 
     #[test]
     fn the_window_that_binds_answers() {
         let mut key = Key::default();
-        let (granted, standing) = key.call(&request(&[(10, 1), (12, 60)], 9), 0).unwrap();
-        assert_eq!((granted, standing.limit, standing.reading.remaining), (9, 10, 1));
+        let (granted, quota) = key.call(&request(&[(10, 1), (12, 60)], 9), 0).unwrap();
+        assert_eq!((granted, quota.limit, quota.remaining()), (9, 10, 1));
         // Both deny: the longer wait binds.
-        let (granted, standing) = key.call(&request(&[(10, 1), (12, 60)], 4), 0).unwrap();
-        let retry_after_us = standing.reading.retry_after_us;
-        assert_eq!((granted, standing.limit, retry_after_us), (0, 12, Some(60 * SECOND)));
+        let (granted, quota) = key.call(&request(&[(10, 1), (12, 60)], 4), 0).unwrap();
+        let retry_after_us = quota.retry_after_us;
+        assert_eq!((granted, quota.limit, retry_after_us), (0, 12, Some(60 * SECOND)));
         // One that never can is the longest wait.
-        let (_, standing) = key.call(&request(&[(10, 1), (12, 60)], 11), 0).unwrap();
-        assert_eq!((standing.limit, standing.reading.retry_after_us), (10, None));
+        let (_, quota) = key.call(&request(&[(10, 1), (12, 60)], 11), 0).unwrap();
+        assert_eq!((quota.limit, quota.retry_after_us), (10, None));
     }
 
     #[test]
@@ -472,10 +512,10 @@ mod tests {
             .map(|call| key.call(&request(&[(1, 60 + call % 2)], 1), call * SECOND).unwrap().0)
             .collect();
         assert_eq!(granted, [1, 1, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(key.0.as_ref().unwrap().expires_at_ms(), 62_000);
+        assert_eq!(key.limiter.as_ref().unwrap().expires_at_ms(), 62_000);
         // When they are back at full, they are forgotten.
         key.call(&request(&[(1, 10)], 1), 100 * SECOND).unwrap();
-        assert_eq!(key.0.unwrap().slots().len(), 1);
+        assert_eq!(key.limiter.unwrap().windows().len(), 1);
     }
 
     #[test]
@@ -484,8 +524,8 @@ mod tests {
         for seconds in 1..=20 {
             key.call(&request(&[(1, 1_000 - seconds)], 1), 0).unwrap();
         }
-        let limiter = key.0.as_ref().unwrap();
-        assert_eq!(limiter.slots().len(), MAX_WINDOWS);
+        let limiter = key.limiter.as_ref().unwrap();
+        assert_eq!(limiter.windows().len(), MAX_WINDOWS);
         assert_eq!(key.remaining(&[(1, 980)], 0), 0, "what was charged last is kept");
     }
 
@@ -496,15 +536,15 @@ mod tests {
         for algorithm in [Algorithm::Sliding, Algorithm::Gcra, Algorithm::Fixed] {
             let call = Request { algorithm: Some(algorithm), ..request(&[(10, 60)], 1) };
             assert_eq!(key.call(&call, 0).unwrap().0, 1);
-            let limiter = key.0.as_ref().unwrap();
-            assert!(limiter.slots().iter().all(|slot| slot.algorithm() == algorithm));
+            let limiter = key.limiter.as_ref().unwrap();
+            assert!(limiter.windows().iter().all(|window| window.algorithm() == algorithm));
             assert_eq!(key.remaining(&[(20, 600)], 0), 13, "and of all windows");
         }
         assert_eq!(key.remaining(&[(10, 60)], 0), 0);
         // Without a word, a key keeps its own.
         let call = Request { default_algorithm: Algorithm::Gcra, ..request(&[(20, 60)], 1) };
         key.call(&call, 0).unwrap();
-        assert_eq!(key.0.unwrap().algorithm(), Algorithm::Fixed);
+        assert_eq!(key.limiter.unwrap().algorithm(), Algorithm::Fixed);
     }
 
     #[test]
@@ -515,7 +555,7 @@ mod tests {
         assert_eq!(key.call(&part, 0).unwrap().0, 0);
         let force = Request { mode: Mode::Force, ..request(&[(10, 60)], 8) };
         assert_eq!(key.call(&force, 0).unwrap().0, 8);
-        assert_eq!(key.0.unwrap().slots()[0].used(0), 14);
+        assert_eq!(key.limiter.unwrap().windows()[0].used(0), 14);
     }
 
     #[test]
@@ -523,26 +563,124 @@ mod tests {
         let mut key = Key::default();
         key.call(&request(&[(9, 1)], 8), 0).unwrap();
         let part = Request { mode: Mode::Partial, ..request(&[(9, 1), (5, 600)], 7) };
-        let (granted, standing) = key.call(&part, 0).unwrap();
-        assert_eq!((granted, standing.limit, standing.reading.remaining), (1, 5, 4));
+        let (granted, quota) = key.call(&part, 0).unwrap();
+        assert_eq!((granted, quota.limit, quota.remaining()), (1, 5, 4));
+    }
+
+    #[test]
+    fn a_part_of_nothing_waits_for_the_first_unit() {
+        let mut key = Key::default();
+        key.call(&bucket(10, 10, 5, 5), 0).unwrap();
+        // A cost that never fits whole is granted in part in a second.
+        let part = Request { mode: Mode::Partial, ..bucket(10, 10, 5, 9) };
+        let (granted, quota) = key.call(&part, 0).unwrap();
+        assert_eq!((granted, quota.retry_after_us), (0, Some(SECOND)));
+        assert_eq!(key.call(&part, SECOND).unwrap().0, 1);
+    }
+
+    #[test]
+    fn what_is_forced_beyond_the_limit_is_owed() {
+        let mut key = Key::default();
+        let force = Request { mode: Mode::Force, ..request(&[(10, 60), (20, 600)], 25) };
+        let (_, quota) = key.call(&force, 0).unwrap();
+        assert_eq!((quota.limit, quota.balance(), quota.remaining()), (10, -15, 0));
+        let most = Request { cost: MAX_AMOUNT, ..force };
+        for _ in 0..5_000 {
+            key.call(&most, 0).unwrap();
+        }
+        assert_eq!(key.call(&most, 0).unwrap().1.balance(), i64::MIN, "and ends there");
+    }
+
+    #[test]
+    fn a_limit_that_was_raised_is_so_at_once() {
+        // 1 in 10 s: told 10 s. 100 in 10 s: told 100 ms, and granted then.
+        let mut key = Key::default();
+        key.call(&bucket(1, 10, 1, 1), 0).unwrap();
+        assert_eq!(key.call(&bucket(1, 10, 1, 1), 0).unwrap().1.retry_after_us, Some(10 * SECOND));
+        let raised = bucket(100, 10, 1, 1);
+        assert_eq!(key.call(&raised, 0).unwrap().1.retry_after_us, Some(100 * MILLI));
+        assert!(!key.fits(&raised, 99 * MILLI));
+        assert_eq!(key.call(&raised, 100 * MILLI).unwrap().0, 1);
+    }
+
+    #[test]
+    fn a_limit_that_was_lowered_keeps_nobody_out_for_longer_than_the_old_one() {
+        let mut key = Key::default();
+        key.call(&bucket(1_000, 2, 1_000, 1_000), 0).unwrap();
+        let lowered = bucket(10, 2, 10, 1);
+        // 991 are to be paid, at 500 a second.
+        assert_eq!(key.call(&lowered, 0).unwrap().1.retry_after_us, Some(1_982 * MILLI));
+        assert!(!key.fits(&lowered, 1_981 * MILLI));
+        assert_eq!(key.call(&lowered, 1_982 * MILLI).unwrap().0, 1);
+        // From then on time pays at the new rate.
+        let (_, quota) = key.call(&lowered, 1_982 * MILLI).unwrap();
+        assert_eq!(quota.retry_after_us, Some(200 * MILLI));
+    }
+
+    #[test]
+    fn only_a_grant_puts_another_limit_in_force() {
+        let mut key = Key::default();
+        key.call(&bucket(1, 10, 1, 1), 0).unwrap();
+        let before = key.limiter.clone();
+        for mode in [Mode::Whole, Mode::Partial, Mode::Peek] {
+            let denied = Request { mode, ..bucket(2, 10, 1, 1) };
+            assert_eq!(key.call(&denied, 0).unwrap().0, 0);
+            let nothing = Request { mode, cost: 0, ..bucket(100, 10, 100, 1) };
+            assert_eq!(key.call(&nothing, 5 * SECOND).unwrap().0, 0);
+            assert_eq!(key.limiter, before, "{mode:?}");
+        }
+        let force = Request { mode: Mode::Force, ..bucket(2, 10, 1, 1) };
+        key.call(&force, 0).unwrap();
+        assert_eq!(key.limiter.unwrap().windows()[0].policy.limit, 2);
+    }
+
+    #[test]
+    fn a_refund_leaves_the_time_of_the_last_charge_and_a_surcharge_is_one() {
+        let mut key = Key::default();
+        let estimate = Request { reserve_ms: Some(60_000), ..bucket(10, 10, 10, 10) };
+        let (_, _, id) = key.reserve(&estimate, 0).unwrap();
+        assert!(key.settle(id.unwrap(), 4, 2 * SECOND));
+        // 4 of 10 since then: at the caller's 20 in 10 s, 2 s have paid them.
+        assert!(key.fits(&bucket(20, 10, 10, 10), 2 * SECOND));
+        assert!(!key.fits(&bucket(10, 10, 10, 9), 2 * SECOND));
+
+        let (_, _, id) = key.reserve(&estimate, 4 * SECOND).unwrap();
+        assert!(key.settle(id.unwrap(), 15, 5 * SECOND));
+        // 14 are owed from then on, so that time before pays at no caller's rate.
+        let quota = key.decide(&bucket(100, 10, 10, 1), 5 * SECOND).unwrap().quota;
+        assert_eq!((quota.used, quota.retry_after_us), (14, Some(500 * MILLI)));
+    }
+
+    #[test]
+    fn another_algorithm_is_judged_by_what_the_old_one_says_until_it_is_charged() {
+        let mut key = Key::default();
+        key.call(&request(&[(10, 60)], 10), 0).unwrap();
+        // A fixed window gives all back as it closes, also to a bucket.
+        let gcra = Request { algorithm: Some(Algorithm::Gcra), ..request(&[(10, 60)], 1) };
+        let (granted, quota) = key.call(&gcra, 30 * SECOND).unwrap();
+        assert_eq!((granted, quota.retry_after_us), (0, Some(30 * SECOND)));
+        assert_eq!(key.limiter.as_ref().unwrap().algorithm(), Algorithm::Fixed);
+        let raised = Request { algorithm: Some(Algorithm::Gcra), ..request(&[(12, 60)], 1) };
+        assert_eq!(key.call(&raised, 30 * SECOND).unwrap().0, 1);
+        // 11 are charged as of then, and paid at 12 in 60 s.
+        let (_, quota) = key.call(&raised, 30 * SECOND).unwrap();
+        assert_eq!((quota.remaining(), quota.reset_after_us), (0, 60 * SECOND));
     }
 
     #[test]
     fn a_reservation_is_settled_once_and_only_while_it_is_open() {
         let mut key = Key::default();
         let estimate = Request { reserve_ms: Some(5_000), ..request(&[(10, 60)], 6) };
-        key.reserve(&estimate, Some(Id([1; 16])), 0).unwrap();
-        assert_eq!(key.reserve(&estimate, Some(Id([2; 16])), 0).unwrap().0, 0);
-        let limiter = key.0.as_mut().unwrap();
-        assert_eq!(limiter.settle(Id([2; 16]), 0, 0), None, "a denied one leaves nothing behind");
-        assert!(limiter.settle(Id([1; 16]), 2, SECOND).is_some());
-        assert_eq!(limiter.settle(Id([1; 16]), 2, SECOND), None);
-        assert!(matches!(limiter, Limiter::One(_)));
+        let (_, _, first) = key.reserve(&estimate, 0).unwrap();
+        assert_eq!(key.reserve(&estimate, 0).unwrap().2, None);
+        assert!(!key.settle(Id([2; 16]), 0, 0), "a denied one leaves nothing behind");
+        assert!(key.settle(first.unwrap(), 2, SECOND));
+        assert!(!key.settle(first.unwrap(), 2, SECOND));
+        assert!(matches!(key.limiter, Some(Limiter::One(_))));
         assert_eq!(key.remaining(&[(10, 60)], SECOND), 8);
 
-        key.reserve(&estimate, Some(Id([3; 16])), SECOND).unwrap();
-        let limiter = key.0.as_mut().unwrap();
-        assert_eq!(limiter.settle(Id([3; 16]), 0, 6 * SECOND), None, "late");
+        let (_, _, next) = key.reserve(&estimate, SECOND).unwrap();
+        assert!(!key.settle(next.unwrap(), 0, 6 * SECOND), "late");
         assert_eq!(key.remaining(&[(10, 60)], 6 * SECOND), 2);
     }
 
@@ -550,42 +688,152 @@ mod tests {
     fn a_key_has_as_many_reservations_open_as_it_may_and_outlives_them() {
         let mut key = Key::default();
         let estimate = Request { reserve_ms: Some(90_000), ..request(&[(10, 60)], 1) };
-        for id in 0..2 {
-            key.reserve(&estimate, Some(Id([id; 16])), 0).unwrap();
+        for _ in 0..2 {
+            key.reserve(&estimate, 0).unwrap();
         }
-        let refused = key.reserve(&estimate, Some(Id([9; 16])), 0);
-        assert_eq!(refused, Err(Refusal::TooManyReservations));
+        assert_eq!(key.reserve(&estimate, 0), Err(Refusal::TooManyReservations));
         assert_eq!(key.remaining(&[(10, 60)], 0), 8);
-        assert_eq!(key.0.as_ref().unwrap().expires_at_ms(), 90_000);
+        assert_eq!(key.limiter.as_ref().unwrap().expires_at_ms(), 90_000);
         // Those that have expired make room.
-        assert!(key.reserve(&estimate, Some(Id([9; 16])), 90 * SECOND).is_ok());
-        assert_eq!(key.0.unwrap().reservations().len(), 1);
+        assert!(key.reserve(&estimate, 90 * SECOND).is_ok());
+        assert_eq!(key.limiter.unwrap().reservations().len(), 1);
     }
 
     #[test]
     fn a_clock_that_steps_back_keeps_no_reservation_longer_than_it_was_to_be_open() {
         let mut key = Key::default();
         let estimate = Request { reserve_ms: Some(5_000), ..request(&[(1, 60)], 1) };
-        key.reserve(&estimate, Some(Id([1; 16])), 10_000 * SECOND).unwrap();
+        key.reserve(&estimate, 10_000 * SECOND).unwrap();
         assert_eq!(key.call(&request(&[(1, 60)], 1), 10 * SECOND).unwrap().0, 0);
-        assert_eq!(key.0.as_ref().unwrap().reservations()[0].expires_at_ms, 15_000);
-        assert_eq!(key.0.unwrap().expires_at_ms(), 70_000);
+        let limiter = key.limiter.unwrap();
+        assert_eq!(limiter.reservations()[0].expires_at_ms, 15_000);
+        assert_eq!(limiter.expires_at_ms(), 70_000);
     }
 
     #[test]
     fn a_window_forgotten_takes_no_settlement_of_an_older_charge() {
         let mut key = Key::default();
-        let bucket = Request {
+        let estimate = Request {
             algorithm: Some(Algorithm::Gcra),
             reserve_ms: Some(900_000),
             ..request(&[(10, 60)], 5)
         };
-        key.reserve(&bucket, Some(Id([1; 16])), 0).unwrap();
+        let (_, _, id) = key.reserve(&estimate, 0).unwrap();
         // Back at full, and another window asked for: the first one is gone.
         key.call(&request(&[(10, 1)], 1), 100 * SECOND).unwrap();
         key.call(&request(&[(10, 60)], 10), 101 * SECOND).unwrap();
-        assert!(key.0.as_mut().unwrap().settle(Id([1; 16]), 0, 101 * SECOND).is_some());
+        assert!(key.settle(id.unwrap(), 0, 101 * SECOND));
         assert_eq!(key.remaining(&[(10, 60)], 101 * SECOND), 0);
+    }
+
+    #[test]
+    fn takes_no_change_that_cannot_be_one_of_it() {
+        let mut key = Key::default();
+        let settle =
+            |id: u8| Change { now_us: 0, step: Step::Settle { id: Id([id; 16]), actual: 1 } };
+        let rewind = Change { now_us: 0, step: Step::Rewind };
+        assert!(!Limiter::takes(None, &rewind) && !Limiter::takes(None, &settle(1)));
+        let estimate = Request { reserve_ms: Some(5_000), ..request(&[(10, 60)], 1) };
+        let open = key.decide(&estimate, 0).unwrap().change.unwrap();
+        key.apply(&open);
+        let limiter = key.limiter.as_ref();
+        assert!(Limiter::takes(limiter, &settle(1)) && !Limiter::takes(limiter, &settle(2)));
+        assert!(!Limiter::takes(limiter, &open), "that one is open already");
+        assert!(Limiter::takes(limiter, &rewind));
+        assert!(!Limiter::takes(limiter, &Change { now_us: 5 * SECOND, ..settle(1) }));
+    }
+
+    /// A call under one of a few limits that a key may be asked under by turns,
+    /// and how many milliseconds later.
+    fn turn() -> impl Strategy<Value = (Request, Micros)> {
+        let limit = prop_oneof![4 => 1u64..30, 1 => Just(1_000u64), 1 => Just(0u64)];
+        let burst = prop_oneof![Just(None), (1u64..40).prop_map(Some)];
+        let windows = prop::sample::subsequence(vec![1u64, 3, 60], 1..=2);
+        let algorithm = prop_oneof![
+            3 => Just(None),
+            1 => prop::sample::select(&Algorithm::ALL[..]).prop_map(Some)
+        ];
+        let mode = prop::sample::select(vec![Mode::Whole, Mode::Whole, Mode::Partial]);
+        let step_ms = prop_oneof![Just(0u64), 0u64..40, 0u64..3_000];
+        (windows, prop::collection::vec(limit, 2), burst, algorithm, 1u64..12, mode, step_ms)
+            .prop_map(|(windows, limits, burst, algorithm, cost, mode, step_ms)| {
+                let pairs: Vec<_> = limits.into_iter().zip(windows).collect();
+                let mut request = Request { algorithm, mode, ..request(&pairs, cost) };
+                if let ([policy], Some(burst)) = (request.policies.as_mut_slice(), burst) {
+                    policy.burst = burst;
+                }
+                (request, step_ms * MILLI)
+            })
+    }
+
+    proptest! {
+        /// Denied in whole one millisecond before the wait is over, granted when
+        /// it is, whatever the limits, bursts and algorithms before.
+        #[test]
+        fn the_told_wait_is_true_after_every_change_of_limit_burst_and_algorithm(
+            start_us in prop_oneof![Just(1_800_000_000_000_000u64), 1_800_000_000_000_000u64..1_800_000_000_001_000],
+            turns in prop::collection::vec(turn(), 1..80),
+        ) {
+            let (mut key, mut now_us) = (Key::default(), start_us);
+            for (request, step_us) in turns {
+                now_us += step_us;
+                let (granted, quota) = key.call(&request, now_us).unwrap();
+                if granted == request.cost {
+                    continue;
+                }
+                // What a partial call waits for when nothing is left.
+                let cost = if request.mode == Mode::Partial && granted == 0 { 1 } else { request.cost };
+                let fits = |at_us| key.fits(&Request { cost, ..request.clone() }, at_us);
+                match quota.retry_after_us {
+                    None => {
+                        let capacity = |policy: &Policy| {
+                            policy.capacity(key.decide(&request, now_us).unwrap().algorithm)
+                        };
+                        prop_assert!(request.policies.iter().any(|policy| cost > capacity(policy)));
+                    }
+                    Some(wait_us) => {
+                        let told_us = wait_us.div_ceil(MILLI) * MILLI;
+                        prop_assert!(wait_us > 0);
+                        prop_assert!(!fits(now_us + told_us - MILLI) && !fits(now_us + wait_us - 1));
+                        prop_assert!(fits(now_us + told_us) && fits(now_us + wait_us));
+                        prop_assert_eq!(quota.reset_after_us >= wait_us, true);
+                    }
+                }
+            }
+        }
+
+        /// Whoever alternates between limits, as fast as the waits let it.
+        #[test]
+        fn no_interval_lets_in_more_than_the_largest_burst_and_the_fastest_rate(
+            window_s in prop::sample::select(vec![1u64, 7, 60]),
+            limits in prop::collection::vec((1u64..2_000, 1u64..50), 1..4),
+            turns in prop::collection::vec((any::<prop::sample::Index>(), 1u64..60, any::<bool>(), any::<bool>(), 0u64..500), 1..120),
+        ) {
+            let (mut key, mut now_us) = (Key::default(), 1_800_000_000 * SECOND);
+            let mut taken: Vec<(Micros, Cost)> = Vec::new();
+            for (which, cost, partial, waits, step_ms) in turns {
+                let (limit, burst) = limits[which.index(limits.len())];
+                let mode = if partial { Mode::Partial } else { Mode::Whole };
+                let call = Request { mode, ..bucket(limit, window_s, burst, cost) };
+                let (granted, quota) = key.call(&call, now_us).unwrap();
+                taken.push((now_us, granted));
+                now_us += match quota.retry_after_us {
+                    Some(wait_us) if waits => wait_us.div_ceil(MILLI) * MILLI,
+                    _ => step_ms * MILLI,
+                };
+            }
+            let fastest = u128::from(limits.iter().map(|(limit, _)| *limit).max().unwrap());
+            let largest = u128::from(limits.iter().map(|(_, burst)| *burst).max().unwrap());
+            let window_us = u128::from(window_s * SECOND);
+            for (first, (from_us, _)) in taken.iter().enumerate() {
+                let mut sum = 0;
+                for (until_us, granted) in &taken[first..] {
+                    sum += u128::from(*granted);
+                    let most = largest * window_us + fastest * u128::from(until_us - from_us);
+                    prop_assert!(sum * window_us <= most);
+                }
+            }
+        }
     }
 
     fn call() -> impl Strategy<Value = (Vec<(u64, u64)>, Cost, Micros)> {
@@ -614,13 +862,12 @@ mod tests {
                     default_algorithm: algorithm,
                     ..request(&[*pair], cost)
                 };
-                let readings: Vec<Reading> = pairs.iter().map(|pair| {
-                    let current = alone.entry(pair.1).or_default().0.as_ref();
-                    Limiter::decide(current, &single(pair), now_us).unwrap().before.reading
+                let quotas: Vec<Quota> = pairs.iter().map(|pair| {
+                    alone.entry(pair.1).or_default().decide(&single(pair), now_us).unwrap().quota
                 }).collect();
-                let fits = readings.iter().all(|reading| reading.retry_after_us == Some(0));
+                let fits = quotas.iter().all(|quota| quota.retry_after_us == Some(0));
 
-                let (granted, standing) = key.call(&whole, now_us).unwrap();
+                let (granted, quota) = key.call(&whole, now_us).unwrap();
                 prop_assert_eq!(granted, if fits { cost } else { 0 });
                 let least = pairs.iter().map(|pair| {
                     let own = alone.get_mut(&pair.1).unwrap();
@@ -630,11 +877,11 @@ mod tests {
                     own.remaining(&[*pair], now_us)
                 }).min().unwrap();
                 if fits {
-                    prop_assert_eq!(standing.reading.remaining, least);
+                    prop_assert_eq!(quota.remaining(), least);
                 } else {
-                    let never = readings.iter().any(|reading| reading.retry_after_us.is_none());
-                    let longest = readings.iter().filter_map(|reading| reading.retry_after_us).max();
-                    prop_assert_eq!(standing.reading.retry_after_us, longest.filter(|_| !never));
+                    let never = quotas.iter().any(|quota| quota.retry_after_us.is_none());
+                    let longest = quotas.iter().filter_map(|quota| quota.retry_after_us).max();
+                    prop_assert_eq!(quota.retry_after_us, longest.filter(|_| !never));
                 }
                 // What is not asked for is kept, while anything of it is used.
                 for (seconds, own) in &alone {

@@ -1,25 +1,27 @@
 //! Rate limits: who may go, and who waits how long.
 //!
-//! A limiter is one key. `parse` reads a call, `limiter` decides over its
-//! windows (`slot`) and reservations, `handlers` act and answer. The algorithms
-//! are `fixed`, `sliding` with its `charges`, and `gcra`, alike in what `window`
-//! says. From `limiter` down all is pure: no server, no clock.
+//! A limiter is one key. `commands` reads a call, `limiter` decides over its
+//! windows (`window`) and reservations, and carries out the `change` that was
+//! decided, on replicas too. The algorithms are `fixed`, `sliding` with its
+//! `sliding_log`, and `gcra`, alike in what `meter` says. All but `commands` and
+//! how a limiter lives in a server (`datatype`, `config`, `stats`) is pure: no
+//! server, no clock, no chance.
 
-mod charges;
+mod change;
 mod codec;
 mod commands;
 mod config;
 mod datatype;
 mod fixed;
 mod gcra;
-mod handlers;
 mod limiter;
-mod parse;
+mod meter;
 mod policy;
+mod quota;
 mod request;
 mod reservation;
 mod sliding;
-mod slot;
+mod sliding_log;
 mod stats;
 #[cfg(test)]
 mod testing;

@@ -1,25 +1,55 @@
 //! What a limit is.
 
-use crate::time::MICROS_PER_SECOND;
+use crate::time::{MICROS_PER_SECOND, Micros};
+use arrayvec::ArrayVec;
 
 /// The shortest window: a millisecond.
-pub const MIN_WINDOW_US: u64 = 1_000;
+pub const MIN_WINDOW_US: Micros = 1_000;
 
 /// The longest window: 366 days.
-pub const MAX_WINDOW_US: u64 = 366 * 86_400 * MICROS_PER_SECOND;
+pub const MAX_WINDOW_US: Micros = 366 * 86_400 * MICROS_PER_SECOND;
 
 /// The most windows of one key.
 pub const MAX_WINDOWS: usize = 8;
 
 /// The longest wait: 100 years. What would take longer takes as long.
-pub const MAX_WAIT_US: u64 = 36_525 * 86_400 * MICROS_PER_SECOND;
+pub const MAX_WAIT_US: Micros = 36_525 * 86_400 * MICROS_PER_SECOND;
 
-/// The latest moment a stored state may name, so that no sum with a window or a
-/// wait wraps: some 146,000 years from now.
-pub const MAX_TIME_US: u64 = 1 << 62;
+/// The latest moment: what the server's clock can show. No sum with a window or
+/// a wait wraps.
+pub const MAX_TIME_US: Micros = i64::MAX as u64;
 
 /// How much a call takes from a limit, 1 for a plain request.
 pub type Cost = u64;
+
+/// The limits of a call, each of another length.
+pub type Policies = ArrayVec<Policy, MAX_WINDOWS>;
+
+/// How a limit is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Fixed windows, opened by the first charge.
+    #[default]
+    Fixed,
+    /// Sliding windows: never more than the limit in any trailing window.
+    Sliding,
+    /// A token bucket, by the generic cell rate algorithm.
+    Gcra,
+}
+
+impl Algorithm {
+    /// All of them; the index of each is its number in payloads and configs.
+    pub const ALL: [Self; 3] = [Self::Fixed, Self::Sliding, Self::Gcra];
+
+    /// The keyword that names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "FIXED",
+            Self::Sliding => "SLIDING",
+            Self::Gcra => "GCRA",
+        }
+    }
+}
 
 /// A limit: at most `limit` in `window_us`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +57,7 @@ pub struct Policy {
     /// What may be taken in a window; 0 denies always.
     pub limit: u64,
     /// How long a window lasts, in microseconds; never 0.
-    pub window_us: u64,
+    pub window_us: Micros,
     /// What a full token bucket holds. The other algorithms have no use for it.
     pub burst: u64,
 }
@@ -42,7 +72,21 @@ impl Default for Policy {
 
 impl Policy {
     /// At most `limit` in `window_us`, all of it at once if it comes to that.
-    pub const fn new(limit: u64, window_us: u64) -> Self {
+    pub const fn new(limit: u64, window_us: Micros) -> Self {
         Self { limit, window_us, burst: limit }
+    }
+
+    /// What could be taken if nothing were used.
+    pub fn capacity(&self, algorithm: Algorithm) -> u64 {
+        match algorithm {
+            Algorithm::Gcra if self.limit > 0 => self.burst,
+            _ => self.limit,
+        }
+    }
+
+    /// This policy, at the rate of the other one, of the same length, where that
+    /// is faster.
+    pub fn faster(&self, other: &Self) -> Self {
+        Self { limit: self.limit.max(other.limit), ..*self }
     }
 }

@@ -1,13 +1,10 @@
-//! A call, checked, and what it is answered.
+//! A call, checked, and what is decided on it.
 
-use super::policy::{Cost, MAX_WINDOWS, Policy};
-use super::slot::Algorithm;
-use super::window::Reading;
-use crate::time::{Micros, Millis};
-use arrayvec::ArrayVec;
-
-/// The limits of a call, each of another length.
-pub type Policies = ArrayVec<Policy, MAX_WINDOWS>;
+use super::change::{Change, Step};
+use super::policy::{Algorithm, Cost, Policies};
+use super::quota::Quota;
+use crate::id::Id;
+use crate::time::Millis;
 
 /// What a call is to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +23,7 @@ pub enum Mode {
 /// A call on one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The limits to hold it to, all of them.
+    /// The limits to hold it to, all of them; one at least.
     pub policies: Policies,
     /// The algorithm asked for, if any was.
     pub algorithm: Option<Algorithm>,
@@ -44,30 +41,6 @@ pub struct Request {
     pub max_reservations: usize,
 }
 
-/// What the windows of a key say together: the one that binds says it. Of those
-/// that deny, the one with the longest wait; else the one with the least
-/// remaining.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The limit that binds.
-    pub limit: u64,
-    /// What it says.
-    pub reading: Reading,
-}
-
-impl Standing {
-    /// The one that binds of all, to a call that was granted or that may be
-    /// denied; `None` of none.
-    pub fn of(standings: impl Iterator<Item = Self>, granted: bool) -> Option<Self> {
-        standings.max_by_key(|Self { reading, .. }| {
-            // Never is the longest wait.
-            let wait_us = reading.retry_after_us.unwrap_or(Micros::MAX);
-            let wait_us = if granted { 0 } else { wait_us };
-            (wait_us, !reading.remaining, reading.reset_after_us)
-        })
-    }
-}
-
 /// A call that makes no sense on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -77,26 +50,38 @@ pub enum Refusal {
     TooManyReservations,
 }
 
-/// A decision.
+/// A decision on one key. It has changed nothing: of several keys all are asked
+/// before any is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The algorithm in force.
+pub struct Decision<'r> {
+    /// The algorithm that the call is judged by.
     pub algorithm: Algorithm,
     /// The cost to charge; 0 when denied. With PEEK, what would be charged.
     pub granted: Cost,
-    /// What the windows say before the charge.
-    pub before: Standing,
+    /// What the limits say before the charge, the one that binds.
+    pub quota: Quota,
+    /// What the state is to be changed by, if anything.
+    pub change: Option<Change<'r>>,
     /// Whether something lies ahead of a clock that stepped back.
     pub ahead: bool,
-    /// Whether the state is to change.
-    pub writes: bool,
 }
 
-impl Decision {
+impl Decision<'_> {
     /// Denies what another key denies. A denied call writes only what would
     /// else stay ahead of the clock.
     pub fn deny(&mut self) {
         self.granted = 0;
-        self.writes &= self.ahead;
+        self.change = self
+            .change
+            .filter(|_| self.ahead)
+            .map(|change| Change { step: Step::Rewind, ..change });
+    }
+
+    /// The reservation that the charge is to open, if any.
+    pub fn reservation(&self) -> Option<Id> {
+        match self.change?.step {
+            Step::Charge { reservation, .. } => reservation.map(|(id, _)| id),
+            _ => None,
+        }
     }
 }

@@ -3,43 +3,39 @@
 //! A charge at `t` weighs until `t + window_us`, and a call is let in if with
 //! it no more than `limit` weighs. Up to 65 charges are exact, and so is every
 //! limit up to 65. Of more, a charge may weigh longer by less than 1/64 of the
-//! window, never shorter: [`charges`](super::charges) says how, and in how
-//! little memory.
+//! window, never shorter: [`sliding_log`](super::sliding_log) says how, and in
+//! how little memory.
 
-use super::charges::{Charges, weighs};
+use super::meter::{Meter, Position, Settlement};
 use super::policy::{Cost, Policy};
-use super::window::{Mark, Reading, Settlement, Window};
+use super::quota::Quota;
+use super::sliding_log::{SlidingLog, weighs};
 use crate::time::Micros;
 use std::iter;
 
-/// What was charged in a trailing window. The mark of a charge is its time.
+/// What was charged in a trailing window. The position of a charge is its time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sliding(pub Charges);
+pub struct Sliding(pub SlidingLog);
 
-impl Window for Sliding {
-    /// What weighs, and for how long, is the same under any limit.
-    fn advance(&mut self, _: &Policy, _: Micros) {}
-
+impl Meter for Sliding {
     fn is_ahead(&self, now_us: Micros) -> bool {
         self.0.newest_us().is_some_and(|newest_us| newest_us > now_us)
     }
 
-    /// The marks of what counts as charged now become now.
-    fn follow_clock_back<'m>(
+    /// The positions of what counts as charged now become now.
+    fn rewind_to<'p>(
         &mut self,
         policy: &Policy,
-        marks: impl Iterator<Item = &'m mut Mark>,
+        positions: impl Iterator<Item = &'p mut Position>,
         now_us: Micros,
-    ) -> bool {
-        let Some(newest_us) = self.0.newest_us().filter(|at_us| *at_us > now_us) else {
-            return false;
-        };
-        for mark in marks {
-            let weighed = weighs(policy, mark.0, newest_us);
-            *mark = match self.0.counts_at(policy, mark.0).filter(|_| weighed) {
-                Some(at_us) if at_us >= now_us => Mark(now_us),
-                Some(_) => *mark,
-                None => Mark::GONE,
+    ) {
+        let Some(newest_us) = self.0.newest_us().filter(|at_us| *at_us > now_us) else { return };
+        for position in positions {
+            let weighed = weighs(policy, position.0, newest_us);
+            *position = match self.0.counts_at(policy, position.0).filter(|_| weighed) {
+                Some(at_us) if at_us >= now_us => Position(now_us),
+                Some(_) => *position,
+                None => Position::GONE,
             };
         }
         let mut ahead = 0;
@@ -47,61 +43,63 @@ impl Window for Sliding {
             ahead += self.0.pop(policy);
         }
         self.0.push(policy, ahead, now_us);
-        true
     }
 
     fn used(&self, policy: &Policy, now_us: Micros) -> u64 {
         self.0.sum(policy, now_us)
     }
 
-    fn read(&self, policy: &Policy, cost: Cost, now_us: Micros) -> Reading {
+    fn quota(&self, policy: &Policy, capacity: u64, cost: Cost, now_us: Micros) -> Quota {
         let used = self.used(policy, now_us);
-        let excess = used.saturating_add(cost).saturating_sub(policy.limit);
-        let mut freed = 0;
-        let mut enough = self.0.live(policy, now_us).skip_while(|(_, cost)| {
-            freed += cost;
-            freed < excess
-        });
+        let excess = used.saturating_add(cost).saturating_sub(capacity);
         let leaves_after_us = |at_us: Micros| at_us.min(now_us) + policy.window_us - now_us;
         let retry_after_us = match excess {
-            _ if cost > policy.limit => None,
+            _ if cost > capacity => None,
             0 => Some(0),
-            _ => enough.next().map(|(at_us, _)| leaves_after_us(at_us)),
+            _ => {
+                let mut freed = 0;
+                let mut enough = self.0.live(policy, now_us).skip_while(|charge| {
+                    freed += charge.cost;
+                    freed < excess
+                });
+                enough.next().map(|charge| leaves_after_us(charge.at_us))
+            }
         };
-        let remaining = policy.limit.saturating_sub(used);
         let newest_us = self.0.newest_us().filter(|at_us| weighs(policy, *at_us, now_us));
-        Reading { remaining, retry_after_us, reset_after_us: newest_us.map_or(0, leaves_after_us) }
+        let reset_after_us = newest_us.map_or(0, leaves_after_us);
+        Quota { limit: capacity, used, retry_after_us, reset_after_us }
     }
 
-    fn charge(&mut self, policy: &Policy, cost: Cost, now_us: Micros) -> Mark {
-        self.follow_clock_back(policy, iter::empty(), now_us);
+    fn charge(&mut self, policy: &Policy, cost: Cost, now_us: Micros) -> Position {
+        self.rewind_to(policy, iter::empty(), now_us);
         self.0.forget(policy, now_us);
         self.0.push(policy, cost, now_us);
-        Mark(now_us)
+        Position(now_us)
     }
 
     /// A charge that has left the window is left alone.
-    fn settle<'m>(
+    fn settle<'p>(
         &mut self,
         policy: &Policy,
         settlement: &Settlement,
-        _: impl Iterator<Item = &'m mut Mark>,
+        _: impl Iterator<Item = &'p mut Position>,
         now_us: Micros,
     ) {
-        if weighs(policy, settlement.mark.0, now_us) {
+        if weighs(policy, settlement.position.0, now_us) {
             self.0.correct(policy, settlement);
         }
     }
 
-    fn full_at(&self, policy: &Policy) -> Micros {
+    fn reset_at(&self, policy: &Policy) -> Micros {
         self.0.newest_us().map_or(0, |newest_us| newest_us.saturating_add(policy.window_us))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{MAX_TIME_US, MAX_WINDOW_US};
-    use super::super::testing::{Oracle, check, endure, follow, no_marks, ordeal, traffic};
+    use super::super::policy::{Algorithm, MAX_TIME_US, MAX_WINDOW_US};
+    use super::super::sliding_log::Charge;
+    use super::super::testing::{Oracle, check, endure, follow, no_positions, ordeal, traffic};
     use super::*;
     use crate::bounds::MAX_AMOUNT;
     use proptest::prelude::*;
@@ -113,9 +111,9 @@ mod tests {
 
     /// The oracle: every charge.
     #[derive(Default)]
-    struct Log(Vec<Entry>);
+    struct Log(Vec<Logged>);
 
-    struct Entry {
+    struct Logged {
         id: usize,
         at_us: Micros,
         cost: Cost,
@@ -127,20 +125,18 @@ mod tests {
     impl Oracle for Log {
         /// The least is exact; the most is what a window longer by 1/64 holds.
         fn used(&self, policy: &Policy, now_us: Micros) -> (u128, u128) {
-            let sum = |weighs: &dyn Fn(&Entry) -> bool| {
+            let sum = |weighs: &dyn Fn(&Logged) -> bool| {
                 self.0
                     .iter()
                     .filter(|entry| weighs(entry))
                     .map(|entry| u128::from(entry.cost))
                     .sum()
             };
-            let age_us = |entry: &Entry| now_us - entry.at_us;
+            let age_us = |entry: &Logged| now_us - entry.at_us;
             let least = sum(&|entry| !entry.left && age_us(entry) < policy.window_us);
             let most = sum(&|entry| 64 * age_us(entry) < 65 * policy.window_us);
             (least, most)
         }
-
-        fn advance(&mut self, _: &Policy, _: Micros) {}
 
         fn step_back(&mut self, now_us: Micros) {
             for entry in &mut self.0 {
@@ -152,7 +148,7 @@ mod tests {
             for entry in &mut self.0 {
                 entry.left |= now_us - entry.at_us >= policy.window_us;
             }
-            self.0.push(Entry { id, at_us: now_us, cost, left: false });
+            self.0.push(Logged { id, at_us: now_us, cost, left: false });
         }
 
         fn settle(&mut self, policy: &Policy, id: usize, settlement: &Settlement, now_us: Micros) {
@@ -166,7 +162,7 @@ mod tests {
     }
 
     fn granted(window: &mut Sliding, policy: &Policy, cost: Cost, now_us: Micros) -> bool {
-        let fits = window.read(policy, cost, now_us).retry_after_us == Some(0);
+        let fits = window.quota(policy, policy.limit, cost, now_us).retry_after_us == Some(0);
         if fits {
             window.charge(policy, cost, now_us);
         }
@@ -179,7 +175,7 @@ mod tests {
         let calls = (0..300).map(|call| 63 * SECOND + call * 10_000);
         let granted = calls.filter(|now_us| granted(&mut window, &HUNDRED, 1, *now_us));
         assert_eq!(granted.count(), 100);
-        assert_eq!(window.read(&HUNDRED, 1, 126 * SECOND).remaining, 0);
+        assert_eq!(window.quota(&HUNDRED, 100, 1, 126 * SECOND).remaining(), 0);
     }
 
     #[test]
@@ -191,7 +187,7 @@ mod tests {
         window.charge(&HUNDRED, 1, 20 * SECOND);
         // The first charge leaves at 74 s; all that came in its second do in the
         // last microsecond before 75 s.
-        let denied = check(&window, &HUNDRED, 1, 20 * SECOND);
+        let denied = check(&window, &HUNDRED, 100, 1, 20 * SECOND);
         assert_eq!(denied.retry_after_us, Some(55 * SECOND - 1));
     }
 
@@ -201,8 +197,9 @@ mod tests {
         for _ in 0..99 {
             window.charge(&HUNDRED, 1, 5);
         }
-        assert_eq!(window.0.parts(&HUNDRED).collect::<Vec<_>>(), [(5, 99)]);
-        assert_eq!(check(&window, &HUNDRED, 2, 6).retry_after_us, Some(64 * SECOND - 1));
+        let charges: Vec<_> = window.0.charges(&HUNDRED).collect();
+        assert_eq!(charges, [Charge { at_us: 5, cost: 99 }]);
+        assert_eq!(check(&window, &HUNDRED, 100, 2, 6).retry_after_us, Some(64 * SECOND - 1));
     }
 
     #[test]
@@ -210,13 +207,16 @@ mod tests {
         let largest = Policy::new(MAX_AMOUNT, MAX_WINDOW_US);
         let mut window = Sliding::default();
         window.charge(&largest, MAX_AMOUNT, MAX_TIME_US);
-        let full = check(&window, &largest, MAX_AMOUNT, MAX_TIME_US);
-        assert_eq!((full.remaining, full.retry_after_us), (0, Some(MAX_WINDOW_US)));
+        let full = check(&window, &largest, MAX_AMOUNT, MAX_AMOUNT, MAX_TIME_US);
+        assert_eq!((full.remaining(), full.retry_after_us), (0, Some(MAX_WINDOW_US)));
         for call in 0..100 {
             window.charge(&largest, u64::MAX, MAX_TIME_US + call * MAX_WINDOW_US / 64);
         }
         let last_us = MAX_TIME_US + 99 * MAX_WINDOW_US / 64;
-        assert_eq!(check(&window, &largest, MAX_AMOUNT + 1, last_us).retry_after_us, None);
+        assert_eq!(
+            check(&window, &largest, MAX_AMOUNT, MAX_AMOUNT + 1, last_us).retry_after_us,
+            None
+        );
     }
 
     #[test]
@@ -226,25 +226,24 @@ mod tests {
         assert!(granted(&mut window, &one, 1, 7));
         assert!(!granted(&mut window, &one, 1, HUNDRED.window_us + 6));
         assert!(granted(&mut window, &one, 1, HUNDRED.window_us + 7));
-        let nothing = Policy { limit: 0, ..HUNDRED };
-        assert_eq!(check(&window, &nothing, 1, HUNDRED.window_us + 8).retry_after_us, None);
+        assert_eq!(check(&window, &one, 0, 1, HUNDRED.window_us + 8).retry_after_us, None);
         // More again: what was used is used.
-        let relaxed = check(&window, &HUNDRED, 1, HUNDRED.window_us + 8);
-        assert_eq!((relaxed.remaining, relaxed.retry_after_us), (99, Some(0)));
+        let relaxed = check(&window, &HUNDRED, 100, 1, HUNDRED.window_us + 8);
+        assert_eq!((relaxed.remaining(), relaxed.retry_after_us), (99, Some(0)));
     }
 
     #[test]
     fn a_charge_is_settled_where_it_sits_until_it_has_left() {
         let mut window = Sliding::default();
-        let mark = window.charge(&HUNDRED, 40, 10 * SECOND);
+        let position = window.charge(&HUNDRED, 40, 10 * SECOND);
         for call in 1..90 {
             window.charge(&HUNDRED, 1, 10 * SECOND + call * SECOND / 2);
         }
         assert!(!window.0.exact());
         let last_us = 55 * SECOND;
         let mut settle = |actual, now_us| {
-            let settlement = Settlement { mark, estimate: 40, actual };
-            window.settle(&HUNDRED, &settlement, no_marks(), now_us);
+            let settlement = Settlement { position, estimate: 40, actual };
+            window.settle(&HUNDRED, &settlement, no_positions(), now_us);
             window.used(&HUNDRED, last_us)
         };
         assert_eq!(settle(10, 74 * SECOND), 129);
@@ -255,33 +254,33 @@ mod tests {
     #[test]
     fn a_clock_that_steps_back_grants_nothing_again_and_waits_one_window_at_most() {
         let mut window = Sliding::default();
-        let mut mark = window.charge(&HUNDRED, 100, 10_000 * SECOND);
-        let ahead = window.read(&HUNDRED, 1, 10 * SECOND);
-        assert_eq!((ahead.remaining, ahead.retry_after_us), (0, Some(HUNDRED.window_us)));
-        assert!(window.follow_clock_back(&HUNDRED, iter::once(&mut mark), 10 * SECOND));
-        assert_eq!(check(&window, &HUNDRED, 1, 10 * SECOND), ahead);
-        let settlement = Settlement { mark, estimate: 100, actual: 0 };
-        window.settle(&HUNDRED, &settlement, no_marks(), 11 * SECOND);
+        let mut position = window.charge(&HUNDRED, 100, 10_000 * SECOND);
+        let ahead = window.quota(&HUNDRED, 100, 1, 10 * SECOND);
+        assert_eq!((ahead.remaining(), ahead.retry_after_us), (0, Some(HUNDRED.window_us)));
+        window.rewind_to(&HUNDRED, iter::once(&mut position), 10 * SECOND);
+        assert_eq!(check(&window, &HUNDRED, 100, 1, 10 * SECOND), ahead);
+        let settlement = Settlement { position, estimate: 100, actual: 0 };
+        window.settle(&HUNDRED, &settlement, no_positions(), 11 * SECOND);
         assert_eq!(window, Sliding::default());
     }
 
     #[test]
     fn a_charge_that_had_left_when_the_clock_stepped_back_is_not_settled() {
         let mut window = Sliding::default();
-        let mut mark = window.charge(&HUNDRED, 5, 0);
+        let mut position = window.charge(&HUNDRED, 5, 0);
         window.charge(&HUNDRED, 9, SECOND / 2);
         for call in 0..80 {
             window.charge(&HUNDRED, 1, HUNDRED.window_us + call * 5_000);
         }
         assert!(!window.0.exact());
-        window.follow_clock_back(&HUNDRED, iter::once(&mut mark), 60 * SECOND);
-        assert_eq!(mark, Mark::GONE);
+        window.rewind_to(&HUNDRED, iter::once(&mut position), 60 * SECOND);
+        assert_eq!(position, Position::GONE);
     }
 
     proptest! {
         #[test]
         fn decides_as_a_list_of_every_charge_does(traffic in traffic(300)) {
-            follow::<Sliding, Log>(traffic);
+            follow::<Sliding, Log>(Algorithm::Sliding, traffic);
         }
 
         #[test]
@@ -321,8 +320,8 @@ mod tests {
                 taken.retain(|(at_us, _)| now_us - at_us < window_us);
                 let used: u64 = taken.iter().map(|(_, cost)| cost).sum();
                 let newest_us = taken.last().map_or(0, |(at_us, _)| at_us + window_us - now_us);
-                let reading = check(&window, &policy, cost, now_us);
-                prop_assert_eq!((reading.remaining, reading.reset_after_us), (limit - used, newest_us));
+                let quota = check(&window, &policy, limit, cost, now_us);
+                prop_assert_eq!((quota.remaining(), quota.reset_after_us), (limit - used, newest_us));
                 if granted(&mut window, &policy, cost, now_us) {
                     taken.push((now_us, cost));
                 }
@@ -332,16 +331,17 @@ mod tests {
         #[test]
         fn no_state_makes_anything_wrap(
             exact: bool,
-            parts in prop::collection::vec((0..=MAX_TIME_US, any::<u64>()), 0..70),
+            steps in prop::collection::vec((0..=MAX_TIME_US, any::<u64>()), 0..70),
             ordeal in ordeal(),
         ) {
             let mut at_us = ordeal.now_us;
-            let parts: Vec<_> = parts.iter().rev().map(|(step_us, cost)| {
+            let mut charges: Vec<_> = steps.iter().map(|(step_us, cost)| {
                 at_us = at_us.saturating_sub(step_us % ordeal.policy.window_us / 32);
-                (at_us, cost >> 30)
+                Charge { at_us, cost: cost >> 30 }
             }).collect();
-            if let Some(charges) = Charges::from_parts(&ordeal.policy, exact, &parts) {
-                endure(Sliding(charges), &ordeal);
+            charges.reverse();
+            if let Some(log) = SlidingLog::from_charges(&ordeal.policy, exact, &charges) {
+                endure(Sliding(log), &ordeal);
             }
         }
     }

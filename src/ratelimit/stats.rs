@@ -1,7 +1,8 @@
 //! What is counted.
 
+use super::policy::Algorithm;
+use super::request::Mode;
 use super::reservation::OPEN;
-use super::slot::Algorithm;
 use crate::metrics::Counter;
 use crate::server::Section;
 
@@ -22,7 +23,7 @@ static SLIDING: Tally = Tally::new();
 static GCRA: Tally = Tally::new();
 
 /// Calls that only looked.
-pub static PEEKED: Counter = Counter::new();
+static PEEKED: Counter = Counter::new();
 
 /// Reservations settled.
 pub static SETTLED: Counter = Counter::new();
@@ -43,8 +44,12 @@ pub const INFO: Section = Section {
     ],
 };
 
-/// Counts a decision on one key.
-pub fn count(algorithm: Algorithm, allowed: bool) {
+/// Counts what came of a call on one key: whether it was, or with PEEK would
+/// have been, allowed.
+pub fn count(algorithm: Algorithm, mode: Mode, allowed: bool) {
+    if mode == Mode::Peek {
+        return PEEKED.increment();
+    }
     let tally = match algorithm {
         Algorithm::Fixed => &FIXED,
         Algorithm::Sliding => &SLIDING,

@@ -1,7 +1,8 @@
 //! Random traffic, and what every algorithm has to make of it.
 
-use super::policy::{Cost, MAX_TIME_US, MAX_WINDOW_US, MIN_WINDOW_US, Policy};
-use super::window::{Mark, Reading, Settlement, Window};
+use super::meter::{Meter, Position, Settlement};
+use super::policy::{Algorithm, Cost, MAX_TIME_US, MAX_WINDOW_US, MIN_WINDOW_US, Policy};
+use super::quota::Quota;
 use crate::bounds::MAX_AMOUNT;
 use crate::time::{MICROS_PER_MILLI, Micros};
 use proptest::prelude::*;
@@ -12,7 +13,6 @@ use std::iter;
 pub trait Oracle: Default {
     /// What weighs at `now_us`, and the most that the algorithm may count.
     fn used(&self, policy: &Policy, now_us: Micros) -> (u128, u128);
-    fn advance(&mut self, policy: &Policy, now_us: Micros);
     fn step_back(&mut self, now_us: Micros);
     fn charge(&mut self, policy: &Policy, id: usize, cost: Cost, now_us: Micros);
     fn settle(&mut self, policy: &Policy, id: usize, settlement: &Settlement, now_us: Micros);
@@ -74,101 +74,110 @@ pub fn traffic(most: usize) -> impl Strategy<Value = Traffic> {
 /// A charge yet to be settled.
 struct Open {
     id: usize,
-    mark: Mark,
+    position: Position,
     estimate: Cost,
 }
 
-fn marks(open: &mut [Open]) -> impl Iterator<Item = &mut Mark> {
-    open.iter_mut().map(|open| &mut open.mark)
+fn positions(open: &mut [Open]) -> impl Iterator<Item = &mut Position> {
+    open.iter_mut().map(|open| &mut open.position)
 }
 
 /// No charges are yet to be settled.
-pub fn no_marks() -> iter::Empty<&'static mut Mark> {
+pub fn no_positions() -> iter::Empty<&'static mut Position> {
     iter::empty()
 }
 
-/// Runs the traffic through a window and its oracle, and compares them.
-pub fn follow<W: Window, O: Oracle>(traffic: Traffic) {
+/// Runs the traffic through a meter and its oracle, and compares them.
+pub fn follow<M: Meter, O: Oracle>(algorithm: Algorithm, traffic: Traffic) {
     let Traffic { mut policy, start_us: mut now_us, actions } = traffic;
-    let (mut window, mut oracle) = (W::default(), O::default());
+    let (mut meter, mut oracle) = (M::default(), O::default());
     let mut open: Vec<Open> = Vec::new();
     let mut next_id = 0;
+    // The policy last charged under, and the one asked under.
+    let mut stored = policy;
     for (parts, micros, action) in actions {
         let step_us = parts * i64::try_from(policy.window_us / 64).unwrap() + micros;
-        now_us = now_us.saturating_add_signed(step_us);
-        // A state ahead of the clock reads as it will once it has followed.
-        let peeked = window.read(&policy, 1, now_us);
-        window.follow_clock_back(&policy, marks(&mut open), now_us);
+        now_us = now_us.saturating_add_signed(step_us).min(MAX_TIME_US);
+        // A state ahead of the clock reads as it will once it is rewound.
+        let peeked = meter.quota(&stored, stored.limit, 1, now_us);
+        meter.rewind_to(&stored, positions(&mut open), now_us);
         oracle.step_back(now_us);
-        assert_eq!(window.read(&policy, 1, now_us), peeked);
-        assert!(!window.follow_clock_back(&policy, marks(&mut open), now_us));
+        assert_eq!(meter.quota(&stored, stored.limit, 1, now_us), peeked);
+        assert!(!meter.is_ahead(now_us));
 
-        let mut charge = |window: &mut W, policy: &Policy, cost| {
-            let mark = window.charge(policy, cost, now_us);
-            oracle.charge(policy, next_id, cost, now_us);
-            open.push(Open { id: next_id, mark, estimate: cost });
+        let pace = policy.faster(&stored);
+        let mut charge = |meter: &mut M, policy: &Policy, cost| {
+            let position = meter.charge(&pace, cost, now_us);
+            oracle.charge(&pace, next_id, cost, now_us);
+            open.push(Open { id: next_id, position, estimate: cost });
             next_id += 1;
+            stored = *policy;
         };
+        let capacity = policy.capacity(algorithm);
         match action {
             Action::Call(cost) => {
-                if check(&window, &policy, cost, now_us).retry_after_us == Some(0) {
-                    charge(&mut window, &policy, cost);
+                if check(&meter, &pace, capacity, cost, now_us).retry_after_us == Some(0) {
+                    charge(&mut meter, &policy, cost);
                 }
             }
-            Action::Force(cost) if policy.limit > 0 => charge(&mut window, &policy, cost),
+            Action::Force(cost) if policy.limit > 0 => charge(&mut meter, &policy, cost),
             Action::Settle(which, quarters) if !open.is_empty() => {
-                let Open { id, mark, estimate } = open.swap_remove(which % open.len());
+                let Open { id, position, estimate } = open.swap_remove(which % open.len());
                 let actual = (estimate * quarters).div_ceil(4).min(MAX_AMOUNT);
-                let settlement = Settlement { mark, estimate, actual };
-                window.settle(&policy, &settlement, marks(&mut open), now_us);
-                oracle.settle(&policy, id, &settlement, now_us);
+                let settlement = Settlement { position, estimate, actual };
+                meter.settle(&stored, &settlement, positions(&mut open), now_us);
+                oracle.settle(&stored, id, &settlement, now_us);
             }
-            Action::Change(limit, burst) => {
-                let before = window.used(&policy, now_us);
-                window.advance(&policy, now_us);
-                oracle.advance(&policy, now_us);
-                assert_eq!(window.used(&policy, now_us), before);
-                policy = Policy { limit, burst, ..policy };
-            }
+            Action::Change(limit, burst) => policy = Policy { limit, burst, ..policy },
             Action::Force(_) | Action::Settle(..) => (),
         }
-        let used = u128::from(window.used(&policy, now_us));
-        let (least, most) = oracle.used(&policy, now_us);
-        assert!(least <= used && used <= most, "{least} <= {used} <= {most}");
-        let reading = check(&window, &policy, 1 + policy.limit / 2, now_us);
-        if let Some(wait_us) = reading.retry_after_us {
-            let room = u128::from(W::capacity(&policy) - 1 - policy.limit / 2);
-            assert!(oracle.used(&policy, now_us + wait_us).0 <= room);
-            assert!(wait_us == 0 || oracle.used(&policy, now_us + wait_us - 1).1 > room);
+        let pace = policy.faster(&stored);
+        let capacity = policy.capacity(algorithm);
+        for pace in [stored, pace] {
+            let used = u128::from(meter.used(&pace, now_us));
+            let (least, most) = oracle.used(&pace, now_us);
+            assert!(least <= used && used <= most, "{least} <= {used} <= {most}");
+        }
+        let cost = 1 + policy.limit / 2;
+        let quota = check(&meter, &pace, capacity, cost, now_us);
+        if let Some(wait_us) = quota.retry_after_us {
+            let room = u128::from(capacity - cost);
+            assert!(oracle.used(&pace, now_us + wait_us).0 <= room);
+            assert!(wait_us == 0 || oracle.used(&pace, now_us + wait_us - 1).1 > room);
         }
     }
 }
 
-/// A reading, after a check that its figures are true to the last microsecond,
+/// A quota, after a check that its figures are true to the last microsecond,
 /// and to the last millisecond when rounded up as replies are.
-pub fn check<W: Window>(window: &W, policy: &Policy, cost: Cost, now_us: Micros) -> Reading {
-    let fits = |at_us| window.read(policy, cost, at_us).retry_after_us == Some(0);
-    let reading = window.read(policy, cost, now_us);
-    let (capacity, used) = (W::capacity(policy), window.used(policy, now_us));
-    assert_eq!(reading.remaining, capacity.saturating_sub(used));
-    assert_eq!(reading.retry_after_us.is_none(), cost > capacity);
-    assert_eq!(fits(now_us), cost <= reading.remaining);
-    if let Some(wait_us @ 1..) = reading.retry_after_us {
+pub fn check<M: Meter>(
+    meter: &M,
+    policy: &Policy,
+    capacity: u64,
+    cost: Cost,
+    now_us: Micros,
+) -> Quota {
+    let quota_at = |at_us| meter.quota(policy, capacity, cost, at_us);
+    let fits = |at_us| quota_at(at_us).retry_after_us == Some(0);
+    let quota = quota_at(now_us);
+    assert_eq!((quota.limit, quota.used), (capacity, meter.used(policy, now_us)));
+    assert_eq!(quota.retry_after_us.is_none(), cost > capacity);
+    assert_eq!(fits(now_us), cost <= quota.remaining());
+    if let Some(wait_us @ 1..) = quota.retry_after_us {
         assert!(fits(now_us + wait_us) && !fits(now_us + wait_us - 1));
         let rounded_us = wait_us.next_multiple_of(MICROS_PER_MILLI);
         assert!(fits(now_us + rounded_us) && !fits(now_us + rounded_us - MICROS_PER_MILLI));
-        assert!(wait_us <= reading.reset_after_us);
+        assert!(wait_us <= quota.reset_after_us);
     }
-    let full_at_us = now_us + reading.reset_after_us;
-    assert_eq!(window.read(policy, cost, full_at_us).remaining, capacity);
-    assert_eq!(window.used(policy, full_at_us), 0);
-    if reading.reset_after_us > 0 {
-        assert_eq!(window.full_at(policy), full_at_us);
-        assert!(window.used(policy, full_at_us - 1) > 0);
+    let reset_at_us = now_us + quota.reset_after_us;
+    assert_eq!(quota_at(reset_at_us).used, 0);
+    if quota.reset_after_us > 0 {
+        assert_eq!(meter.reset_at(policy), reset_at_us);
+        assert!(meter.used(policy, reset_at_us - 1) > 0);
     } else {
-        assert!(window.full_at(policy) <= now_us);
+        assert!(meter.reset_at(policy) <= now_us);
     }
-    reading
+    quota
 }
 
 /// What a window from an untrusted source may meet: amounts and moments at
@@ -183,37 +192,37 @@ pub struct Ordeal {
 
 pub fn ordeal() -> impl Strategy<Value = Ordeal> {
     let window_us = prop_oneof![Just(MIN_WINDOW_US), Just(MAX_WINDOW_US), 1_000u64..1_000_000];
-    let mark = prop_oneof![any::<u64>(), 0..=2 * MAX_AMOUNT, Just(u64::MAX)];
+    let position = prop_oneof![any::<u64>(), 0..=2 * MAX_AMOUNT, Just(u64::MAX)];
     let figures = (amount(), amount(), window_us, 0..=MAX_TIME_US);
-    (figures, cost(), mark.prop_map(Mark), cost(), amount()).prop_map(
-        |((limit, burst, window_us, now_us), cost, mark, estimate, actual)| Ordeal {
+    (figures, cost(), position.prop_map(Position), cost(), amount()).prop_map(
+        |((limit, burst, window_us, now_us), cost, position, estimate, actual)| Ordeal {
             policy: Policy { limit, window_us, burst },
             now_us,
             cost,
-            settlement: Settlement { mark, estimate, actual },
+            settlement: Settlement { position, estimate, actual },
         },
     )
 }
 
 /// Nothing wraps, and the stray settlement brings about no more than one of a
 /// charge that was made.
-pub fn endure<W: Window>(mut window: W, ordeal: &Ordeal) {
+pub fn endure<M: Meter>(mut meter: M, ordeal: &Ordeal) {
     let Ordeal { policy, now_us, cost, settlement } = ordeal;
-    let Settlement { estimate, actual, mut mark } = *settlement;
-    window.follow_clock_back(policy, iter::once(&mut mark), *now_us);
-    check(&window, policy, *cost, *now_us);
-    for stray in [settlement.mark, Mark(*now_us)] {
-        let settlement = Settlement { mark: stray, ..*settlement };
-        let before = window.used(policy, *now_us);
-        window.settle(policy, &settlement, iter::once(&mut mark), *now_us);
-        let after = window.used(policy, *now_us);
+    let Settlement { estimate, actual, mut position } = *settlement;
+    meter.rewind_to(policy, iter::once(&mut position), *now_us);
+    for capacity in [policy.limit, policy.burst] {
+        check(&meter, policy, capacity, *cost, *now_us);
+    }
+    for stray in [settlement.position, Position(*now_us)] {
+        let settlement = Settlement { position: stray, ..*settlement };
+        let before = meter.used(policy, *now_us);
+        meter.settle(policy, &settlement, iter::once(&mut position), *now_us);
+        let after = meter.used(policy, *now_us);
         assert!(after >= before.saturating_sub(estimate.saturating_sub(actual)));
         assert!(after <= before.saturating_add(actual.saturating_sub(estimate)));
     }
-    window.charge(policy, *cost, *now_us);
-    assert!(window.used(policy, *now_us) >= *cost);
-    check(&window, policy, *cost, *now_us);
-    let later_us = *now_us + policy.window_us / 2;
-    window.advance(policy, later_us);
-    check(&window, policy, *cost, later_us);
+    meter.charge(policy, *cost, *now_us);
+    assert!(meter.used(policy, *now_us) >= *cost);
+    check(&meter, policy, policy.limit, *cost, *now_us);
+    check(&meter, policy, policy.limit, *cost, *now_us + policy.window_us / 2);
 }

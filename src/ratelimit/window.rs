@@ -1,142 +1,158 @@
-//! What the three algorithms have in common: what a window says to a call, and
-//! how a charge is found again to be settled.
+//! One window of a limiter, by whichever algorithm.
 
-use super::policy::{Cost, Policy};
+use super::fixed::Fixed;
+use super::gcra::Gcra;
+use super::meter::{Meter, Position, Settlement};
+use super::policy::{Algorithm, Cost, Policy};
+use super::quota::Quota;
+use super::sliding::Sliding;
 use crate::time::Micros;
 
-/// What one window says to a call, before anything is charged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// What could be taken right now.
-    pub remaining: u64,
-    /// The wait after which the asked cost fits: 0 when it fits now, `None`
-    /// when it never can.
-    pub retry_after_us: Option<Micros>,
-    /// Until the window is back at full if nothing more comes.
-    pub reset_after_us: Micros,
+/// What has been used of a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// Of a fixed window.
+    Fixed(Fixed),
+    /// Of a sliding window.
+    Sliding(Sliding),
+    /// Of a token bucket.
+    Gcra(Gcra),
 }
 
-/// Where in its window a charge sits: kept for a charge that is settled later.
-/// What it counts is the algorithm's own. None does harm: one that finds
-/// nothing leaves what is charged as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(pub u64);
-
-impl Mark {
-    /// The mark of a charge that weighs on nothing any more.
-    pub const GONE: Self = Self(u64::MAX);
+/// The same expression for the meter of any algorithm.
+macro_rules! each {
+    ($usage:expr, $meter:ident => $result:expr) => {
+        match $usage {
+            Usage::Fixed($meter) => $result,
+            Usage::Sliding($meter) => $result,
+            Usage::Gcra($meter) => $result,
+        }
+    };
 }
 
-/// The actual cost of a charge that was an estimate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settlement {
-    /// Where the charge sits.
-    pub mark: Mark,
-    /// What was charged.
-    pub estimate: Cost,
-    /// What should have been.
-    pub actual: Cost,
-}
-
-impl Settlement {
-    /// What a sum with the estimate in it comes to with the actual cost.
-    pub fn correct(&self, sum: u64) -> u64 {
-        sum.saturating_add(self.actual).saturating_sub(self.estimate)
+impl Usage {
+    fn none(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Fixed => Self::Fixed(Fixed::default()),
+            Algorithm::Sliding => Self::Sliding(Sliding::default()),
+            Algorithm::Gcra => Self::Gcra(Gcra::default()),
+        }
     }
 }
 
-/// What has been used of a limit, by one of the algorithms. The default is a
-/// window of which nothing is used.
+/// A window: a limit, known by its length, and what has been used of it.
 ///
-/// The window's length never changes; the limit and the burst may from one call
-/// to the next, and apply at once. A clock that stepped back counts as no time
-/// passed, so that nothing is granted again and no wait grows.
-pub trait Window: Default {
-    /// The window of a key that comes from another algorithm, where it had
-    /// `used` used. Marks do not come along.
-    fn carried(policy: &Policy, used: u64, now_us: Micros) -> Self {
-        let mut window = Self::default();
-        window.charge(policy, used, now_us);
-        window
+/// Whoever asks brings a policy of its own, of the same length. It is judged by
+/// that one's capacity and, where the algorithm is the window's too, by the
+/// faster of the two rates: so a limit that was raised is so at once, and one
+/// that was lowered keeps nobody out for longer than what was used before would
+/// have. Only a charge has the window go on under the caller's policy. Whoever
+/// alternates thus gets, in no time, more than the largest burst and what the
+/// fastest rate gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The limit last charged under.
+    pub policy: Policy,
+    /// What has been used.
+    pub usage: Usage,
+}
+
+impl Window {
+    /// A window of which nothing has been used.
+    pub fn unused(algorithm: Algorithm, policy: Policy) -> Self {
+        Self { policy, usage: Usage::none(algorithm) }
     }
 
-    /// What could be taken if nothing were used.
-    fn capacity(policy: &Policy) -> u64 {
-        policy.limit
+    /// The algorithm it is kept by.
+    pub fn algorithm(&self) -> Algorithm {
+        match self.usage {
+            Usage::Fixed(_) => Algorithm::Fixed,
+            Usage::Sliding(_) => Algorithm::Sliding,
+            Usage::Gcra(_) => Algorithm::Gcra,
+        }
     }
 
-    /// Brings the window to `now_us`: to be called with the old policy before
-    /// another takes its place, for what went by until now went by under it.
-    fn advance(&mut self, policy: &Policy, now_us: Micros);
-
-    /// Whether anything of it lies ahead of a clock that stepped back.
-    fn is_ahead(&self, now_us: Micros) -> bool;
-
-    /// After the clock stepped back: counts as of now what lies ahead of it,
-    /// and says whether anything did. Left there, it would weigh until the
-    /// clock had caught up, and a window more. `marks` are those of all charges
-    /// yet to be settled, which go along.
-    fn follow_clock_back<'m>(
-        &mut self,
+    /// What a limit says to a call of `cost`. One of another algorithm than the
+    /// window's is judged by what that says is used at each moment.
+    pub fn quota(
+        &self,
+        algorithm: Algorithm,
         policy: &Policy,
-        marks: impl Iterator<Item = &'m mut Mark>,
+        cost: Cost,
         now_us: Micros,
-    ) -> bool;
+    ) -> Quota {
+        let capacity = policy.capacity(algorithm);
+        if self.algorithm() == algorithm {
+            let policy = self.policy.faster(policy);
+            each!(&self.usage, meter => meter.quota(&policy, capacity, cost, now_us))
+        } else {
+            each!(&self.usage, meter => meter.quota(&self.policy, capacity, cost, now_us))
+        }
+    }
+
+    /// What the limit last charged under says to a call of `cost`.
+    pub fn own_quota(&self, cost: Cost, now_us: Micros) -> Quota {
+        self.quota(self.algorithm(), &self.policy, cost, now_us)
+    }
+
+    /// Charges `cost` under a limit, whether or not it fits. The window is kept
+    /// by the limit's algorithm already.
+    pub fn charge(&mut self, policy: &Policy, cost: Cost, now_us: Micros) -> Position {
+        let pace = self.policy.faster(policy);
+        self.policy = *policy;
+        each!(&mut self.usage, meter => meter.charge(&pace, cost, now_us))
+    }
+
+    /// Has the window kept by another algorithm, which takes over what is used as
+    /// charged now.
+    pub fn carry_over(&mut self, algorithm: Algorithm, now_us: Micros) {
+        if self.algorithm() != algorithm {
+            let used = self.used(now_us);
+            self.usage = Usage::none(algorithm);
+            each!(&mut self.usage, meter => meter.charge(&self.policy, used, now_us));
+        }
+    }
+
+    /// Whether it lies ahead of a clock that stepped back.
+    pub fn is_ahead(&self, now_us: Micros) -> bool {
+        each!(&self.usage, meter => meter.is_ahead(now_us))
+    }
+
+    /// See [`Meter::rewind_to`].
+    pub fn rewind_to<'p>(
+        &mut self,
+        positions: impl Iterator<Item = &'p mut Position>,
+        now_us: Micros,
+    ) {
+        each!(&mut self.usage, meter => meter.rewind_to(&self.policy, positions, now_us));
+    }
 
     /// How much is used.
-    fn used(&self, policy: &Policy, now_us: Micros) -> u64;
-
-    /// What the window says to a call of `cost`.
-    fn read(&self, policy: &Policy, cost: Cost, now_us: Micros) -> Reading;
-
-    /// Charges `cost`, whether or not it fits.
-    fn charge(&mut self, policy: &Policy, cost: Cost, now_us: Micros) -> Mark;
-
-    /// Replaces an estimate by the actual cost, as far as the charge still
-    /// weighs. `others` are the marks of the other charges yet to be settled.
-    fn settle<'m>(
-        &mut self,
-        policy: &Policy,
-        settlement: &Settlement,
-        others: impl Iterator<Item = &'m mut Mark>,
-        now_us: Micros,
-    );
-
-    /// When the window is back at full, or some time before now if it is.
-    fn full_at(&self, policy: &Policy) -> Micros;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{fixed::Fixed, gcra::Gcra, sliding::Sliding};
-    use super::*;
-
-    #[test]
-    fn a_limit_of_any_algorithm_takes_64_bytes() {
-        #[allow(dead_code)]
-        enum AnyWindow {
-            Fixed(Fixed),
-            Sliding(Sliding),
-            Gcra(Gcra),
-        }
-        assert!(size_of::<(Policy, AnyWindow)>() <= 64);
-        assert_eq!(size_of::<Mark>(), 8);
+    pub fn used(&self, now_us: Micros) -> u64 {
+        each!(&self.usage, meter => meter.used(&self.policy, now_us))
     }
 
-    #[test]
-    fn what_is_used_is_carried_from_one_algorithm_to_another() {
-        fn carry<From: Window, To: Window>() {
-            let policy = Policy::new(10, 60_000_000);
-            let mut from = From::default();
-            from.charge(&policy, 7, 5_000_000);
-            let used = from.used(&policy, 5_000_000);
-            let to = To::carried(&policy, used, 6_000_000);
-            assert_eq!(to.read(&policy, 1, 6_000_000).remaining, 3);
-            let nothing = To::carried(&policy, 0, 6_000_000).read(&policy, 1, 6_000_000);
-            assert_eq!((nothing.remaining, nothing.reset_after_us), (10, 0));
+    /// See [`Meter::settle`].
+    pub fn settle<'p>(
+        &mut self,
+        settlement: &Settlement,
+        others: impl Iterator<Item = &'p mut Position>,
+        now_us: Micros,
+    ) {
+        each!(&mut self.usage, meter => meter.settle(&self.policy, settlement, others, now_us));
+    }
+
+    /// When nothing is used any more, or some time before now if nothing is.
+    /// Under no limit is it later.
+    pub fn reset_at(&self) -> Micros {
+        each!(&self.usage, meter => meter.reset_at(&self.policy))
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.usage {
+            Usage::Sliding(sliding) => sliding.0.heap_bytes(),
+            Usage::Fixed(_) | Usage::Gcra(_) => 0,
         }
-        carry::<Fixed, Sliding>();
-        carry::<Sliding, Gcra>();
-        carry::<Gcra, Fixed>();
     }
 }

@@ -1,17 +1,21 @@
 //! Every command with arguments at random, by a grammar that is half right: the
-//! server lives, says what is wrong, and has its memory back in the end.
+//! server lives, says what is wrong, answers each call once, its replica and a reload
+//! hold what it holds, and its memory is back in the end. Each of these checks is
+//! shown to find a fault that is planted for it.
 //!
 //! MLSERVE_FUZZ_CALLS says how many calls (scripts/fuzz makes it millions).
 
-use crate::support::{Answer, Client, Random, Server, call, wait_for};
+use crate::support::{Answer, Client, Random, Server, call, commands};
 use redis::{Cmd, Value};
+use std::time::{Duration, Instant};
 
 /// Commands, as they are written: what stands in braces is made up, what stands in
-/// brackets may be left out, what ends in `*` comes any number of times.
-const GRAMMAR: &[&str] = &[
+/// brackets may be left out, what ends in `*` comes any number of times, what begins
+/// with `#` too, its number in front.
+pub const GRAMMAR: &[&str] = &[
     "ML.RATELIMIT {key} {number} {window} [{number} {window}] [ALGORITHM {algorithm}] \
      [BURST {number}] [COST {number}] [{mode}] [RESERVE {ms}]",
-    "ML.RATEMULTI 2 {key} {key} {number} {window} {number} {window} [COST {number}] [{mode}] \
+    "ML.RATEMULTI {#key} {=number+window} [COST {number}] [{mode}] \
      [RESERVE {ms}]",
     "ML.RATESETTLE {key} {id} {number}",
     "ML.RATEINFO {key}",
@@ -23,7 +27,7 @@ const GRAMMAR: &[&str] = &[
      [TOKEN {id}] [JSON]",
     "ML.CACHEGET {key} {version}",
     "ML.CACHEMGET {version} {key}*",
-    "ML.CACHEMSET {version} PX {ms} {key} {value} [{key} {value}]",
+    "ML.CACHEMSET {version} PX {ms} {key+value}*",
     "ML.CACHEDROP {key} [VERSION {version}] [STALE]",
     "ML.CACHEFETCH {key} {version} LEASE {ms} [WAIT 1] [EARLY {window}]",
     "ML.CACHEMFETCH {version} LEASE {ms} {key}*",
@@ -33,16 +37,16 @@ const GRAMMAR: &[&str] = &[
     "ML.CACHEINFO {key}",
     "ML.CACHESTATS [NAMESPACE {word}] [RESET]",
     "ML.FEATURES {key} {field}*",
-    "ML.FEATUREGET 2 {key} {key} FIELDS 2 {field} {field} [AS {form}] [TYPE {type}] \
+    "ML.FEATUREGET {#key} FIELDS {#field} [AS {form}] [TYPE {type}] \
      [DEFAULT {value}] [MAXAGE {ms}] [STRICT]",
     "ML.FEATURESET {key} [VIEW {view}] [AT {ms}] [PX {ms}] [PXAT {ms}] [TYPE {type}] \
-     FIELDS 2 {field} {value} {field} {value}",
-    "ML.FEATUREMSET 2 {key} {key} {blob} TYPE {type} FIELDS 1 {field} [VIEW {view}] [AT {ms}] \
+     FIELDS {#field+value}",
+    "ML.FEATUREMSET {#key} {blob} TYPE {type} FIELDS {#field} [VIEW {view}] [AT {ms}] \
      [PX {ms}]",
-    "ML.FEATUREDEL {key} FIELDS 2 {field} {field}",
+    "ML.FEATUREDEL {key} FIELDS {#field}",
     "ML.FEATUREDEL {key} VIEW {view}",
     "ML.FEATUREINFO {key}",
-    "ML.APPLYRATE {key} {bytes}",
+    "ML.APPLYLIMIT {key} {bytes}",
     "ML.APPLYPERMIT {key} {bytes}",
     "ML.APPLYCACHE {key} {bytes} [{value}]",
     "ML.APPLYFEATURE {bytes} {key}*",
@@ -60,97 +64,171 @@ const GRAMMAR: &[&str] = &[
     "UNLINK {key}",
 ];
 
-/// Something to stand for what a grammar names.
-fn made_up(what: &str, random: &mut Random, ids: &[Vec<u8>]) -> Vec<u8> {
-    let wild = || random_bytes(&mut Random::new(7), 12);
-    let of = |random: &mut Random, words: &[&str]| random.of(words).as_bytes().to_vec();
-    if random.below(40) == 0 {
-        return match random.below(4) {
-            0 => wild(),
-            1 => Vec::new(),
-            2 => random_bytes(random, 300),
-            _ => of(random, &["-1", "0", "1.5", "9223372036854775808", "nan", "COST", "\0", "é"]),
-        };
-    }
-    match what {
-        "key" => {
-            format!("{}{}", random.of(&["r", "p", "c", "f", "h", "ns:", ""]), random.below(20))
-                .into()
-        }
-        "number" => match random.below(4) {
-            0 => of(random, &["0", "1", "9007199254740992", "9223372036854775807", "-1"]),
-            _ => random.below(200).to_string().into(),
-        },
-        "window" => of(random, &["1", "60", "0.001", "0.5", "3600", "31622400", "1e3", "7.25"]),
-        "ms" => match random.below(3) {
-            0 => of(random, &["0", "1", "31622400000", "31622400001", "281474976710656"]),
-            _ => random.below(100_000).to_string().into(),
-        },
-        "algorithm" => of(random, &["FIXED", "sliding", "GCRA", "LEAKY"]),
-        "mode" => of(random, &["PEEK", "PARTIAL", "FORCE"]),
-        "id" if !ids.is_empty() => ids[random.below(ids.len() as u64) as usize].clone(),
-        "id" => b"00000000000000000000000000000000".to_vec(),
-        "version" => format!("v{}", random.below(20)).into(),
-        "word" => of(random, &["ns", "", "(other)", "a:b", "x"]),
-        "view" => of(random, &["", "v", "w", "a:b"]),
-        "field" => of(random, &["f", "g", "v:f", "w:g", "", ":", "count(f,60)"]),
-        "form" => of(random, &["VALUES", "TENSOR", "json", "XML"]),
-        "type" => of(random, &["F32", "F64", "I64", "AUTO", "STRING", "F16"]),
-        "blob" => vec![random.next() as u8; [8, 16, 7][random.below(3) as usize]],
-        "bytes" => {
-            let mut bytes = random_bytes(random, 60);
-            if let Some(first) = bytes.first_mut() {
-                *first = 1;
-            }
-            bytes
-        }
-        _ => match random.below(6) {
-            0 => {
-                of(random, &["1", "-7", "0.5", "84.50", "1e400", "nan", "{\"a\":1}", "", "\u{ff}"])
-            }
-            1 => random_bytes(random, 2_000),
-            _ => random.next().to_string().into(),
-        },
-    }
+/// What makes up arguments.
+pub struct Maker<'a> {
+    /// Where chance comes from.
+    pub random: &'a mut Random,
+    /// Ids and tokens that were answered.
+    pub ids: &'a [Vec<u8>],
+    /// How many of something there are at most where there may be many.
+    pub most: u64,
+    /// How long a value or a name is at most, mostly.
+    pub longest: u64,
+    /// How many keys, fields and versions there are to choose from.
+    pub names: u64,
+    /// Of how many words one is nonsense.
+    pub nonsense: u64,
 }
 
-fn random_bytes(random: &mut Random, most: u64) -> Vec<u8> {
-    (0..random.below(most)).map(|_| random.next() as u8).collect()
-}
+impl Maker<'_> {
+    fn of(&mut self, words: &[&str]) -> Vec<u8> {
+        self.random.of(words).as_bytes().to_vec()
+    }
 
-/// A call by the grammar.
-fn call_of(line: &str, random: &mut Random, ids: &[Vec<u8>]) -> Cmd {
-    let mut command = Cmd::new();
-    let mut optional = false;
-    let mut left_out = false;
-    for (place, word) in line.split_whitespace().enumerate() {
-        if word.starts_with('[') {
-            optional = true;
-            left_out = random.below(3) > 0;
+    fn bytes_up_to(&mut self, most: u64) -> Vec<u8> {
+        let length = self.random.below(most.max(1));
+        self.random.bytes(length as usize)
+    }
+
+    /// A name: one of a few, so that they come again, long ones among them.
+    fn name(&mut self, heads: &[&str]) -> Vec<u8> {
+        let number = self.random.below(self.names);
+        let mut name = self.of(heads);
+        name.extend(number.to_string().bytes());
+        if self.longest > 2_000 && number.is_multiple_of(5) {
+            name.resize(name.len() + (self.longest / 16) as usize, b'x');
         }
-        let ends = word.contains(']');
-        let bare = word.trim_matches(['[', ']']);
-        if !(optional && left_out) {
-            let again = if bare.ends_with('*') { 1 + random.below(4) } else { 1 };
-            let bare = bare.trim_end_matches('*');
-            for _ in 0..again {
+        name
+    }
+
+    /// Something to stand for what a grammar names.
+    fn made_up(&mut self, what: &str) -> Vec<u8> {
+        if self.random.below(self.nonsense) == 0 {
+            return match self.random.below(4) {
+                0 => self.bytes_up_to(12),
+                1 => Vec::new(),
+                2 => self.bytes_up_to(300),
+                _ => self.of(&["-1", "0", "1.5", "9223372036854775808", "nan", "COST", "\0", "é"]),
+            };
+        }
+        match what {
+            "key" => self.name(&["r", "p", "c", "f", "h", "ns:", ""]),
+            "number" => match self.random.below(4) {
+                0 => self.of(&["0", "1", "9007199254740992", "9223372036854775807", "-1"]),
+                _ => self.random.below(200).to_string().into(),
+            },
+            "window" => self.of(&["1", "60", "0.001", "0.5", "3600", "31622400", "1e3", "7.25"]),
+            "ms" => match self.random.below(3) {
+                0 => self.of(&["0", "1", "31622400000", "31622400001", "281474976710656"]),
+                _ => self.random.below(100_000).to_string().into(),
+            },
+            "algorithm" => self.of(&["FIXED", "sliding", "GCRA", "LEAKY"]),
+            "mode" => self.of(&["PEEK", "PARTIAL", "FORCE"]),
+            "id" if !self.ids.is_empty() => {
+                self.ids[self.random.below(self.ids.len() as u64) as usize].clone()
+            }
+            "id" => b"00000000000000000000000000000000".to_vec(),
+            "version" => format!("v{}", self.random.below(20)).into(),
+            "word" => self.of(&["ns", "", "(other)", "a:b", "x"]),
+            "view" => self.of(&["", "v", "w", "a:b"]),
+            "field" if self.longest > 2_000 => self.name(&["f", "g", "v:", "w:"]),
+            "field" => self.of(&["f", "g", "v:f", "w:g", "", ":", "count(f,60)"]),
+            "form" => self.of(&["VALUES", "TENSOR", "json", "XML"]),
+            "type" => self.of(&["F32", "F64", "I64", "AUTO", "STRING", "F16"]),
+            "bytes" => {
+                let most = 60.max(self.longest / 16);
+                let mut bytes = self.bytes_up_to(most);
+                if let Some(first) = bytes.first_mut() {
+                    *first = 1;
+                }
+                bytes
+            }
+            _ => match self.random.below(6) {
+                0 => {
+                    self.of(&["1", "-7", "0.5", "84.50", "1e400", "nan", "{\"a\":1}", "", "\u{ff}"])
+                }
+                1 => self.bytes_up_to(self.longest),
+                2 => vec![b'1'; self.random.below(self.longest) as usize],
+                _ => self.random.next().to_string().into(),
+            },
+        }
+    }
+
+    /// As many as there may be of something, few mostly.
+    fn many(&mut self) -> u64 {
+        match self.random.below(3) {
+            0 => 1 + self.random.below(self.most),
+            _ => 1 + self.random.below(4.min(self.most)),
+        }
+    }
+
+    /// A call by a line of the grammar, as its words.
+    pub fn words(&mut self, line: &str) -> Vec<Vec<u8>> {
+        let mut words: Vec<Vec<u8>> = Vec::new();
+        let (mut optional, mut left_out) = (false, false);
+        // The numbers in front of what is counted, and where a blob stands that
+        // has so many values.
+        let (mut counts, mut blob) = (Vec::new(), None);
+        for (place, word) in line.split_whitespace().enumerate() {
+            if word.starts_with('[') {
+                optional = true;
+                left_out = self.random.below(3) > 0;
+            }
+            let ends = word.contains(']');
+            let word = word.trim_matches(['[', ']']);
+            let bare = word.trim_end_matches('*');
+            if !(optional && left_out) {
                 match bare.strip_prefix('{').and_then(|what| what.strip_suffix('}')) {
-                    Some(what) => _ = command.arg(made_up(what, random, ids)),
+                    Some("blob") => {
+                        blob = Some(words.len());
+                        words.push(Vec::new());
+                    }
+                    Some(what) => {
+                        let times = match what.as_bytes()[0] {
+                            b'#' => self.many(),
+                            // As many as were counted before.
+                            b'=' => counts.last().copied().unwrap_or(1),
+                            _ if word.ends_with('*') => self.many(),
+                            _ => 1,
+                        };
+                        if what.starts_with('#') {
+                            let wrong = self.random.below(60) == 0;
+                            words.push((times + u64::from(wrong)).to_string().into());
+                            counts.push(times);
+                        }
+                        for _ in 0..times {
+                            for what in what.trim_start_matches(['#', '=']).split('+') {
+                                let word = self.made_up(what);
+                                words.push(word);
+                            }
+                        }
+                    }
                     // Now and then a word is forgotten.
-                    None if place > 0 && random.below(300) == 0 => {}
-                    None => _ = command.arg(bare),
+                    None if place > 0 && self.random.below(300) == 0 => {}
+                    None => words.push(bare.into()),
                 }
             }
+            optional &= !ends;
         }
-        if ends {
-            optional = false;
+        if let Some(place) = blob {
+            let wide = words.iter().any(|word| word == b"F64" || word == b"I64");
+            let length = counts.iter().product::<u64>() * if wide { 8 } else { 4 };
+            let wrong = self.random.below(10) == 0;
+            words[place] = vec![self.random.next() as u8; (length + u64::from(wrong)) as usize];
         }
+        words
     }
-    command
+
+    /// A call by a line of the grammar.
+    pub fn call(&mut self, line: &str) -> Cmd {
+        let mut command = Cmd::new();
+        self.words(line).iter().for_each(|word| _ = command.arg(word));
+        command
+    }
 }
 
 /// Remembers ids and tokens of an answer, so that later calls may name them.
-fn remember(answer: &Value, ids: &mut Vec<Vec<u8>>) {
+pub fn remember(answer: &Value, ids: &mut Vec<Vec<u8>>) {
     match answer {
         Value::BulkString(bytes) if bytes.len() == 32 => {
             if ids.len() > 200 {
@@ -163,78 +241,266 @@ fn remember(answer: &Value, ids: &mut Vec<Vec<u8>>) {
     }
 }
 
-fn used_memory(client: &mut Client) -> i64 {
-    client.info("used_memory").parse().unwrap()
+/// Whether a condition comes to hold, in a time that is long for it.
+fn holds(seconds: u64, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !condition() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// A server under calls at random, and what is checked of it. A check that fails
+/// says what is wrong.
+struct Fuzz {
+    server: Server,
+    replica: Server,
+    client: Client,
+    random: Random,
+    ids: Vec<Vec<u8>>,
+    sent: u64,
+    taken: u64,
+    /// Bytes that the module had before the first call; of a release build, that
+    /// cannot tell, those of the whole server.
+    held_before: i64,
+}
+
+impl Fuzz {
+    fn start(seed: u64) -> Self {
+        let server = Server::with("maxmemory 512mb\nmaxmemory-policy allkeys-lru");
+        let replica = server.replica("ml.cache-versions-per-key 1\nml.cache-ttl 7");
+        let client = server.client();
+        let random = Random::new(seed);
+        let (sent, taken, held_before, ids) = (0, 0, 0, Vec::new());
+        let mut fuzz = Self { server, replica, client, random, ids, sent, taken, held_before };
+        // What is allocated once, is then.
+        fuzz.calls(4_000).unwrap();
+        fuzz.forget();
+        fuzz.held_before = fuzz.held();
+        (fuzz.sent, fuzz.taken) = (0, 0);
+        fuzz
+    }
+
+    /// Bytes in use, of the module where it tells them.
+    fn held(&mut self) -> i64 {
+        match self.client.run("ML.DEBUG WORK DONE") {
+            Value::Array(work) => work[3].integer(),
+            _ => self.client.info("used_memory").parse().unwrap(),
+        }
+    }
+
+    /// Takes all away that the calls have left.
+    fn forget(&mut self) {
+        self.client.run("FLUSHALL").ok();
+        self.client.run("ML.CACHESTATS RESET");
+        for namespace in ["ns", "", "x"] {
+            call!(self.client, "ML.CACHEVERSION", namespace, "CLEAR");
+        }
+        self.client.run("ML.CACHESTATS RESET");
+    }
+
+    /// Sends calls, each followed by a PING that is answered by its own number: so
+    /// that each is answered once, in one piece.
+    fn calls(&mut self, calls: u64) -> Result<(), String> {
+        for batch in 0..calls.div_ceil(200) {
+            let mut commands = Vec::new();
+            for number in 0..200 {
+                let line = match batch < 20 {
+                    // Each at least once.
+                    true => GRAMMAR[(number + batch as usize) % GRAMMAR.len()],
+                    false => GRAMMAR[self.random.below(GRAMMAR.len() as u64) as usize],
+                };
+                let (random, ids) = (&mut self.random, &self.ids[..]);
+                let mut maker =
+                    Maker { random, ids, most: 4, longest: 2_000, names: 20, nonsense: 40 };
+                commands.push(maker.call(line));
+                let mut ping = redis::cmd("PING");
+                ping.arg(number);
+                commands.push(ping);
+            }
+            let answers = self.client.pipeline(&commands);
+            for (number, (commands, answers)) in
+                commands.chunks(2).zip(answers.chunks(2)).enumerate()
+            {
+                let call = commands[0].get_packed_command();
+                let call = String::from_utf8_lossy(&call);
+                if answers[1] != Value::BulkString(number.to_string().into()) {
+                    return Err(format!("out of step: {answers:?} to {call}"));
+                }
+                self.sent += 1;
+                if answers[0].is_error() {
+                    check_error(&answers[0].error(), &call)?;
+                } else {
+                    self.taken += 1;
+                    remember(&answers[0], &mut self.ids);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The server lives, and no callback failed.
+    fn check_health(&mut self) -> Result<(), String> {
+        for server in [&mut self.server, &mut self.replica] {
+            if !server.is_running() || server.log().contains("panic") {
+                return Err("a server is not well".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls were neither all taken nor all refused.
+    fn check_balance(&self) -> Result<(), String> {
+        let range = self.sent / 10..self.sent * 9 / 10;
+        match range.contains(&self.taken) {
+            true => Ok(()),
+            false => Err(format!("out of balance: {} of {} taken", self.taken, self.sent)),
+        }
+    }
+
+    /// Gives every key a long life, so that none goes between two digests.
+    fn prolong(&mut self) {
+        let mut keys = Vec::new();
+        assert!(holds(60, || {
+            keys = self.client.run("KEYS *").items();
+            for key in &keys {
+                call!(self.client, "PEXPIRE", key.bytes(), 100_000_000);
+            }
+            self.client.run("DBSIZE").integer() == keys.len() as i64
+        }));
+    }
+
+    /// The replica holds the same, and so does the server after a reload.
+    fn check_copies(&mut self) -> Result<(), String> {
+        self.prolong();
+        self.replica.catch_up(&self.server);
+        let digest = self.client.digest();
+        if self.replica.client().digest() != digest {
+            return Err("the replica holds something else".to_owned());
+        }
+        self.client.run("DEBUG RELOAD").ok();
+        match self.client.digest() == digest {
+            true => Ok(()),
+            false => Err("a reload made something else of it".to_owned()),
+        }
+    }
+
+    /// With all keys gone, what was counted is 0, and memory is free.
+    fn check_memory(&mut self) -> Result<i64, String> {
+        self.forget();
+        let gauges = [
+            "ml_features_layouts",
+            "ml_permit_held",
+            "ml_ratelimit_open_reservations",
+            "ml_cache_waiters",
+        ];
+        if !holds(5, || gauges.iter().all(|gauge| self.client.info(gauge) == "0")) {
+            return Err("a gauge is not back".to_owned());
+        }
+        let grown = self.held() - self.held_before;
+        // Of the whole server: its slow log, its statistics.
+        let most = if self.client.knows("ML.DEBUG") { 128 << 10 } else { 4 << 20 };
+        match grown < most {
+            true => Ok(grown),
+            false => Err(format!("{grown} bytes are not given back")),
+        }
+    }
+
+    fn check_all(&mut self) -> Result<i64, String> {
+        self.check_balance()?;
+        self.check_copies()?;
+        self.check_health()?;
+        let grown = self.check_memory()?;
+        self.check_health()?;
+        Ok(grown)
+    }
+}
+
+/// An error is one of a few kinds, on one line, and never an internal one.
+fn check_error(error: &str, call: &str) -> Result<(), String> {
+    let known = ["ERR ", "WRONGTYPE ", "OOM ", "NOKEY "].iter().any(|code| error.starts_with(code));
+    match known && !error.contains("internal") && error.len() < 300 && !error.contains('\n') {
+        true => Ok(()),
+        false => Err(format!("not how to refuse: {error}: {call}")),
+    }
+}
+
+#[test]
+fn the_grammar_has_each_command() {
+    commands::assert_calls_of_all("GRAMMAR", commands::names(), GRAMMAR.iter().copied());
 }
 
 #[test]
 fn calls_at_random_leave_the_server_alive_and_its_memory_free() {
     let calls = std::env::var("MLSERVE_FUZZ_CALLS").map_or(30_000, |text| text.parse().unwrap());
-    let mut server = Server::with("maxmemory 512mb\nmaxmemory-policy allkeys-lru");
-    let mut client = server.client();
     let [_, seed] = Random::seeds();
-    let mut random = Random::new(seed);
-    let mut ids = Vec::new();
-    // What the server allocates once, it has by then.
-    for _ in 0..20 {
-        let warm: Vec<_> =
-            (0..200).map(|at| call_of(GRAMMAR[at % GRAMMAR.len()], &mut random, &ids)).collect();
-        client.pipeline(&warm);
+    let mut fuzz = Fuzz::start(seed);
+    while fuzz.sent < calls {
+        fuzz.calls((calls - fuzz.sent).min(1_000_000))
+            .unwrap_or_else(|wrong| panic!("{wrong}, seed {seed}"));
+        println!("{} calls, {} taken", fuzz.sent, fuzz.taken);
     }
-    client.run("FLUSHALL").ok();
-    let before = used_memory(&mut client);
-    let (mut taken, mut refused, mut sent) = (0u64, 0u64, 0u64);
-    while sent < calls {
-        let batch: Vec<_> = (0..200)
-            .map(|_| {
-                call_of(GRAMMAR[random.below(GRAMMAR.len() as u64) as usize], &mut random, &ids)
-            })
-            .collect();
-        for (command, answer) in batch.iter().zip(client.pipeline(&batch)) {
-            if answer.is_error() {
-                refused += 1;
-                let error = answer.error();
-                let known = ["ERR ", "WRONGTYPE ", "OOM ", "NOKEY "]
-                    .iter()
-                    .any(|code| error.starts_with(code));
-                let packed = command.get_packed_command();
-                let call = String::from_utf8_lossy(&packed);
-                assert!(known && !error.contains("internal"), "{error}: {call}, seed {seed}");
-                assert!(error.len() < 300 && !error.contains('\n'), "{error}: {call}, seed {seed}");
-            } else {
-                taken += 1;
-                remember(&answer, &mut ids);
-            }
-        }
-        sent += 200;
-        if sent % 1_000_000 == 0 {
-            println!("{sent} calls, {taken} taken, {refused} refused");
-        }
+    let grown = fuzz.check_all().unwrap_or_else(|wrong| panic!("{wrong}, seed {seed}"));
+    println!("{} calls; {grown} bytes more than before", fuzz.sent);
+}
+
+/// Plants faults, each of which one check has to find; what it says then.
+#[test]
+fn each_check_finds_the_fault_that_it_is_for() {
+    let mut fuzz = Fuzz::start(1);
+    if !fuzz.client.knows("ML.DEBUG") {
+        println!("not applicable: a release build has no faults to plant");
+        return;
     }
-    assert!(server.is_running() && !server.log().contains("panic"), "seed {seed}");
-    assert!(taken > sent / 10 && refused > sent / 10, "{taken} taken, {refused} refused");
-    let digest = client.digest();
-    client.run("DEBUG RELOAD").ok();
-    // What expired meanwhile is gone from a reload; all else is the same.
-    println!("digest {} by a reload", if client.digest() == digest { "kept" } else { "moved" });
-    client.run("FLUSHALL").ok();
-    client.run("ML.CACHESTATS RESET");
-    for namespace in ["ns", "", "x"] {
-        call!(client, "ML.CACHEVERSION", namespace, "CLEAR");
+    let fault = |fuzz: &mut Fuzz, words: &str| fuzz.client.run(&format!("ML.DEBUG {words}")).ok();
+    let found = |checked: Result<(), String>, by: &str| {
+        let wrong = checked.expect_err(by);
+        assert!(wrong.starts_with(by), "{wrong}, where it should be: {by}");
+    };
+    fuzz.calls(2_000).unwrap();
+    fuzz.check_copies().unwrap();
+
+    // A call that answers twice, and one that panics.
+    fault(&mut fuzz, "FAULT answer");
+    found(fuzz.calls(200), "out of step");
+    fuzz.client = fuzz.server.client();
+    fault(&mut fuzz, "PANIC command");
+    found(fuzz.calls(200), "not how to refuse: ERR internal error");
+    for wrong in ["nonsense", "ERR of\ntwo lines", &"ERR long ".repeat(100)] {
+        found(check_error(wrong, ""), "not how to refuse");
     }
-    client.run("ML.CACHESTATS RESET");
-    wait_for("the gauges to be back", || {
-        [
-            "ml_features_layouts",
-            "ml_permit_held",
-            "ml_ratelimit_open_reservations",
-            "ml_cache_waiters",
-        ]
-        .iter()
-        .all(|gauge| client.info(gauge) == "0")
-    });
-    // Open leases are a table of a bounded size, with the keys that they are for.
-    let grown = used_memory(&mut client) - before;
-    println!("{sent} calls, {taken} taken, {refused} refused; {grown} bytes more than before");
-    assert!(grown < 4 << 20, "{grown} bytes are not given back, seed {seed}");
+
+    // Calls that are replicated in place of what they did.
+    fault(&mut fuzz, "FAULT effects");
+    fuzz.calls(2_000).unwrap();
+    fault(&mut fuzz, "FAULT nothing");
+    found(fuzz.check_copies(), "the replica holds something else");
+    fuzz.client.run("FLUSHALL").ok();
+
+    // A value that is not saved as it is.
+    fuzz.client.run("ML.RATELIMIT key 10 6000").integers();
+    fuzz.check_copies().unwrap();
+    fault(&mut fuzz, "PANIC rdb_save");
+    found(fuzz.check_copies(), "a reload made something else of it");
+    found(fuzz.check_health(), "a server is not well");
+
+    // A value that is never freed, and blocks that belong to nobody.
+    fuzz.client.run("ML.FEATURESET row FIELDS 1 f 1").integer();
+    fault(&mut fuzz, "PANIC free");
+    fuzz.client.run("DEL row").integer();
+    found(fuzz.check_memory().map(drop), "a gauge is not back");
+    let mut fuzz = Fuzz::start(1);
+    fault(&mut fuzz, "FAULT leak");
+    fuzz.calls(2_000).unwrap();
+    let leaked = fuzz.check_memory().map(drop).expect_err("a leak");
+    assert!(leaked.ends_with("are not given back"), "{leaked}");
+
+    // All taken, all refused.
+    for taken in [0, fuzz.sent] {
+        fuzz.taken = taken;
+        found(fuzz.check_balance(), "out of balance");
+    }
 }

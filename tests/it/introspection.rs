@@ -1,300 +1,11 @@
 //! What the server tells of the module: its commands, configs, counters and
 //! events; and how the module takes to being loaded and unloaded.
 
-use crate::support::{Answer, Client, Events, Server, Setup, Stop, call, module, release_module};
+use crate::support::{
+    Answer, Client, Events, Server, Setup, Stop, call, commands, module, release_module, wait_for,
+};
 use redis::Value;
 use std::collections::HashMap;
-
-/// A command: how it is written, its arity, its flags and those it must not
-/// have, and what its key spec says.
-struct Expected {
-    name: &'static str,
-    syntax: &'static str,
-    arity: i64,
-    flags: &'static str,
-    without: &'static str,
-    key: &'static str,
-}
-
-const COMMANDS: &[Expected] = &[
-    Expected {
-        name: "ML.RATELIMIT",
-        syntax: "key limit window [limit window ...] [ALGORITHM FIXED|SLIDING|GCRA] \
-                 [BURST burst] [COST cost] [PEEK|PARTIAL|FORCE] [RESERVE milliseconds]",
-        arity: -4,
-        flags: "write denyoom fast module",
-        without: "readonly admin",
-        key: "RW access update",
-    },
-    Expected {
-        name: "ML.RATEMULTI",
-        syntax: "numkeys key [key ...] limit window [limit window ...] \
-                 [ALGORITHM FIXED|SLIDING|GCRA] [COST cost] [PEEK|FORCE] [RESERVE milliseconds]",
-        arity: -5,
-        flags: "write denyoom module movablekeys",
-        without: "readonly admin fast",
-        key: "RW access update",
-    },
-    Expected {
-        name: "ML.RATESETTLE",
-        syntax: "key id actual",
-        arity: 4,
-        flags: "write module",
-        without: "readonly denyoom admin",
-        key: "RW access update",
-    },
-    Expected {
-        name: "ML.RATEINFO",
-        syntax: "key",
-        arity: 2,
-        flags: "readonly module",
-        without: "write denyoom admin",
-        key: "RO access",
-    },
-    Expected {
-        name: "ML.PERMITACQUIRE",
-        syntax: "key max ttl_ms [COST cost]",
-        arity: -4,
-        flags: "write denyoom fast module",
-        without: "readonly admin",
-        key: "RW access update",
-    },
-    Expected {
-        name: "ML.PERMITRENEW",
-        syntax: "key id ttl_ms",
-        arity: 4,
-        flags: "write module",
-        without: "readonly denyoom admin",
-        key: "RW access update",
-    },
-    Expected {
-        name: "ML.PERMITRELEASE",
-        syntax: "key id",
-        arity: 3,
-        flags: "write module",
-        without: "readonly denyoom admin",
-        key: "RW access update",
-    },
-    Expected {
-        name: "ML.PERMITINFO",
-        syntax: "key",
-        arity: 2,
-        flags: "readonly module",
-        without: "write denyoom admin",
-        key: "RO access",
-    },
-    Expected {
-        name: "ML.CACHESET",
-        syntax: "key version value [EX seconds|PX milliseconds|EXAT unix-time-seconds\
-                 |PXAT unix-time-milliseconds] [STALE milliseconds] [JITTER percent] \
-                 [TOKEN token] [JSON]",
-        arity: -4,
-        flags: "write denyoom fast module",
-        without: "readonly admin",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.CACHEGET",
-        syntax: "key version",
-        arity: 3,
-        flags: "readonly fast module",
-        without: "write denyoom admin",
-        key: "RO access",
-    },
-    Expected {
-        name: "ML.CACHEMGET",
-        syntax: "version key [key ...]",
-        arity: -3,
-        flags: "readonly fast module",
-        without: "write denyoom admin",
-        key: "RO access",
-    },
-    Expected {
-        name: "ML.CACHEMSET",
-        syntax: "version EX seconds|PX milliseconds key value [key value ...]",
-        arity: -6,
-        flags: "write denyoom module",
-        without: "readonly admin fast",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.CACHEDROP",
-        syntax: "key [VERSION version] [STALE]",
-        arity: -2,
-        flags: "write fast module",
-        without: "readonly denyoom admin",
-        key: "RW access update",
-    },
-    Expected {
-        name: "ML.CACHEFETCH",
-        syntax: "key version LEASE milliseconds [WAIT milliseconds] [EARLY beta]",
-        arity: -3,
-        flags: "readonly blocking module",
-        without: "write denyoom admin",
-        key: "RO access",
-    },
-    Expected {
-        name: "ML.CACHEMFETCH",
-        syntax: "version LEASE milliseconds key [key ...]",
-        arity: -5,
-        flags: "readonly module",
-        without: "write denyoom admin blocking",
-        key: "RO access",
-    },
-    Expected {
-        name: "ML.CACHERELEASE",
-        syntax: "key token [BACKOFF milliseconds]",
-        arity: -3,
-        flags: "write fast module",
-        without: "readonly denyoom admin",
-        key: "RW access update",
-    },
-    Expected {
-        name: "ML.CACHEVERSION",
-        syntax: "namespace [SET version [version ...]|CLEAR]",
-        arity: -2,
-        flags: "write admin module",
-        without: "readonly denyoom",
-        key: "",
-    },
-    Expected {
-        name: "ML.CACHEINFO",
-        syntax: "key",
-        arity: 2,
-        flags: "readonly fast module",
-        without: "write denyoom admin",
-        key: "RO access",
-    },
-    Expected {
-        name: "ML.CACHESTATS",
-        syntax: "[NAMESPACE namespace] [RESET]",
-        arity: -1,
-        flags: "readonly module",
-        without: "write denyoom admin",
-        key: "",
-    },
-    Expected {
-        name: "ML.APPLYVERSIONS",
-        syntax: "payload",
-        arity: 2,
-        flags: "write admin module",
-        without: "readonly denyoom",
-        key: "",
-    },
-    Expected {
-        name: "ML.FEATURES",
-        syntax: "key field [field ...]",
-        arity: -3,
-        flags: "readonly module",
-        without: "write denyoom admin",
-        key: "RO access",
-    },
-    Expected {
-        name: "ML.FEATUREGET",
-        syntax: "numkeys key [key ...] FIELDS m field [field ...] [AS VALUES|TENSOR|JSON] \
-                 [TYPE F32|F64|I64] [DEFAULT x|DEFAULTS m x [x ...]] [MAXAGE milliseconds] [STRICT]",
-        arity: -6,
-        flags: "readonly module movablekeys",
-        without: "write denyoom admin fast",
-        key: "RO access",
-    },
-    Expected {
-        name: "ML.FEATURESET",
-        syntax: "key [VIEW view] [AT unix-time-milliseconds] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds] [TYPE AUTO|F32|F64|I64|STRING] FIELDS n field value [field value ...]",
-        arity: -6,
-        flags: "write denyoom fast module",
-        without: "readonly admin",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.FEATUREMSET",
-        syntax: "numkeys key [key ...] blob TYPE F32|F64|I64 FIELDS m field [field ...] [VIEW view] [AT unix-time-milliseconds] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds]",
-        arity: -9,
-        flags: "write denyoom module movablekeys",
-        without: "readonly admin fast",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.FEATUREDEL",
-        syntax: "key VIEW view|FIELDS n field [field ...]",
-        arity: -4,
-        flags: "write fast module",
-        without: "readonly denyoom admin",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.FEATUREINFO",
-        syntax: "key",
-        arity: 2,
-        flags: "readonly module",
-        without: "write denyoom admin",
-        key: "RO access",
-    },
-    Expected {
-        name: "ML.APPLYFEATURE",
-        syntax: "change key [key ...]",
-        arity: -3,
-        flags: "write admin module",
-        without: "readonly denyoom",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.LOADFEATURE",
-        syntax: "key payload",
-        arity: 3,
-        flags: "write admin module",
-        without: "readonly denyoom",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.APPLYRATE",
-        syntax: "key change",
-        arity: 3,
-        flags: "write admin module",
-        without: "readonly denyoom",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.APPLYPERMIT",
-        syntax: "key change",
-        arity: 3,
-        flags: "write admin module",
-        without: "readonly denyoom",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.APPLYCACHE",
-        syntax: "key change [value]",
-        arity: -3,
-        flags: "write admin module",
-        without: "readonly denyoom",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.LOADRATE",
-        syntax: "key payload",
-        arity: 3,
-        flags: "write admin module",
-        without: "readonly denyoom",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.LOADPERMIT",
-        syntax: "key payload",
-        arity: 3,
-        flags: "write admin module",
-        without: "readonly denyoom",
-        key: "RW update",
-    },
-    Expected {
-        name: "ML.LOADCACHE",
-        syntax: "key payload",
-        arity: 3,
-        flags: "write admin module",
-        without: "readonly denyoom",
-        key: "RW update",
-    },
-];
 
 /// How an argument is written, from its documentation.
 fn syntax(argument: &Value) -> String {
@@ -320,31 +31,40 @@ fn syntax(argument: &Value) -> String {
     if flags.contains(&"optional".to_owned()) { format!("[{value}]") } else { value }
 }
 
+/// What docs/commands.md says of a command in a section of its own, from its
+/// heading to the next; nothing of the internal ones, which share a section.
+fn section(name: &str) -> Option<&'static str> {
+    let docs = include_str!("../../docs/commands.md");
+    let (_, rest) = docs.split_once(&format!("\n## {name}\n"))?;
+    Some(rest.split_once("\n## ").map_or(rest, |(section, _)| section))
+}
+
 #[test]
 fn command_docs_say_how_each_command_is_written() {
     let server = Server::start();
     let mut client = server.client3();
-    for command in COMMANDS {
-        let docs = call!(client, "COMMAND", "DOCS", command.name).map();
-        assert_eq!(docs.len(), 1, "{}", command.name);
+    for command in commands::all() {
+        let name = commands::name(command);
+        let docs = call!(client, "COMMAND", "DOCS", name).map();
+        assert_eq!(docs.len(), 1, "{name}");
         let docs = docs.values().next().unwrap().map();
-        let arguments = docs["arguments"].items();
+        let arguments = docs.get("arguments").map(Answer::items).unwrap_or_default();
         let written: Vec<_> = arguments.iter().map(syntax).collect();
-        assert_eq!(written.join(" "), command.syntax, "{}", command.name);
-        let line = format!("\n    {} {}\n", command.name, command.syntax);
+        let line = format!("\n    {} {}", name, written.join(" "));
+        let line = format!("{}\n", line.trim_end());
         assert!(
             include_str!("../../docs/commands.md").contains(&line),
             "docs/commands.md lacks {line}"
         );
         assert_eq!(docs["module"].text(), "ml");
-        assert!(docs["summary"].text().len() > 20, "{}", command.name);
-        assert!(docs["complexity"].text().starts_with("O("), "{}", command.name);
+        assert!(docs["summary"].text().len() > 20, "{name}");
+        assert!(docs["complexity"].text().starts_with("O("), "{name}");
         assert!(docs["since"].text().starts_with(|digit: char| digit.is_ascii_digit()));
         // What is a key is said to be one, so that clients find it.
         let keys = |argument: &Value| {
             let argument = argument.map();
             let is_key = argument["type"].text() == "key";
-            assert!(!is_key || argument["key_spec_index"].integer() == 0, "{}", command.name);
+            assert!(!is_key || argument["key_spec_index"].integer() == 0, "{name}");
             usize::from(is_key)
         };
         let found: usize = arguments
@@ -355,7 +75,38 @@ fn command_docs_say_how_each_command_is_written() {
             })
             .map(|argument| keys(&argument))
             .sum();
-        assert_eq!(found, usize::from(!command.key.is_empty()), "{}", command.name);
+        assert_eq!(found, usize::from(command.keys.is_some()), "{name}");
+    }
+}
+
+#[test]
+fn the_docs_say_of_each_command_what_its_table_says() {
+    for command in commands::all() {
+        let name = commands::name(command);
+        let flags = commands::flags(command).join(", ");
+        if commands::is_internal(command) {
+            assert!(section(name).is_none(), "{name}: internal commands share a section");
+            assert_eq!(flags, "write, admin, fast", "{name}");
+            continue;
+        }
+        let section = section(name).unwrap_or_else(|| panic!("docs/commands.md: no {name}"));
+        let (_, told) = section.split_once("Flags: ").unwrap_or_else(|| panic!("{name}: no flags"));
+        let told = told.split(['.', ';', '\n']).next().unwrap();
+        assert_eq!(told, flags, "{name}: its flags in docs/commands.md");
+        // The bound that both begin with, brackets and spaces aside: O(log(N)), O(log N).
+        let bound = |text: &str| {
+            let mut open = 0;
+            let end = text.find(|letter| {
+                open += i32::from(letter == '(') - i32::from(letter == ')');
+                letter == ')' && open == 0
+            });
+            text[..end.unwrap()].replace(['(', ')', ' '], "").replace('×', "*")
+        };
+        let complexity = bound(command.complexity.to_str().unwrap());
+        // In the paragraph that ends with the flags.
+        let paragraph = section.split("\n\n").find(|text| text.contains("Flags: ")).unwrap();
+        let at = paragraph.find("O(").unwrap_or_else(|| panic!("{name}: no complexity"));
+        assert_eq!(bound(&paragraph[at..]), complexity, "{name}: its complexity in docs");
     }
 }
 
@@ -363,44 +114,54 @@ fn command_docs_say_how_each_command_is_written() {
 fn command_info_says_what_each_command_does() {
     let server = Server::start();
     let mut client = server.client3();
-    for command in COMMANDS {
-        let info = call!(client, "COMMAND", "INFO", command.name).items()[0].items();
-        assert_eq!(info[1].integer(), command.arity, "{}", command.name);
+    for command in commands::all() {
+        let name = commands::name(command);
+        let has = |flag: &str| commands::has_flag(command, flag);
+        let info = call!(client, "COMMAND", "INFO", name).items()[0].items();
+        assert_eq!(info[1].integer(), i64::from(command.arity), "{name}");
         let flags = info[2].texts();
-        for flag in command.flags.split(' ') {
-            assert!(flags.contains(&flag.to_owned()), "{}: not {flag}", command.name);
+        let known = ["write", "readonly", "denyoom", "admin", "fast", "blocking", "module"];
+        for flag in known {
+            // That every command here is a module's goes without saying.
+            let expected = has(flag) || flag == "module";
+            assert_eq!(flags.contains(&flag.to_owned()), expected, "{name}: {flag}");
         }
-        for flag in command.without.split(' ') {
-            assert!(!flags.contains(&flag.to_owned()), "{}: {flag}", command.name);
-        }
+        assert!(has("write") != has("readonly"), "{name}: one of the two");
+        assert!(!has("denyoom") || has("write"), "{name}: what only reads needs no memory");
+        assert!(!has("admin") || !has("readonly") || command.keys.is_none(), "{name}");
+        let specs = info[8].items();
         let places: Vec<_> = info[3..6].iter().map(Answer::integer).collect();
-        // Keys that are counted are found by the key spec alone.
-        let counted = command.syntax.starts_with("numkeys");
-        let expected = match command.name {
-            "ML.CACHEMGET" | "ML.APPLYFEATURE" => [2, -1, 1],
-            "ML.CACHEMFETCH" => [4, -1, 1],
-            "ML.CACHEMSET" => [4, -1, 2],
-            _ if counted || command.key.is_empty() => [0, 0, 0],
-            _ => [1, 1, 1],
-        };
-        assert_eq!(places, expected, "{}: where its key stands", command.name);
-        if command.key.is_empty() {
-            assert_eq!(info[8].items(), [], "{}", command.name);
+        if command.keys.is_none() {
+            assert_eq!((specs, places), (vec![], vec![0, 0, 0]), "{name}");
             continue;
         }
-        let [spec] = &info[8].items()[..] else { panic!("one key spec: {:?}", info[8]) };
-        let found = spec.map()["find_keys"].map()["type"].text();
-        assert_eq!(found, if counted { "keynum" } else { "range" }, "{}", command.name);
-        let mut said = spec.map()["flags"].texts();
+        let [spec] = &specs[..] else { panic!("{name}: one key spec, not {specs:?}") };
+        let spec = spec.map();
+        let find = spec["find_keys"].map()["type"].text();
+        let docs = call!(client, "COMMAND", "DOCS", name).map();
+        let first = docs.values().next().unwrap().map()["arguments"].items()[0].map();
+        let counted = first["name"].text() == "numkeys";
+        assert_eq!(find, if counted { "keynum" } else { "range" }, "{name}");
+        assert_eq!(flags.contains(&"movablekeys".to_owned()), counted, "{name}");
+        // Keys that are counted are found by the key spec alone.
+        assert_eq!(places == [0, 0, 0], counted, "{name}: where its keys stand");
+        let mut said = spec["flags"].texts();
         said.sort();
-        assert_eq!(said.join(" "), command.key, "{}: what it does to its key", command.name);
+        let said = said.join(" ");
+        let known = match has("readonly") {
+            true => &["RO access"][..],
+            // What reads only may be a write for what it does beside the keys.
+            false => &["RW access update", "RW update", "RO access"],
+        };
+        assert!(known.contains(&&said[..]), "{name}: what it does to its keys: {said}");
+        assert!(!commands::is_internal(command) || said == "RW update", "{name}: {said}");
     }
-    // None is forgotten above.
+    // The server has those of the table, and no others.
     let mut listed = client.run("COMMAND LIST FILTERBY MODULE ml").texts();
     listed.iter_mut().for_each(|name| name.make_ascii_uppercase());
     listed.retain(|name| name != "ML.DEBUG");
     listed.sort();
-    let mut expected: Vec<_> = COMMANDS.iter().map(|command| command.name).collect();
+    let mut expected = commands::names();
     expected.sort_unstable();
     assert_eq!(listed, expected);
 }
@@ -605,26 +366,76 @@ fn the_module_is_listed_and_cannot_be_unloaded() {
     assert_eq!(client.run("ML.CACHEGET c v").text(), "x");
 }
 
+/// Waits until the server's own timer has run ten times.
+fn ten_ticks(client: &mut Client) {
+    // Of 500 a second.
+    const TEN_TICKS_US: u64 = 20_000;
+    let mut now = || client.info("server_time_usec").parse::<u64>().unwrap();
+    let begun = now();
+    wait_for("ten ticks", || now() > begun + 2 * TEN_TICKS_US);
+}
+
 #[test]
-fn loading_with_what_the_module_does_not_know_is_refused() {
-    let server = Setup { without_module: true, ..Setup::default() }.start();
-    let mut client = server.client();
+fn loading_with_what_the_module_does_not_know_is_refused_and_harms_nobody() {
+    const MISSPELT: &str = "ml.cache-tll";
     let path = &module()[..];
     for arguments in [
         &["LOAD", path, "unknown"][..],
         &["LOAD", path, "ml.cache-ttl", "5"],
-        &["LOADEX", path, "CONFIG", "ml.cache-ttl", "0"],
-        &["LOADEX", path, "CONFIG", "ml.cache-ttl", "x"],
         &["LOADEX", path, "ARGS", "unknown"],
+        // Out of range, at either end; no number; no size in bytes; no name there is.
+        &["LOADEX", path, "CONFIG", "ml.cache-ttl", "0"],
+        &["LOADEX", path, "CONFIG", "ml.cache-ttl", "9223372036854775807"],
+        &["LOADEX", path, "CONFIG", "ml.cache-ttl", "x"],
+        &["LOADEX", path, "CONFIG", "ml.cache-max-value-bytes", "12 apples"],
+        &["LOADEX", path, "CONFIG", "ml.ratelimit-algorithm", "LEAKY"],
+        // One that is right beside one that is wrong, in either order.
+        &["LOADEX", path, "CONFIG", "ml.cache-ttl", "5", "CONFIG", "ml.cache-max-leases", "0"],
+        &["LOADEX", path, "CONFIG", "ml.cache-max-leases", "0", "CONFIG", "ml.cache-ttl", "5"],
+        // A misspelt name.
+        &["LOADEX", path, "CONFIG", MISSPELT, "5"],
     ] {
-        let error = call!(client, "MODULE", arguments).error();
-        assert!(error.starts_with("ERR "), "{arguments:?}: {error}");
-        assert!(!client.knows("ML.RATELIMIT"), "{arguments:?}");
-        assert_eq!(client.run("PING").text(), "PONG");
+        let server = Setup { without_module: true, config: "hz 500", ..Setup::default() }.start();
+        let mut client = server.client();
+        if arguments.contains(&"ml.cache-tll")
+            && client.run("INFO server").text().contains("valkey")
+        {
+            // Valkey 8.1 and 9.1 end then, whatever the module: see docs/operations.md.
+            println!("not applicable: {arguments:?}");
+            continue;
+        }
+        client.run("SET kept value").ok();
+        let process = client.info("process_id");
+        // A second time, because what the first left behind may lie in wait for it.
+        for _ in 0..2 {
+            let error = call!(client, "MODULE", arguments).error();
+            assert!(error.starts_with("ERR "), "{arguments:?}: {error}");
+            // Redis 7.0 keeps the module, with its defaults, where a name is misspelt.
+            let misspelt = arguments.contains(&MISSPELT);
+            assert!(misspelt || !client.knows("ML.RATELIMIT"), "{arguments:?}");
+            ten_ticks(&mut client);
+            // What the server tells modules of, beside its ticks.
+            client.run("SWAPDB 0 1").ok();
+            client.run("SWAPDB 1 0").ok();
+            client.run("FLUSHDB ASYNC").ok();
+            client.run("SET kept value").ok();
+            client.run("BGSAVE").text();
+            wait_for("the save to end", || client.info("rdb_bgsave_in_progress") == "0");
+            assert_eq!(client.run("GET kept").text(), "value", "{arguments:?}");
+        }
+        let mut ttl = "3600";
+        if !client.knows("ML.RATELIMIT") {
+            ttl = "5";
+            call!(client, "MODULE", "LOADEX", path, "CONFIG", "ml.cache-ttl", ttl).ok();
+        }
+        let configs: HashMap<_, _> = configs(&mut client).into_iter().collect();
+        let of = ["ml.cache-ttl", "ml.cache-max-leases"].map(|name| &configs[name][..]);
+        assert_eq!(of, [ttl, "65536"], "{arguments:?}");
+        assert_eq!(client.run("ML.RATELIMIT r 1 60").integers()[0], 1);
+        ten_ticks(&mut client);
+        assert_eq!(client.run("GET kept").text(), "value", "{arguments:?}");
+        assert_eq!(client.info("process_id"), process);
     }
-    call!(client, "MODULE", "LOADEX", path, "CONFIG", "ml.cache-ttl", "5").ok();
-    assert!(configs(&mut client).contains(&("ml.cache-ttl".to_owned(), "5".to_owned())));
-    assert_eq!(client.run("ML.RATELIMIT r 1 60").integers()[0], 1);
 }
 
 #[test]

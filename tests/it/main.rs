@@ -6,6 +6,7 @@
 mod support;
 
 mod arguments;
+mod attach;
 mod cache;
 mod cache_drop;
 mod cache_fetch;

@@ -1,7 +1,7 @@
 //! A panic in any entry point ends there: the server lives, says so in its log,
 //! and everything works on.
 
-use crate::support::{Answer, Client, Server, Stop, Tap, bulk, call, wait_for};
+use crate::support::{Answer, Client, Server, Stop, Tap, bulk, call, commands, wait_for};
 use redis::Value;
 use std::io::Write;
 use std::net::TcpStream;
@@ -202,7 +202,7 @@ const COMMANDS: &[&str] = &[
     "ML.FEATUREINFO row",
     "ML.APPLYFEATURE change row",
     "ML.LOADFEATURE row payload",
-    "ML.APPLYRATE limit state",
+    "ML.APPLYLIMIT limit state",
     "ML.APPLYPERMIT permit change",
     "ML.APPLYCACHE cache change value",
     "ML.APPLYVERSIONS payload",
@@ -301,6 +301,7 @@ fn every_kind_of_entry_point_has_a_test_here() {
 
 #[test]
 fn a_panic_in_a_command_is_an_error_and_changes_nothing() {
+    commands::assert_calls_of_all("COMMANDS", commands::names(), COMMANDS.iter().copied());
     let (server, mut client) = start();
     let process = client.info("process_id");
     furnish(&mut client);

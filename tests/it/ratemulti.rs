@@ -34,7 +34,7 @@ fn each_call_answers_by_the_table() {
         (1_000, "2 o new 5 3600 7 60 PEEK", &[[1, 5, 2, 0, 3_599_000], [1, 7, 7, 0, 0]]),
         (1_000, "2 u new 3 60 7 60 PEEK", &[[0, 3, 0, 59_000, 59_000], [0, 7, 7, 0, 0]]),
         // A forced charge goes beyond the limits.
-        (1_000, "2 u f 3 60 4 60 COST 9 FORCE", &[[9, 3, 0, 0, 59_000], [9, 4, 0, 0, 60_000]]),
+        (1_000, "2 u f 3 60 4 60 COST 9 FORCE", &[[9, 3, -9, 0, 59_000], [9, 4, -5, 0, 60_000]]),
         // Each key has an algorithm of its own, or takes the one that is named.
         (0, "2 g s 10 60 9 60 ALGORITHM GCRA", &[[1, 10, 9, 0, 6_000], [1, 9, 8, 0, 6_667]]),
         (0, "1 s 9 60 algorithm sliding", &[[1, 9, 7, 0, 60_000]]),
@@ -55,7 +55,7 @@ fn when_one_key_denies_nothing_is_left_behind_on_the_others() {
     client.freeze_ahead();
     let mut tap = Tap::on(&server);
     client.run("ML.RATEMULTI 2 full used 3 3600 9 3600 COST 3");
-    assert_eq!(tap.names(&mut client), ["MULTI", "ML.APPLYRATE", "ML.APPLYRATE", "EXEC"]);
+    assert_eq!(tap.names(&mut client), ["MULTI", "ML.APPLYLIMIT", "ML.APPLYLIMIT", "EXEC"]);
     client.run("RPUSH list x");
     tap.names(&mut client);
     let mut events = Events::of(&server);
@@ -210,7 +210,9 @@ fn random_traffic_charges_all_keys_or_none() {
                 }
                 let context = format!("key {key}, step {step}, seed {seed}");
                 assert_eq!(row.granted, if granted { cost } else { 0 }, "{context}");
-                assert_eq!(row.remaining, (limit(*key) - *used).max(0), "{context}");
+                let balance = limit(*key) - *used;
+                let remaining = if mode == "FORCE" { balance } else { balance.max(0) };
+                assert_eq!(row.remaining, remaining, "{context}");
                 let reset_ms = closes.saturating_sub(now).div_ceil(MILLI);
                 assert_eq!(row.reset_ms, reset_ms as i64, "{context}");
             }
@@ -250,9 +252,9 @@ fn in_transactions_and_scripts_it_answers_and_replicates_as_elsewhere() {
     let answers = client.run("EXEC").items();
     assert_eq!(Row::all(&answers[0]).iter().map(|row| row.granted).sum::<i64>(), 2);
     assert_eq!(Row::all(&answers[1]).iter().map(|row| row.granted).sum::<i64>(), 0);
-    assert_eq!(tap.names(&mut client), ["MULTI", "ML.APPLYRATE", "ML.APPLYRATE", "EXEC"]);
+    assert_eq!(tap.names(&mut client), ["MULTI", "ML.APPLYLIMIT", "ML.APPLYLIMIT", "EXEC"]);
     let script = "return redis.call('ML.RATEMULTI', 2, KEYS[1], KEYS[2], 5, 60, 5, 60)";
     let rows = Row::all(&call!(client, "EVAL", script, 2, "a", "b"));
     assert!(rows.iter().all(|row| row.remaining == 3), "{rows:?}");
-    assert_eq!(tap.names(&mut client), ["MULTI", "ML.APPLYRATE", "ML.APPLYRATE", "EXEC"]);
+    assert_eq!(tap.names(&mut client), ["MULTI", "ML.APPLYLIMIT", "ML.APPLYLIMIT", "EXEC"]);
 }

@@ -292,7 +292,7 @@ fn effects_are_replicated_and_logged_in_place_of_calls() {
     let mut client = server.client();
     let mut tap = Tap::on(&server);
     client.run("ML.RATELIMIT r 10 60");
-    assert_eq!(tap.names(&mut client), ["ML.APPLYRATE"]);
+    assert_eq!(tap.names(&mut client), ["ML.APPLYLIMIT"]);
     client.run("ML.CACHESET c v x").ok();
     assert_eq!(tap.names(&mut client), ["ML.APPLYCACHE"]);
     client.run("ML.PERMITACQUIRE p 10 60000").items();
@@ -309,17 +309,17 @@ fn effects_are_replicated_and_logged_in_place_of_calls() {
     client.run("ML.CACHESET c w y");
     client.run("EXEC").items();
     let names = tap.names(&mut client);
-    assert_eq!(names, ["MULTI", "ML.APPLYRATE", "ML.APPLYCACHE", "EXEC"]);
+    assert_eq!(names, ["MULTI", "ML.APPLYLIMIT", "ML.APPLYCACHE", "EXEC"]);
     call!(client, "EVAL", SCRIPT, 2, "r", "c", "v", "z").items();
     let names = tap.names(&mut client);
-    assert_eq!(names, ["MULTI", "ML.APPLYCACHE", "ML.APPLYRATE", "EXEC"]);
+    assert_eq!(names, ["MULTI", "ML.APPLYCACHE", "ML.APPLYLIMIT", "EXEC"]);
 
     let id = Row::of(&client.run("ML.RATELIMIT new 10 60 COST 3 RESERVE 9000")).id.unwrap();
-    assert_eq!(tap.names(&mut client), ["ML.APPLYRATE"]);
+    assert_eq!(tap.names(&mut client), ["ML.APPLYLIMIT"]);
     call!(client, "ML.RATESETTLE", "new", id, 5).integer();
-    assert_eq!(tap.names(&mut client), ["ML.APPLYRATE"]);
+    assert_eq!(tap.names(&mut client), ["ML.APPLYLIMIT"]);
     client.run("ML.RATEMULTI 2 new r 10 60 10 60");
-    assert_eq!(tap.names(&mut client), ["MULTI", "ML.APPLYRATE", "ML.APPLYRATE", "EXEC"]);
+    assert_eq!(tap.names(&mut client), ["MULTI", "ML.APPLYLIMIT", "ML.APPLYLIMIT", "EXEC"]);
     client.run("ML.RATEINFO new").map();
     assert_eq!(tap.names(&mut client), [""; 0]);
 
@@ -331,7 +331,7 @@ fn effects_are_replicated_and_logged_in_place_of_calls() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         logged.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
     }
-    for applied in ["ML.APPLYRATE", "ML.APPLYPERMIT", "ML.APPLYCACHE", "ML.APPLYFEATURE"] {
+    for applied in ["ML.APPLYLIMIT", "ML.APPLYPERMIT", "ML.APPLYCACHE", "ML.APPLYFEATURE"] {
         assert!(logged.contains(applied), "no {applied} in the AOF");
     }
     for called in ["ML.RATELIMIT", "ML.PERMIT", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURE"] {

@@ -351,7 +351,7 @@ fn only_a_settlement_that_settles_replicates_and_notifies() {
 
     watcher.run("WATCH k").ok();
     assert_eq!(settle(&mut client, "k", &id, 2), 1);
-    assert_eq!(tap.names(&mut client), ["ML.APPLYRATE"]);
+    assert_eq!(tap.names(&mut client), ["ML.APPLYLIMIT"]);
     let notified = events.notified(&mut client);
     let own: Vec<_> = notified.iter().filter(|(name, _)| name.starts_with("ml.")).collect();
     assert_eq!(own, [&("ml.ratesettle".to_owned(), "k".to_owned())]);

@@ -1,5 +1,5 @@
 //! What tests do to the module, in debug builds only: stop its clock, make an
-//! entry point panic.
+//! entry point panic, plant a fault that the tests have to find.
 
 use super::callback::Callback;
 use crate::time::Micros;
@@ -10,6 +10,45 @@ const NOTHING: u8 = u8::MAX;
 
 static CLOCK: AtomicU64 = AtomicU64::new(REAL);
 static ARMED: AtomicU8 = AtomicU8::new(NOTHING);
+
+/// A fault that lasts until another is planted. The checks of the fuzzers are held
+/// to find each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// None.
+    Nothing,
+    /// Effects are not sent, as if nobody listened: calls are, as they were written.
+    Effects,
+    /// Each call leaks a block.
+    Leak,
+    /// The next call answers twice.
+    Answer,
+}
+
+impl Fault {
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::Effects, Self::Leak, Self::Answer];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Effects => "effects",
+            Self::Leak => "leak",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+static PLANTED: AtomicU8 = AtomicU8::new(Fault::Nothing as u8);
+
+/// Plants a fault, in place of the one planted before.
+pub fn plant(fault: Fault) {
+    PLANTED.store(fault as u8, Relaxed);
+}
+
+/// Whether a fault is planted.
+pub fn planted(fault: Fault) -> bool {
+    PLANTED.load(Relaxed) == fault as u8
+}
 
 /// Stops the clock at a moment; `None` lets it run.
 pub fn freeze_clock(at: Option<Micros>) {

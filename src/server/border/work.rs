@@ -17,6 +17,8 @@ pub struct Work {
     pub allocated: u64,
     /// The most bytes at once, beyond those that there were at the beginning.
     pub most: u64,
+    /// Bytes that the module has now.
+    pub held: i64,
 }
 
 /// Counts a block that came from an allocator.
@@ -39,7 +41,8 @@ pub fn take() -> Work {
     Work {
         edges: edges(),
         allocated: ALLOCATED.swap(0, Relaxed),
-        most: u64::try_from(most).unwrap_or(0),
+        most: most.max(0).cast_unsigned(),
+        held: now,
     }
 }
 

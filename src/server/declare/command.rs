@@ -67,11 +67,27 @@ unsafe extern "C" fn run<H: Handler>(
         // SAFETY: as above; this is the only `Call` made of the context.
         handler(&mut unsafe { Call::new(ctx, Args::from_raw(argv)) })
     });
+    // SAFETY: the context of the running command.
+    let reply = unsafe { Reply::from_raw(ctx) };
     if let Err(error) = outcome.unwrap_or(Err(Error::Internal)) {
-        // SAFETY: the context of the running command.
-        unsafe { Reply::from_raw(ctx) }.error(&error);
+        reply.error(&error);
     }
+    #[cfg(debug_assertions)]
+    do_wrong(reply);
     REDISMODULE_OK as c_int
+}
+
+/// What a planted fault has a call do after all else.
+#[cfg(debug_assertions)]
+fn do_wrong(reply: Reply) {
+    use crate::server::border::faults::{Fault, plant, planted};
+    if planted(Fault::Leak) {
+        std::mem::forget(Box::new([0_u64; 64]));
+    }
+    if planted(Fault::Answer) {
+        plant(Fault::Nothing);
+        reply.null();
+    }
 }
 
 /// A command.

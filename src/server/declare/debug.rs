@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ML.DEBUG PANIC entry | ENTRIES
+//! ML.DEBUG FAULT nothing | effects | leak | answer
 //! ML.DEBUG CLOCK microseconds | REAL
 //! ML.DEBUG EFFECTS WANTED
 //! ML.DEBUG WORK DONE
@@ -10,7 +11,7 @@
 use super::argument::Argument;
 use super::command::{Command, handler};
 use crate::server::border::callback::Callback;
-use crate::server::border::faults::{arm, freeze_clock};
+use crate::server::border::faults::{Fault, arm, freeze_clock, plant};
 use crate::server::call::Call;
 use crate::server::call::error::{Error, refuse};
 use crate::server::runtime::propagation::effects_are_wanted;
@@ -27,6 +28,7 @@ pub const COMMAND: Command = Command {
             c"subcommand",
             &[
                 Argument::token(c"panic", c"PANIC"),
+                Argument::token(c"fault", c"FAULT"),
                 Argument::token(c"clock", c"CLOCK"),
                 Argument::token(c"effects", c"EFFECTS"),
                 Argument::token(c"work", c"WORK"),
@@ -42,21 +44,30 @@ pub const COMMAND: Command = Command {
 
 fn debug(call: &mut Call) -> Result<(), Error> {
     let mut options = call.args.options();
-    match options.next(&["PANIC", "CLOCK", "EFFECTS", "WORK"])? {
+    match options.next(&["PANIC", "FAULT", "CLOCK", "EFFECTS", "WORK"])? {
         Some("EFFECTS") => {
             call.reply.integer(effects_are_wanted().into());
             return Ok(());
         }
         Some("WORK") => {
             let work = crate::server::border::work::take();
-            call.reply.array(3);
+            call.reply.array(4);
             match work.edges {
                 Some(edges) => call.reply.integer(edges.cast_signed()),
                 None => call.reply.null(),
             }
             call.reply.integer(work.allocated.cast_signed());
             call.reply.integer(work.most.cast_signed());
+            call.reply.integer(work.held);
             return Ok(());
+        }
+        Some("FAULT") => {
+            let name = options.value()?;
+            let fault = Fault::ALL
+                .iter()
+                .find(|fault| name.is(fault.name().to_ascii_uppercase().as_bytes()))
+                .ok_or_else(|| refuse("no such fault"))?;
+            plant(*fault);
         }
         Some("PANIC") => {
             let name = options.value()?;

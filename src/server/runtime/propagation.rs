@@ -6,15 +6,21 @@
 //! is asked once a second whether it is such a one, and until it was found to
 //! be, and again from anything that can change it, effects are sent.
 //!
-//! What begins to listen begins with a snapshot, for which the server forks:
-//! the fork is an event, and what came before it is in the snapshot. A backlog
-//! that a replica could resume from counts as a listener. In a cluster, where a
-//! slot can move to another node, effects are always sent.
+//! What begins to listen begins with a snapshot, and what came before that is in
+//! it. The server takes one in a child, whose fork is an event, or by itself (SAVE,
+//! DEBUG RELOAD, SHUTDOWN), which is an event too. The latter matters where a
+//! replica has asked for all and waits: from then on there is a backlog, and a
+//! snapshot names the place in it that whoever starts from it continues at. A
+//! backlog counts as a listener; one that dies takes its name along, so that nobody
+//! continues from before. In a cluster, where a slot can move to another node,
+//! effects are always sent.
 
+#[cfg(debug_assertions)]
+use crate::server::border::faults;
 use crate::server::border::raw::{
     self, REDISMODULE_CTX_FLAGS_CLUSTER, REDISMODULE_EVENT_CRON_LOOP, REDISMODULE_EVENT_FORK_CHILD,
-    REDISMODULE_EVENT_REPLICA_CHANGE, REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, REDISMODULE_OK,
-    RedisModuleCtx,
+    REDISMODULE_EVENT_PERSISTENCE, REDISMODULE_EVENT_REPLICA_CHANGE,
+    REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, REDISMODULE_OK, RedisModuleCtx,
 };
 use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -24,6 +30,10 @@ static LAST_ASKED_S: AtomicU64 = AtomicU64::new(0);
 
 /// Whether somebody may get the effects of writes.
 pub fn effects_are_wanted() -> bool {
+    #[cfg(debug_assertions)]
+    if faults::planted(faults::Fault::Effects) {
+        return false;
+    }
     WANTED.load(Relaxed)
 }
 
@@ -34,6 +44,7 @@ pub fn effects_are_wanted() -> bool {
 pub unsafe fn note(ctx: *mut RedisModuleCtx, event: u64) {
     match event {
         REDISMODULE_EVENT_FORK_CHILD
+        | REDISMODULE_EVENT_PERSISTENCE
         | REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED
         | REDISMODULE_EVENT_REPLICA_CHANGE => assume_listeners(),
         REDISMODULE_EVENT_CRON_LOOP => {

@@ -8,6 +8,7 @@
 
 mod client;
 pub mod cluster;
+pub mod commands;
 pub mod dump;
 pub mod fetches;
 mod flood;

@@ -31,6 +31,8 @@ pub struct Setup<'a> {
     pub without_module: bool,
     /// Whether it is a node of a cluster, and has a port for that.
     pub cluster: bool,
+    /// An RDB file to start from.
+    pub dump: Option<&'a Path>,
 }
 
 /// How a server is ended before it is started again.
@@ -62,6 +64,9 @@ impl Setup<'_> {
             config.push_str(&format!("loadmodule {}\n", module()));
         }
         fs::write(directory.path().join("redis.conf"), config).unwrap();
+        if let Some(dump) = self.dump {
+            fs::copy(dump, directory.path().join("dump.rdb")).unwrap();
+        }
         let binary = self.binary.map(Path::to_path_buf).unwrap_or_else(|| {
             std::env::var_os("MLSERVE_SERVER").unwrap_or_else(|| "redis-server".into()).into()
         });

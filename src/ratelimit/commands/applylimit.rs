@@ -1,0 +1,33 @@
+//! ML.APPLYLIMIT: what a write did to a limiter, for replicas and the AOF.
+
+use super::store::commit;
+use crate::ratelimit::codec;
+use crate::ratelimit::datatype::APPLY;
+use crate::ratelimit::limiter::Limiter;
+use crate::ratelimit::policy::Policies;
+use crate::server::{Argument, Call, Command, Error, handler, refuse};
+
+/// ML.APPLYLIMIT
+pub const COMMAND: Command = Command::internal(
+    APPLY,
+    handler(applylimit),
+    &[Argument::key(c"key"), Argument::string(c"change")],
+    c"Internal: makes a change to a limiter, for replicas and the AOF.",
+    c"O(1); O(N) where N reservations are open on the key.",
+);
+
+/// ML.APPLYLIMIT key change
+fn applylimit(call: &mut Call) -> Result<(), Error> {
+    let key = call.args.arg()?;
+    let payload = call.args.arg()?;
+    let mut policies = Policies::new();
+    let change = codec::decode_change(payload.bytes(), &mut policies)
+        .ok_or_else(|| refuse("change is not a change of a limiter"))?;
+    let mut open = call.keys.write(key);
+    if !Limiter::takes(open.value::<Limiter>()?.as_deref(), &change) {
+        return Err(refuse("change is not one of the limiter in the key"));
+    }
+    commit(open, &change, |_| ())?;
+    call.reply.ok();
+    Ok(())
+}
