@@ -19,3 +19,8 @@ pub const MICROS_PER_SECOND: u64 = 1_000_000;
 
 /// Milliseconds in a second.
 pub const MILLIS_PER_SECOND: u64 = 1_000;
+
+/// A wait in whole milliseconds, rounded up, as replies tell it.
+pub const fn whole_millis(wait_us: Micros) -> i64 {
+    wait_us.div_ceil(MICROS_PER_MILLI).cast_signed()
+}

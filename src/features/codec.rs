@@ -2,86 +2,72 @@
 //! names, so that each stands alone.
 //!
 //! ```text
-//! row     1 u8 · views · for each: name · fields · the name of each · term
+//! row     2 u8 · views · for each: name · fields · the name of each · times
 //!         · for each field: value
-//! set     1 u8 · 1 u8 · now_ms · view's name · at_ms + 1 (0: none) · expires_at_ms (0: none)
-//!         · fields · the name of each · for each row: a value for each field
-//! view    1 u8 · 2 u8 · now_ms · view's name
-//! fields  1 u8 · 3 u8 · now_ms · for each field: its name
+//! change  2 u8 · action u8 · now_ms · of the action:
+//!         1, 2 (replacing): view's name · fields · the name of each
+//!                           · for each row: times · a value for each field
+//!         3, 4 (by a deletion): view's name
+//!         5: fields · for each: view's name · its name
 //!
-//! term    at_ms · expires_at_ms (0: none)
+//! times   at_ms · expires_at_ms (0: none)
 //! name    length · bytes
-//! value   0 u8 · length · bytes | 1 u8 · i64 | 2 u8 · f32 | 3 u8 · f64
+//! value   0 u8 (text) · length · bytes | 1 u8 · i64 | 2 u8 · f32 | 3 u8 · f64
+//!         | 4 u8 (string) · length · bytes
 //! ```
 //!
-//! What has no size given is a number as [`crate::wire`] writes it.
+//! What has no size given is a number as [`crate::wire`] writes it. Version 1 of a
+//! row had no strings; all else of it was the same.
 
-use super::interned::Interned;
-use super::layout::{Layout, MAX_FIELDS, Name};
-use super::merge::{Deletion, Set};
-use super::row::{MAX_TIME_MS, Row, Term};
+use super::change::{Action, Change};
+use super::layout::{Layout, MAX_FIELDS, MAX_NAME_BYTES, Name, names_a_view};
+use super::row::{MAX_TIME_MS, Row, ViewTimes};
+use super::shared_layout::SharedLayout;
 use super::value::Value;
 use crate::time::Millis;
 use crate::wire::{Reader, push_number};
 
-const ENCODING: u8 = 1;
+const VERSION: u8 = 2;
 
-const SET: u8 = 1;
-const DELETE_VIEW: u8 = 2;
-const DELETE_FIELDS: u8 = 3;
+/// The version of rows that knew no strings.
+const WITHOUT_STRINGS: u8 = 1;
+
+const PUT: u8 = 1;
+const REPLACE: u8 = 2;
+const TAKE: u8 = 3;
+const DELETE_VIEW: u8 = 4;
+const DELETE_FIELDS: u8 = 5;
 
 const TEXT: u8 = 0;
-const INTEGER: u8 = 1;
-const SINGLE: u8 = 2;
-const DOUBLE: u8 = 3;
-
-/// What was done to some rows.
-pub enum Change<'a> {
-    /// A write, with the values of each row.
-    Set(Set<'a>, Rows<'a>),
-    /// A deletion.
-    Delete(Deletion<'a>),
-}
-
-/// The values that a write carries, row by row.
-pub struct Rows<'a> {
-    fields: usize,
-    values: Reader<'a>,
-}
-
-impl<'a> Rows<'a> {
-    /// The values of the next row; `None` after the last.
-    pub fn next(&mut self, values: &mut Vec<Value<'a>>) -> Option<()> {
-        values.clear();
-        for _ in 0..self.fields {
-            values.push(value(&mut self.values)?);
-        }
-        Some(())
-    }
-}
+const I64: u8 = 1;
+const F32: u8 = 2;
+const F64: u8 = 3;
+const STRING: u8 = 4;
 
 /// Appends the payload of a row.
 pub fn encode(row: &Row, out: &mut Vec<u8>) {
     let layout: &Layout = row.layout();
-    out.push(ENCODING);
+    out.push(VERSION);
     push_number(layout.views() as u64, out);
-    for (view, term) in row.terms().enumerate() {
+    for (view, times) in row.all_times().enumerate() {
         push_name(layout.view_name(view), out);
         let fields = layout.fields(view);
         push_number(fields.len() as u64, out);
         fields.for_each(|field| push_name(layout.field_name(field), out));
-        push_number(term.at_ms, out);
-        push_number(term.expires_at_ms.unwrap_or(0), out);
+        push_times(times, out);
     }
     let values = row.values();
-    let values = (0..layout.len()).filter_map(|field| values.get(field));
-    values.for_each(|value| push_value(value, out));
+    (0..layout.len()).for_each(|field| push_value(values.get(field), out));
 }
 
 /// Reads the payload of a row; `None` unless it is one that can be.
 pub fn decode(payload: &[u8]) -> Option<Row> {
-    let mut reader = start(payload)?;
-    let (mut names, mut terms, mut values): (Vec<Name>, Vec<_>, Vec<_>) = Default::default();
+    let mut reader = Reader::new(payload);
+    let version = reader.u8()?;
+    if !(WITHOUT_STRINGS..=VERSION).contains(&version) {
+        return None;
+    }
+    let (mut names, mut times, mut values): (Vec<Name>, Vec<_>, Vec<_>) = Default::default();
     let views = reader.number()?;
     for _ in 0..views {
         let view = name(&mut reader)?;
@@ -92,117 +78,167 @@ pub fn decode(payload: &[u8]) -> Option<Row> {
         for _ in 0..fields {
             names.push((view, name(&mut reader)?));
         }
-        terms.push(Term { at_ms: time(&mut reader)?, expires_at_ms: some(time(&mut reader)?) });
+        times.push(view_times(&mut reader)?);
     }
     for _ in 0..names.len() {
-        values.push(value(&mut reader)?);
+        let value = value(&mut reader)?;
+        if version == WITHOUT_STRINGS && matches!(value, Value::String(_)) {
+            return None;
+        }
+        values.push(value);
     }
     reader.end()?;
     let layout = Layout::of(names.into_iter())?;
     // A view is there once.
-    let sound = layout.views() == terms.len();
-    sound.then(|| Row::assemble(&Interned::new(layout), &terms, &values)).flatten()
+    if layout.views() != times.len() {
+        return None;
+    }
+    Row::assemble(&SharedLayout::new(layout), &times, &values).ok()
 }
 
-/// The payload of a write, without values; [`encode_values`] appends those of
-/// each row.
-pub fn encode_set(set: &Set, now_ms: Millis) -> Vec<u8> {
-    let mut out = vec![ENCODING, SET];
-    push_number(now_ms, &mut out);
-    push_name(set.view, &mut out);
-    push_number(set.at_ms.map_or(0, |at_ms| at_ms + 1), &mut out);
-    push_number(set.expires_at_ms.unwrap_or(0), &mut out);
-    push_number(set.fields.len() as u64, &mut out);
-    set.fields.iter().for_each(|field| push_name(field, &mut out));
-    out
-}
-
-/// Appends the values of a row.
-pub fn encode_values(values: &[Value], out: &mut Vec<u8>) {
-    values.iter().for_each(|value| push_value(*value, out));
-}
-
-/// The payload of a deletion.
-pub fn encode_deletion(deletion: &Deletion, now_ms: Millis) -> Vec<u8> {
-    let mut out = vec![ENCODING];
-    match deletion {
-        Deletion::View(view) => {
-            out.push(DELETE_VIEW);
-            push_number(now_ms, &mut out);
-            push_name(view, &mut out);
+/// Appends the payload of a change; [`encode_put`] appends what is put into each
+/// row.
+pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    out.push(match &change.action {
+        Action::Put { replaces: false, .. } => PUT,
+        Action::Put { replaces: true, .. } => REPLACE,
+        Action::Take { by_deletion: false, .. } => TAKE,
+        Action::Take { by_deletion: true, .. } => DELETE_VIEW,
+        Action::Remove(_) => DELETE_FIELDS,
+    });
+    push_number(change.now_ms, out);
+    match &change.action {
+        Action::Put { view, fields, .. } => {
+            push_name(view, out);
+            push_number(fields.len() as u64, out);
+            fields.iter().for_each(|field| push_name(field, out));
         }
-        Deletion::Fields(names) => {
-            out.push(DELETE_FIELDS);
-            push_number(now_ms, &mut out);
-            names.iter().for_each(|name| push_name(name, &mut out));
+        Action::Take { view, .. } => push_name(view, out),
+        Action::Remove(fields) => {
+            push_number(fields.len() as u64, out);
+            for (view, field) in fields {
+                push_name(view, out);
+                push_name(field, out);
+            }
         }
     }
-    out
 }
 
-/// Reads the payload of a change to so many rows, and when it was made; `None`
-/// unless it is one that can be.
-pub fn decode_change(payload: &[u8], rows: usize) -> Option<(Change<'_>, Millis)> {
-    let mut reader = start(payload)?;
+/// Appends what a change puts into a row, if it does.
+pub fn encode_put<'v>(
+    change: &Change,
+    times: ViewTimes,
+    values: impl Iterator<Item = Value<'v>>,
+    out: &mut Vec<u8>,
+) {
+    if matches!(change.action, Action::Put { .. }) {
+        push_times(times, out);
+        values.for_each(|value| push_value(value, out));
+    }
+}
+
+/// What a change puts into its rows, one after the other.
+#[derive(Clone)]
+pub struct Puts<'a> {
+    fields: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> Puts<'a> {
+    /// The times and values of the next row; `None` after the last.
+    pub fn next(&mut self, values: &mut Vec<Value<'a>>) -> Option<ViewTimes> {
+        let mut reader = Reader::new(self.rest);
+        let times = view_times(&mut reader)?;
+        values.clear();
+        for _ in 0..self.fields {
+            values.push(value(&mut reader)?);
+        }
+        self.rest = reader.rest();
+        Some(times)
+    }
+}
+
+/// Reads the payload of a change to so many rows, and what it puts into them if it
+/// does; `None` unless it is one that can be.
+pub fn decode_change(payload: &[u8], rows: usize) -> Option<(Change<'_>, Option<Puts<'_>>)> {
+    let mut reader = Reader::new(payload);
+    if reader.u8()? != VERSION {
+        return None;
+    }
     let kind = reader.u8()?;
     let now_ms = time(&mut reader)?;
-    let change = match kind {
-        SET => {
-            let view = name(&mut reader)?;
-            let at_ms = reader.number()?;
-            if at_ms > MAX_TIME_MS + 1 {
-                return None;
-            }
-            let expires_at_ms = some(time(&mut reader)?);
-            let count = usize::try_from(reader.number()?).ok()?;
-            if count == 0 || count > MAX_FIELDS {
-                return None;
-            }
-            let mut fields = Vec::new();
+    let action = match kind {
+        PUT | REPLACE => {
+            let view = view(&mut reader)?;
+            let count = fields(&mut reader).filter(|count| *count > 0)?;
+            let mut fields: Vec<&[u8]> = Vec::new();
             for _ in 0..count {
-                fields.push(name(&mut reader)?);
+                let field = field(&mut reader)?;
+                if fields.last().is_some_and(|last| *last >= field) {
+                    return None;
+                }
+                fields.push(field);
             }
-            // Sorted, and names that can be.
-            Layout::of(fields.iter().map(|field| (view, *field)))?;
-            let values = Reader::new(reader.rest());
+            let puts = reader.rest();
             for _ in 0..rows {
+                view_times(&mut reader)?;
                 for _ in 0..count {
                     value(&mut reader)?;
                 }
             }
             reader.end()?;
-            let set = Set { view, fields, at_ms: at_ms.checked_sub(1), expires_at_ms };
-            Change::Set(set, Rows { fields: count, values })
+            let action = Action::Put { view, fields, replaces: kind == REPLACE };
+            let puts = Puts { fields: count, rest: puts };
+            return Some((Change { now_ms, action }, Some(puts)));
         }
-        DELETE_VIEW => {
-            let view = name(&mut reader)?;
-            reader.end()?;
-            Change::Delete(Deletion::View(view))
+        TAKE | DELETE_VIEW => {
+            Action::Take { view: view(&mut reader)?, by_deletion: kind == DELETE_VIEW }
         }
         DELETE_FIELDS => {
-            let mut names = Vec::new();
-            while !reader.is_empty() {
-                names.push(name(&mut reader)?);
+            let mut names: Vec<Name> = Vec::new();
+            for _ in 0..fields(&mut reader)? {
+                let name = (view(&mut reader)?, field(&mut reader)?);
+                if names.last().is_some_and(|last| *last >= name) {
+                    return None;
+                }
+                names.push(name);
             }
-            Change::Delete(Deletion::Fields(names))
+            Action::Remove(names)
         }
         _ => return None,
     };
-    Some((change, now_ms))
+    reader.end()?;
+    Some((Change { now_ms, action }, None))
 }
 
-fn start(payload: &[u8]) -> Option<Reader<'_>> {
-    let mut reader = Reader::new(payload);
-    (reader.u8()? == ENCODING).then_some(reader)
+fn push_times(times: ViewTimes, out: &mut Vec<u8>) {
+    push_number(times.at_ms, out);
+    push_number(times.expires_at_ms.unwrap_or(0), out);
 }
 
-/// A time; what is set is at least 1 millisecond after the epoch where 0 is none.
-fn some(time: Millis) -> Option<Millis> {
-    Some(time).filter(|time| *time > 0)
+fn view_times(reader: &mut Reader) -> Option<ViewTimes> {
+    let at_ms = time(reader)?;
+    let expires_at_ms = Some(time(reader)?).filter(|at_ms| *at_ms > 0);
+    Some(ViewTimes { at_ms, expires_at_ms })
 }
 
 fn time(reader: &mut Reader) -> Option<Millis> {
     reader.number().filter(|time| *time <= MAX_TIME_MS)
+}
+
+/// A number of fields, at most as many as a row has.
+fn fields(reader: &mut Reader) -> Option<usize> {
+    let count = usize::try_from(reader.number()?).ok()?;
+    (count <= MAX_FIELDS).then_some(count)
+}
+
+fn view<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    name(reader).filter(|name| names_a_view(name))
+}
+
+fn field<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    name(reader).filter(|name| name.len() <= MAX_NAME_BYTES)
 }
 
 fn push_name(name: &[u8], out: &mut Vec<u8>) {
@@ -221,16 +257,20 @@ fn push_value(value: Value, out: &mut Vec<u8>) {
             out.push(TEXT);
             push_name(text, out);
         }
-        Value::Integer(integer) => {
-            out.push(INTEGER);
+        Value::String(text) => {
+            out.push(STRING);
+            push_name(text, out);
+        }
+        Value::I64(integer) => {
+            out.push(I64);
             out.extend(integer.to_le_bytes());
         }
-        Value::Single(single) => {
-            out.push(SINGLE);
+        Value::F32(single) => {
+            out.push(F32);
             out.extend(single.to_le_bytes());
         }
-        Value::Double(double) => {
-            out.push(DOUBLE);
+        Value::F64(double) => {
+            out.push(F64);
             out.extend(double.to_le_bytes());
         }
     }
@@ -239,16 +279,17 @@ fn push_value(value: Value, out: &mut Vec<u8>) {
 fn value<'a>(reader: &mut Reader<'a>) -> Option<Value<'a>> {
     Some(match reader.u8()? {
         TEXT => Value::Text(name(reader)?),
-        INTEGER => Value::Integer(i64::from_le_bytes(reader.array()?)),
-        SINGLE => Value::Single(f32::from_le_bytes(reader.array()?)),
-        DOUBLE => Value::Double(f64::from_le_bytes(reader.array()?)),
+        STRING => Value::String(name(reader)?),
+        I64 => Value::I64(i64::from_le_bytes(reader.array()?)),
+        F32 => Value::F32(f32::from_le_bytes(reader.array()?)),
+        F64 => Value::F64(f64::from_le_bytes(reader.array()?)),
         _ => return None,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::testing::{Owned, content, held, row, values};
+    use super::super::row::testing::{Owned, content, held, row, times, values};
     use super::*;
     use proptest::prelude::*;
 
@@ -260,17 +301,20 @@ mod tests {
 
     /// Reads a change and writes it again.
     fn again(payload: &[u8], rows: usize) -> Option<Vec<u8>> {
-        Some(match decode_change(payload, rows)? {
-            (Change::Delete(deletion), now_ms) => encode_deletion(&deletion, now_ms),
-            (Change::Set(set, mut rows), now_ms) => {
-                let mut payload = encode_set(&set, now_ms);
-                let mut values = Vec::new();
-                while rows.next(&mut values).is_some() {
-                    encode_values(&values, &mut payload);
-                }
-                payload
+        let (change, puts) = decode_change(payload, rows)?;
+        let mut payload = Vec::new();
+        encode_change(&change, &mut payload);
+        if let Some(mut puts) = puts {
+            let mut values = Vec::new();
+            while let Some(times) = puts.next(&mut values) {
+                encode_put(&change, times, values.iter().copied(), &mut payload);
             }
-        })
+        }
+        Some(payload)
+    }
+
+    fn put<'a>(view: &'a [u8], fields: Vec<&'a [u8]>, replaces: bool, now_ms: u64) -> Change<'a> {
+        Change { now_ms, action: Action::Put { view, fields, replaces } }
     }
 
     proptest! {
@@ -291,19 +335,19 @@ mod tests {
         fn a_change_comes_back_as_it_went(
             view in "[a-z]{0,3}",
             names in prop::collection::btree_set("[a-z:]{0,3}", 1..5),
-            at_ms in prop::option::of(0..=MAX_TIME_MS),
-            expires_at_ms in prop::option::of(1..=MAX_TIME_MS),
+            times in prop::collection::vec(times(), 2),
+            replaces: bool,
             now_ms in 0..=MAX_TIME_MS,
             one in prop::collection::vec(values(), 5),
             other in prop::collection::vec(values(), 5),
         ) {
             let fields: Vec<_> = names.iter().map(|name| name.as_bytes()).collect();
             let view = view.as_bytes();
-            let set = Set { view, fields: fields.clone(), at_ms, expires_at_ms };
-            let mut payload = encode_set(&set, now_ms);
-            for row in [&one, &other] {
-                let row: Vec<_> = row.iter().take(fields.len()).map(Owned::value).collect();
-                encode_values(&row, &mut payload);
+            let mut payload = Vec::new();
+            let change = put(view, fields.clone(), replaces, now_ms);
+            encode_change(&change, &mut payload);
+            for (row, times) in [&one, &other].into_iter().zip(&times) {
+                encode_put(&change, *times, row.iter().take(fields.len()).map(Owned::value), &mut payload);
             }
             prop_assert_eq!(again(&payload, 2), Some(payload.clone()));
             prop_assert_eq!(again(&payload, 1), None);
@@ -311,19 +355,31 @@ mod tests {
             for end in 0..payload.len() {
                 prop_assert!(decode_change(&payload[..end], 2).is_none(), "cut at {}", end);
             }
-            for deletion in [Deletion::View(view), Deletion::Fields(fields)] {
-                let payload = encode_deletion(&deletion, now_ms);
-                prop_assert_eq!(again(&payload, 1), Some(payload));
+            let names = fields.iter().map(|field| (view, *field)).collect();
+            for action in [
+                Action::Take { view, by_deletion: true },
+                Action::Take { view, by_deletion: false },
+                Action::Remove(names),
+                Action::Remove(Vec::new()),
+            ] {
+                let change = Change { now_ms, action };
+                let mut payload = Vec::new();
+                encode_change(&change, &mut payload);
+                prop_assert_eq!(&decode_change(&payload, 1).unwrap().0, &change);
+                prop_assert_eq!(again(&payload, 1), Some(payload.clone()));
+                for end in 0..payload.len() {
+                    prop_assert!(decode_change(&payload[..end], 1).is_none(), "cut at {}", end);
+                }
             }
         }
 
         #[test]
         fn no_bytes_decode_to_what_cannot_be(
             payload in prop::collection::vec(any::<u8>(), 0..100),
-            small in prop::collection::vec(0u8..4, 0..30),
+            small in prop::collection::vec(0u8..6, 0..30),
         ) {
             for payload in [payload, small] {
-                let payload = [&[ENCODING], payload.as_slice()].concat();
+                let payload = [&[VERSION], payload.as_slice()].concat();
                 if let Some(row) = decode(&payload) {
                     prop_assert_eq!(&encoded(&row), &payload);
                 }
@@ -352,12 +408,16 @@ mod tests {
             };
             let payload = spoil(encoded(&row(&held)));
             if let Some(row) = decode(&payload) {
-                prop_assert_eq!(encoded(&row), payload);
+                let again = encoded(&row);
+                prop_assert!(payload[0] == VERSION || payload[0] == WITHOUT_STRINGS);
+                prop_assert_eq!(&again[1..], &payload[1..]);
             }
-            let set = Set { view: b"v", fields: vec![b"a", b"b"], at_ms: Some(7), expires_at_ms: None };
-            let mut payload = encode_set(&set, 9);
-            let texts = [Value::Text(b"gold"), Value::Integer(7)];
-            (0..rows).for_each(|_| encode_values(&texts, &mut payload));
+            let mut payload = Vec::new();
+            let change = put(b"v", vec![b"a", b"b"], false, 9);
+            encode_change(&change, &mut payload);
+            let texts = [Value::Text(b"gold"), Value::I64(7)];
+            let times = ViewTimes { at_ms: 7, expires_at_ms: None };
+            (0..rows).for_each(|_| encode_put(&change, times, texts.into_iter(), &mut payload));
             let payload = spoil(payload);
             if let Some(again) = again(&payload, rows) {
                 prop_assert_eq!(again, payload);
@@ -368,7 +428,7 @@ mod tests {
     #[test]
     fn refuses_what_no_row_is() {
         // A view "v" with a field "a", at 5, without expiry, that is 7.
-        let seven = [&[INTEGER][..], &7i64.to_le_bytes()].concat();
+        let seven = [&[I64][..], &7i64.to_le_bytes()].concat();
         let view = |name: u8| vec![1, name, 1, 1, b'a', 5, 0];
         let row = |encoding: u8, views: &[Vec<u8>]| {
             let mut payload = vec![encoding, views.len() as u8];
@@ -378,7 +438,14 @@ mod tests {
         };
         assert!(row(1, &[view(b'v')]).is_some());
         assert!(row(1, &[view(b'v'), view(b'w')]).is_some());
-        assert_eq!(row(2, &[view(b'v')]), None, "an unknown version");
+        assert!(row(2, &[view(b'v')]).is_some());
+        for version in [0, 3, 255] {
+            assert_eq!(row(version, &[view(b'v')]), None, "an unknown version");
+        }
+        let mut string = vec![1, 1, 0, 1, 0, 5, 0, STRING, 1, b'x'];
+        assert!(decode(&string).is_none(), "version 1 knew no strings");
+        string[0] = 2;
+        assert_eq!(decode(&string).unwrap().values().get(0), Value::String(b"x"));
         assert_eq!(row(1, &[view(b'w'), view(b'v')]), None, "views out of order");
         assert_eq!(row(1, &[view(b'v'), view(b'v')]), None, "a view twice");
         assert_eq!(row(1, &[view(b':')]), None, "a name that no view has");

@@ -8,5 +8,9 @@ pub static MAX_VALUES: Config = Config::number(c"features-max-values", 1_000_000
 /// How far ahead of the clock an event time may be, in seconds.
 pub static MAX_SKEW: Config = Config::number(c"features-max-skew", 86_400, 0, 100 * 366 * 86_400);
 
+/// How long a reply may be, in bytes.
+pub static MAX_REPLY_BYTES: Config =
+    Config::bytes(c"features-max-reply-bytes", 128 << 20, 1 << 20, 1 << 40);
+
 /// The configs of this domain.
-pub const CONFIGS: &[&Config] = &[&MAX_VALUES, &MAX_SKEW];
+pub const CONFIGS: &[&Config] = &[&MAX_VALUES, &MAX_SKEW, &MAX_REPLY_BYTES];

@@ -7,7 +7,7 @@ use crate::server::{DataType, Digest, TypeHandle};
 use std::ffi::CStr;
 
 /// The command that carries a write to replicas and into the AOF.
-pub const APPLY: &CStr = c"ML.APPLYFEATURE";
+pub const APPLY: &CStr = c"ML.APPLYROW";
 
 impl DataType for Row {
     const NAME: &'static CStr = c"MLfeature";

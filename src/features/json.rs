@@ -1,72 +1,158 @@
 //! Values as one JSON document (RFC 8259): an array with an object for each
 //! entity.
 
+use super::buffer::make_room;
 use super::number::is_json_number;
 use super::value::{Printer, Value};
+use crate::bug;
+use std::io::{self, Write};
+use std::ops::Range;
 
-const NULL: &str = "null";
+/// Why a document cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwritten {
+    /// A text is not UTF-8.
+    NotText,
+    /// It would be longer than it may be.
+    TooLong,
+}
 
-/// Text as JSON writes it; `None` unless it is UTF-8.
-pub fn string(text: &[u8]) -> Option<String> {
-    serde_json::to_string(std::str::from_utf8(text).ok()?).ok()
+/// Text as JSON writes it, if it is UTF-8.
+pub fn string(text: &[u8]) -> Option<Vec<u8>> {
+    serde_json::to_vec(std::str::from_utf8(text).ok()?).ok()
+}
+
+/// A text of no type as JSON writes it: the very number that it is, or a string.
+pub fn text(text: &[u8]) -> Option<Vec<u8>> {
+    if is_json_number(text) { Some(text.to_vec()) } else { string(text) }
 }
 
 /// A document under construction.
 pub struct Document {
     /// The names of the fields, as JSON writes them.
-    names: Vec<String>,
-    text: String,
+    names: Vec<Vec<u8>>,
+    text: Bounded,
     fields: usize,
-    rows: usize,
+    entities: usize,
     printer: Printer,
 }
 
-impl Document {
-    /// An empty one, of objects with these fields.
-    pub fn new(names: Vec<String>) -> Self {
-        let text = String::from("[");
-        Self { names, text, fields: 0, rows: 0, printer: Printer::default() }
+/// What grows no longer than it may.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        self.push(more).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        Ok(more.len())
     }
 
-    /// Begins the next object.
-    pub fn begin(&mut self) {
-        self.text.push_str(if self.rows == 0 { "{" } else { ",{" });
-        self.rows += 1;
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Bounded {
+    fn push(&mut self, more: &[u8]) -> Result<(), Unwritten> {
+        if more.len() > self.most.saturating_sub(self.bytes.len()) {
+            return Err(Unwritten::TooLong);
+        }
+        make_room(&mut self.bytes, more.len(), self.most);
+        self.bytes.extend_from_slice(more);
+        Ok(())
+    }
+}
+
+impl Document {
+    /// An empty one, to be of so many objects with these fields and of at most so
+    /// many bytes; `None` where the names alone are more.
+    pub fn new(names: Vec<Vec<u8>>, entities: usize, most: usize) -> Option<Self> {
+        // A colon, a digit and a comma go with each name.
+        let object = names.iter().fold(2, |sum: usize, name| sum.saturating_add(name.len() + 3));
+        if object.saturating_mul(entities) > most {
+            return None;
+        }
+        let text = Bounded { bytes: b"[".to_vec(), most };
+        Some(Self { names, text, fields: 0, entities: 0, printer: Printer::default() })
+    }
+
+    /// Begins the next object; returns where it does.
+    pub fn begin(&mut self) -> Result<usize, Unwritten> {
+        if self.entities > 0 {
+            self.text.push(b",")?;
+        }
+        let start = self.text.bytes.len();
+        self.text.push(b"{")?;
+        self.entities += 1;
         self.fields = 0;
+        Ok(start)
     }
 
     /// The next field of the object: a number as itself, text that is exactly a
-    /// number as that very number, other text as a string; null for nothing, NaN
-    /// and the infinities. `None`, and nothing written, for text that is not UTF-8.
-    pub fn push(&mut self, value: Option<Value>) -> Option<()> {
+    /// number as that very number, other text and strings as a string; null for
+    /// NaN and the infinities.
+    pub fn push(&mut self, value: Value) -> Result<(), Unwritten> {
         let written = match value {
-            Some(Value::Text(text)) if !is_json_number(text) => &string(text)?,
-            Some(Value::Double(double)) if !double.is_finite() => NULL,
-            Some(Value::Single(single)) if !single.is_finite() => NULL,
-            Some(number) => std::str::from_utf8(number.print(&mut self.printer)).ok()?,
-            None => NULL,
+            Value::Text(text) if !is_json_number(text) => return self.push_string(text),
+            Value::String(text) => return self.push_string(text),
+            Value::F64(double) if !double.is_finite() => return self.push_json(b"null"),
+            Value::F32(single) if !single.is_finite() => return self.push_json(b"null"),
+            number => number,
         };
-        if self.fields > 0 {
-            self.text.push(',');
-        }
-        if let Some(name) = self.names.get(self.fields) {
-            self.text.push_str(name);
-        }
-        self.text.push(':');
-        self.text.push_str(written);
-        self.fields += 1;
-        Some(())
+        let mut printer = std::mem::take(&mut self.printer);
+        let pushed = self.push_json(written.print(&mut printer));
+        self.printer = printer;
+        pushed
     }
 
-    /// Ends the object.
-    pub fn end(&mut self) {
-        self.text.push('}');
+    /// The next field of the object, written already.
+    pub fn push_json(&mut self, json: &[u8]) -> Result<(), Unwritten> {
+        self.push_name()?;
+        self.text.push(json)
+    }
+
+    fn push_string(&mut self, text: &[u8]) -> Result<(), Unwritten> {
+        let text = std::str::from_utf8(text).map_err(|_| Unwritten::NotText)?;
+        self.push_name()?;
+        // Of what is text nothing can be wrong but its length.
+        serde_json::to_writer(&mut self.text, text).map_err(|_| Unwritten::TooLong)
+    }
+
+    fn push_name(&mut self) -> Result<(), Unwritten> {
+        if self.fields > 0 {
+            self.text.push(b",")?;
+        }
+        let name = self.names.get(self.fields).unwrap_or_else(|| bug("a field without a name"));
+        self.text.push(name)?;
+        self.text.push(b":")?;
+        self.fields += 1;
+        Ok(())
+    }
+
+    /// Ends the object; returns where it stands.
+    pub fn end(&mut self, start: usize) -> Result<Range<usize>, Unwritten> {
+        self.text.push(b"}")?;
+        Ok(start..self.text.bytes.len())
+    }
+
+    /// An object once more, by where it stands.
+    pub fn repeat(&mut self, object: Range<usize>) -> Result<(), Unwritten> {
+        self.text.push(b",")?;
+        self.entities += 1;
+        if object.len() > self.text.most.saturating_sub(self.text.bytes.len()) {
+            return Err(Unwritten::TooLong);
+        }
+        make_room(&mut self.text.bytes, object.len(), self.text.most);
+        self.text.bytes.extend_from_within(object);
+        Ok(())
     }
 
     /// The document.
-    pub fn finish(mut self) -> String {
-        self.text.push(']');
-        self.text
+    pub fn finish(mut self) -> Result<Vec<u8>, Unwritten> {
+        self.text.push(b"]")?;
+        Ok(self.text.bytes)
     }
 }
 
@@ -74,49 +160,79 @@ impl Document {
 mod tests {
     use super::*;
 
-    fn document(names: &[&str]) -> Document {
-        Document::new(names.iter().map(|name| string(name.as_bytes()).unwrap()).collect())
+    fn document(names: &[&str], most: usize) -> Document {
+        let names = names.iter().map(|name| string(name.as_bytes()).unwrap());
+        Document::new(names.collect(), 1, most).unwrap()
     }
 
-    fn text(text: &[u8]) -> Option<Value<'_>> {
-        Some(Value::Text(text))
+    fn finished(document: Document) -> String {
+        String::from_utf8(document.finish().unwrap()).unwrap()
     }
 
     #[test]
     fn numbers_stay_as_written_and_everything_else_is_a_string() {
-        let mut document = document(&["a", "\"b"]);
-        document.begin();
-        document.push(text(b"84.50")).unwrap();
-        document.push(text("DE\n\u{e9}".as_bytes())).unwrap();
-        document.end();
-        document.begin();
-        document.push(None).unwrap();
-        assert_eq!(document.push(text(b"\xff")), None);
-        document.push(text(b"007")).unwrap();
-        document.end();
-        let text = document.finish();
-        assert_eq!(text, "[{\"a\":84.50,\"\\\"b\":\"DE\\né\"},{\"a\":null,\"\\\"b\":\"007\"}]");
+        let mut document = document(&["a", "\"b"], 1_000);
+        let start = document.begin().unwrap();
+        document.push(Value::Text(b"84.50")).unwrap();
+        document.push(Value::Text("DE\n\u{e9}".as_bytes())).unwrap();
+        let first = document.end(start).unwrap();
+        let start = document.begin().unwrap();
+        document.push_json(b"null").unwrap();
+        assert_eq!(document.push(Value::Text(b"\xff")), Err(Unwritten::NotText));
+        document.push(Value::Text(b"007")).unwrap();
+        document.end(start).unwrap();
+        let start = document.begin().unwrap();
+        document.push(Value::String(b"84.50")).unwrap();
+        document.push(Value::String(b"12")).unwrap();
+        document.end(start).unwrap();
+        document.repeat(first).unwrap();
+        let text = finished(document);
+        assert_eq!(
+            text,
+            "[{\"a\":84.50,\"\\\"b\":\"DE\\né\"},{\"a\":null,\"\\\"b\":\"007\"},\
+             {\"a\":\"84.50\",\"\\\"b\":\"12\"},{\"a\":84.50,\"\\\"b\":\"DE\\né\"}]"
+        );
         assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
-        assert_eq!(Document::new(Vec::new()).finish(), "[]");
+        assert_eq!(finished(Document::new(Vec::new(), 0, 2).unwrap()), "[]");
+    }
+
+    #[test]
+    fn a_document_is_no_longer_than_it_may_be() {
+        let write = |most: usize| {
+            let mut document = document(&["a"], most);
+            let start = document.begin()?;
+            document.push(Value::Text(b"\0\0\0"))?;
+            let object = document.end(start)?;
+            document.repeat(object)?;
+            document.finish()
+        };
+        let whole = write(1_000).unwrap();
+        assert_eq!(write(whole.len()), Ok(whole.clone()));
+        for most in 20..whole.len() {
+            assert_eq!(write(most), Err(Unwritten::TooLong), "{most}");
+        }
+        let name = vec![b"\"a\"".to_vec()];
+        assert!(Document::new(name.clone(), 10, 79).is_none(), "the names alone are more");
+        assert!(Document::new(name, 10, 80).is_some());
     }
 
     #[test]
     fn typed_numbers_are_printed_shortly_and_what_is_not_finite_is_null() {
-        let mut document = document(&["a"]);
+        let mut document = document(&["a"], 1_000);
         for value in [
-            Value::Integer(i64::MIN),
-            Value::Single(0.1),
-            Value::Double(0.1),
-            Value::Double(-0.0),
-            Value::Double(1e300),
-            Value::Double(f64::NAN),
-            Value::Single(f32::NEG_INFINITY),
+            Value::I64(i64::MIN),
+            Value::F32(0.1),
+            Value::F64(0.1),
+            Value::F64(-0.0),
+            Value::F64(1e300),
+            Value::F64(f64::NAN),
+            Value::F32(f32::NEG_INFINITY),
         ] {
-            document.begin();
-            document.push(Some(value)).unwrap();
-            document.end();
+            let start = document.begin().unwrap();
+            document.push(value).unwrap();
+            document.end(start).unwrap();
         }
-        let text = document.finish();
+        let text = finished(document);
         let values: Vec<std::collections::HashMap<String, serde_json::Value>> =
             serde_json::from_str(&text).unwrap();
         let values: Vec<_> = values.iter().map(|row| row["a"].to_string()).collect();

@@ -1,6 +1,7 @@
 //! Layouts: which fields a row has. A layout knows names only: the type belongs
 //! to each value.
 
+use crate::bug;
 use std::ops::Range;
 
 /// The most fields that a row holds.
@@ -77,18 +78,22 @@ impl Layout {
 
     /// The name of a view.
     pub fn view_name(&self, view: usize) -> &[u8] {
-        self.views.get(view).map_or(&[], |view| self.text(view.name))
+        let view = self.views.get(view).unwrap_or_else(|| bug("a view that the layout has not"));
+        self.text(view.name)
     }
 
     /// The fields of a view.
     pub fn fields(&self, view: usize) -> Range<usize> {
         let first = |view: usize| self.views.get(view).map(|view| view.first as usize);
-        first(view).unwrap_or(self.len())..first(view + 1).unwrap_or(self.len())
+        let start = first(view).unwrap_or_else(|| bug("a view that the layout has not"));
+        // Those of the last view go to the end.
+        start..first(view + 1).unwrap_or(self.len())
     }
 
     /// The name of a field.
     pub fn field_name(&self, field: usize) -> &[u8] {
-        self.fields.get(field).map_or(&[], |span| self.text(*span))
+        let span = self.fields.get(field);
+        self.text(*span.unwrap_or_else(|| bug("a field that the layout has not")))
     }
 
     /// All fields, in order.
@@ -109,7 +114,8 @@ impl Layout {
         if (start..end).contains(&likely) && self.field_name(likely) == name {
             return Some(likely);
         }
-        let fields = self.fields.get(start..end)?;
+        let fields = self.fields.get(start..end);
+        let fields = fields.unwrap_or_else(|| bug("fields of a view that the layout has not"));
         let place = fields.binary_search_by_key(&name, |span| self.text(*span)).ok()?;
         Some(start + place)
     }
@@ -141,7 +147,8 @@ impl Layout {
 
     fn text(&self, span: Span) -> &[u8] {
         let start = span.start as usize;
-        self.names.get(start..start + usize::from(span.length)).unwrap_or_default()
+        let name = self.names.get(start..start + usize::from(span.length));
+        name.unwrap_or_else(|| bug("a name outside the names"))
     }
 }
 

@@ -1,31 +1,28 @@
 //! Features: what a model is given about entities.
 //!
-//! An entity is one key: a plain Redis hash, or a compact row. `parse` checks a
-//! call. `get` reads entities through a `plan`; `tensor` and `json` put what was
-//! read into one buffer. `write` changes rows: `row` knows their bytes, `layout`
-//! the names of their fields, `interned` how rows share them, `merge` what a
-//! write makes of a row, `codec` what leaves the server. All but `get`, `write`,
-//! `plan`, `hash` and `datatype` are pure.
+//! An entity is one key: a plain Redis hash, or a compact row. `commands` has a
+//! file for each command. A row is `row`, its bytes; `layout`, the names of its
+//! fields; `shared_layout`, how rows share them; `value` and `number`, what stands
+//! in it. `change` decides and makes changes of rows, `codec` is what leaves the
+//! server. What is read of many entities is resolved by `resolved`, kept in a
+//! `buffer`, and put together as a `tensor` or as `json`. All but `commands` and
+//! `datatype` are pure.
 
-mod cells;
+mod buffer;
+mod change;
 mod codec;
 mod commands;
 mod config;
 mod datatype;
-mod get;
-mod hash;
-mod interned;
 mod json;
 mod layout;
-mod merge;
 mod number;
-mod parse;
-mod plan;
+mod resolved;
 mod row;
+mod shared_layout;
 mod stats;
 mod tensor;
 mod value;
-mod write;
 
 pub use commands::{COMMANDS, TYPES};
 pub use config::CONFIGS;

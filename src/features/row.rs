@@ -4,20 +4,21 @@
 //!
 //! ```text
 //! for each view    event time, expiry (0: never): milliseconds since the epoch, 48 bits each
-//! values           all of them singles: 4 bytes each
-//!                  else: slot size u8 (4 or 8) · kind u8 each · slot each · texts
-//! slot             an integer, a single, a double; of a text, where it begins in the texts
+//! values           all of them F32: 4 bytes each
+//!                  else: slot size u8 (4 or 8) · type u8 each · slot each · texts
+//! slot             an I64, F32, F64; of a text, where it begins in the texts
 //! text             its length as a `wire` number · its bytes
 //! ```
 //!
-//! Slots are of 4 bytes where every value fits: singles, texts, integers of 32
-//! bits. A row has one form only, by what it holds. 50 singles in one view take
-//! a block of 224 bytes, which is what allocators make blocks of.
+//! Slots are of 4 bytes where every value fits: F32, texts, integers of 32 bits.
+//! A row has one form only, by what it holds. 50 F32 in one view take a block of
+//! 224 bytes, which is what allocators make blocks of.
 
-use super::interned::Interned;
 use super::layout::Layout;
+use super::shared_layout::SharedLayout;
 use super::value::Value;
 use crate::block::Block;
+use crate::bug;
 use crate::time::Millis;
 use crate::wire::{Reader, push_number};
 
@@ -28,57 +29,129 @@ pub const MAX_TIME_MS: Millis = (1 << 48) - 1;
 pub const MAX_ROW_BYTES: usize = 64 << 20;
 
 /// The row of one key.
-pub type Row = Block<Interned>;
+pub type Row = Block<SharedLayout>;
 
 /// The times of a view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Term {
+pub struct ViewTimes {
     /// The event time of what it holds.
     pub at_ms: Millis,
     /// When it expires, if it does.
     pub expires_at_ms: Option<Millis>,
 }
 
-impl Term {
-    /// Bytes that it takes in a row.
-    pub const BYTES: usize = 12;
+impl ViewTimes {
+    /// Bytes that they take in a row.
+    const BYTES: usize = 12;
 
     /// How long ago the event was; 0 where it is still to come.
     pub fn age_ms(self, now_ms: Millis) -> Millis {
         now_ms.saturating_sub(self.at_ms)
     }
 
-    /// Whether what it holds can be served.
+    /// Whether what the view holds can be served.
     pub fn is_alive(self, now_ms: Millis) -> bool {
         self.expires_at_ms.is_none_or(|expires_at_ms| now_ms < expires_at_ms)
     }
 }
 
+/// Why there can be no such row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// It would hold too many fields.
+    #[error("the row would hold more than 65535 fields")]
+    Fields,
+    /// Its values would take too many bytes.
+    #[error("the row would hold more than 64 MiB")]
+    Bytes,
+    /// There is no memory for it.
+    #[error("not enough memory for the row")]
+    Memory,
+}
+
 const TEXT: u8 = 0;
-const INTEGER: u8 = 1;
-const SINGLE: u8 = 2;
-const DOUBLE: u8 = 3;
+const I64: u8 = 1;
+const F32: u8 = 2;
+const F64: u8 = 3;
+const STRING: u8 = 4;
+
+/// How the values of a row are put down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// All are F32.
+    F32,
+    /// In slots of so many bytes.
+    Slots(usize),
+}
+
+impl Form {
+    fn of<'v>(values: impl Iterator<Item = Value<'v>>) -> Self {
+        let mut form = Self::F32;
+        for value in values {
+            form = match value {
+                Value::F32(_) => continue,
+                Value::I64(integer) if i32::try_from(integer).is_err() => return Self::Slots(8),
+                Value::F64(_) => return Self::Slots(8),
+                Value::Text(_) | Value::String(_) | Value::I64(_) => Self::Slots(4),
+            };
+        }
+        form
+    }
+}
+
+/// Bytes of a row of so many views and these values; too many are an error.
+pub fn check_size<'v>(
+    views: usize,
+    values: impl Iterator<Item = Value<'v>> + Clone,
+) -> Result<usize, TooLarge> {
+    let each = match Form::of(values.clone()) {
+        Form::F32 => size_of::<f32>(),
+        Form::Slots(size) => 1 + size,
+    };
+    let mut bytes = views * ViewTimes::BYTES + usize::from(each != size_of::<f32>());
+    for value in values {
+        let text = value.text().map_or(0, |text| number_bytes(text.len()) + text.len());
+        bytes = bytes.saturating_add(each).saturating_add(text);
+    }
+    if bytes > MAX_ROW_BYTES { Err(TooLarge::Bytes) } else { Ok(bytes) }
+}
+
+/// Bytes that [`push_number`] appends.
+fn number_bytes(number: usize) -> usize {
+    let bits = (usize::BITS - number.leading_zeros()) as usize;
+    bits.div_ceil(7).max(1)
+}
 
 impl Row {
-    /// A row of these terms, one for each view of the layout, and values, one for
-    /// each field. `None` when they are too large.
-    pub fn assemble(layout: &Interned, terms: &[Term], values: &[Value]) -> Option<Self> {
-        let mut bytes = Vec::with_capacity(terms.len() * Term::BYTES + values.len() * 4);
-        for term in terms {
-            bytes.extend(lowest_six(term.at_ms));
-            bytes.extend(lowest_six(term.expires_at_ms.unwrap_or(0)));
+    /// A row of these times, one for each view of the layout, and values, one for
+    /// each field.
+    pub fn assemble(
+        layout: &SharedLayout,
+        times: &[ViewTimes],
+        values: &[Value],
+    ) -> Result<Self, TooLarge> {
+        if (times.len(), values.len()) != (layout.views(), layout.len()) {
+            bug("a row of other views and fields than its layout has");
         }
-        if !push_singles(values, &mut bytes) {
-            push_slots(values, &mut bytes)?;
+        let size = check_size(times.len(), values.iter().copied())?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(size).map_err(|_| TooLarge::Memory)?;
+        for view in times {
+            bytes.extend(lowest_six(view.at_ms));
+            bytes.extend(lowest_six(view.expires_at_ms.unwrap_or(0)));
         }
-        if bytes.len() > MAX_ROW_BYTES {
-            return None;
+        match Form::of(values.iter().copied()) {
+            Form::F32 => push_f32s(values, &mut bytes),
+            Form::Slots(size) => push_slots(values, size, &mut bytes),
         }
-        Self::new(layout.clone(), &[&bytes])
+        if bytes.len() != size {
+            bug("a row of another size than was reckoned");
+        }
+        Self::new(layout.clone(), &[&bytes]).ok_or(TooLarge::Memory)
     }
 
     /// Which fields it has.
-    pub fn layout(&self) -> &Interned {
+    pub fn layout(&self) -> &SharedLayout {
         self.head()
     }
 
@@ -88,63 +161,56 @@ impl Row {
     }
 
     /// The times of a view.
-    pub fn term(&self, view: usize) -> Term {
-        let start = view * Term::BYTES;
-        let time = |start: usize| {
-            let bytes = self.bytes().get(start..start + 6).unwrap_or_default();
-            bytes.iter().rev().fold(0, |time, byte| time << 8 | Millis::from(*byte))
-        };
-        let expires_at_ms = Some(time(start + 6)).filter(|at_ms| *at_ms > 0);
-        Term { at_ms: time(start), expires_at_ms }
+    pub fn times(&self, view: usize) -> ViewTimes {
+        let start = view * ViewTimes::BYTES;
+        let bytes = self.bytes().get(start..).and_then(|bytes| bytes.first_chunk());
+        let Some([at, expires_at]) = bytes.map(halves) else { bug("a view without times") };
+        let time =
+            |half: [u8; 6]| half.iter().rev().fold(0, |time, byte| time << 8 | Millis::from(*byte));
+        let expires_at_ms = Some(time(expires_at)).filter(|at_ms| *at_ms > 0);
+        ViewTimes { at_ms: time(at), expires_at_ms }
     }
 
     /// The times of all views.
-    pub fn terms(&self) -> impl ExactSizeIterator<Item = Term> {
-        (0..self.layout().views()).map(|view| self.term(view))
+    pub fn all_times(&self) -> impl ExactSizeIterator<Item = ViewTimes> {
+        (0..self.layout().views()).map(|view| self.times(view))
     }
 
     /// When the last of its views expires; `None` if one never does.
     pub fn expires_at_ms(&self) -> Option<Millis> {
-        self.terms().try_fold(0, |last, term| Some(term.expires_at_ms?.max(last)))
+        self.all_times().try_fold(0, |last, view| Some(view.expires_at_ms?.max(last)))
     }
 
     /// Its values.
     pub fn values(&self) -> Values<'_> {
         let layout: &Layout = self.layout();
-        let all = self.bytes().get(layout.views() * Term::BYTES..).unwrap_or_default();
-        if all.len() == layout.len() * size_of::<f32>() {
-            return Values::Singles(all.as_chunks().0);
-        }
-        let slotted = || {
-            let (size, all) = all.split_first()?;
-            let (kinds, all) = all.split_at_checked(layout.len())?;
-            let size = usize::from(*size);
-            let (slots, texts) = all.split_at_checked(layout.len() * size)?;
-            Some(match size {
-                4 => Values::Small { kinds, slots: slots.as_chunks().0, texts },
-                _ => Values::Large { kinds, slots: slots.as_chunks().0, texts },
-            })
-        };
-        slotted().unwrap_or(Values::Singles(&[]))
+        let values = self.bytes().get(layout.views() * ViewTimes::BYTES..);
+        let parsed = values.and_then(|values| Values::parse(values, layout.len()));
+        parsed.unwrap_or_else(|| bug("a row whose bytes are not those of its layout"))
     }
 }
 
 /// A row without fields.
 impl Default for Row {
     fn default() -> Self {
-        Self::bare(Interned::new(Layout::default()))
+        Self::bare(SharedLayout::new(Layout::default()))
     }
+}
+
+fn halves(both: &[u8; ViewTimes::BYTES]) -> [[u8; 6]; 2] {
+    let [a, b, c, d, e, f, u, v, w, x, y, z] = *both;
+    [[a, b, c, d, e, f], [u, v, w, x, y, z]]
 }
 
 /// The values of a row, by its form.
 #[derive(Clone, Copy)]
 pub enum Values<'r> {
-    /// All singles.
-    Singles(&'r [[u8; 4]]),
+    /// All F32.
+    F32(&'r [[u8; 4]]),
     /// Slots of 4 bytes.
     Small {
         /// What each slot holds.
-        kinds: &'r [u8],
+        types: &'r [u8],
         /// The slots.
         slots: &'r [[u8; 4]],
         /// The texts.
@@ -153,7 +219,7 @@ pub enum Values<'r> {
     /// Slots of 8 bytes.
     Large {
         /// What each slot holds.
-        kinds: &'r [u8],
+        types: &'r [u8],
         /// The slots.
         slots: &'r [[u8; 8]],
         /// The texts.
@@ -162,96 +228,105 @@ pub enum Values<'r> {
 }
 
 impl<'r> Values<'r> {
+    fn parse(bytes: &'r [u8], fields: usize) -> Option<Self> {
+        if bytes.len() == fields * size_of::<f32>() {
+            return Some(Self::F32(bytes.as_chunks().0));
+        }
+        let (size, bytes) = bytes.split_first()?;
+        let (types, bytes) = bytes.split_at_checked(fields)?;
+        let size = usize::from(*size);
+        let (slots, texts) = bytes.split_at_checked(fields * size)?;
+        match size {
+            4 => Some(Self::Small { types, slots: slots.as_chunks().0, texts }),
+            8 => Some(Self::Large { types, slots: slots.as_chunks().0, texts }),
+            _ => None,
+        }
+    }
+
     /// The value of a field.
-    pub fn get(self, field: usize) -> Option<Value<'r>> {
+    pub fn get(self, field: usize) -> Value<'r> {
+        self.find(field).unwrap_or_else(|| bug("a field without a value"))
+    }
+
+    fn find(self, field: usize) -> Option<Value<'r>> {
         match self {
-            Self::Singles(slots) => slots.get(field).map(|slot| single(*slot)),
-            Self::Small { kinds, slots, texts } => {
+            Self::F32(slots) => slots.get(field).map(|slot| single(*slot)),
+            Self::Small { types, slots, texts } => {
                 let slot = *slots.get(field)?;
-                match *kinds.get(field)? {
-                    SINGLE => Some(single(slot)),
-                    INTEGER => Some(Value::Integer(i32::from_le_bytes(slot).into())),
-                    _ => text(texts, u32::from_le_bytes(slot).into()),
-                }
+                Some(match *types.get(field)? {
+                    F32 => single(slot),
+                    I64 => Value::I64(i32::from_le_bytes(slot).into()),
+                    TEXT => Value::Text(text(texts, u32::from_le_bytes(slot).into())?),
+                    STRING => Value::String(text(texts, u32::from_le_bytes(slot).into())?),
+                    _ => return None,
+                })
             }
-            Self::Large { kinds, slots, texts } => {
+            Self::Large { types, slots, texts } => {
                 let slot = *slots.get(field)?;
-                match *kinds.get(field)? {
-                    SINGLE => slot.first_chunk().map(|slot| single(*slot)),
-                    INTEGER => Some(Value::Integer(i64::from_le_bytes(slot))),
-                    DOUBLE => Some(Value::Double(f64::from_le_bytes(slot))),
-                    _ => text(texts, u64::from_le_bytes(slot)),
-                }
+                Some(match *types.get(field)? {
+                    F32 => single(*slot.first_chunk()?),
+                    I64 => Value::I64(i64::from_le_bytes(slot)),
+                    F64 => Value::F64(f64::from_le_bytes(slot)),
+                    TEXT => Value::Text(text(texts, u64::from_le_bytes(slot))?),
+                    STRING => Value::String(text(texts, u64::from_le_bytes(slot))?),
+                    _ => return None,
+                })
             }
         }
     }
 }
 
 fn single<'r>(slot: [u8; 4]) -> Value<'r> {
-    Value::Single(f32::from_le_bytes(slot))
+    Value::F32(f32::from_le_bytes(slot))
 }
 
-fn text(texts: &[u8], start: u64) -> Option<Value<'_>> {
+fn text(texts: &[u8], start: u64) -> Option<&[u8]> {
     let mut reader = Reader::new(texts.get(usize::try_from(start).ok()?..)?);
     let length = usize::try_from(reader.number()?).ok()?;
-    reader.bytes(length).map(Value::Text)
+    reader.bytes(length)
 }
 
 fn lowest_six(time: Millis) -> impl Iterator<Item = u8> {
     time.to_le_bytes().into_iter().take(6)
 }
 
-/// Appends the values if they are all singles.
-fn push_singles(values: &[Value], bytes: &mut Vec<u8>) -> bool {
-    let start = bytes.len();
+/// Appends values that are all F32.
+fn push_f32s(values: &[Value], bytes: &mut Vec<u8>) {
     for value in values {
-        match value {
-            Value::Single(single) => bytes.extend(single.to_le_bytes()),
-            _ => {
-                bytes.truncate(start);
-                return false;
-            }
-        }
+        let Value::F32(single) = value else { bug("a value among F32 that is none") };
+        bytes.extend(single.to_le_bytes());
     }
-    true
 }
 
-/// Appends values of all kinds; `None` when they are too large.
-fn push_slots(values: &[Value], bytes: &mut Vec<u8>) -> Option<()> {
-    let is_small = |value: &Value| match value {
-        Value::Text(_) | Value::Single(_) => true,
-        Value::Integer(integer) => i32::try_from(*integer).is_ok(),
-        Value::Double(_) => false,
-    };
-    let size = if values.iter().all(is_small) { 4 } else { 8 };
-    bytes.push(size);
+/// Appends values of all types, in slots of so many bytes.
+fn push_slots(values: &[Value], size: usize, bytes: &mut Vec<u8>) {
+    bytes.push(size as u8);
     bytes.extend(values.iter().map(|value| match value {
         Value::Text(_) => TEXT,
-        Value::Integer(_) => INTEGER,
-        Value::Single(_) => SINGLE,
-        Value::Double(_) => DOUBLE,
+        Value::String(_) => STRING,
+        Value::I64(_) => I64,
+        Value::F32(_) => F32,
+        Value::F64(_) => F64,
     }));
-    let mut texts = Vec::new();
+    let mut texts = 0;
     for value in values {
         let slot = match value {
-            Value::Text(text) => {
-                let start = texts.len() as u64;
-                push_number(text.len() as u64, &mut texts);
-                texts.extend(*text);
-                if texts.len() > MAX_ROW_BYTES {
-                    return None;
-                }
-                start
+            Value::Text(text) | Value::String(text) => {
+                let start = texts;
+                texts += number_bytes(text.len()) + text.len();
+                start as u64
             }
             // The lowest bytes of what is small are the same number.
-            Value::Integer(integer) => integer.cast_unsigned(),
-            Value::Single(single) => single.to_bits().into(),
-            Value::Double(double) => double.to_bits(),
+            Value::I64(integer) => integer.cast_unsigned(),
+            Value::F32(single) => single.to_bits().into(),
+            Value::F64(double) => double.to_bits(),
         };
-        bytes.extend(slot.to_le_bytes().iter().take(size.into()));
+        bytes.extend(slot.to_le_bytes().iter().take(size));
     }
-    bytes.extend(texts);
-    Some(())
+    for text in values.iter().filter_map(|value| value.text()) {
+        push_number(text.len() as u64, bytes);
+        bytes.extend(text);
+    }
 }
 
 #[cfg(test)]
@@ -268,6 +343,8 @@ pub mod testing {
     pub enum Owned {
         /// A text.
         Text(Vec<u8>),
+        /// A string.
+        String(Vec<u8>),
         /// Any other.
         Number(Value<'static>),
     }
@@ -277,6 +354,7 @@ pub mod testing {
         pub fn value(&self) -> Value<'_> {
             match self {
                 Self::Text(text) => Value::Text(text),
+                Self::String(text) => Value::String(text),
                 Self::Number(value) => *value,
             }
         }
@@ -290,28 +368,29 @@ pub mod testing {
         ];
         prop_oneof![
             prop::collection::vec(any::<u8>(), 0..200).prop_map(Owned::Text),
-            any::<i64>().prop_map(|one| Owned::Number(Value::Integer(one))),
-            (-3i64..3).prop_map(|one| Owned::Number(Value::Integer(one))),
-            any::<u32>().prop_map(|one| Owned::Number(Value::Single(f32::from_bits(one)))),
-            double.prop_map(|one| Owned::Number(Value::Double(one))),
+            prop::collection::vec(any::<u8>(), 0..20).prop_map(Owned::String),
+            any::<i64>().prop_map(|one| Owned::Number(Value::I64(one))),
+            (-3i64..3).prop_map(|one| Owned::Number(Value::I64(one))),
+            any::<u32>().prop_map(|one| Owned::Number(Value::F32(f32::from_bits(one)))),
+            double.prop_map(|one| Owned::Number(Value::F64(one))),
         ]
     }
 
     /// The times of a view.
-    pub fn terms() -> impl Strategy<Value = Term> {
+    pub fn times() -> impl Strategy<Value = ViewTimes> {
         let moment = || prop_oneof![0..100u64, 0..=MAX_TIME_MS];
         (moment(), prop::option::of(moment().prop_filter("0 is none", |at| *at > 0)))
-            .prop_map(|(at_ms, expires_at_ms)| Term { at_ms, expires_at_ms })
+            .prop_map(|(at_ms, expires_at_ms)| ViewTimes { at_ms, expires_at_ms })
     }
 
-    /// What a row holds: the term of each view, and its values.
-    pub type Held = BTreeMap<Vec<u8>, (Term, BTreeMap<Vec<u8>, Owned>)>;
+    /// What a row holds: the times of each view, and its values.
+    pub type Held = BTreeMap<Vec<u8>, (ViewTimes, BTreeMap<Vec<u8>, Owned>)>;
 
     /// Rows of a few views and fields.
     pub fn held(value: impl Strategy<Value = Owned>) -> impl Strategy<Value = Held> {
         let name = || "[a-d]{0,2}".prop_map(String::into_bytes);
         let fields = prop::collection::btree_map(name(), value, 1..6);
-        prop::collection::btree_map(name(), (terms(), fields), 0..4)
+        prop::collection::btree_map(name(), (times(), fields), 0..4)
     }
 
     /// The row that holds it.
@@ -319,22 +398,20 @@ pub mod testing {
         let names = held
             .iter()
             .flat_map(|(view, (_, fields))| fields.keys().map(|field| -> Name { (view, field) }));
-        let layout = Interned::new(Layout::of(names).unwrap());
-        let terms: Vec<_> = held.values().map(|(term, _)| *term).collect();
+        let layout = SharedLayout::new(Layout::of(names).unwrap());
+        let times: Vec<_> = held.values().map(|(times, _)| *times).collect();
         let values = held.values().flat_map(|(_, fields)| fields.values().map(Owned::value));
-        Row::assemble(&layout, &terms, &values.collect::<Vec<_>>()).unwrap()
+        Row::assemble(&layout, &times, &values.collect::<Vec<_>>()).unwrap()
     }
 
-    /// What a row holds, to be compared: names, terms and values.
-    pub fn content(row: &Row) -> Vec<(Name<'_>, Term, Value<'_>)> {
+    /// What a row holds, to be compared: names, times and values.
+    pub fn content(row: &Row) -> Vec<(Name<'_>, ViewTimes, Value<'_>)> {
         let views = 0..row.layout().views();
         let views =
             views.flat_map(|view| row.layout().fields(view).map(move |field| (view, field)));
         let cells = views.zip(row.layout().names());
         let values = row.values();
-        cells
-            .map(|((view, field), name)| (name, row.term(view), values.get(field).unwrap()))
-            .collect()
+        cells.map(|((view, field), name)| (name, row.times(view), values.get(field))).collect()
     }
 }
 
@@ -344,38 +421,71 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn singles(count: u8) -> (Interned, Vec<Value<'static>>) {
+    fn f32s(count: u8) -> (SharedLayout, Vec<Value<'static>>) {
         let names: Vec<_> = (0..count).map(|one| [b'f', one]).collect();
         let layout = Layout::of(names.iter().map(|name| (&b""[..], &name[..]))).unwrap();
-        (Interned::new(layout), (0..count).map(|one| Value::Single(one.into())).collect())
+        (SharedLayout::new(layout), (0..count).map(|one| Value::F32(one.into())).collect())
     }
 
     #[test]
-    fn a_single_takes_four_bytes_and_a_view_twelve() {
-        let (layout, values) = singles(50);
-        let row = Row::assemble(&layout, &[Term::default()], &values).unwrap();
+    fn an_f32_takes_four_bytes_and_a_view_twelve() {
+        let (layout, values) = f32s(50);
+        let row = Row::assemble(&layout, &[ViewTimes::default()], &values).unwrap();
         assert_eq!(row.bytes().len(), 12 + 50 * 4);
-        assert!(matches!(row.values(), Values::Singles(slots) if slots.len() == 50));
+        assert!(matches!(row.values(), Values::F32(slots) if slots.len() == 50));
     }
 
     #[test]
-    fn a_text_among_singles_costs_a_byte_a_field_more() {
-        let (layout, mut values) = singles(50);
+    fn a_text_among_f32_costs_a_byte_a_field_more() {
+        let (layout, mut values) = f32s(50);
         values[7] = Value::Text(b"gold");
-        values[8] = Value::Integer(-3);
-        let row = Row::assemble(&layout, &[Term::default()], &values).unwrap();
+        values[8] = Value::I64(-3);
+        let row = Row::assemble(&layout, &[ViewTimes::default()], &values).unwrap();
         assert_eq!(row.bytes().len(), 12 + 1 + 50 * 5 + 5);
-        values[9] = Value::Integer(1 << 31);
-        let row = Row::assemble(&layout, &[Term::default()], &values).unwrap();
+        values[9] = Value::I64(1 << 31);
+        let row = Row::assemble(&layout, &[ViewTimes::default()], &values).unwrap();
         assert_eq!(row.bytes().len(), 12 + 1 + 50 * 9 + 5);
-        assert_eq!(row.values().get(9), Some(Value::Integer(1 << 31)));
+        assert_eq!(row.values().get(9), Value::I64(1 << 31));
+    }
+
+    #[test]
+    fn a_row_is_as_large_as_it_may_be_and_no_larger() {
+        let layout = Layout::of([(&b""[..], &b"a"[..]), (b"", b"b")].into_iter()).unwrap();
+        let layout = SharedLayout::new(layout);
+        // Times, slot size, two slots, and the length of a text.
+        let text = vec![b'x'; MAX_ROW_BYTES - 12 - 1 - 2 * 5 - 4 - 1];
+        for (empty, outcome) in [(&b""[..], Ok(MAX_ROW_BYTES)), (b"x", Err(TooLarge::Bytes))] {
+            let values = [Value::Text(&text), Value::String(empty)];
+            let row = Row::assemble(&layout, &[ViewTimes::default()], &values);
+            assert_eq!(row.as_ref().map(|row| row.bytes().len()).map_err(|error| *error), outcome);
+            assert_eq!(check_size(1, values.into_iter()), outcome);
+            if let Ok(row) = row {
+                assert!(row.values().get(0) == values[0] && row.values().get(1) == values[1]);
+            }
+        }
+    }
+
+    /// Not a row that lacks the last value, or has another's in its place.
+    #[test]
+    fn what_does_not_fit_its_layout_is_loud() {
+        let (layout, values) = f32s(3);
+        let times = [ViewTimes::default()];
+        for (times, values) in
+            [(&times[..], &values[1..]), (&times[1..], &values[..]), (&[times[0]; 2], &values)]
+        {
+            std::panic::catch_unwind(|| Row::assemble(&layout, times, values)).unwrap_err();
+        }
+        let row = Row::assemble(&layout, &times, &values).unwrap();
+        std::panic::catch_unwind(|| row.values().get(3)).unwrap_err();
+        std::panic::catch_unwind(|| row.times(2)).unwrap_err();
+        let broken = Row::new(layout, &[&row.bytes()[1..]]).unwrap();
+        std::panic::catch_unwind(|| broken.values().get(0)).unwrap_err();
     }
 
     #[test]
     fn a_row_without_fields_holds_nothing() {
         let row = Row::default();
-        assert_eq!((row.layout().len(), row.terms().len()), (0, 0));
-        assert_eq!(row.values().get(0), None);
+        assert_eq!((row.layout().len(), row.all_times().len()), (0, 0));
         assert_eq!(row.expires_at_ms(), Some(0));
         assert!(row.bytes().is_empty());
     }
@@ -385,18 +495,17 @@ mod tests {
         fn a_row_holds_what_was_put_into_it(
             held in prop_oneof![
                 held(values()),
-                held(any::<f32>().prop_map(|one| Owned::Number(Value::Single(one)))),
+                held(any::<f32>().prop_map(|one| Owned::Number(Value::F32(one)))),
             ],
         ) {
             let row = row(&held);
-            let expected: Vec<_> = held.iter().flat_map(|(view, (term, fields))| {
-                fields.iter().map(|(field, value)| ((&**view, &**field), *term, value.value()))
+            let expected: Vec<_> = held.iter().flat_map(|(view, (times, fields))| {
+                fields.iter().map(|(field, value)| ((&**view, &**field), *times, value.value()))
             }).collect();
             prop_assert_eq!(content(&row), expected.clone());
             let copy = row.duplicate().unwrap();
             prop_assert_eq!(content(&copy), expected);
-            prop_assert_eq!(row.values().get(row.layout().len()), None);
-            let last = held.values().map(|(term, _)| term.expires_at_ms.unwrap_or(u64::MAX)).max();
+            let last = held.values().map(|(times, _)| times.expires_at_ms.unwrap_or(u64::MAX)).max();
             let last = last.unwrap_or(0);
             prop_assert_eq!(row.expires_at_ms(), Some(last).filter(|last| *last != u64::MAX));
         }

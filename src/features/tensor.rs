@@ -1,12 +1,13 @@
 //! Tensors: many values as one buffer that a client reads without parsing.
 
-use super::cells::Found;
-use super::number::Number;
+use super::buffer::Found;
 use super::value::Value;
+use crate::bug;
+use std::collections::HashMap;
 
 /// The type of a tensor's values, all little-endian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Type {
+pub enum Dtype {
     /// 32-bit IEEE 754.
     #[default]
     F32,
@@ -16,7 +17,7 @@ pub enum Type {
     I64,
 }
 
-impl Type {
+impl Dtype {
     /// All of them, by the names that clients write.
     pub const NAMES: [&str; 3] = ["F32", "F64", "I64"];
 
@@ -45,16 +46,24 @@ impl Type {
             Self::F64 | Self::I64 => size_of::<u64>(),
         }
     }
-}
 
-impl Type {
     /// The value that bytes begin with; `None` when they are too few.
     pub fn read(self, bytes: &[u8]) -> Option<Value<'static>> {
         Some(match self {
-            Self::F32 => Value::Single(f32::from_le_bytes(*bytes.first_chunk()?)),
-            Self::F64 => Value::Double(f64::from_le_bytes(*bytes.first_chunk()?)),
-            Self::I64 => Value::Integer(i64::from_le_bytes(*bytes.first_chunk()?)),
+            Self::F32 => Value::F32(f32::from_le_bytes(*bytes.first_chunk()?)),
+            Self::F64 => Value::F64(f64::from_le_bytes(*bytes.first_chunk()?)),
+            Self::I64 => Value::I64(i64::from_le_bytes(*bytes.first_chunk()?)),
         })
+    }
+
+    /// A value as one of this type: the nearest number that it holds; `None` of
+    /// what is none.
+    pub fn convert(self, value: Value) -> Option<Value<'static>> {
+        match self {
+            Self::F32 => value.to_f32().map(Value::F32),
+            Self::F64 => value.to_f64().map(Value::F64),
+            Self::I64 => value.to_i64().map(Value::I64),
+        }
     }
 }
 
@@ -71,22 +80,37 @@ pub enum Status {
     TooOld = 4,
 }
 
-/// A tensor under construction, row by row.
+/// The event time of what has none.
+pub const NO_TIME: i64 = -1;
+
+/// Texts longer than this are read once an entity, however often they are asked
+/// for: no program prints a number as long.
+const LONG: usize = 64;
+
+/// A tensor under construction, entity by entity.
 #[derive(Debug)]
 pub struct Tensor {
-    kind: Type,
+    dtype: Dtype,
     data: Vec<u8>,
     status: Vec<u8>,
+    times: Vec<u8>,
+    /// The long texts of the entity at hand, by where they stand in memory, and
+    /// what was made of each.
+    long: HashMap<(usize, usize), Option<Value<'static>>>,
+    long_bytes: usize,
 }
 
 impl Tensor {
-    /// An empty tensor with room for so many values; `None` when there is no
-    /// memory for them.
-    pub fn new(kind: Type, values: usize) -> Option<Self> {
-        let (mut data, mut status) = (Vec::new(), Vec::new());
-        data.try_reserve_exact(values.checked_mul(kind.bytes())?).ok()?;
+    /// An empty tensor with room for so many values, and for their event times if
+    /// they are `timed`; `None` when there is no memory for them.
+    pub fn new(dtype: Dtype, values: usize, timed: bool) -> Option<Self> {
+        let (mut data, mut status, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        data.try_reserve_exact(values.checked_mul(dtype.bytes())?).ok()?;
         status.try_reserve_exact(values).ok()?;
-        Some(Self { kind, data, status })
+        if timed {
+            times.try_reserve_exact(values.checked_mul(size_of::<i64>())?).ok()?;
+        }
+        Some(Self { dtype, data, status, times, long: HashMap::new(), long_bytes: 0 })
     }
 
     /// The values, and what is known of each.
@@ -94,103 +118,112 @@ impl Tensor {
         (&self.data, &self.status)
     }
 
+    /// The event times.
+    pub fn times(&self) -> &[u8] {
+        &self.times
+    }
+
+    /// Begins the next entity.
+    pub fn begin(&mut self) {
+        if self.long_bytes > 0 {
+            self.long.clear();
+            self.long_bytes = 0;
+        }
+    }
+
+    /// How many bytes of long texts were read for the entity.
+    pub fn long_bytes(&self) -> usize {
+        self.long_bytes
+    }
+
     /// Appends what was found. Where that is no value that the type holds,
     /// `default` stands in, then NaN; `None`, and nothing appended, when the type
     /// has no NaN.
-    pub fn push(&mut self, found: Found, default: Option<Number>) -> Option<()> {
+    pub fn push(&mut self, found: Found, default: Option<Value<'static>>) -> Option<()> {
         let status = match found {
-            Found::Value(value) if self.write_value(value) => Status::Present,
+            Found::Value(value) if self.write(value) => Status::Present,
             Found::Value(_) => Status::NotANumber,
             Found::TooOld => Status::TooOld,
             Found::Nothing => Status::NotFound,
         };
-        let written = status == Status::Present;
-        if !written && !default.is_some_and(|number| self.write(number)) {
-            self.write_not_finite(f64::NAN).then_some(())?;
+        if status != Status::Present {
+            let nan = Value::F64(f64::NAN);
+            self.write(default.unwrap_or(nan)).then_some(())?;
         }
         self.status.push(status as u8);
         Some(())
     }
 
-    /// Appends a row of singles to a tensor of singles.
-    pub fn push_singles(&mut self, singles: &[[u8; 4]]) {
-        debug_assert_eq!(self.kind, Type::F32);
-        self.data.extend_from_slice(singles.as_flattened());
-        self.are_present(singles.len());
+    /// Appends an event time.
+    pub fn push_time(&mut self, at_ms: i64) {
+        self.times.extend(at_ms.to_le_bytes());
     }
 
-    /// Appends a row of singles to a tensor of singles: for each place of
-    /// `columns` the slot that it names.
-    pub fn gather_singles(&mut self, slots: &[[u8; 4]], columns: &[u32]) {
-        debug_assert_eq!(self.kind, Type::F32);
+    /// Appends a row of F32 to a tensor of F32.
+    pub fn push_f32s(&mut self, values: &[[u8; 4]]) {
+        debug_assert_eq!(self.dtype, Dtype::F32);
+        self.data.extend_from_slice(values.as_flattened());
+        self.are_present(values.len());
+    }
+
+    /// Appends a row of F32 to a tensor of F32: for each place of `columns` the
+    /// slot that it names.
+    pub fn gather_f32s(&mut self, slots: &[[u8; 4]], columns: &[u32]) {
+        debug_assert_eq!(self.dtype, Dtype::F32);
         let start = self.data.len();
         self.data.resize(start + size_of_val(columns), 0);
-        let row = self.data.get_mut(start..).unwrap_or_default().as_chunks_mut().0;
-        for (value, column) in row.iter_mut().zip(columns) {
-            *value = slots.get(*column as usize).copied().unwrap_or_default();
+        let row = self.data.get_mut(start..).unwrap_or_else(|| bug("a tensor that did not grow"));
+        for (value, column) in row.as_chunks_mut().0.iter_mut().zip(columns) {
+            let slot = slots.get(*column as usize);
+            *value = *slot.unwrap_or_else(|| bug("a column that the row has not"));
         }
         self.are_present(columns.len());
+    }
+
+    /// Appends the entity of a number once more; each has so many values.
+    pub fn repeat(&mut self, number: usize, values: usize) {
+        let again = |all: &mut Vec<u8>, size: usize| {
+            let start = number * values * size;
+            all.extend_from_within(start..start + values * size);
+        };
+        again(&mut self.data, self.dtype.bytes());
+        again(&mut self.status, 1);
+        if !self.times.is_empty() {
+            again(&mut self.times, size_of::<i64>());
+        }
     }
 
     fn are_present(&mut self, values: usize) {
         self.status.resize(self.status.len() + values, Status::Present as u8);
     }
 
-    fn write_value(&mut self, value: Value) -> bool {
-        match value {
-            Value::Integer(integer) => self.write(Number::Integer(integer)),
-            Value::Text(text) if self.kind == Type::F32 => match Number::parse_single(text) {
-                Some(single) => self.write_value(Value::Single(single)),
-                None => false,
-            },
-            Value::Text(text) => Number::parse(text).is_some_and(|number| self.write(number)),
-            Value::Single(single) if self.kind == Type::F32 => {
-                self.data.extend(single.to_le_bytes());
-                true
-            }
-            Value::Single(single) => self.write_double(single.into()),
-            Value::Double(double) => self.write_double(double),
+    /// Appends a value, if the type holds it.
+    fn write(&mut self, value: Value) -> bool {
+        if let Some(text) = value.text().filter(|text| text.len() > LONG) {
+            let place = (text.as_ptr().addr(), text.len());
+            let (dtype, long_bytes) = (self.dtype, &mut self.long_bytes);
+            let read = self.long.entry(place).or_insert_with(|| {
+                *long_bytes += text.len();
+                dtype.convert(value)
+            });
+            let Some(value) = *read else { return false };
+            return self.write(value);
         }
-    }
-
-    fn write_double(&mut self, double: f64) -> bool {
-        match double.is_finite() {
-            true => self.write(Number::Double(double)),
-            false => self.write_not_finite(double),
-        }
-    }
-
-    fn write_not_finite(&mut self, double: f64) -> bool {
-        match self.kind {
-            Type::F32 => self.data.extend((double as f32).to_le_bytes()),
-            Type::F64 => self.data.extend(double.to_le_bytes()),
-            Type::I64 => return false,
-        }
-        true
-    }
-
-    fn write(&mut self, number: Number) -> bool {
-        match self.kind {
-            Type::F32 => match number.to_f32() {
+        match self.dtype {
+            Dtype::F32 => match value.to_f32() {
                 Some(single) => self.data.extend(single.to_le_bytes()),
                 None => return false,
             },
-            Type::F64 => self.data.extend(number.to_f64().to_le_bytes()),
-            Type::I64 => match number.to_i64() {
+            Dtype::F64 => match value.to_f64() {
+                Some(double) => self.data.extend(double.to_le_bytes()),
+                None => return false,
+            },
+            Dtype::I64 => match value.to_i64() {
                 Some(integer) => self.data.extend(integer.to_le_bytes()),
                 None => return false,
             },
         }
         true
-    }
-}
-
-/// Whether a tensor of the type holds a number.
-pub fn holds(kind: Type, number: Number) -> bool {
-    match kind {
-        Type::F32 => number.to_f32().is_some(),
-        Type::F64 => true,
-        Type::I64 => number.to_i64().is_some(),
     }
 }
 
@@ -202,15 +235,15 @@ mod tests {
         Found::Value(Value::Text(text.as_bytes()))
     }
 
-    fn singles(tensor: &Tensor) -> Vec<f32> {
+    fn f32s(tensor: &Tensor) -> Vec<f32> {
         let chunks = tensor.parts().0.as_chunks().0.iter();
         chunks.map(|chunk| f32::from_le_bytes(*chunk)).collect()
     }
 
     #[test]
     fn missing_wrong_old_and_present_are_told_apart() {
-        let mut tensor = Tensor::new(Type::F32, 7).unwrap();
-        let seven = Some(Number::Integer(7));
+        let mut tensor = Tensor::new(Dtype::F32, 7, false).unwrap();
+        let seven = Some(Value::I64(7));
         tensor.push(text("1.5"), seven).unwrap();
         tensor.push(text("abc"), seven).unwrap();
         tensor.push(text("1e39"), None).unwrap();
@@ -219,7 +252,7 @@ mod tests {
         tensor.push(Found::TooOld, seven).unwrap();
         tensor.push(Found::TooOld, None).unwrap();
         assert_eq!(tensor.parts().1, [1, 0, 0, 3, 3, 4, 4]);
-        let values = singles(&tensor);
+        let values = f32s(&tensor);
         assert_eq!([values[0], values[1], values[3], values[5]], [1.5, 7.0, 7.0, 7.0]);
         assert!(values[2].is_nan() && values[4].is_nan() && values[6].is_nan());
     }
@@ -227,17 +260,17 @@ mod tests {
     #[test]
     fn nan_and_the_infinities_are_present_in_floats_and_no_integers() {
         let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
-        for kind in [Type::F32, Type::F64, Type::I64] {
-            let mut tensor = Tensor::new(kind, 6).unwrap();
+        for kind in [Dtype::F32, Dtype::F64, Dtype::I64] {
+            let mut tensor = Tensor::new(kind, 6, false).unwrap();
             for value in values {
-                tensor.push(Found::Value(Value::Double(value)), Some(Number::Integer(1))).unwrap();
-                let single = Value::Single(value as f32);
-                tensor.push(Found::Value(single), Some(Number::Integer(1))).unwrap();
+                tensor.push(Found::Value(Value::F64(value)), Some(Value::I64(1))).unwrap();
+                let single = Value::F32(value as f32);
+                tensor.push(Found::Value(single), Some(Value::I64(1))).unwrap();
             }
-            let status = if kind == Type::I64 { 0 } else { 1 };
+            let status = if kind == Dtype::I64 { 0 } else { 1 };
             assert_eq!(tensor.parts().1, [status; 6]);
-            if kind == Type::F32 {
-                let values = singles(&tensor);
+            if kind == Dtype::F32 {
+                let values = f32s(&tensor);
                 assert!(values[0].is_nan() && values[1].is_nan());
                 assert_eq!(
                     values[2..],
@@ -249,28 +282,71 @@ mod tests {
 
     #[test]
     fn a_double_beyond_the_range_of_singles_is_no_single() {
-        let mut tensor = Tensor::new(Type::F32, 2).unwrap();
-        tensor.push(Found::Value(Value::Double(1e39)), None).unwrap();
-        tensor.push(Found::Value(Value::Double(0.1)), None).unwrap();
+        let mut tensor = Tensor::new(Dtype::F32, 2, false).unwrap();
+        tensor.push(Found::Value(Value::F64(1e39)), None).unwrap();
+        tensor.push(Found::Value(Value::F64(0.1)), None).unwrap();
         assert_eq!(tensor.parts().1, [0, 1]);
-        assert_eq!(singles(&tensor)[1], 0.1);
+        assert_eq!(f32s(&tensor)[1], 0.1);
     }
 
     #[test]
     fn an_integer_has_no_nan() {
-        let mut tensor = Tensor::new(Type::I64, 2).unwrap();
+        let mut tensor = Tensor::new(Dtype::I64, 2, false).unwrap();
         assert_eq!(tensor.push(text("1.5"), None), None);
         assert_eq!(tensor.push(Found::Nothing, None), None);
         assert_eq!(tensor.push(text("-9223372036854775808"), None), Some(()));
-        assert_eq!(tensor.push(text("1.5"), Some(Number::Integer(3))), Some(()));
+        assert_eq!(tensor.push(text("1.5"), Some(Value::I64(3))), Some(()));
         let (data, status) = tensor.parts();
         assert_eq!(data, [i64::MIN.to_le_bytes(), 3i64.to_le_bytes()].concat());
         assert_eq!(status, [1, 0]);
     }
 
+    /// By a text that changed in the meantime: what is remembered is what was read.
+    #[test]
+    fn a_long_text_is_read_once_an_entity() {
+        let mut digits = [b'0'; 1_000];
+        digits[999] = b'7';
+        let mut tensor = Tensor::new(Dtype::F64, 4, false).unwrap();
+        tensor.begin();
+        tensor.push(Found::Value(Value::Text(&digits)), None).unwrap();
+        digits[999] = b'8';
+        tensor.push(Found::Value(Value::Text(&digits)), None).unwrap();
+        assert_eq!(tensor.long_bytes(), 1_000);
+        tensor.begin();
+        tensor.push(Found::Value(Value::Text(&digits)), None).unwrap();
+        assert_eq!(tensor.long_bytes(), 1_000);
+        let expected = [7f64, 7.0, 8.0].map(f64::to_le_bytes);
+        assert_eq!(tensor.parts(), (expected.as_flattened(), &[1u8; 3][..]));
+    }
+
+    #[test]
+    fn an_entity_is_repeated_with_all_that_is_known_of_it() {
+        let mut tensor = Tensor::new(Dtype::I64, 6, true).unwrap();
+        for (number, at_ms) in [(1, 10), (2, NO_TIME), (3, 30), (4, 40)] {
+            tensor.push(Found::Nothing, Some(Value::I64(number))).unwrap();
+            tensor.push_time(at_ms);
+        }
+        tensor.repeat(0, 2);
+        let numbers = |bytes: &[u8]| -> Vec<i64> {
+            bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+        };
+        assert_eq!(numbers(tensor.parts().0), [1, 2, 3, 4, 1, 2]);
+        assert_eq!(numbers(tensor.times()), [10, -1, 30, 40, 10, -1]);
+        assert_eq!(tensor.parts().1, [3; 6]);
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_is_loud() {
+        let slots = [[0; 4]; 2];
+        std::panic::catch_unwind(|| {
+            Tensor::new(Dtype::F32, 1, false).unwrap().gather_f32s(&slots, &[2]);
+        })
+        .unwrap_err();
+    }
+
     #[test]
     fn doubles_are_the_nearest() {
-        let mut tensor = Tensor::new(Type::F64, 1).unwrap();
+        let mut tensor = Tensor::new(Dtype::F64, 1, false).unwrap();
         tensor.push(text("9007199254740993"), None).unwrap();
         assert_eq!(tensor.parts().0, 9_007_199_254_740_992f64.to_le_bytes());
     }
@@ -278,10 +354,10 @@ mod tests {
     #[test]
     fn singles_are_gathered_in_the_order_asked_for() {
         let slots = [1.0f32, 2.0, f32::NAN].map(f32::to_le_bytes);
-        let mut tensor = Tensor::new(Type::F32, 4).unwrap();
-        tensor.gather_singles(&slots, &[2, 0, 1, 0]);
-        tensor.push_singles(&slots[..2]);
-        let values = singles(&tensor);
+        let mut tensor = Tensor::new(Dtype::F32, 4, false).unwrap();
+        tensor.gather_f32s(&slots, &[2, 0, 1, 0]);
+        tensor.push_f32s(&slots[..2]);
+        let values = f32s(&tensor);
         assert!(values[0].is_nan());
         assert_eq!(values[1..], [1.0, 2.0, 1.0, 1.0, 2.0]);
         assert_eq!(tensor.parts().1, [1; 6]);

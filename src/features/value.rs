@@ -1,25 +1,12 @@
-//! Values as rows hold them: typed, and exactly what was written.
+//! Values: typed, and exactly what was written.
 
-use super::number::Number;
+use super::number::{read_f32, read_f64, read_i64, read_printed};
 use crate::number::parse_integer;
 
-/// A value.
-#[derive(Clone, Copy, Debug)]
-pub enum Value<'a> {
-    /// Any bytes.
-    Text(&'a [u8]),
-    /// 64-bit two's complement.
-    Integer(i64),
-    /// 32-bit IEEE 754; NaN and the infinities too.
-    Single(f32),
-    /// 64-bit IEEE 754; NaN and the infinities too.
-    Double(f64),
-}
-
-/// What a write makes of the text of a value.
+/// The type that a value is written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
-    /// A number where the number prints back to the same bytes, else a text.
+pub enum Type {
+    /// A number where the text is one as programs print it, else a text.
     #[default]
     Auto,
     /// The nearest single.
@@ -28,11 +15,11 @@ pub enum Kind {
     F64,
     /// An integer, exactly.
     I64,
-    /// The text.
-    Text,
+    /// The text, whatever it says.
+    String,
 }
 
-impl Kind {
+impl Type {
     /// All of them, by the names that clients write.
     pub const NAMES: [&str; 5] = ["AUTO", "F32", "F64", "I64", "STRING"];
 
@@ -43,14 +30,14 @@ impl Kind {
             1 => Self::F32,
             2 => Self::F64,
             3 => Self::I64,
-            _ => Self::Text,
+            _ => Self::String,
         }
     }
 
     /// What its texts are, as errors say it.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Auto | Self::Text => "any text",
+            Self::Auto | Self::String => "any text",
             Self::F32 => "a number in the range of F32",
             Self::F64 => "a number in the range of F64",
             Self::I64 => "an integer in the range of I64",
@@ -61,30 +48,24 @@ impl Kind {
     /// out of its range.
     pub fn read(self, text: &[u8]) -> Option<Value<'_>> {
         match self {
-            Self::Auto => Some(exact(text)),
+            Self::Auto => Some(auto(text)),
             Self::F32 => {
                 let words = || not_finite(text).map(|double| double as f32);
-                Number::parse_single(text).or_else(words).map(Value::Single)
+                read_f32(text).or_else(words).map(Value::F32)
             }
-            Self::F64 => match Number::parse(text) {
-                Some(number) => Some(Value::Double(number.to_f64())),
-                None => not_finite(text).map(Value::Double),
-            },
-            Self::I64 => Number::parse(text)?.to_i64().map(Value::Integer),
-            Self::Text => Some(Value::Text(text)),
+            Self::F64 => read_f64(text).or_else(|| not_finite(text)).map(Value::F64),
+            Self::I64 => read_i64(text).map(Value::I64),
+            Self::String => Some(Value::String(text)),
         }
     }
 }
 
-/// A text as a number that prints back to the same bytes, or as it is.
-fn exact(text: &[u8]) -> Value<'_> {
+/// A text as the number that it is as programs print it, or as it is.
+fn auto(text: &[u8]) -> Value<'_> {
     if let Some(integer) = parse_integer(text) {
-        return Value::Integer(integer);
+        return Value::I64(integer);
     }
-    match Number::parse(text).map(|number| Value::Double(number.to_f64())) {
-        Some(double) if double.print(&mut Printer::default()) == text => double,
-        _ => Value::Text(text),
-    }
+    read_printed(text).map_or(Value::Text(text), Value::F64)
 }
 
 /// NaN and the infinities, by the names that programs print them by.
@@ -94,11 +75,30 @@ fn not_finite(text: &[u8]) -> Option<f64> {
         [b'+', name @ ..] => (1.0, name),
         name => (1.0, name),
     };
-    match name.to_ascii_lowercase().as_slice() {
-        b"nan" => Some(f64::NAN),
-        b"inf" | b"infinity" => Some(f64::INFINITY * sign),
-        _ => None,
+    let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
+    if is(b"nan") {
+        Some(f64::NAN)
+    } else if is(b"inf") || is(b"infinity") {
+        Some(f64::INFINITY * sign)
+    } else {
+        None
     }
+}
+
+/// A value.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// Bytes that were given no type, in a hash or by AUTO. What they say may be a
+    /// number.
+    Text(&'a [u8]),
+    /// Bytes that were written as a string.
+    String(&'a [u8]),
+    /// 64-bit two's complement.
+    I64(i64),
+    /// 32-bit IEEE 754; NaN and the infinities too.
+    F32(f32),
+    /// 64-bit IEEE 754; NaN and the infinities too.
+    F64(f64),
 }
 
 /// What numbers are printed with.
@@ -112,10 +112,51 @@ impl<'a> Value<'a> {
     /// The name of its type.
     pub fn type_name(self) -> &'static str {
         match self {
-            Self::Text(_) => "STRING",
-            Self::Integer(_) => "I64",
-            Self::Single(_) => "F32",
-            Self::Double(_) => "F64",
+            Self::Text(_) | Self::String(_) => "STRING",
+            Self::I64(_) => "I64",
+            Self::F32(_) => "F32",
+            Self::F64(_) => "F64",
+        }
+    }
+
+    /// The bytes of a text or string.
+    pub fn text(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Text(text) | Self::String(text) => Some(text),
+            Self::I64(_) | Self::F32(_) | Self::F64(_) => None,
+        }
+    }
+
+    /// The nearest single; `None` of what is no number, or one beyond its range.
+    pub fn to_f32(self) -> Option<f32> {
+        match self {
+            Self::F32(single) => Some(single),
+            Self::Text(text) | Self::String(text) => read_f32(text),
+            Self::I64(integer) => Some(integer as f32),
+            Self::F64(double) => {
+                let single = double as f32;
+                (single.is_finite() || !double.is_finite()).then_some(single)
+            }
+        }
+    }
+
+    /// The nearest double; `None` of what is no number.
+    pub fn to_f64(self) -> Option<f64> {
+        match self {
+            Self::F64(double) => Some(double),
+            Self::Text(text) | Self::String(text) => read_f64(text),
+            Self::I64(integer) => Some(integer as f64),
+            Self::F32(single) => Some(single.into()),
+        }
+    }
+
+    /// The integer that it is exactly, if it is one.
+    pub fn to_i64(self) -> Option<i64> {
+        match self {
+            Self::I64(integer) => Some(integer),
+            Self::Text(text) | Self::String(text) => read_i64(text),
+            Self::F32(single) => whole(single.into()),
+            Self::F64(double) => whole(double),
         }
     }
 
@@ -125,18 +166,40 @@ impl<'a> Value<'a> {
         'a: 'p,
     {
         match self {
-            Self::Text(text) => text,
-            Self::Integer(integer) => printer.integers.format(integer).as_bytes(),
-            Self::Single(single) => match single.is_finite() {
+            Self::Text(text) | Self::String(text) => text,
+            Self::I64(integer) => printer.integers.format(integer).as_bytes(),
+            Self::F32(single) => match single.is_finite() {
                 true => printer.doubles.format_finite(single).as_bytes(),
                 false => name_of(single.into()),
             },
-            Self::Double(double) => match double.is_finite() {
+            Self::F64(double) => match double.is_finite() {
                 true => printer.doubles.format_finite(double).as_bytes(),
                 false => name_of(double),
             },
         }
     }
+}
+
+/// The integer that a double is exactly, if it is one of 64 bits.
+fn whole(double: f64) -> Option<i64> {
+    // Doubles from -2^63 to below 2^63 without decimals are integers.
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    let fits = double.fract() == 0.0 && (-END..END).contains(&double);
+    fits.then_some(double as i64)
+}
+
+/// The double that the shortest decimal of a single names: 0.1 of the single next
+/// to 0.1, which as a double is 0.10000000149011612.
+pub fn widen(single: f32) -> f64 {
+    if !single.is_finite() {
+        return single.into();
+    }
+    let mut buffer = zmij::Buffer::new();
+    // What was just printed reads.
+    buffer
+        .format_finite(single)
+        .parse()
+        .unwrap_or_else(|_| crate::bug("a single that is no double"))
 }
 
 /// The name of what is not finite.
@@ -154,10 +217,12 @@ fn name_of(double: f64) -> &'static [u8] {
 impl PartialEq for Value<'_> {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Text(one), Self::Text(other)) => one == other,
-            (Self::Integer(one), Self::Integer(other)) => one == other,
-            (Self::Single(one), Self::Single(other)) => one.to_bits() == other.to_bits(),
-            (Self::Double(one), Self::Double(other)) => one.to_bits() == other.to_bits(),
+            (Self::Text(one), Self::Text(other)) | (Self::String(one), Self::String(other)) => {
+                one == other
+            }
+            (Self::I64(one), Self::I64(other)) => one == other,
+            (Self::F32(one), Self::F32(other)) => one.to_bits() == other.to_bits(),
+            (Self::F64(one), Self::F64(other)) => one.to_bits() == other.to_bits(),
             _ => false,
         }
     }
@@ -175,28 +240,30 @@ mod tests {
     }
 
     #[test]
-    fn auto_is_a_number_only_where_it_prints_back_the_same() {
+    fn auto_is_a_number_where_programs_print_it_so() {
         for (text, value) in [
-            ("12", Value::Integer(12)),
-            ("-7", Value::Integer(-7)),
-            ("9223372036854775807", Value::Integer(i64::MAX)),
-            ("-9223372036854775808", Value::Integer(i64::MIN)),
-            ("9007199254740993", Value::Integer(9_007_199_254_740_993)),
-            ("12.5", Value::Double(12.5)),
-            ("0.1", Value::Double(0.1)),
-            ("5.0", Value::Double(5.0)),
-            ("-0.0", Value::Double(-0.0)),
-            ("1e+16", Value::Double(1e16)),
-            ("5e-324", Value::Double(5e-324)),
-            ("1.7976931348623157e+308", Value::Double(f64::MAX)),
+            ("12", Value::I64(12)),
+            ("-7", Value::I64(-7)),
+            ("9223372036854775807", Value::I64(i64::MAX)),
+            ("-9223372036854775808", Value::I64(i64::MIN)),
+            ("9007199254740993", Value::I64(9_007_199_254_740_993)),
+            ("12.5", Value::F64(12.5)),
+            ("0.1", Value::F64(0.1)),
+            ("5.0", Value::F64(5.0)),
+            ("-0.0", Value::F64(-0.0)),
+            ("1e+16", Value::F64(1e16)),
+            ("5e-324", Value::F64(5e-324)),
+            ("1.7976931348623157e+308", Value::F64(f64::MAX)),
+            ("2e-05", Value::F64(2e-5)),
+            ("1e-07", Value::F64(1e-7)),
         ] {
-            assert_eq!(Kind::Auto.read(text.as_bytes()), Some(value), "{text}");
-            assert_eq!(printed(value), text);
+            assert_eq!(Type::Auto.read(text.as_bytes()), Some(value), "{text}");
+            let read = Type::Auto.read(printed(value).as_bytes()) == Some(value);
+            assert!(read, "{text} is answered as {}", printed(value));
         }
         for text in [
             "84.50",
             "007",
-            "-0",
             "+1",
             " 1",
             "1 ",
@@ -218,32 +285,34 @@ mod tests {
             "1\0",
         ] {
             let text = text.as_bytes();
-            assert_eq!(Kind::Auto.read(text), Some(Value::Text(text)), "{text:?}");
+            assert_eq!(Type::Auto.read(text), Some(Value::Text(text)), "{text:?}");
         }
     }
 
     #[test]
     fn a_type_takes_what_it_holds_and_nothing_else() {
-        let read = |kind: Kind, text: &'static str| kind.read(text.as_bytes());
-        assert_eq!(read(Kind::F32, "0.1"), Some(Value::Single(0.1)));
-        assert_eq!(read(Kind::F32, "16777217"), Some(Value::Single(16_777_216.0)));
-        assert_eq!(read(Kind::F32, "-inf"), Some(Value::Single(f32::NEG_INFINITY)));
-        assert_eq!(read(Kind::F32, "NaN"), Some(Value::Single(f32::NAN)));
-        assert_eq!(read(Kind::F64, "84.50"), Some(Value::Double(84.5)));
-        assert_eq!(read(Kind::F64, "Infinity"), Some(Value::Double(f64::INFINITY)));
-        assert_eq!(read(Kind::I64, "12.0"), Some(Value::Integer(12)));
-        assert_eq!(read(Kind::I64, "-9223372036854775808"), Some(Value::Integer(i64::MIN)));
-        assert_eq!(read(Kind::Text, "12"), Some(Value::Text(b"12")));
+        let read = |kind: Type, text: &'static str| kind.read(text.as_bytes());
+        assert_eq!(read(Type::F32, "0.1"), Some(Value::F32(0.1)));
+        assert_eq!(read(Type::F32, "16777217"), Some(Value::F32(16_777_216.0)));
+        assert_eq!(read(Type::F32, "-inf"), Some(Value::F32(f32::NEG_INFINITY)));
+        assert_eq!(read(Type::F32, "NaN"), Some(Value::F32(f32::NAN)));
+        assert_eq!(read(Type::F64, "84.50"), Some(Value::F64(84.5)));
+        assert_eq!(read(Type::F64, "Infinity"), Some(Value::F64(f64::INFINITY)));
+        assert_eq!(read(Type::I64, "12.0"), Some(Value::I64(12)));
+        assert_eq!(read(Type::I64, "-9223372036854775808"), Some(Value::I64(i64::MIN)));
+        assert_eq!(read(Type::String, "12"), Some(Value::String(b"12")));
         for (kind, text) in [
-            (Kind::F32, "1e39"),
-            (Kind::F32, "gold"),
-            (Kind::F64, "1e400"),
-            (Kind::F64, "0x10"),
-            (Kind::F64, ""),
-            (Kind::I64, "12.5"),
-            (Kind::I64, "nan"),
-            (Kind::I64, "9223372036854775808"),
-            (Kind::I64, "1_000"),
+            (Type::F32, "1e39"),
+            (Type::F32, "gold"),
+            (Type::F64, "1e400"),
+            (Type::F64, "0x10"),
+            (Type::F64, ""),
+            (Type::I64, "12.5"),
+            (Type::I64, "nan"),
+            (Type::I64, "9223372036854775808"),
+            (Type::I64, "-9223372036854775809"),
+            (Type::I64, "1e-400"),
+            (Type::I64, "1_000"),
         ] {
             assert_eq!(read(kind, text), None, "{kind:?} {text:?}");
         }
@@ -254,31 +323,56 @@ mod tests {
         for (double, name) in
             [(f64::NAN, "nan"), (-f64::NAN, "nan"), (f64::INFINITY, "inf"), (-1.0 / 0.0, "-inf")]
         {
-            assert_eq!(printed(Value::Double(double)), name);
-            assert_eq!(printed(Value::Single(double as f32)), name);
+            assert_eq!(printed(Value::F64(double)), name);
+            assert_eq!(printed(Value::F32(double as f32)), name);
         }
+    }
+
+    #[test]
+    fn numbers_of_one_type_are_numbers_of_another_where_it_holds_them() {
+        assert_eq!(Value::F64(1e39).to_f32(), None);
+        assert_eq!(Value::F64(f64::INFINITY).to_f32(), Some(f32::INFINITY));
+        assert_eq!(Value::F64(0.1).to_f32(), Some(0.1));
+        assert_eq!(Value::F32(1.5).to_i64(), None);
+        assert_eq!(Value::F64(-9_223_372_036_854_775_808.0).to_i64(), Some(i64::MIN));
+        assert_eq!(Value::F64(9_223_372_036_854_775_808.0).to_i64(), None);
+        assert_eq!(Value::F64(f64::NAN).to_i64(), None);
+        assert_eq!(Value::String(b"7").to_i64(), Some(7));
+        assert_eq!(widen(0.1), 0.1);
+        assert_eq!(widen(f32::MAX), 3.4028235e38);
+        assert!(widen(f32::NAN).is_nan());
     }
 
     proptest! {
         #[test]
-        fn auto_keeps_every_text(text in prop_oneof![
+        fn auto_keeps_what_every_text_says(text in prop_oneof![
             "-?[0-9]{0,20}(\\.[0-9]{0,8})?(e[+-]?[0-9]{0,3})?",
             any::<f64>().prop_map(|double| zmij::Buffer::new().format(double).to_owned()),
             any::<i64>().prop_map(|integer| integer.to_string()),
             "\\PC{0,8}",
         ]) {
-            let value = Kind::Auto.read(text.as_bytes()).unwrap();
-            prop_assert_eq!(printed(value), text);
+            let value = Type::Auto.read(text.as_bytes()).unwrap();
+            match value {
+                Value::Text(_) => prop_assert_eq!(printed(value), text),
+                // Read again it is the same, and every program reads the same.
+                value => {
+                    let again = printed(value);
+                    prop_assert_eq!(Type::Auto.read(again.as_bytes()), Some(value));
+                    let double: f64 = text.parse().unwrap();
+                    prop_assert_eq!(value.to_f64().map(f64::to_bits), Some(double.to_bits()));
+                }
+            }
         }
 
         #[test]
         fn numbers_read_back_as_they_were(double: f64, single: f32) {
             prop_assume!(!double.is_nan() && !single.is_nan());
-            let (double, single) = (Value::Double(double), Value::Single(single));
+            prop_assert_eq!(widen(single) as f32, single);
+            let (double, single) = (Value::F64(double), Value::F32(single));
             let text = printed(double);
-            prop_assert_eq!(Kind::F64.read(text.as_bytes()), Some(double));
+            prop_assert_eq!(Type::F64.read(text.as_bytes()), Some(double));
             let text = printed(single);
-            prop_assert_eq!(Kind::F32.read(text.as_bytes()), Some(single));
+            prop_assert_eq!(Type::F32.read(text.as_bytes()), Some(single));
         }
     }
 }

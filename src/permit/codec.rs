@@ -5,13 +5,14 @@
 //! permits  version u8 = 1 · clock_us · how many · for each, what expires first
 //!          first: id · cost · ttl_ms · age_us, which is clock_us − since_us
 //! change   version u8 = 1 · now_us · step u8, and of the step:
-//!          0 follow the clock
+//!          0 rewind
 //!          1 acquire: id · cost · ttl_ms
 //!          2 renew: id · ttl_ms
 //!          3 release: id
 //! ```
 
-use super::permits::{Change, MAX_PERMITS, Permit, Permits, Step};
+use super::change::{Change, Step};
+use super::permits::{MAX_PERMITS, Permit, Permits};
 use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
 use crate::id::Id;
 use crate::time::{Micros, Millis};
@@ -19,6 +20,9 @@ use crate::wire::{Reader, push_number};
 use std::collections::VecDeque;
 
 const VERSION: u8 = 1;
+
+/// The least bytes of a permit.
+const LEAST_PERMIT: usize = 19;
 
 /// The latest moment a payload may name: what the server's clock can show. No
 /// sum with a TTL wraps.
@@ -28,8 +32,8 @@ const MAX_TIME_US: Micros = i64::MAX as u64;
 pub fn encode(permits: &Permits, out: &mut Vec<u8>) {
     out.push(VERSION);
     push_number(permits.clock_us(), out);
-    push_number(permits.held().len() as u64, out);
-    for Permit { id, cost, ttl_ms, since_us } in permits.held() {
+    push_number(permits.all().len() as u64, out);
+    for Permit { id, cost, ttl_ms, since_us } in permits.all() {
         out.extend(id.0);
         push_number(*cost, out);
         push_number(*ttl_ms, out);
@@ -41,19 +45,19 @@ pub fn encode(permits: &Permits, out: &mut Vec<u8>) {
 pub fn decode(payload: &[u8]) -> Option<Permits> {
     let mut reader = start(payload)?;
     let clock_us = moment(&mut reader)?;
-    let count = reader.number().filter(|count| *count <= MAX_PERMITS as u64)?;
-    // Grows with what is really there: a permit is 40 bytes, and 19 or more of
-    // the payload.
-    let mut held = VecDeque::new();
+    let count = usize::try_from(reader.number()?).ok()?;
+    if count > MAX_PERMITS.min(reader.rest().len() / LEAST_PERMIT) {
+        return None;
+    }
+    let mut all = VecDeque::with_capacity(count);
     for _ in 0..count {
         let id = id(&mut reader)?;
         let (cost, ttl_ms) = (cost(&mut reader)?, ttl(&mut reader)?);
         let since_us = clock_us.checked_sub(reader.number()?)?;
-        held.push_back(Permit { id, cost, ttl_ms, since_us });
+        all.push_back(Permit { id, cost, ttl_ms, since_us });
     }
     reader.end()?;
-    held.shrink_to_fit();
-    Permits::of(held, clock_us)
+    Permits::of(all, clock_us)
 }
 
 /// Appends the payload of a change.
@@ -61,7 +65,7 @@ pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
     out.push(VERSION);
     push_number(change.now_us, out);
     match change.step {
-        Step::FollowClock => out.push(0),
+        Step::Rewind => out.push(0),
         Step::Acquire { id, cost, ttl_ms } => {
             out.push(1);
             out.extend(id.0);
@@ -85,7 +89,7 @@ pub fn decode_change(payload: &[u8]) -> Option<Change> {
     let mut reader = start(payload)?;
     let now_us = moment(&mut reader)?;
     let step = match reader.u8()? {
-        0 => Step::FollowClock,
+        0 => Step::Rewind,
         1 => {
             let id = id(&mut reader)?;
             Step::Acquire { id, cost: cost(&mut reader)?, ttl_ms: ttl(&mut reader)? }
@@ -108,7 +112,7 @@ fn moment(reader: &mut Reader) -> Option<Micros> {
 }
 
 fn id(reader: &mut Reader) -> Option<Id> {
-    reader.bytes(16)?.try_into().ok().map(Id)
+    reader.array().map(Id)
 }
 
 fn cost(reader: &mut Reader) -> Option<u64> {
@@ -139,7 +143,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let id = any::<[u8; 16]>().prop_map(Id);
         (id, 1..=MAX_AMOUNT, 1..=MAX_TTL_MS, 0..4).prop_map(|(id, cost, ttl_ms, step)| match step {
-            0 => Step::FollowClock,
+            0 => Step::Rewind,
             1 => Step::Acquire { id, cost, ttl_ms },
             2 => Step::Renew { id, ttl_ms },
             _ => Step::Release { id },
@@ -157,7 +161,7 @@ mod tests {
                     Permit { id: Id(id), cost, ttl_ms, since_us }
                 })
                 .collect();
-            held.sort_by_key(Permit::place);
+            held.sort_by_key(Permit::order);
             Permits::of(held.into(), clock_us).unwrap()
         })
     }

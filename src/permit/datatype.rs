@@ -2,7 +2,7 @@
 
 use super::codec;
 use super::permits::{Permit, Permits};
-use crate::server::{DataType, Digest, TypeHandle};
+use crate::server::{DataType, Defrag, Digest, TypeHandle};
 use std::ffi::CStr;
 
 /// The command that carries a change to replicas and into the AOF.
@@ -30,16 +30,20 @@ impl DataType for Box<Permits> {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.held().capacity() * size_of::<Permit>()
+        self.all().capacity() * size_of::<Permit>()
     }
 
     fn blocks(&self) -> usize {
         1
     }
 
+    fn defrag(permits: &mut Permits, defrag: &Defrag) {
+        permits.relocate(|all| defrag.list(all));
+    }
+
     fn digest(&self, digest: &mut Digest) {
         digest.number(self.clock_us());
-        for Permit { id, cost, ttl_ms, since_us } in self.held() {
+        for Permit { id, cost, ttl_ms, since_us } in self.all() {
             digest.bytes(&id.0);
             for number in [*cost, *ttl_ms, *since_us] {
                 digest.number(number);

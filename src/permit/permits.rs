@@ -2,7 +2,9 @@
 //! Cheriton, SOSP 1989): who holds one returns it, renews it in time, or loses
 //! it, so that a holder that crashed keeps nobody out for longer than its TTL.
 
+use super::change::{Change, Step};
 use crate::bounds::MAX_AMOUNT;
+use crate::bug;
 use crate::id::Id;
 use crate::metrics::{Gauge, Share};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
@@ -32,8 +34,8 @@ impl Permit {
         self.since_us.saturating_add(self.ttl_ms.saturating_mul(MICROS_PER_MILLI))
     }
 
-    /// What permits are sorted by: no two have the same place.
-    pub fn place(&self) -> (Micros, Id) {
+    /// What permits are sorted by: no two are equal in it.
+    pub fn order(&self) -> (Micros, Id) {
         (self.expires_us(), self.id)
     }
 }
@@ -67,39 +69,14 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// A write: what it does, and the moment of it, up to which permits that have
-/// expired go as well. Applied to equal states, wherever and whenever, it
-/// leaves equal states: this is what is replicated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The moment of the call.
-    pub now_us: Micros,
-    /// What it does.
-    pub step: Step,
-}
-
-/// What a write does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // The fields are those of a permit.
-pub enum Step {
-    /// A denied call does no more than to follow a clock that stepped back.
-    FollowClock,
-    /// A new permit.
-    Acquire { id: Id, cost: u64, ttl_ms: Millis },
-    /// A permit's time starts anew.
-    Renew { id: Id, ttl_ms: Millis },
-    /// A permit is given back.
-    Release { id: Id },
-}
-
 /// The permits of all keys.
 pub static HELD: Gauge = Gauge::new();
 
 /// The state of one key. The default holds no permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permits {
-    /// Sorted by [`Permit::place`]: what expires first stands first.
-    held: VecDeque<Permit>,
+    /// Sorted by [`Permit::order`]: what expires first stands first.
+    all: VecDeque<Permit>,
     /// The cost of all of them. At most [`MAX_AMOUNT`]: nothing is granted
     /// beyond a maximum, and what has expired goes before something is granted.
     cost: u64,
@@ -111,30 +88,30 @@ pub struct Permits {
 
 impl Default for Permits {
     fn default() -> Self {
-        Self { held: VecDeque::new(), cost: 0, clock_us: 0, counted: Share::none_of(&HELD) }
+        Self { all: VecDeque::new(), cost: 0, clock_us: 0, counted: Share::none_of(&HELD) }
     }
 }
 
 impl Permits {
     /// The state of these permits, as the clock stood at `clock_us`; `None`
     /// unless they are sorted, distinct, not from later and not too many.
-    pub fn of(held: VecDeque<Permit>, clock_us: Micros) -> Option<Self> {
-        let mut ids: Vec<_> = held.iter().map(|permit| permit.id).collect();
+    pub fn of(all: VecDeque<Permit>, clock_us: Micros) -> Option<Self> {
+        let mut ids: Vec<_> = all.iter().map(|permit| permit.id).collect();
         ids.sort_unstable();
-        let cost = held.iter().try_fold(0u64, |sum, permit| sum.checked_add(permit.cost))?;
-        let sound = held.len() <= MAX_PERMITS
+        let cost = all.iter().try_fold(0u64, |sum, permit| sum.checked_add(permit.cost))?;
+        let sound = all.len() <= MAX_PERMITS
             && cost <= MAX_AMOUNT
             && ids.is_sorted_by(|one, next| one != next)
-            && held.iter().is_sorted_by_key(Permit::place)
-            && held.iter().all(|permit| permit.since_us <= clock_us);
+            && all.iter().is_sorted_by_key(Permit::order)
+            && all.iter().all(|permit| permit.since_us <= clock_us);
         let mut counted = Share::none_of(&HELD);
-        counted.set(held.len());
-        sound.then_some(Self { held, cost, clock_us, counted })
+        counted.set(all.len());
+        sound.then_some(Self { all, cost, clock_us, counted })
     }
 
     /// All permits, those that have expired included; what expires first, first.
-    pub fn held(&self) -> &VecDeque<Permit> {
-        &self.held
+    pub fn all(&self) -> &VecDeque<Permit> {
+        &self.all
     }
 
     /// The clock as the last write read it.
@@ -145,7 +122,7 @@ impl Permits {
     /// When the last of the permits expires, in milliseconds since the epoch;
     /// `None` without any.
     pub fn expires_at_ms(&self) -> Option<Millis> {
-        self.held.back().map(|last| last.expires_us().div_ceil(MICROS_PER_MILLI))
+        self.all.back().map(|last| last.expires_us().div_ceil(MICROS_PER_MILLI))
     }
 
     /// Decides on a call for a permit at `now_us`.
@@ -162,7 +139,7 @@ impl Permits {
         if retry_after_us != Some(0) {
             // Left ahead of the clock, permits would seem to be granted anew at
             // each call until the clock had caught up.
-            let change = if self.is_ahead(now_us) { change(Step::FollowClock) } else { None };
+            let change = if self.is_ahead(now_us) { change(Step::Rewind) } else { None };
             return Ok(Outcome { id: None, in_use, retry_after_us, change });
         }
         if self.open(now_us).len() >= MAX_PERMITS {
@@ -197,7 +174,7 @@ impl Permits {
 
     /// What is in use at `now_us`.
     pub fn in_use(&self, now_us: Micros) -> u64 {
-        let expired = self.held.range(..self.expired(now_us)).map(|permit| permit.cost).sum();
+        let expired = self.all.range(..self.expired(now_us)).map(|permit| permit.cost).sum();
         self.cost.saturating_sub(expired)
     }
 
@@ -208,12 +185,12 @@ impl Permits {
 
     /// The permits open at `now_us`.
     pub fn open(&self, now_us: Micros) -> impl ExactSizeIterator<Item = &Permit> {
-        self.held.range(self.expired(now_us)..)
+        self.all.range(self.expired(now_us)..)
     }
 
     /// How many permits, the first ones, have expired at `now_us`.
     fn expired(&self, now_us: Micros) -> usize {
-        self.held.partition_point(|permit| permit.expires_us() <= now_us)
+        self.all.partition_point(|permit| permit.expires_us() <= now_us)
     }
 
     /// The state as it is to be seen at `now_us`: after the clock stepped back,
@@ -221,25 +198,25 @@ impl Permits {
     pub fn seen_at(&self, now_us: Micros) -> Cow<'_, Self> {
         let mut seen = Cow::Borrowed(self);
         if self.is_ahead(now_us) {
-            seen.to_mut().follow_clock(now_us);
+            seen.to_mut().rewind_to(now_us);
         }
         seen
     }
 
     /// Whether a permit is from later than `now_us`: the clock stepped back.
     fn is_ahead(&self, now_us: Micros) -> bool {
-        now_us < self.clock_us && self.held.iter().any(|permit| permit.since_us > now_us)
+        now_us < self.clock_us && self.all.iter().any(|permit| permit.since_us > now_us)
     }
 
     /// Whether a change that comes from elsewhere can be one of this state.
     pub fn takes(&self, change: &Change) -> bool {
         let now_us = change.now_us;
         match change.step {
-            Step::FollowClock => self.open(now_us).len() > 0,
+            Step::Rewind => self.open(now_us).len() > 0,
             Step::Acquire { id, cost, .. } => {
                 self.open(now_us).len() < MAX_PERMITS
                     && cost <= MAX_AMOUNT.saturating_sub(self.in_use(now_us))
-                    && !self.held.iter().any(|permit| permit.id == id)
+                    && !self.all.iter().any(|permit| permit.id == id)
             }
             Step::Renew { id, .. } | Step::Release { id } => self.is_open(id, now_us),
         }
@@ -250,50 +227,58 @@ impl Permits {
     pub fn apply(&mut self, change: &Change) {
         let now_us = change.now_us;
         if now_us < self.clock_us {
-            self.follow_clock(now_us);
+            self.rewind_to(now_us);
         }
         self.clock_us = now_us;
-        self.held.drain(..self.expired(now_us)).for_each(|permit| self.cost -= permit.cost);
+        self.all.drain(..self.expired(now_us)).for_each(|permit| self.cost -= permit.cost);
         match change.step {
-            Step::FollowClock => {}
+            Step::Rewind => {}
             Step::Acquire { id, cost, ttl_ms } => {
                 self.insert(Permit { id, cost, ttl_ms, since_us: now_us });
             }
             Step::Renew { id, ttl_ms } => {
-                if let Some(permit) = self.remove(id) {
-                    self.insert(Permit { ttl_ms, since_us: now_us, ..permit });
-                }
+                let permit = self.remove(id);
+                self.insert(Permit { ttl_ms, since_us: now_us, ..permit });
             }
             Step::Release { id } => _ = self.remove(id),
         }
         self.give_back();
-        self.counted.set(self.held.len());
+        self.counted.set(self.all.len());
     }
 
     /// Counts permits from later than `now_us` as granted now: left as they
     /// are, they would outlive their TTL by as much as the clock stepped back.
-    fn follow_clock(&mut self, now_us: Micros) {
-        self.held.iter_mut().for_each(|permit| permit.since_us = permit.since_us.min(now_us));
-        self.held.make_contiguous().sort_unstable_by_key(Permit::place);
+    fn rewind_to(&mut self, now_us: Micros) {
+        self.all.iter_mut().for_each(|permit| permit.since_us = permit.since_us.min(now_us));
+        self.all.make_contiguous().sort_unstable_by_key(Permit::order);
     }
 
     fn insert(&mut self, permit: Permit) {
-        let at = self.held.partition_point(|held| held.place() < permit.place());
-        self.held.insert(at, permit);
+        let at = self.all.partition_point(|other| other.order() < permit.order());
+        self.all.insert(at, permit);
         self.cost += permit.cost;
     }
 
-    fn remove(&mut self, id: Id) -> Option<Permit> {
-        let at = self.held.iter().position(|permit| permit.id == id)?;
-        let permit = self.held.remove(at)?;
+    fn remove(&mut self, id: Id) -> Permit {
+        let at = self.all.iter().position(|permit| permit.id == id);
+        let Some(permit) = at.and_then(|at| self.all.remove(at)) else {
+            bug("a change of a permit that is not open")
+        };
         self.cost -= permit.cost;
-        Some(permit)
+        permit
+    }
+
+    /// Has the block of the permits moved.
+    pub fn relocate(&mut self, block: impl FnOnce(&mut Vec<Permit>)) {
+        let mut all = Vec::from(std::mem::take(&mut self.all));
+        block(&mut all);
+        self.all = all.into();
     }
 
     /// Gives the memory of a rush back after it.
     fn give_back(&mut self) {
-        if self.held.capacity() > 16 && self.held.len() < self.held.capacity() / 4 {
-            self.held.shrink_to(self.held.len() * 2);
+        if self.all.capacity() > 16 && self.all.len() < self.all.capacity() / 4 {
+            self.all.shrink_to(self.all.len() * 2);
         }
     }
 }

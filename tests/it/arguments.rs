@@ -78,7 +78,11 @@ const NUMERIC: &[(&str, &str, &[&str])] = &[
     ("ML.FEATUREGET 1 hash FIELDS {} f", "FIELDS", &["0", "1.5", "2", "9223372036854775807"]),
     ("ML.FEATUREGET 1 hash FIELDS 1 f MAXAGE {}", "MAXAGE", &["0", "1.5"]),
     ("ML.FEATUREGET 1 hash FIELDS 1 f DEFAULTS {} 7", "DEFAULTS", &["0", "2", "1.5"]),
-    ("ML.FEATURESET new AT {} FIELDS 1 f v", "AT", &["1.5", "9223372036854775807"]),
+    (
+        "ML.FEATURESET new AT {} FIELDS 1 f v",
+        "AT",
+        &["1.5", "9223372036854775807", "-1", "1", "1700000000", "100000000000"],
+    ),
     ("ML.FEATURESET row EX {} FIELDS 1 f v", "EX", &["0", "1.5", "281474976711"]),
     ("ML.FEATURESET row px {} FIELDS 1 f v", "PX", &["0", "281474976710655"]),
     ("ML.FEATURESET new FIELDS 1 f v EXAT {}", "EXAT", &["0", "281474976711"]),
@@ -267,13 +271,29 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.FEATUREGET 1 hash FIELDS 1 f DEFAULT x AS TENSOR", &["DEFAULT", "F32"]),
     ("ML.FEATUREGET 1 hash FIELDS 1 f AS TENSOR TYPE I64 DEFAULT 1.5", &["DEFAULT", "I64"]),
     ("ML.FEATUREGET 1 hash FIELDS 1 f STRICT strict", &["STRICT", "twice"]),
+    ("ML.FEATUREGET 1 hash FIELDS 1 f AS JSON WITHTIMES", &["WITHTIMES", "TENSOR"]),
+    ("ML.FEATUREGET 1 hash FIELDS 1 f AS TENSOR TYPE F64 DEFAULT 1e999", &["DEFAULT", "F64"]),
+    ("ML.FEATUREGET 1 hash FIELDS 1 f AS TENSOR TYPE I64 DEFAULT -9223372036854775809", &["I64"]),
+    ("ML.FEATUREGETALL hash WITH v", &["unknown", "'WITH'"]),
+    ("ML.FEATUREGETALL hash VIEW a:b", &["VIEW", "':'"]),
+    ("ML.FEATURESET row AT 1700000000 FIELDS 1 f 1", &["AT", "milliseconds", "1700000000"]),
+    ("ML.FEATURESET row TYPES 1 I64 FIELDS 2 f 1 g 2", &["TYPES", "FIELDS"]),
+    ("ML.FEATURESET row TYPES 2 I64 F16 FIELDS 2 f 1 g 2", &["TYPES", "AUTO, F32"]),
+    ("ML.FEATURESET row TYPES 3 I64 I64 FIELDS 1 f 1", &["TYPES"]),
+    ("ML.FEATURESET row TYPE I64 TYPES 1 I64 FIELDS 1 f 1", &["TYPE", "TYPES", "exclude"]),
+    ("ML.FEATURESET row TYPES 2 F32 I64 FIELDS 2 f 1 g 1.5", &["'g'", "I64"]),
+    ("ML.FEATURESET row REPLACE REPLACE FIELDS 1 f 1", &["REPLACE", "twice"]),
+    ("ML.FEATUREMSET 1 new 1234 TYPE F32 FIELDS 1 f TIMES 1234567", &["TIMES", "8 bytes"]),
+    ("ML.FEATUREMSET 1 new 1234 TYPE F32 FIELDS 1 f TIMES 1234567812345678", &["TIMES", "8 bytes"]),
+    ("ML.FEATUREMSET 1 new 1234 TYPE F32 FIELDS 1 f TIMES 12345678", &["TIMES", "max-skew"]),
+    ("ML.FEATUREMSET 1 new 1234 TYPE F32 FIELDS 1 f AT 0 TIMES 12345678", &["AT", "TIMES"]),
     ("ML.FEATUREGET 2 hash nobody FIELDS 1 f STRICT", &["'f'", "'nobody'"]),
     ("ML.FEATUREGET 1 nobody FIELDS 1 f AS TENSOR TYPE I64", &["'f'", "'nobody'", "DEFAULT"]),
-    ("ML.FEATURESET row AT 5 FIELDS 1 f", &["FIELDS"]),
+    ("ML.FEATURESET row AT 1700000000005 FIELDS 1 f", &["FIELDS"]),
     ("ML.FEATURESET row FIELDS 2 f v g", &["FIELDS"]),
     ("ML.FEATURESET row FIELDS 1 f v g", &["unknown", "'g'"]),
     ("ML.FEATURESET row FIELDS 1 f v FIELDS 1 g v", &["FIELDS", "twice"]),
-    ("ML.FEATURESET row TYPE F32 VIEW v AT 5", &["FIELDS"]),
+    ("ML.FEATURESET row TYPE F32 VIEW v AT 1700000000005", &["FIELDS"]),
     ("ML.FEATURESET row EX 9 PX 9 FIELDS 1 f v", &["EX", "PX"]),
     ("ML.FEATURESET row VIEW a:b FIELDS 1 f v", &["VIEW", "':'"]),
     ("ML.FEATURESET row FIELDS 1 f v VIEW", &["VIEW", "value"]),
@@ -287,15 +307,15 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.FEATUREMSET 2 row new 1234567 TYPE F32 FIELDS 1 f", &["blob", "8 bytes"]),
     ("ML.FEATUREMSET 2 row new 123456789 TYPE F32 FIELDS 1 f", &["blob", "8 bytes"]),
     ("ML.FEATUREMSET 2 row new 12345678 TYPE F64 FIELDS 1 f", &["blob", "16 bytes"]),
-    ("ML.FEATUREMSET 2 row new 12345678 FIELDS 1 f AT 5", &["TYPE"]),
-    ("ML.FEATUREMSET 2 row new 12345678 TYPE F32 AT 5", &["FIELDS"]),
+    ("ML.FEATUREMSET 2 row new 12345678 FIELDS 1 f AT 1700000000005", &["TYPE"]),
+    ("ML.FEATUREMSET 2 row new 12345678 TYPE F32 AT 1700000000005", &["FIELDS"]),
     ("ML.FEATUREMSET 2 row new 12345678 TYPE AUTO FIELDS 1 f", &["TYPE", "F32, F64, I64"]),
     ("ML.FEATUREDEL row f g", &["VIEW", "FIELDS"]),
     ("ML.FEATUREDEL row VIEW v FIELDS 1 f", &["nothing may follow"]),
     ("ML.FEATUREDEL row FIELDS 1 f g", &["nothing may follow"]),
     ("ML.FEATUREDEL row VIEW a:b", &["VIEW", "':'"]),
     ("ML.FEATUREGET 2 row nobody FIELDS 1 f STRICT", &["'f'", "'nobody'", "missing"]),
-    ("ML.APPLYFEATURE garbage row", &["change"]),
+    ("ML.APPLYROW garbage row", &["change"]),
     ("ML.LOADFEATURE row garbage", &["payload"]),
     ("ML.APPLYLIMIT limit garbage", &["change"]),
     ("ML.APPLYPERMIT permit garbage", &["change"]),
@@ -359,11 +379,12 @@ fn too_few_or_too_many_arguments_are_the_servers_own_error() {
         ("ML.CACHEINFO", 1, Some(1)),
         ("ML.FEATURES", 2, None),
         ("ML.FEATUREGET", 5, None),
+        ("ML.FEATUREGETALL", 1, None),
         ("ML.FEATURESET", 5, None),
         ("ML.FEATUREMSET", 8, None),
         ("ML.FEATUREDEL", 3, None),
         ("ML.FEATUREINFO", 1, Some(1)),
-        ("ML.APPLYFEATURE", 2, None),
+        ("ML.APPLYROW", 2, None),
         ("ML.LOADFEATURE", 2, Some(2)),
         ("ML.APPLYLIMIT", 2, Some(2)),
         ("ML.APPLYPERMIT", 2, Some(2)),
@@ -390,7 +411,7 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
     let before = client.footprint();
     for key in ["list", "string", "hash", "limit", "permit", "cache", "row"] {
         // Each command, its further arguments, and the key that it is made for.
-        let calls: [(&str, Vec<&[u8]>, &str); 33] = [
+        let calls: [(&str, Vec<&[u8]>, &str); 34] = [
             ("ML.RATELIMIT", vec![b"10", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"0", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"10", b"60", b"PEEK"], "limit"),
@@ -416,6 +437,7 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
             ("ML.CACHEINFO", vec![], "cache"),
             ("ML.APPLYCACHE", vec![&cache[2], b"x"], "cache"),
             ("ML.FEATURES", vec![b"f", b"g"], "hash row"),
+            ("ML.FEATUREGETALL", vec![], "hash row"),
             ("ML.FEATURESET", vec![b"FIELDS", b"1", b"f", b"v"], "row"),
             ("ML.FEATUREDEL", vec![b"FIELDS", b"1", b"f"], "row"),
             ("ML.FEATUREDEL", vec![b"VIEW", b"nothing"], "row"),
@@ -442,7 +464,7 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
         let options = ["TYPE", "F32", "FIELDS", "1", "f"];
         let answer = call!(client, "ML.FEATUREMSET", 2, "row", key, blob, &options);
         assert_eq!(answer.error(), wrong, "{key}");
-        assert_eq!(call!(client, "ML.APPLYFEATURE", &feature[1], key).error(), wrong, "{key}");
+        assert_eq!(call!(client, "ML.APPLYROW", &feature[1], key).error(), wrong, "{key}");
     }
     assert_eq!(client.footprint(), before);
     assert_eq!(events.notified(&mut client), []);
@@ -531,7 +553,7 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
     // What the primary has accepted is not for a replica to refuse.
     call!(client, "ML.APPLYLIMIT", "limit", &rate[2]).ok();
     call!(client, "ML.APPLYPERMIT", "permit", &permit[2]).ok();
-    call!(client, "ML.APPLYFEATURE", &feature[1], "row").ok();
+    call!(client, "ML.APPLYROW", &feature[1], "row").ok();
     assert_eq!(client.run("ML.FEATURES row f").texts(), ["2"]);
     assert_eq!(client.run("ML.FEATUREDEL row FIELDS 1 f").integer(), 1, "it may be removed");
     assert_eq!(client.run("ML.RATEINFO limit").map()["algorithm"].text(), "FIXED");
@@ -569,13 +591,14 @@ const KEYED: &[&str] = &[
     "ML.FEATURES {} f g h",
     "ML.FEATURES {} {}",
     "ML.FEATUREGET 1 {} FIELDS 1 f AS JSON",
+    "ML.FEATUREGETALL {} VIEW v",
     "ML.FEATUREGET 1 {} FIELDS 2 FIELDS f",
     "ML.FEATURESET {} VIEW v FIELDS 2 f v FIELDS v",
     "ML.FEATURESET {} FIELDS 1 {} v",
     "ML.FEATUREMSET 1 {} 1234 TYPE F32 FIELDS 1 f VIEW v",
     "ML.FEATUREDEL {} VIEW v",
     "ML.FEATUREINFO {}",
-    "ML.APPLYFEATURE change {}",
+    "ML.APPLYROW change {}",
     "ML.LOADFEATURE {} payload",
     "ML.APPLYLIMIT {} state",
     "ML.APPLYPERMIT {} change",
@@ -621,7 +644,7 @@ fn every_key_of_many_counts_for_access() {
         "ML.RATEMULTI 3 mine:1 mine:2 limit 10 60 10 60 10 60 PEEK",
         "ML.FEATUREGET 2 mine:1 theirs:1 FIELDS 1 mine:x",
         "ML.FEATUREMSET 2 mine:1 theirs:1 12345678 TYPE F32 FIELDS 1 mine:x",
-        "ML.APPLYFEATURE mine:x mine:1 theirs:1",
+        "ML.APPLYROW mine:x mine:1 theirs:1",
         "ML.CACHEMGET mine:v mine:1 theirs:1",
         "ML.CACHEMSET mine:v EX 10 mine:1 x theirs:1 mine:x",
         "ML.CACHEMFETCH mine:v LEASE 10 mine:1 theirs:1 mine:2",

@@ -27,7 +27,7 @@ fn keys_of_one_slot_go_together_and_no_others() {
         "ML.CACHEMFETCH v LEASE 1000 {} {}",
         "ML.FEATUREGET 2 {} {} FIELDS 1 f",
         "ML.FEATUREMSET 2 {} {} 12345678 TYPE F32 FIELDS 1 f",
-        "ML.APPLYFEATURE change {} {}",
+        "ML.APPLYROW change {} {}",
     ] {
         let with = |keys: [&str; 2]| line.replacen("{}", keys[0], 1).replacen("{}", keys[1], 1);
         for node in &cluster.nodes {
@@ -103,7 +103,7 @@ impl Ledger {
             self.wrong_versions.fetch_add(1, Relaxed);
         }
         let row = format!("row:{key}");
-        let at = 1 + random.below(1 << 40);
+        let at = 200_000_000_000 + random.below(1 << 40);
         let write = format!("ML.FEATURESET {row} AT {at} EX 3600 FIELDS 2 f {at} g {at}");
         send(&row, write).integer();
         account.event.fetch_max(at, Relaxed);
@@ -326,7 +326,7 @@ fn a_primary_that_dies_loses_no_event_that_a_replica_had_and_grants_little_beyon
                         client.send(key, &command(&format!("ML.RATELIMIT {limit} 1000000 3600")));
                     granted.fetch_add(answer.items()[0].integer() as u64, Relaxed);
                     in_doubt.fetch_add(lost.into(), Relaxed);
-                    let at = random.below(1 << 40);
+                    let at = 200_000_000_000 + random.below(1 << 40);
                     let row = format!("{{{key}}}row");
                     client
                         .run(key, &format!("ML.FEATURESET {row} AT {at} FIELDS 1 f {at}"))

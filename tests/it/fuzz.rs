@@ -38,18 +38,22 @@ pub const GRAMMAR: &[&str] = &[
     "ML.CACHESTATS [NAMESPACE {word}] [RESET]",
     "ML.FEATURES {key} {field}*",
     "ML.FEATUREGET {#key} FIELDS {#field} [AS {form}] [TYPE {type}] \
-     [DEFAULT {value}] [MAXAGE {ms}] [STRICT]",
-    "ML.FEATURESET {key} [VIEW {view}] [AT {ms}] [PX {ms}] [PXAT {ms}] [TYPE {type}] \
+     [DEFAULT {value}] [MAXAGE {ms}] [STRICT] [WITHTIMES]",
+    "ML.FEATUREGET {#key} FIELDS 2 {field} {field} [AS {form}] [DEFAULTS 2 {value} {value}]",
+    "ML.FEATUREGETALL {key} [VIEW {view}]",
+    "ML.FEATURESET {key} [VIEW {view}] [AT {at}] [PX {ms}] [PXAT {ms}] [TYPE {type}] [REPLACE] \
      FIELDS {#field+value}",
-    "ML.FEATUREMSET {#key} {blob} TYPE {type} FIELDS {#field} [VIEW {view}] [AT {ms}] \
-     [PX {ms}]",
+    "ML.FEATURESET {key} TYPES 2 {type} {type} FIELDS 2 {field} {value} {field} {value}",
+    "ML.FEATUREMSET {#key} {blob} TYPE {type} FIELDS {#field} [VIEW {view}] [AT {at}] \
+     [PX {ms}] [REPLACE]",
+    "ML.FEATUREMSET 1 {key} {blob} TYPE {type} FIELDS 1 {field} [TIMES {blob}]",
     "ML.FEATUREDEL {key} FIELDS {#field}",
     "ML.FEATUREDEL {key} VIEW {view}",
     "ML.FEATUREINFO {key}",
     "ML.APPLYLIMIT {key} {bytes}",
     "ML.APPLYPERMIT {key} {bytes}",
     "ML.APPLYCACHE {key} {bytes} [{value}]",
-    "ML.APPLYFEATURE {bytes} {key}*",
+    "ML.APPLYROW {bytes} {key}*",
     "ML.APPLYVERSIONS {bytes}",
     "ML.LOADRATE {key} {bytes}",
     "ML.LOADPERMIT {key} {bytes}",
@@ -121,6 +125,10 @@ impl Maker<'_> {
             "ms" => match self.random.below(3) {
                 0 => self.of(&["0", "1", "31622400000", "31622400001", "281474976710656"]),
                 _ => self.random.below(100_000).to_string().into(),
+            },
+            "at" => match self.random.below(3) {
+                0 => self.of(&["0", "1", "100000000000", "281474976710656"]),
+                _ => (1_700_000_000_000 + self.random.below(100_000)).to_string().into(),
             },
             "algorithm" => self.of(&["FIXED", "sliding", "GCRA", "LEAKY"]),
             "mode" => self.of(&["PEEK", "PARTIAL", "FORCE"]),

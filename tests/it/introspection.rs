@@ -242,20 +242,23 @@ fn info_counts_what_each_command_did() {
         ("ML.FEATUREGET 2 h missing FIELDS 3 f f x", "found 2 features_missing 4"),
         ("ML.FEATUREGET 1 h FIELDS 1 f AS TENSOR TYPE I64", "found 1"),
         ("ML.FEATURES c f", ""),
-        ("ML.FEATURESET w AT 9 FIELDS 2 f 1 g 2", "features_written 1 layouts 1 layout_bytes 78"),
-        ("ML.FEATURESET w AT 8 FIELDS 1 f 0", "features_late 1"),
-        ("ML.FEATURESET w AT 9 FIELDS 1 f 0", "features_written 1"),
+        (
+            "ML.FEATURESET w AT 1700000000009 FIELDS 2 f 1 g 2",
+            "features_written 1 layouts 1 layout_bytes 209",
+        ),
+        ("ML.FEATURESET w AT 1700000000008 FIELDS 1 f 0", "features_late 1"),
+        ("ML.FEATURESET w AT 1700000000009 FIELDS 1 f 0", "features_written 1"),
         ("ML.FEATURESET w AT -9 FIELDS 1 f 0", ""),
         ("ML.FEATURESET h FIELDS 1 f 0", ""),
         (
-            "ML.FEATUREMSET 2 w x 12345678 TYPE F32 FIELDS 1 g AT 5",
-            "features_written 1 features_late 1 layouts 1 layout_bytes 69",
+            "ML.FEATUREMSET 2 w x 12345678 TYPE F32 FIELDS 1 g AT 1700000000005",
+            "features_written 1 features_late 1 layouts 1 layout_bytes 101",
         ),
         ("ML.FEATURES w g f x", "found 2 features_missing 1"),
         ("ML.FEATUREGET 2 w x FIELDS 1 g AS TENSOR MAXAGE 9", "too_old 2"),
         ("ML.FEATUREINFO w", ""),
-        ("ML.FEATUREDEL w FIELDS 1 f", "layouts -1 layout_bytes -78"),
-        ("UNLINK w x", "layouts -1 layout_bytes -69"),
+        ("ML.FEATUREDEL w FIELDS 1 f", "layouts -1 layout_bytes -110"),
+        ("UNLINK w x", "layouts -1 layout_bytes -200"),
     ] {
         let before = counters(&mut client).1;
         let answer = client.run(&call.replace("{id}", &id));
@@ -276,12 +279,13 @@ fn info_counts_what_each_command_did() {
     assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
 }
 
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 10] = [
     ("ml.cache-max-leases", "65536"),
     ("ml.cache-max-namespaces", "1024"),
     ("ml.cache-max-value-bytes", "536870912"),
     ("ml.cache-ttl", "3600"),
     ("ml.cache-versions-per-key", "2"),
+    ("ml.features-max-reply-bytes", "134217728"),
     ("ml.features-max-skew", "86400"),
     ("ml.features-max-values", "1000000"),
     ("ml.ratelimit-algorithm", "FIXED"),
@@ -311,6 +315,7 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
         ("ml.ratelimit-algorithm", &["0", "1", "LEAKY", ""]),
         ("ml.ratelimit-max-reservations", &["0", "-1", "65537", "x", ""]),
         ("ml.features-max-values", &["0", "-1", "100000001", "x", ""]),
+        ("ml.features-max-reply-bytes", &["0", "-1", "1048575", "1099511627777", "x", ""]),
         ("ml.features-max-skew", &["-1", "3162240001", "1.5", "x", ""]),
         ("ml.cache-max-leases", &["0", "-1", "16777217", "x", ""]),
         ("ml.cache-max-namespaces", &["0", "-1", "65537", "x", ""]),
@@ -333,13 +338,24 @@ fn configs_come_from_the_file_and_go_back_into_it() {
          ml.cache-max-leases 5\nml.features-max-skew 0",
     );
     let mut client = server.client();
-    let expected = |values: [&str; 9]| {
+    let expected = |values: [&str; 10]| {
         let names = DEFAULTS.map(|(name, _)| name);
         owned(&names.into_iter().zip(values).collect::<Vec<_>>())
     };
     assert_eq!(
         configs(&mut client),
-        expected(["5", "1024", "536870912", "11", "3", "0", "1000000", "SLIDING", "1024"])
+        expected([
+            "5",
+            "1024",
+            "536870912",
+            "11",
+            "3",
+            "134217728",
+            "0",
+            "1000000",
+            "SLIDING",
+            "1024"
+        ])
     );
     client.run("CONFIG SET ml.cache-ttl 22 ml.cache-max-value-bytes 64mb").ok();
     client.run("CONFIG SET ml.ratelimit-algorithm GCRA ml.ratelimit-max-reservations 7").ok();
@@ -348,7 +364,7 @@ fn configs_come_from_the_file_and_go_back_into_it() {
     server.restart(Stop::NoSave);
     assert_eq!(
         configs(&mut server.client()),
-        expected(["5", "9", "67108864", "22", "3", "0", "1000000", "GCRA", "7"])
+        expected(["5", "9", "67108864", "22", "3", "134217728", "0", "1000000", "GCRA", "7"])
     );
 }
 
@@ -475,8 +491,8 @@ fn writes_are_notified_and_nothing_else_is() {
         ("ML.CACHEDROP c STALE", Some("ml.cachedrop")),
         ("ML.CACHEVERSION c SET v", None),
         ("ML.FEATURES h f", None),
-        ("ML.FEATURESET w AT 9 FIELDS 2 f 1 g 2", Some("ml.featureset")),
-        ("ML.FEATURESET w AT 8 FIELDS 1 f 0", None),
+        ("ML.FEATURESET w AT 1700000000009 FIELDS 2 f 1 g 2", Some("ml.featureset")),
+        ("ML.FEATURESET w AT 1700000000008 FIELDS 1 f 0", None),
         ("ML.FEATURESET w FIELDS 1 f 0", Some("ml.featureset")),
         ("ML.FEATURESET w FIELDS 1 f", None),
         ("ML.FEATURESET w VIEW nothing PXAT 1 FIELDS 1 f 0", None),

@@ -147,11 +147,17 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
     ),
     (
         "scan",
-        &[|client| {
-            let fields: Vec<_> = (0..50).map(|field| format!("f{field}")).collect();
-            let answer = call!(client, "ML.FEATURES", "wide", fields);
-            assert_eq!(answer.error(), "ERR internal error");
-        }],
+        &[
+            |client| {
+                let fields: Vec<_> = (0..50).map(|field| format!("f{field}")).collect();
+                let answer = call!(client, "ML.FEATURES", "wide", fields);
+                assert_eq!(answer.error(), "ERR internal error");
+            },
+            |client| {
+                let answer = client.run("ML.FEATUREGETALL wide");
+                assert_eq!(answer.error(), "ERR internal error");
+            },
+        ],
     ),
     // Whichever comes first: the fork, or the clock's tick.
     ("event", &[|client| rewrite_aof(client)]),
@@ -200,7 +206,9 @@ const COMMANDS: &[&str] = &[
     "ML.FEATUREMSET 2 row fresh 12345678 TYPE F32 FIELDS 1 f",
     "ML.FEATUREDEL row FIELDS 1 f",
     "ML.FEATUREINFO row",
-    "ML.APPLYFEATURE change row",
+    "ML.FEATUREGETALL row",
+    "ML.FEATUREGETALL hash",
+    "ML.APPLYROW change row",
     "ML.LOADFEATURE row payload",
     "ML.APPLYLIMIT limit state",
     "ML.APPLYPERMIT permit change",

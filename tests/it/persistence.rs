@@ -47,7 +47,9 @@ fn furnish(client: &mut Client) {
     call!(client, "ML.CACHESET", "large", "v", vec![b'x'; 1 << 20], "EX", 3_000).ok();
     client.run("HSET hash f v g w");
     client.run("ML.FEATURESET row FIELDS 4 tier gold score 0.25 n -7 odd 84.50").integer();
-    client.run("ML.FEATURESET row VIEW brief AT 5 EX 4000 TYPE F32 FIELDS 2 a 0.1 b nan").integer();
+    client
+        .run("ML.FEATURESET row VIEW brief AT 1700000000005 EX 4000 TYPE F32 FIELDS 2 a 0.1 b nan")
+        .integer();
     call!(
         client,
         "ML.FEATURESET",
@@ -172,7 +174,7 @@ fn a_restart_changes_nothing() {
             client.run("ML.PERMITACQUIRE permit 10 3600000 COST 2");
             client.run("ML.CACHESET cache v3 after EX 2500").ok();
             client.run("ML.FEATURESET row FIELDS 1 n 9").integer();
-            client.run("ML.FEATURESET row VIEW brief AT 4 FIELDS 1 a 9").integer();
+            client.run("ML.FEATURESET row VIEW brief AT 1700000000004 FIELDS 1 a 9").integer();
             client.run("ML.FEATUREDEL wide1 FIELDS 2 f7 f8").integer();
         }
         let before = picture(&mut client);
@@ -368,7 +370,9 @@ fn payloads(client: &mut Client) -> Vec<Vec<u8>> {
     client.run("ML.CACHESET two v2 second EX 7200").ok();
     client.run("ML.FEATURESET single EX 3600 TYPE F32 FIELDS 3 a 1 b 2 c 3").integer();
     client.run("ML.FEATURESET mixed FIELDS 3 a 1 b 0.5 c gold").integer();
-    client.run("ML.FEATURESET mixed VIEW v AT 5 PX 3600000 TYPE I64 FIELDS 1 a 1").integer();
+    client
+        .run("ML.FEATURESET mixed VIEW v AT 1700000000005 PX 3600000 TYPE I64 FIELDS 1 a 1")
+        .integer();
     let keys = ["limit", "sliding", "grid", "reserved", "permit", "one", "two", "single", "mixed"];
     keys.map(|key| call!(client, "DUMP", key).bytes()).to_vec()
 }

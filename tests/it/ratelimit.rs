@@ -602,6 +602,27 @@ fn a_sliding_window_of_any_limit_is_bounded_in_memory() {
 }
 
 #[test]
+fn what_is_replicated_is_the_charge_however_much_the_key_holds() {
+    let (server, mut client, start) = frozen();
+    let mut tap = Tap::on(&server);
+    let eight = "10000 1 10000 2 10000 3 10000 4 10000 5 10000 6 10000 7 10000 3600";
+    for algorithm in ALGORITHMS {
+        for (key, limits, most) in [("one", "10000 3600", 48), ("eight", eight, 128)] {
+            for call in 0..100 {
+                client.freeze(start + call * MILLI);
+                let call = format!("{algorithm}:{key} {limits} ALGORITHM {algorithm} COST 5");
+                client.run(&format!("ML.RATELIMIT {call} RESERVE 60000"));
+                assert_eq!(Row::of(&client.run(&format!("ML.RATELIMIT {call}"))).granted, 5);
+            }
+            let effects = tap.replicated(&mut client);
+            assert_eq!(effects.len(), 200);
+            let longest = effects.iter().map(|effect| effect[2].len()).max().unwrap();
+            assert!(longest <= most, "{algorithm} {key}: {longest} bytes");
+        }
+    }
+}
+
+#[test]
 fn charges_in_the_same_millisecond_all_count() {
     for algorithm in ALGORITHMS {
         let (_server, mut client, now) = frozen();

@@ -99,7 +99,7 @@ fn feature_step(client: &mut Client, random: &mut Random, key: &str, other: &str
     let mut option = |word: &str, value: u64| options.extend([word.to_owned(), value.to_string()]);
     match random.below(3) {
         0 => option("AT", now_ms + random.below(2_000) - 1_000),
-        1 => option("AT", random.below(3)),
+        1 => option("AT", [0, now_ms - 900_000, now_ms - 900_001][random.below(3) as usize]),
         _ => {}
     }
     match random.below(6) {
@@ -331,7 +331,7 @@ fn effects_are_replicated_and_logged_in_place_of_calls() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         logged.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
     }
-    for applied in ["ML.APPLYLIMIT", "ML.APPLYPERMIT", "ML.APPLYCACHE", "ML.APPLYFEATURE"] {
+    for applied in ["ML.APPLYLIMIT", "ML.APPLYPERMIT", "ML.APPLYCACHE", "ML.APPLYROW"] {
         assert!(logged.contains(applied), "no {applied} in the AOF");
     }
     for called in ["ML.RATELIMIT", "ML.PERMIT", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURE"] {
@@ -372,7 +372,7 @@ fn effects(client: &mut Client, tap: &mut Tap) -> Vec<Vec<Vec<u8>>> {
     client.run("ML.RATELIMIT r 10 3600 COST 3");
     client.run("ML.PERMITACQUIRE p 10 3600000 COST 3").items();
     client.run("ML.CACHESET c v x EX 1000").ok();
-    client.run("ML.FEATURESET f EX 1000 AT 5 FIELDS 2 f gold g 0.5").integer();
+    client.run("ML.FEATURESET f EX 1000 AT 1700000000005 FIELDS 2 f gold g 0.5").integer();
     let mut effects = tap.replicated(client);
     effects.iter_mut().filter(|effect| is_of_rows(effect)).for_each(|effect| effect.swap(1, 2));
     effects
@@ -380,7 +380,7 @@ fn effects(client: &mut Client, tap: &mut Tap) -> Vec<Vec<Vec<u8>>> {
 
 /// Whether it is the effect that names its keys last: there may be many.
 fn is_of_rows(effect: &[Vec<u8>]) -> bool {
-    effect[0] == b"ML.APPLYFEATURE"
+    effect[0] == b"ML.APPLYROW"
 }
 
 /// The commands that a rewritten AOF has for what the module holds.

@@ -37,6 +37,9 @@ fn layouts(client: &mut Client) -> u64 {
     client.info("ml_features_layouts").parse().unwrap()
 }
 
+/// An event time.
+const AT: u64 = 1_700_000_000_000;
+
 // ---- What a row is.
 
 #[test]
@@ -74,7 +77,7 @@ fn resp3_has_integers_and_doubles_and_resp2_their_text() {
             Value::Double(0.5),
             bulk("84.50"),
             Value::Int(i64::MAX),
-            Value::Double(0.1f32.into()),
+            Value::Double(0.1),
             Value::Double(f64::NEG_INFINITY),
         ];
         assert_eq!(items[..6], expected);
@@ -144,9 +147,11 @@ fn auto_keeps_what_was_written_and_types_what_prints_back() {
         ("5.0", "F64"),
         ("-0.0", "F64"),
         ("5e-324", "F64"),
+        ("2e-6", "F64"),
+        ("0.00002", "F64"),
+        ("1e+16", "F64"),
         ("84.50", "STRING"),
         ("007", "STRING"),
-        ("-0", "STRING"),
         ("1e5", "STRING"),
         ("1e400", "STRING"),
         ("18446744073709551615", "STRING"),
@@ -218,13 +223,15 @@ fn a_batch_written_newest_first_leaves_the_newest() {
     let server = Server::start();
     let mut client = server.client();
     for (at, written) in [(300, 1), (100, 0), (200, 0), (300, 1), (299, 0), (301, 1)] {
-        let answer = client.run(&format!("ML.FEATURESET r AT {at} FIELDS 1 f {at}"));
+        let at_ms = AT + at;
+        let answer = client.run(&format!("ML.FEATURESET r AT {at_ms} FIELDS 1 f {at}"));
         assert_eq!(answer.integer(), written, "{at}");
     }
     assert_eq!(client.run("ML.FEATURES r f").texts(), ["301"]);
     // The same in batches, of rows of which only some hold something newer.
-    client.run("ML.FEATURESET s AT 500 FIELDS 1 g kept").integer();
-    let answer = client.run("ML.FEATUREMSET 3 r s t 123456781234 TYPE F32 FIELDS 1 g AT 400");
+    client.run("ML.FEATURESET s AT 1700000000500 FIELDS 1 g kept").integer();
+    let answer =
+        client.run("ML.FEATUREMSET 3 r s t 123456781234 TYPE F32 FIELDS 1 g AT 1700000000400");
     assert_eq!(answer.integers(), [1, 0, 1]);
     assert_eq!(client.run("ML.FEATURES s g").texts(), ["kept"]);
 }
@@ -235,7 +242,7 @@ fn the_event_at_the_epoch_is_not_taken_for_none() {
     let mut client = server.client();
     assert_eq!(client.run("ML.FEATURESET r AT 0 FIELDS 1 f 0").integer(), 1);
     assert_eq!(views(&mut client, "r")[""].0, 0);
-    assert_eq!(client.run("ML.FEATURESET r AT 1 FIELDS 1 f 1").integer(), 1);
+    assert_eq!(client.run("ML.FEATURESET r AT 1700000000001 FIELDS 1 f 1").integer(), 1);
     assert_eq!(client.run("ML.FEATURESET r AT 0 FIELDS 1 f 2").integer(), 0);
     assert_eq!(client.run("ML.FEATURES r f").texts(), ["1"]);
 }
@@ -244,8 +251,8 @@ fn the_event_at_the_epoch_is_not_taken_for_none() {
 fn an_equal_event_time_is_written_and_renews_the_ttl() {
     let server = Server::start();
     let mut client = server.client();
-    client.run("ML.FEATURESET r AT 5 EX 10 FIELDS 1 f 1").integer();
-    assert_eq!(client.run("ML.FEATURESET r AT 5 EX 1000 FIELDS 1 f 2").integer(), 1);
+    client.run("ML.FEATURESET r AT 1700000000005 EX 10 FIELDS 1 f 1").integer();
+    assert_eq!(client.run("ML.FEATURESET r AT 1700000000005 EX 1000 FIELDS 1 f 2").integer(), 1);
     assert_eq!(client.run("ML.FEATURES r f").texts(), ["2"]);
     assert!(views(&mut client, "r")[""].1 > 900_000);
     assert!(client.run("TTL r").integer() > 900);
@@ -294,7 +301,7 @@ fn of_eight_writers_out_of_order_the_newest_event_stays() {
                             if random.below(2) == 0 {
                                 let blob = [at.to_le_bytes(); 4].concat();
                                 let options = ["TYPE", "I64", "FIELDS", "2", "f", "g"];
-                                let time = ("VIEW", view, "AT", at);
+                                let time = ("VIEW", view, "AT", AT + at);
                                 call!(client, "ML.FEATUREMSET", 2, "r", "s", blob, &options, time)
                                     .integers();
                             } else {
@@ -307,7 +314,7 @@ fn of_eight_writers_out_of_order_the_newest_event_stays() {
                                         "VIEW",
                                         view,
                                         "AT",
-                                        at,
+                                        AT + at,
                                         fields
                                     )
                                     .integer();
@@ -326,7 +333,7 @@ fn of_eight_writers_out_of_order_the_newest_event_stays() {
                 [LAST.to_string(), LAST.to_string(), LAST.to_string(), LAST.to_string()],
                 "seed {seed}"
             );
-            assert!(views(&mut client, key).values().all(|view| view.0 == LAST as i64));
+            assert!(views(&mut client, key).values().all(|view| view.0 == (AT + LAST) as i64));
         }
         let late: u64 = client.info("ml_features_late").parse().unwrap();
         assert!(late > 1_000, "{late} came late: too little disorder");
@@ -340,7 +347,7 @@ fn a_view_past_its_ttl_is_not_found_however_hot_another_is() {
     let server = Server::start();
     let mut client = server.client();
     let now_us = client.freeze_ahead();
-    client.run("ML.FEATURESET r VIEW cold PX 1000 AT 77 FIELDS 2 a 1 b 2").integer();
+    client.run("ML.FEATURESET r VIEW cold PX 1000 AT 1700000000077 FIELDS 2 a 1 b 2").integer();
     client.run("ML.FEATURESET r VIEW hot FIELDS 1 c 3").integer();
     let asked = "ML.FEATURES r cold:a cold:b hot:c";
     client.freeze(now_us + 999_000);
@@ -357,7 +364,7 @@ fn a_view_past_its_ttl_is_not_found_however_hot_another_is() {
     // Writing to one view does not keep another alive, and its event time went too.
     client.run("ML.FEATURESET r VIEW hot FIELDS 1 c 4").integer();
     assert_eq!(client.run("ML.FEATURES r cold:a hot:c").items(), [Value::Nil, bulk("4")]);
-    assert_eq!(client.run("ML.FEATURESET r VIEW cold AT 1 FIELDS 1 a 5").integer(), 1);
+    assert_eq!(client.run("ML.FEATURESET r VIEW cold AT 1700000000001 FIELDS 1 a 5").integer(), 1);
     assert_eq!(client.run("ML.FEATURES r cold:a cold:b").items(), [bulk("5"), Value::Nil]);
 }
 
@@ -420,7 +427,7 @@ fn a_row_of_which_nothing_is_alive_goes_with_any_deletion() {
     assert_eq!(client.run("EXISTS r").integer(), 1);
     assert_eq!(client.run("ML.FEATUREDEL r VIEW other").integer(), 0);
     assert_eq!(client.run("EXISTS r").integer(), 0);
-    assert_eq!(tap.names(&mut client), ["ML.APPLYFEATURE"]);
+    assert_eq!(tap.names(&mut client), ["ML.APPLYROW"]);
 }
 
 #[test]
@@ -501,7 +508,7 @@ fn a_key_of_another_type_in_the_middle_of_a_batch_writes_nothing() {
     let server = Server::start();
     let mut client = server.client();
     let mut events = Events::of(&server);
-    client.run("ML.FEATURESET r AT 5 FIELDS 1 f 1").integer();
+    client.run("ML.FEATURESET r AT 1700000000005 FIELDS 1 f 1").integer();
     client.run("HSET h f 1").integer();
     events.notified(&mut client);
     let _tap = Tap::on(&server);
@@ -538,9 +545,9 @@ fn a_key_of_another_type_in_the_middle_of_a_batch_writes_nothing() {
 fn a_batch_that_one_row_has_no_room_for_writes_nothing() {
     let server = Server::start();
     let mut client = server.client();
-    client.run("ML.FEATURESET small AT 1 FIELDS 1 f 0").integer();
+    client.run("ML.FEATURESET small AT 1700000000001 FIELDS 1 f 0").integer();
     let text = vec![b'x'; (64 << 20) - 60];
-    call!(client, "ML.FEATURESET", "big", "AT", 1, "TYPE", "STRING", "FIELDS", 1, "t", text)
+    call!(client, "ML.FEATURESET", "big", "AT", AT, "TYPE", "STRING", "FIELDS", 1, "t", text)
         .integer();
     let before = (client.digest_of("small"), client.info("rdb_changes_since_last_save"));
     let blob = vec![1u8; 2 * 8 * 8];
@@ -563,7 +570,7 @@ fn an_effect_on_a_key_of_another_type_writes_nothing() {
     client.run("RPUSH list x").integer();
     let before = client.footprint();
     for change in [&set[1], &delete[1]] {
-        let error = call!(client, "ML.APPLYFEATURE", change, "a", "list").error();
+        let error = call!(client, "ML.APPLYROW", change, "a", "list").error();
         assert!(error.starts_with("WRONGTYPE"), "{error}");
         assert_eq!(client.footprint(), before);
     }
@@ -707,17 +714,17 @@ fn memory_usage_tells_what_used_memory_does() {
 fn only_what_changes_breaks_watch_and_invalidates_caches() {
     let server = Server::start();
     let (mut client, mut writer) = (server.client(), server.client());
-    writer.run("ML.FEATURESET r AT 5 FIELDS 1 f 1").integer();
+    writer.run("ML.FEATURESET r AT 1700000000005 FIELDS 1 f 1").integer();
     let mut tracker = server.client3();
     tracker.run("CLIENT TRACKING ON").ok();
     for (write, changes) in [
-        ("ML.FEATURESET r AT 4 FIELDS 1 f 2", false),
-        ("ML.FEATUREMSET 1 r 1234 TYPE F32 FIELDS 1 f AT 4", false),
+        ("ML.FEATURESET r AT 1700000000004 FIELDS 1 f 2", false),
+        ("ML.FEATUREMSET 1 r 1234 TYPE F32 FIELDS 1 f AT 1700000000004", false),
         ("ML.FEATUREDEL r FIELDS 1 g", false),
         ("ML.FEATUREDEL r VIEW v", false),
         ("ML.FEATUREINFO r", false),
         ("ML.FEATURESET r VIEW nothing PXAT 1 FIELDS 1 f 1", false),
-        ("ML.FEATURESET r AT 5 FIELDS 1 f 2", true),
+        ("ML.FEATURESET r AT 1700000000005 FIELDS 1 f 2", true),
         ("ML.FEATUREMSET 2 s r 12345678 TYPE F32 FIELDS 1 g", true),
         ("ML.FEATUREDEL r FIELDS 1 g", true),
     ] {
@@ -738,19 +745,21 @@ fn a_write_is_replicated_as_it_was_decided_and_a_late_one_not_at_all() {
     let mut client = server.client();
     let replica = server.replica("ml.features-max-skew 0");
     let mut tap = Tap::on(&server);
-    client.run("ML.FEATURESET r AT 5 EX 1000 FIELDS 1 f 1").integer();
-    client.run("ML.FEATURESET s AT 50 FIELDS 1 f 1").integer();
-    assert_eq!(tap.names(&mut client), ["ML.APPLYFEATURE"; 2]);
-    client.run("ML.FEATURESET r AT 4 FIELDS 1 f 2").integer();
-    client.run("ML.FEATUREMSET 2 r s 12345678 TYPE F32 FIELDS 1 f AT 3").integers();
+    client.run("ML.FEATURESET r AT 1700000000005 EX 1000 FIELDS 1 f 1").integer();
+    client.run("ML.FEATURESET s AT 1700000000050 FIELDS 1 f 1").integer();
+    assert_eq!(tap.names(&mut client), ["ML.APPLYROW"; 2]);
+    client.run("ML.FEATURESET r AT 1700000000004 FIELDS 1 f 2").integer();
+    client.run("ML.FEATUREMSET 2 r s 12345678 TYPE F32 FIELDS 1 f AT 1700000000003").integers();
     client.run("ML.FEATUREDEL r FIELDS 1 x").integer();
     assert_eq!(tap.names(&mut client), [""; 0]);
-    client.run("ML.FEATUREMSET 3 r s t 123456789012 TYPE F32 FIELDS 1 g AT 6").integers();
+    client
+        .run("ML.FEATUREMSET 3 r s t 123456789012 TYPE F32 FIELDS 1 g AT 1700000000006")
+        .integers();
     let replicated = tap.replicated(&mut client);
     assert_eq!(replicated.len(), 1);
     assert_eq!(replicated[0][2..], [b"r".to_vec(), b"t".to_vec()], "only what was written");
     client.run("ML.FEATUREDEL r FIELDS 1 f").integer();
-    assert_eq!(tap.names(&mut client), ["ML.APPLYFEATURE"]);
+    assert_eq!(tap.names(&mut client), ["ML.APPLYROW"]);
     replica.catch_up(&server);
     let mut follower = replica.client();
     assert_eq!(follower.digest(), client.digest());
@@ -775,7 +784,7 @@ fn featureinfo_describes_a_row() {
     for mut client in [server.client(), server.client3()] {
         client.run("DEL r");
         assert_eq!(client.run("ML.FEATUREINFO r"), Value::Nil);
-        client.run("ML.FEATURESET r AT 5 FIELDS 2 n 1 t x").integer();
+        client.run("ML.FEATURESET r AT 1700000000005 FIELDS 2 n 1 t x").integer();
         client.run("ML.FEATURESET r VIEW v PX 700 FIELDS 1 d 0.5").integer();
         client.run("ML.FEATURESET r VIEW v TYPE F32 FIELDS 1 s 0.5").integer();
         let views = views(&mut client, "r");
@@ -783,7 +792,7 @@ fn featureinfo_describes_a_row() {
             pairs.iter().map(|(name, kind)| (name.to_string(), kind.to_string())).collect()
         };
         assert_eq!(views.len(), 2);
-        assert_eq!(views[""], (5, -1, types(&[("n", "I64"), ("t", "STRING")])));
+        assert_eq!(views[""], (AT as i64 + 5, -1, types(&[("n", "I64"), ("t", "STRING")])));
         let at = now_us as i64 / 1000;
         assert_eq!(views["v"], (at, 700, types(&[("d", "F64"), ("s", "F32")])));
         assert!(client.run("ML.FEATUREINFO r").map()["bytes"].integer() > 30);
@@ -795,7 +804,7 @@ fn a_row_is_moved_renamed_and_migrated_whole() {
     let server = Server::start();
     let other = Setup::default().start();
     let mut client = server.client();
-    client.run("ML.FEATURESET r AT 5 EX 1000 FIELDS 2 a 0.5 b gold").integer();
+    client.run("ML.FEATURESET r AT 1700000000005 EX 1000 FIELDS 2 a 0.5 b gold").integer();
     let digest = client.digest_of("r");
     client.run("RENAME r s").ok();
     assert_eq!(client.run("MOVE s 1").integer(), 1);
@@ -807,4 +816,207 @@ fn a_row_is_moved_renamed_and_migrated_whole() {
     assert_eq!(there.digest_of("s"), digest);
     assert_eq!(there.run("ML.FEATURES s b a").texts(), ["gold", "0.5"]);
     assert_eq!((layouts(&mut client), layouts(&mut there)), (0, 1));
+}
+
+// ---- A type for each field, views replaced, event times of each key.
+
+#[test]
+fn each_field_has_a_type_of_its_own() {
+    let server = Server::start();
+    let mut client = server.client();
+    let fields = "FIELDS 5 a 1 b 1 c 1 d 1 e 1";
+    client.run(&format!("ML.FEATURESET r TYPES 5 F32 F64 I64 STRING AUTO {fields}")).integer();
+    let kinds = &views(&mut client, "r")[""].2;
+    for (field, kind) in [("a", "F32"), ("b", "F64"), ("c", "I64"), ("d", "STRING"), ("e", "I64")] {
+        assert_eq!(kinds[field], kind, "{field}");
+    }
+    // Of a name that comes twice the last counts, and its type with it.
+    client.run("ML.FEATURESET r FIELDS 3 a 7 b 8 a 9 TYPES 3 F32 I64 STRING").integer();
+    let kinds = &views(&mut client, "r")[""].2;
+    assert_eq!((kinds["a"].as_str(), kinds["b"].as_str()), ("STRING", "I64"));
+    assert_eq!(client.run("ML.FEATURES r a b").texts(), ["9", "8"]);
+}
+
+#[test]
+fn what_is_written_as_a_string_is_a_string_in_json() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("ML.FEATURESET r TYPE STRING FIELDS 3 zip 01234 price 84.50 n 12").integer();
+    client.run("ML.FEATURESET r FIELDS 3 auto 84.50 lead 007 e 1e5").integer();
+    client.run("HSET h zip 12 price 84.50").integer();
+    let json = client.run("ML.FEATUREGET 1 r FIELDS 6 zip price n auto lead e AS JSON").text();
+    assert_eq!(
+        json,
+        "[{\"zip\":\"01234\",\"price\":\"84.50\",\"n\":\"12\",\"auto\":84.50,\"lead\":\"007\",\"e\":1e5}]"
+    );
+    let json = client.run("ML.FEATUREGET 1 h FIELDS 2 zip price AS JSON").text();
+    assert_eq!(json, "[{\"zip\":12,\"price\":84.50}]");
+    // It stays one wherever it goes.
+    let digest = client.digest();
+    client.run("DEBUG RELOAD").ok();
+    assert_eq!(client.digest(), digest);
+    let json = client.run("ML.FEATUREGET 1 r FIELDS 1 n AS JSON").text();
+    assert_eq!(json, "[{\"n\":\"12\"}]");
+    // A tensor reads the number that it says, as of any text.
+    assert_eq!(
+        tensor(&mut client, "ML.FEATUREGET 1 r FIELDS 2 price zip"),
+        (vec![84.5, 1234.0], vec![1, 1])
+    );
+}
+
+#[test]
+fn a_view_that_is_replaced_holds_what_was_written_and_nothing_else() {
+    let server = Server::start();
+    let mut client = server.client();
+    let replica = server.replica("");
+    client.run("ML.FEATURESET r VIEW v EX 1000 FIELDS 2 a 1 b 2").integer();
+    client.run("ML.FEATURESET r FIELDS 1 other 1").integer();
+    let at = AT;
+    client.run(&format!("ML.FEATURESET late VIEW v AT {} FIELDS 2 a 1 b 2", at + 5)).integer();
+    assert_eq!(client.run("ML.FEATURESET r VIEW v REPLACE FIELDS 2 b 3 c 4").integer(), 1);
+    let all = client.run("ML.FEATURES r v:a v:b v:c other").items();
+    assert_eq!(all, [Value::Nil, bulk("3"), bulk("4"), bulk("1")]);
+    assert!(views(&mut client, "r")["v"].1 > 900_000, "the view keeps its time to live");
+    let batch =
+        format!("ML.FEATUREMSET 3 r late new 123412341234 TYPE F32 FIELDS 1 z VIEW v AT {at}");
+    // Not by what is older.
+    assert_eq!(client.run(&format!("{batch} REPLACE")).integers(), [0, 0, 1]);
+    let batch = batch.replace(&at.to_string(), &(at + 9).to_string());
+    assert_eq!(client.run(&format!("{batch} REPLACE")).integers(), [0, 1, 1]);
+    let all = client.run("ML.FEATUREGETALL late").map();
+    assert_eq!(all.into_keys().collect::<Vec<_>>(), ["v:z"]);
+    replica.catch_up(&server);
+    assert_eq!(replica.client().digest(), client.digest());
+}
+
+#[test]
+fn each_key_of_a_batch_has_an_event_time_of_its_own() {
+    let server = Server::start();
+    let mut client = server.client();
+    let replica = server.replica("ml.features-max-skew 0");
+    let blob = |values: &[i64]| values.iter().flat_map(|one| one.to_le_bytes()).collect::<Vec<_>>();
+    let at = AT as i64;
+    let mut write = |keys: &[&str], values: &[i64], times: &[i64]| {
+        let options = ("TYPE", "I64", "FIELDS", 1, "f", "TIMES", blob(times));
+        call!(client, "ML.FEATUREMSET", keys.len(), keys, blob(values), options)
+    };
+    assert_eq!(write(&["a", "b", "c"], &[1, 2, 3], &[at, 0, at + 7]).integers(), [1, 1, 1]);
+    // One row several times, out of order: as if each were a call.
+    let keys = ["a", "b", "a", "a", "a", "c"];
+    let times = [at - 1, 0, at + 5, at + 3, at + 5, at + 6];
+    assert_eq!(write(&keys, &[10, 20, 30, 40, 50, 60], &times).integers(), [0, 1, 1, 0, 1, 0]);
+    // What cannot be one is an error of the whole call, which names what is wrong.
+    let error = write(&["a", "b"], &[7, 7], &[at + 100, 1_700_000_000]).error();
+    assert!(error.contains("TIMES") && error.contains("milliseconds"), "{error}");
+    let error = write(&["a", "b"], &[7, 7], &[at + 100, i64::MAX]).error();
+    assert!(error.contains("TIMES") && error.contains("ml.features-max-skew"), "{error}");
+    assert!(write(&["a"], &[7], &[-1]).is_error());
+    let values = client.run("ML.FEATUREGET 3 a b c FIELDS 1 f WITHTIMES").items();
+    let column = |part: &Value| -> Vec<Value> {
+        part.items().iter().map(|row| row.items()[0].clone()).collect()
+    };
+    assert_eq!(column(&values[0]), ["50", "20", "3"].map(bulk));
+    assert_eq!(column(&values[1]), [at + 5, 0, at + 7].map(Value::Int));
+    replica.catch_up(&server);
+    assert_eq!(replica.client().digest(), client.digest());
+}
+
+#[test]
+fn event_times_are_answered_beside_the_values() {
+    let server = Server::start();
+    let mut client = server.client();
+    let now_ms = client.freeze_ahead() / 1000;
+    let (old, new) = (now_ms - 9_000, now_ms - 1_000);
+    client.run(&format!("ML.FEATURESET r VIEW old AT {old} FIELDS 1 f 1")).integer();
+    client.run(&format!("ML.FEATURESET r AT {new} TYPE F32 FIELDS 2 f 2 g gold")).error();
+    client.run(&format!("ML.FEATURESET r AT {new} FIELDS 2 f 2 g gold")).integer();
+    client.run(&format!("ML.FEATURESET r VIEW brief AT {new} PX 1 FIELDS 1 f 3")).integer();
+    client.freeze((now_ms + 1) * 1000);
+    client.run("HSET h f 1").integer();
+    let asked = "ML.FEATUREGET 3 r h nobody FIELDS 5 g f old:f brief:f none MAXAGE 5000 WITHTIMES";
+    let values = client.run(asked).items();
+    let [old, new] = [old, new].map(|at| at as i64);
+    let times = [[new, new, old, -1, -1], [-1; 5], [-1; 5]];
+    let expected = times.map(|row| Value::Array(row.map(Value::Int).to_vec()));
+    assert_eq!(values[1].items(), expected, "too old is of that time, too");
+    assert_eq!(values[0].items()[0].items()[..3], [bulk("gold"), bulk("2"), Value::Nil]);
+    let items = client.run(&format!("{asked} AS TENSOR TYPE F64")).items();
+    assert_eq!(items.len(), 6);
+    let expected: Vec<_> = times.iter().flatten().flat_map(|at| at.to_le_bytes()).collect();
+    assert_eq!(items[5].bytes(), expected);
+    assert_eq!(items[4].bytes()[..5], [0, 1, 4, 3, 3]);
+    // Where all is F32, too, in order or not.
+    client.run(&format!("ML.FEATURESET s AT {old} TYPE F32 FIELDS 3 a 1 b 2 c 3")).integer();
+    for fields in ["a b c", "c a b"] {
+        let call = format!("ML.FEATUREGET 1 s FIELDS 3 {fields} AS TENSOR WITHTIMES");
+        let items = client.run(&call).items();
+        assert_eq!((items[3].bytes().len(), items[4].bytes()), (12, vec![1; 3]));
+        assert_eq!(items[5].bytes(), [old.to_le_bytes(); 3].concat());
+    }
+}
+
+#[test]
+fn all_fields_of_an_entity_are_answered_by_the_names_they_are_read_by() {
+    let server = Server::start();
+    for mut client in [server.client(), server.client3()] {
+        client.run("FLUSHALL").ok();
+        let now_us = client.freeze_ahead();
+        assert_eq!(client.run("ML.FEATUREGETALL nobody").map().len(), 0);
+        client.run("ML.FEATURESET r FIELDS 3 a 1 b 0.5 v:hidden whole").integer();
+        client
+            .run("ML.FEATURESET r VIEW v TYPES 2 F32 STRING FIELDS 2 s 0.1 hidden inner")
+            .integer();
+        client.run("ML.FEATURESET r VIEW brief PX 5 FIELDS 1 f 1").integer();
+        client.freeze(now_us + 5_000);
+        let all = client.run("ML.FEATUREGETALL r").map();
+        let names = ["a", "b", "v:hidden", "v:s"];
+        let mut found: Vec<_> = all.keys().map(String::as_str).collect();
+        found.sort_unstable();
+        assert_eq!(found, names);
+        // As they are read one by one.
+        let each = call!(client, "ML.FEATURES", "r", &names).items();
+        assert_eq!(names.map(|name| all[name].clone()).to_vec(), each);
+        let view = client.run("ML.FEATUREGETALL r VIEW v").map();
+        assert_eq!(view["hidden"].text(), "inner");
+        assert_eq!(view.len(), 2);
+        assert_eq!(client.run("ML.FEATUREGETALL r view \"\"").map().len(), 0, "not that name");
+        assert_eq!(call!(client, "ML.FEATUREGETALL", "r", "VIEW", "").map().len(), 3);
+        assert_eq!(client.run("ML.FEATUREGETALL r VIEW brief").map().len(), 0);
+        client.run("HSET h v:a 1 b x").integer();
+        let all = client.run("ML.FEATUREGETALL h").map();
+        assert_eq!((all.len(), all["v:a"].text(), all["b"].text()), (2, "1".into(), "x".into()));
+        assert_eq!(call!(client, "ML.FEATUREGETALL", "h", "VIEW", "").map().len(), 2);
+        assert_eq!(client.run("ML.FEATUREGETALL h VIEW v").map().len(), 0);
+        client.run("RPUSH list 1").integer();
+        assert!(client.run("ML.FEATUREGETALL list").error().starts_with("WRONGTYPE"));
+        for size in [10, 5_000] {
+            let pairs: Vec<_> =
+                (0..size).flat_map(|at| [format!("f{at}"), format!("value {at}")]).collect();
+            call!(client, "HSET", format!("h{size}"), pairs).integer();
+            let all = client.run(&format!("ML.FEATUREGETALL h{size}")).map();
+            assert_eq!(all, client.run(&format!("HGETALL h{size}")).map());
+        }
+    }
+}
+
+// ---- What older modules have written.
+
+#[test]
+fn payloads_of_the_first_version_load_and_its_changes_are_refused_by_name() {
+    let server = Server::start();
+    let mut client = server.client();
+    // One view "v" with the field "a", at 5, which never expires: the text "84.50".
+    let payload = [&[1, 1, 1, b'v', 1, 1, b'a', 5, 0, 0, 5][..], b"84.50"].concat();
+    call!(client, "ML.LOADFEATURE", "r", &payload).ok();
+    assert_eq!(client.run("ML.FEATURES r v:a").texts(), ["84.50"]);
+    assert_eq!(client.run("ML.FEATUREGET 1 r FIELDS 1 v:a AS JSON").text(), "[{\"v:a\":84.50}]");
+    client.run("ML.FEATURESET s VIEW v AT 0 FIELDS 1 a 84.50").integer();
+    assert_eq!(views(&mut client, "r")["v"].0, 5);
+    let error = call!(client, "ML.APPLYFEATURE", &[1, 1], "r").error();
+    assert!(error.contains("unknown command"), "{error}");
+    assert!(call!(client, "ML.APPLYROW", &[1, 3, 0, 1, b'v'], "r").error().contains("change"));
+    call!(client, "ML.APPLYROW", &[2, 3, 0, 1, b'v'], "r").ok();
+    assert_eq!(client.run("EXISTS r").integer(), 0);
+    let error = call!(client, "ML.APPLYROW", &[2, 3, 0, 1, b'v'], "s", "s").error();
+    assert!(error.contains("once"), "{error}");
 }

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Clone, Debug)]
 enum Held {
     Text(Vec<u8>),
+    /// Written as one: a string in JSON whatever it says.
+    String(Vec<u8>),
     Integer(i64),
     Single(f32),
     Double(f64),
@@ -229,9 +231,13 @@ fn any(random: &mut Random, kind: &str) -> (Held, Vec<u8>) {
             let text = written(random, double, double.to_string());
             (Held::Double(double), text.into())
         }
+        "STRING" => {
+            let text = any_text(random);
+            (Held::String(text.clone()), text)
+        }
         _ => {
             let text = any_text(random);
-            (Held::Text(text.clone()), text)
+            (auto(&text), text)
         }
     }
 }
@@ -260,7 +266,7 @@ fn number(text: &[u8]) -> Option<f64> {
 impl Held {
     fn as_f64(&self) -> Option<f64> {
         match self {
-            Self::Text(text) => number(text),
+            Self::Text(text) | Self::String(text) => number(text),
             Self::Integer(integer) => Some(*integer as f64),
             Self::Single(single) => Some((*single).into()),
             Self::Double(double) => Some(*double),
@@ -271,6 +277,11 @@ impl Held {
         match self {
             Self::Integer(integer) => Some(*integer as f32),
             Self::Single(single) => Some(*single),
+            Self::Text(text) | Self::String(text) => {
+                number(text)?;
+                let single: f32 = std::str::from_utf8(text).ok()?.parse().ok()?;
+                Some(single).filter(|single| single.is_finite())
+            }
             _ => {
                 let double = self.as_f64()?;
                 let single = double as f32;
@@ -282,7 +293,9 @@ impl Held {
     fn as_i64(&self) -> Option<i64> {
         match self {
             Self::Integer(integer) => Some(*integer),
-            Self::Text(text) if text.iter().all(|byte| b"-0123456789".contains(byte)) => {
+            Self::Text(text) | Self::String(text)
+                if text.iter().all(|byte| b"-0123456789".contains(byte)) =>
+            {
                 let integer: Result<i64, _> = std::str::from_utf8(text).unwrap().parse();
                 integer.ok()
             }
@@ -301,7 +314,7 @@ impl Held {
     fn is_text(&self, answer: &[u8]) -> bool {
         let text = || std::str::from_utf8(answer).unwrap();
         match self {
-            Self::Text(held) => held == answer,
+            Self::Text(held) | Self::String(held) => held == answer,
             Self::Integer(integer) => integer.to_string().as_bytes() == answer,
             Self::Single(single) if single.is_nan() => answer == b"nan",
             Self::Double(double) if double.is_nan() => answer == b"nan",
@@ -316,9 +329,13 @@ impl Held {
             one.to_bits() == other.to_bits() || one.is_nan() && other.is_nan()
         };
         match (self, answer) {
-            (Self::Text(held), Value::BulkString(answer)) => held == answer,
+            (Self::Text(held) | Self::String(held), Value::BulkString(answer)) => held == answer,
             (Self::Integer(integer), Value::Int(answer)) => integer == answer,
-            (Self::Single(single), Value::Double(answer)) => same((*single).into(), *answer),
+            (Self::Single(single), Value::Double(answer)) => {
+                // What a shortest text of it says.
+                let is_short = answer.to_string().len() <= single.to_string().len();
+                same((*answer as f32).into(), (*single).into()) && is_short
+            }
             (Self::Double(double), Value::Double(answer)) => same(*double, *answer),
             _ => false,
         }
@@ -329,7 +346,7 @@ impl Held {
         match self {
             // Digit for digit.
             Self::Text(text) if is_json_number(text) => answer.as_bytes() == text,
-            Self::Text(text) => {
+            Self::Text(text) | Self::String(text) => {
                 serde_json::from_str::<String>(answer).is_ok_and(|read| read.as_bytes() == text)
             }
             Self::Single(single) if !single.is_finite() => answer == "null",
@@ -375,7 +392,7 @@ fn step(client: &mut Client, random: &mut Random, model: &mut Model) {
             });
             for value in rows.iter().flatten() {
                 match value {
-                    Held::Text(_) => unreachable!(),
+                    Held::Text(_) | Held::String(_) => unreachable!(),
                     Held::Integer(integer) => blob.extend(integer.to_le_bytes()),
                     Held::Single(single) => blob.extend(single.to_le_bytes()),
                     Held::Double(double) => blob.extend(double.to_le_bytes()),
@@ -406,14 +423,7 @@ fn step(client: &mut Client, random: &mut Random, model: &mut Model) {
                 pairs.extend([field.as_bytes().to_vec(), text]);
                 value
             });
-            let mut values: Vec<_> = values.collect();
-            if kind == "AUTO" {
-                // A number that prints back is one; the answers tell which.
-                for value in &mut values {
-                    let Held::Text(text) = value else { unreachable!() };
-                    *value = auto(text);
-                }
-            }
+            let values: Vec<_> = values.collect();
             let fields = ("FIELDS", write.fields.len(), &pairs);
             let written = call!(client, "ML.FEATURESET", key, &write.options, "TYPE", kind, fields);
             let expected = model.write(key, &write, &values);
@@ -422,23 +432,50 @@ fn step(client: &mut Client, random: &mut Random, model: &mut Model) {
     }
 }
 
-/// What AUTO makes of a text: a number where it prints back to the same bytes.
-/// Doubles print with a point from 1e-5 to 1e16, beyond with an exponent and its
-/// sign.
+/// What AUTO makes of a text: a number where it is one of the texts that programs
+/// print the number as.
 fn auto(text: &[u8]) -> Held {
     let Ok(read) = std::str::from_utf8(text) else { return Held::Text(text.to_vec()) };
     if let Some(integer) = read.parse::<i64>().ok().filter(|integer| integer.to_string() == read) {
         return Held::Integer(integer);
     }
-    let printed = |double: f64| match (double.abs(), double.to_string()) {
-        (0.0 | 1e-5..1e16, text) if text.contains('.') => text,
-        (0.0 | 1e-5..1e16, text) => text + ".0",
-        _ => format!("{double:e}").replace('e', "e+").replace("e+-", "e-"),
-    };
-    match number(text).filter(|double| printed(*double) == read) {
-        Some(double) => Held::Double(double),
-        None => Held::Text(text.to_vec()),
+    let held = Held::Text(text.to_vec());
+    match number(text).filter(|double| printed(*double).iter().any(|text| text == read)) {
+        Some(double) if Held::Double(double).as_f32() == held.as_f32() => Held::Double(double),
+        _ => held,
     }
+}
+
+/// The texts that programs print a double as, those of two as short that the module
+/// prints.
+fn printed(double: f64) -> Vec<String> {
+    let plain = double.to_string();
+    let digits = |text: &str| {
+        let mantissa = text.split('e').next().unwrap().replace(['.', '-'], "");
+        mantissa.trim_matches('0').to_owned()
+    };
+    if digits(&plain) != digits(zmij::Buffer::new().format(double)) {
+        return Vec::new();
+    }
+    let mut all = vec![plain.clone()];
+    if !plain.contains('.') {
+        all.push(plain + ".0");
+    }
+    let shortest = format!("{double:e}");
+    let (mantissa, exponent) = shortest.split_once('e').unwrap();
+    let exponent: i32 = exponent.parse().unwrap();
+    if !(-3..6).contains(&exponent) {
+        let whole = (!mantissa.contains('.')).then(|| format!("{mantissa}.0"));
+        for mantissa in [Some(mantissa.to_owned()), whole].into_iter().flatten() {
+            for sign in if exponent < 0 { &["-"][..] } else { &["", "+"] } {
+                for width in 1..=3 {
+                    let digits = format!("{:0width$}", exponent.abs());
+                    all.extend(["e", "E"].map(|e| format!("{mantissa}{e}{sign}{digits}")));
+                }
+            }
+        }
+    }
+    all
 }
 
 fn name(random: &mut Random) -> String {

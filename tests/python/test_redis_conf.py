@@ -15,6 +15,7 @@ DEFAULTS = {
     "ml.cache-max-namespaces": "1024",
     "ml.cache-max-leases": "65536",
     "ml.features-max-values": "1000000",
+    "ml.features-max-reply-bytes": "134217728",
     "ml.features-max-skew": "86400",
 }
 

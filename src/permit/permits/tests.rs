@@ -58,8 +58,8 @@ impl Holder {
         self.permits.apply(change);
         replica.apply(&sent);
         assert_eq!(self.permits, replica);
-        let Permits { held, clock_us, .. } = replica;
-        assert_eq!(Permits::of(held, clock_us).as_ref(), Some(&self.permits), "not sound");
+        let Permits { all, clock_us, .. } = replica;
+        assert_eq!(Permits::of(all, clock_us).as_ref(), Some(&self.permits), "not sound");
     }
 }
 
@@ -117,8 +117,8 @@ fn a_key_holds_so_many_permits_and_no_more() {
     permits.apply(&acquire(1 << 100, 1_000));
     assert_eq!(permits.in_use(1_000), MAX_PERMITS as u64 / 2 + 1);
     permits.apply(&acquire(1 << 101, 3_000));
-    assert_eq!(permits.held().len(), 1);
-    assert!(permits.held().capacity() < 100, "what a rush took is given back");
+    assert_eq!(permits.all().len(), 1);
+    assert!(permits.all().capacity() < 100, "what a rush took is given back");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_clock_that_steps_back_grants_nothing_again_and_prolongs_nothing() {
     let back = 10 * SECOND;
     let denied = holder.permits.decide(&request(2, 1, 60), back, || id(99)).unwrap();
     assert_eq!((denied.id, denied.retry_after_us), (None, Some(30 * SECOND)));
-    assert_eq!(denied.change, Some(Change { now_us: back, step: Step::FollowClock }));
+    assert_eq!(denied.change, Some(Change { now_us: back, step: Step::Rewind }));
     holder.apply(&denied.change.unwrap());
     // It need not be done twice.
     assert_eq!(holder.acquire(&request(2, 1, 60), back).change, None);

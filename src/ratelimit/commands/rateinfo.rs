@@ -1,11 +1,10 @@
 //! ML.RATEINFO: what is used of the limits of a key.
 
-use super::store::millis;
 use crate::ratelimit::limiter::Limiter;
 use crate::ratelimit::policy::Algorithm;
 use crate::ratelimit::window::Window;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler};
-use crate::time::Micros;
+use crate::time::{Micros, whole_millis};
 
 /// ML.RATEINFO
 pub const COMMAND: Command = Command {
@@ -57,8 +56,8 @@ fn reply_window(reply: Reply, window: &Window, now_us: Micros) {
     if is_bucket {
         field("burst", window.policy.burst.cast_signed());
     }
-    field("window_ms", millis(window.policy.window_us));
+    field("window_ms", whole_millis(window.policy.window_us));
     field("used", i64::try_from(quota.used).unwrap_or(i64::MAX));
     field("remaining", quota.remaining().cast_signed());
-    field("reset_after_ms", millis(quota.reset_after_us));
+    field("reset_after_ms", whole_millis(quota.reset_after_us));
 }

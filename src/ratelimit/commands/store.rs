@@ -10,7 +10,7 @@ use crate::ratelimit::quota::Quota;
 use crate::ratelimit::request::{Decision, Mode, Refusal, Request};
 use crate::ratelimit::stats;
 use crate::server::{Error, Lives, Reply, WriteKey, new_id, refuse};
-use crate::time::{MICROS_PER_MILLI, Micros};
+use crate::time::{Micros, whole_millis};
 use std::ffi::CStr;
 
 /// Decides on a call on one key.
@@ -110,7 +110,7 @@ impl Row {
     pub fn reply(&self, reply: Reply) {
         let retry_after_ms = match self.quota.retry_after_us {
             _ if self.in_full => 0,
-            Some(wait_us) => millis(wait_us),
+            Some(wait_us) => whole_millis(wait_us),
             None => -1,
         };
         reply.array(5 + usize::from(self.reservation.is_some()));
@@ -118,16 +118,11 @@ impl Row {
         reply.integer(self.quota.limit.cast_signed());
         reply.integer(self.remaining);
         reply.integer(retry_after_ms);
-        reply.integer(millis(self.quota.reset_after_us));
+        reply.integer(whole_millis(self.quota.reset_after_us));
         match self.reservation {
             Some(Some(id)) => reply.bytes(&id.text()),
             Some(None) => reply.null(),
             None => {}
         }
     }
-}
-
-/// Milliseconds, rounded up.
-pub fn millis(micros: Micros) -> i64 {
-    micros.div_ceil(MICROS_PER_MILLI).cast_signed()
 }

@@ -15,9 +15,9 @@ use std::ops::Deref;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use xxhash_rust::xxh3::Xxh3Builder;
 
-/// A layout that is shared.
+/// A layout that all rows share that have it.
 #[derive(Clone, Debug)]
-pub struct Interned(Arc<Shared>);
+pub struct SharedLayout(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -27,12 +27,38 @@ struct Shared {
 
 /// The layouts in use, by their hashes. Layouts are compared whole: two that hash
 /// alike cost time, never a wrong answer.
-type Table = HashMap<u64, Vec<Weak<Shared>>>;
+#[derive(Default)]
+struct Table {
+    layouts: HashMap<u64, Vec<Weak<Shared>>>,
+    /// What INFO was last told that the table takes.
+    told_bytes: usize,
+}
 
 static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
 
 fn table() -> MutexGuard<'static, Table> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Table {
+    /// Tells INFO what the table takes now, beside the layouts themselves: its
+    /// slots, and a list with one pointer for each hash. After each change.
+    fn changed(&mut self) {
+        type List = Vec<Weak<Shared>>;
+        // A slot and its control byte; tables keep one in eight free.
+        let slots = self.layouts.capacity() * 8 / 7 * (size_of::<(u64, List)>() + 1);
+        let bytes = slots + self.layouts.len() * size_of::<Weak<Shared>>();
+        LAYOUT_BYTES.add(bytes as i64 - self.told_bytes as i64);
+        self.told_bytes = bytes;
+    }
+
+    /// Gives back what was needed for many more layouts than there are: each
+    /// time for at least as many that went as it moves.
+    fn shrink(&mut self) {
+        if self.layouts.len() <= self.layouts.capacity() / 4 {
+            self.layouts.shrink_to(self.layouts.len() * 2);
+        }
+    }
 }
 
 /// Seeded, and of where each name ends as well, so that nobody can make up layouts
@@ -45,23 +71,24 @@ fn hash_of(layout: &Layout) -> u64 {
     SEEDED.hash_one(layout)
 }
 
-impl Interned {
+impl SharedLayout {
     /// The one that is shared of all that are equal.
     pub fn new(layout: Layout) -> Self {
         let hash = hash_of(&layout);
         // Lives longer than the lock: the last of a layout takes it when dropped.
         let mut same_hash: Vec<Arc<Shared>>;
         let mut table = table();
-        let known = table.entry(hash).or_default();
+        let known = table.layouts.entry(hash).or_insert_with(|| Vec::with_capacity(1));
         same_hash = known.iter().filter_map(Weak::upgrade).collect();
         if let Some(place) = same_hash.iter().position(|shared| shared.layout == layout) {
             drop(table);
             return Self(same_hash.swap_remove(place));
         }
         LAYOUTS.add(1);
-        LAYOUT_BYTES.add(layout.bytes() as i64);
         let shared = Arc::new(Shared { layout, hash });
+        LAYOUT_BYTES.add(shared.bytes() as i64);
         known.push(Arc::downgrade(&shared));
+        table.changed();
         drop(table);
         Self(shared)
     }
@@ -77,7 +104,7 @@ impl Interned {
     }
 }
 
-impl Deref for Interned {
+impl Deref for SharedLayout {
     type Target = Layout;
 
     fn deref(&self) -> &Layout {
@@ -85,17 +112,26 @@ impl Deref for Interned {
     }
 }
 
+impl Shared {
+    /// Bytes that it takes, the two counts of its pointers with it.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() - size_of::<Layout>() + self.layout.bytes() + 2 * size_of::<usize>()
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         LAYOUTS.add(-1);
-        LAYOUT_BYTES.add(-(self.layout.bytes() as i64));
+        LAYOUT_BYTES.add(-(self.bytes() as i64));
         let mut table = table();
-        if let Some(same_hash) = table.get_mut(&self.hash) {
+        if let Some(same_hash) = table.layouts.get_mut(&self.hash) {
             // An equal one may have been interned since this one's last row went.
             same_hash.retain(|shared| shared.strong_count() > 0);
             if same_hash.is_empty() {
-                table.remove(&self.hash);
+                table.layouts.remove(&self.hash);
+                table.shrink();
             }
+            table.changed();
         }
     }
 }
@@ -110,14 +146,14 @@ mod tests {
     }
 
     fn known(layout: &Layout) -> usize {
-        table().get(&hash_of(layout)).map_or(0, Vec::len)
+        table().layouts.get(&hash_of(layout)).map_or(0, Vec::len)
     }
 
     #[test]
     fn equal_layouts_are_one_which_goes_with_the_last() {
         let names = ["interned_a", "interned_b"];
-        let one = Interned::new(layout(&names));
-        let other = Interned::new(layout(&names));
+        let one = SharedLayout::new(layout(&names));
+        let other = SharedLayout::new(layout(&names));
         assert!(one.is(&other) && *one == layout(&names));
         drop(one);
         assert_eq!(known(&other), 1);
@@ -127,11 +163,25 @@ mod tests {
 
     #[test]
     fn names_that_run_together_alike_are_two_layouts() {
-        let one = Interned::new(layout(&["aa", "ab"]));
-        let other = Interned::new(layout(&["a", "aab"]));
+        let one = SharedLayout::new(layout(&["aa", "ab"]));
+        let other = SharedLayout::new(layout(&["a", "aab"]));
         assert!(!one.is(&other));
         assert_ne!(hash_of(&one), hash_of(&other));
         assert_eq!((known(&one), known(&other)), (1, 1));
+    }
+
+    #[test]
+    fn the_table_shrinks_with_what_is_in_it() {
+        let names: Vec<_> = (0..10_000).map(|one| format!("shrinking {one}")).collect();
+        let mut held: Vec<_> =
+            names.iter().map(|name| SharedLayout::new(layout(&[name]))).collect();
+        let full = table().layouts.capacity();
+        assert!(full >= 10_000);
+        held.truncate(100);
+        // Other tests have a few in it meanwhile.
+        let capacity = table().layouts.capacity();
+        assert!(capacity < full / 8, "{capacity} of {full} places are kept for 100");
+        assert!(held.iter().zip(&names).all(|(held, name)| **held == layout(&[name])));
     }
 
     #[test]
@@ -141,7 +191,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..500 {
-                        let held: Vec<_> = layouts().map(Interned::new).collect();
+                        let held: Vec<_> = layouts().map(SharedLayout::new).collect();
                         assert!(held.iter().zip(layouts()).all(|(held, is)| **held == is));
                     }
                 });

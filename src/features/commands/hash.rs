@@ -1,6 +1,6 @@
 //! Reading plain hashes: resolved once a call, read once an entity.
 
-use super::cells::Cells;
+use crate::features::buffer::ValueBuffer;
 use crate::server::{Arg, Error, Hash};
 
 /// The fields of a call, as they are looked for in hashes.
@@ -24,37 +24,47 @@ impl<'a> HashPlan<'a> {
         Self { fields, texts, sorted, repeats }
     }
 
-    /// Reads the fields of an entity.
-    pub fn read(&self, hash: &Hash, cells: &mut Cells) -> Result<(), Error> {
-        cells.reset(self.fields.len());
+    /// Reads the fields of an entity; how many bytes that took.
+    pub fn read(&self, hash: &Hash, buffer: &mut ValueBuffer) -> Result<usize, Error> {
+        buffer.reset(self.fields.len());
+        let mut bytes = 0;
         if one_pass_is_faster(hash.field_count(), self.fields.len()) {
             // Hashes are mostly written in the order in which they are asked for:
             // the field that follows the last one is tried first.
             let mut next = 0;
             hash.each(|field, value| {
+                bytes += field.len() + value.len();
                 if !self.repeats && self.texts.get(next).is_some_and(|text| *text == field) {
-                    cells.set(next, value);
+                    buffer.set([next].into_iter(), value);
                     next += 1;
                     return;
                 }
-                for place in self.places(field) {
-                    cells.set(place, value);
-                    next = place + 1;
-                }
+                let places = self.places(field).inspect(|place| next = *place + 1);
+                buffer.set(places, value);
             })?;
+        } else if self.repeats {
+            for same in self.sorted.chunk_by(|one, next| one.0 == next.0) {
+                let first = same.first().and_then(|(_, place)| self.fields.get(*place));
+                if let Some(value) = first.and_then(|field| hash.field(*field)) {
+                    bytes += value.bytes().len();
+                    buffer.set(same.iter().map(|(_, place)| *place), value.bytes());
+                }
+            }
         } else {
             for (place, field) in self.fields.iter().enumerate() {
                 if let Some(value) = hash.field(*field) {
-                    cells.set(place, value.bytes());
+                    bytes += value.bytes().len();
+                    buffer.set([place].into_iter(), value.bytes());
                 }
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Where a name stands in the call.
     fn places(&self, name: &[u8]) -> impl Iterator<Item = usize> {
         let start = self.sorted.partition_point(|(other, _)| *other < name);
+        // A partition point is at most the length.
         let from = self.sorted.get(start..).unwrap_or_default();
         from.iter().take_while(move |(other, _)| *other == name).map(|(_, place)| *place)
     }

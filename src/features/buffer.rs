@@ -1,0 +1,172 @@
+//! What was read: owned, since the keys that it was read from are closed again.
+
+use super::value::Value;
+use crate::bug;
+use std::collections::HashMap;
+
+/// What was found in the place of a field.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'v> {
+    /// A value.
+    Value(Value<'v>),
+    /// A value older than the call takes it.
+    TooOld,
+    /// Nothing.
+    Nothing,
+}
+
+/// A buffer of values: places, one after the other.
+pub struct ValueBuffer {
+    texts: Vec<u8>,
+    /// As many bytes as there will be at most, if that is known.
+    most: usize,
+    places: Vec<Place>,
+    /// Where the long texts of the entity at hand are kept, by where they stand in
+    /// memory.
+    long: HashMap<(usize, usize), (usize, usize)>,
+}
+
+/// Texts longer than this are kept once an entity, however often they are asked for.
+const LONG: usize = 4096;
+
+#[derive(Clone, Copy)]
+enum Place {
+    Nothing,
+    TooOld,
+    /// From where to where in the texts.
+    Text(usize, usize),
+    /// The same, of a string.
+    String(usize, usize),
+    Number(Value<'static>),
+}
+
+impl ValueBuffer {
+    /// An empty one, for texts of at most so many bytes together.
+    pub fn new(most: usize) -> Self {
+        Self { texts: Vec::new(), most, places: Vec::new(), long: HashMap::new() }
+    }
+
+    /// So many places with nothing in them, instead of all there were.
+    pub fn reset(&mut self, places: usize) {
+        self.texts.clear();
+        self.places.clear();
+        self.places.resize(places, Place::Nothing);
+    }
+
+    /// Puts a text into places; it is kept once.
+    pub fn set(&mut self, places: impl Iterator<Item = usize>, text: &[u8]) {
+        let mut kept = None;
+        for number in places {
+            let (start, end) = *kept.get_or_insert_with(|| keep(&mut self.texts, text, self.most));
+            let place = self.places.get_mut(number);
+            *place.unwrap_or_else(|| bug("a value for no place")) = Place::Text(start, end);
+        }
+    }
+
+    /// Begins the next entity.
+    pub fn begin(&mut self) {
+        if !self.long.is_empty() {
+            self.long.clear();
+        }
+    }
+
+    /// Adds a place.
+    pub fn push(&mut self, found: Found) {
+        let place = match found {
+            Found::Nothing => Place::Nothing,
+            Found::TooOld => Place::TooOld,
+            Found::Value(Value::Text(text)) => {
+                let (start, end) = self.keep_once(text);
+                Place::Text(start, end)
+            }
+            Found::Value(Value::String(text)) => {
+                let (start, end) = self.keep_once(text);
+                Place::String(start, end)
+            }
+            Found::Value(Value::I64(integer)) => Place::Number(Value::I64(integer)),
+            Found::Value(Value::F32(single)) => Place::Number(Value::F32(single)),
+            Found::Value(Value::F64(double)) => Place::Number(Value::F64(double)),
+        };
+        self.places.push(place);
+    }
+
+    fn keep_once(&mut self, text: &[u8]) -> (usize, usize) {
+        if text.len() <= LONG {
+            return keep(&mut self.texts, text, self.most);
+        }
+        let (texts, most) = (&mut self.texts, self.most);
+        let place = (text.as_ptr().addr(), text.len());
+        *self.long.entry(place).or_insert_with(|| keep(texts, text, most))
+    }
+
+    /// What is in a place.
+    pub fn get(&self, place: usize) -> Found<'_> {
+        match self.places.get(place) {
+            Some(Place::Nothing) => Found::Nothing,
+            Some(Place::TooOld) => Found::TooOld,
+            Some(Place::Text(start, end)) => Found::Value(Value::Text(self.text(*start, *end))),
+            Some(Place::String(start, end)) => Found::Value(Value::String(self.text(*start, *end))),
+            Some(Place::Number(value)) => Found::Value(*value),
+            None => bug("a place that the buffer has not"),
+        }
+    }
+
+    /// How many bytes the texts take.
+    pub fn text_bytes(&self) -> usize {
+        self.texts.len()
+    }
+
+    fn text(&self, start: usize, end: usize) -> &[u8] {
+        self.texts.get(start..end).unwrap_or_else(|| bug("a text outside the texts"))
+    }
+}
+
+/// Appends a text; where it stands.
+fn keep(texts: &mut Vec<u8>, text: &[u8], most: usize) -> (usize, usize) {
+    let start = texts.len();
+    make_room(texts, text.len(), most);
+    texts.extend_from_slice(text);
+    (start, texts.len())
+}
+
+/// Makes room for so many bytes more, twice as much each time as there was, but no
+/// more than there will be at most.
+pub fn make_room(bytes: &mut Vec<u8>, more: usize, most: usize) {
+    let needed = bytes.len().saturating_add(more);
+    if needed > bytes.capacity() {
+        let room = bytes.capacity().saturating_mul(2).min(most).max(needed);
+        bytes.reserve_exact(room - bytes.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_into_a_place_is_there_and_kept_once() {
+        let mut buffer = ValueBuffer::new(usize::MAX);
+        buffer.reset(3);
+        buffer.set([2, 0].into_iter(), b"both");
+        assert!(matches!(buffer.get(0), Found::Value(Value::Text(b"both"))));
+        assert!(matches!(buffer.get(1), Found::Nothing));
+        assert!(matches!(buffer.get(2), Found::Value(Value::Text(b"both"))));
+        assert_eq!(buffer.texts, b"both");
+        buffer.push(Found::Value(Value::String(b"s")));
+        buffer.push(Found::TooOld);
+        assert!(matches!(buffer.get(3), Found::Value(Value::String(b"s"))));
+        assert!(matches!(buffer.get(4), Found::TooOld));
+        std::panic::catch_unwind(|| buffer.get(5).is_none()).unwrap_err();
+        let long = vec![b'x'; LONG + 1];
+        buffer.begin();
+        (0..9).for_each(|_| buffer.push(Found::Value(Value::Text(&long))));
+        assert_eq!(buffer.text_bytes(), 5 + long.len());
+        assert!(matches!(buffer.get(13), Found::Value(Value::Text(text)) if text == long));
+    }
+
+    impl Found<'_> {
+        fn is_none(&self) -> bool {
+            matches!(self, Self::Nothing)
+        }
+    }
+}

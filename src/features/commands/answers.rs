@@ -1,0 +1,63 @@
+//! How values are answered one by one, and how long replies may be.
+
+use crate::features::buffer::Found;
+use crate::features::config::MAX_REPLY_BYTES;
+use crate::features::value::{Printer, Value, widen};
+use crate::server::{Call, Error, Reply, refuse};
+
+/// What a value counts for in a reply beside its text.
+pub const VALUE_BYTES: usize = 32;
+
+/// What answers values one by one: those of rows as what they are in RESP3, which
+/// has integers and doubles, and as text in RESP2.
+pub struct Answers<'a> {
+    reply: Reply<'a>,
+    typed: bool,
+    printer: Printer,
+}
+
+impl<'a> Answers<'a> {
+    /// What answers a call.
+    pub fn of(call: &Call<'a>) -> Self {
+        Self { reply: call.reply, typed: call.speaks_resp3(), printer: Printer::default() }
+    }
+
+    /// Answers what was found, or what stands in for it.
+    pub fn reply(&mut self, found: Found, default: Option<&[u8]>) {
+        match (found, default) {
+            (Found::Value(value), _) => self.value(value),
+            (_, Some(default)) => self.reply.bytes(default),
+            (_, None) => self.reply.null(),
+        }
+    }
+
+    /// Answers a value.
+    pub fn value(&mut self, value: Value) {
+        match value {
+            Value::I64(integer) if self.typed => self.reply.integer(integer),
+            Value::F32(single) if self.typed => self.reply.double(widen(single)),
+            Value::F64(double) if self.typed => self.reply.double(double),
+            value => self.reply.bytes(value.print(&mut self.printer)),
+        }
+    }
+}
+
+/// How long a reply may be.
+pub fn most_bytes() -> usize {
+    usize::try_from(MAX_REPLY_BYTES.get_unsigned()).unwrap_or(usize::MAX)
+}
+
+/// Refuses a reply of so many bytes where that is more than it may be.
+pub fn check(bytes: usize) -> Result<(), Error> {
+    if bytes > most_bytes() { Err(too_long()) } else { Ok(()) }
+}
+
+/// Why a reply is refused.
+#[cold]
+pub fn too_long() -> Error {
+    let most = MAX_REPLY_BYTES.get_unsigned();
+    refuse(format!(
+        "the reply would be longer than {most} bytes (ml.features-max-reply-bytes): \
+         ask for fewer keys or fields at a time"
+    ))
+}

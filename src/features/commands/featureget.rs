@@ -1,0 +1,425 @@
+//! ML.FEATUREGET: the same fields of several entities.
+
+use super::answers::{Answers, VALUE_BYTES, check, most_bytes, too_long};
+use super::entity::{Entity, EntityReader, F32Row, Repeats};
+use super::write_options::{FIELDS, NUMBERS};
+use crate::bug;
+use crate::features::buffer::{Found, ValueBuffer};
+use crate::features::config::MAX_VALUES;
+use crate::features::json::{self, Document, Unwritten};
+use crate::features::tensor::{Dtype, Tensor};
+use crate::features::value::Value;
+use crate::server::{
+    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, quoted, refuse,
+};
+use crate::time::{MICROS_PER_MILLI, Millis};
+use std::collections::HashSet;
+
+/// ML.FEATUREGET
+pub const COMMAND: Command = Command {
+    name: c"ML.FEATUREGET",
+    run: handler(featureget),
+    flags: c"readonly",
+    categories: c"read",
+    arity: -6,
+    keys: Some(KeySpec::counted(1, KeyAccess::Read)),
+    arguments: &[
+        Argument::integer(c"numkeys"),
+        Argument::key(c"key").repeated(),
+        FIELDS,
+        Argument::one_of(
+            c"form",
+            &[
+                Argument::token(c"values", c"VALUES"),
+                Argument::token(c"tensor", c"TENSOR"),
+                Argument::token(c"json", c"JSON"),
+            ],
+        )
+        .after(c"AS")
+        .optional(),
+        Argument::one_of(c"type", NUMBERS).after(c"TYPE").optional(),
+        Argument::one_of(
+            c"missing",
+            &[
+                Argument::string(c"x").after(c"DEFAULT"),
+                Argument::block(
+                    c"defaults",
+                    &[Argument::integer(c"m"), Argument::string(c"x").repeated()],
+                )
+                .after(c"DEFAULTS"),
+            ],
+        )
+        .optional(),
+        Argument::integer(c"milliseconds").after(c"MAXAGE").optional(),
+        Argument::token(c"strict", c"STRICT").optional(),
+        Argument::token(c"withtimes", c"WITHTIMES").optional(),
+    ],
+    summary: c"Returns the values of several entities' fields: as arrays, as a tensor, as JSON.",
+    complexity:
+        c"O(N*M+M*log(M)) where N is the number of keys and M that of the fields asked for.",
+    since: c"0.1.0",
+};
+
+/// ML.FEATUREGET numkeys key [key ...] FIELDS m field [field ...]
+/// [AS VALUES|TENSOR|JSON] [TYPE F32|F64|I64] [DEFAULT x | DEFAULTS m x [x ...]]
+/// [MAXAGE ms] [STRICT] [WITHTIMES]
+fn featureget(call: &mut Call) -> Result<(), Error> {
+    let request = Request::parse(&mut call.args)?;
+    let now_ms = call.now() / MICROS_PER_MILLI;
+    let mut reader = EntityReader::new(&request.fields, now_ms, request.max_age_ms);
+    match request.form {
+        Form::Values => values(call, &request, &mut reader),
+        Form::Tensor(dtype) => tensor(call, &request, &mut reader, dtype),
+        Form::Json => document(call, &request, &mut reader),
+    }
+}
+
+/// How values are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// As arrays of what is stored.
+    Values,
+    /// As one buffer of numbers.
+    Tensor(Dtype),
+    /// As one JSON document.
+    Json,
+}
+
+/// What stands in for a field that is missing.
+enum Defaults<T> {
+    None,
+    /// For all fields.
+    Same(T),
+    /// For each field.
+    Each(Vec<T>),
+}
+
+impl<T> Defaults<T> {
+    fn get(&self, place: usize) -> Option<&T> {
+        match self {
+            Self::None => None,
+            Self::Same(default) => Some(default),
+            Self::Each(all) => {
+                Some(all.get(place).unwrap_or_else(|| bug("a field without its default")))
+            }
+        }
+    }
+
+    /// Each made into something else, once.
+    fn map<U>(&self, mut make: impl FnMut(&T) -> Result<U, Error>) -> Result<Defaults<U>, Error> {
+        Ok(match self {
+            Self::None => Defaults::None,
+            Self::Same(default) => Defaults::Same(make(default)?),
+            Self::Each(all) => Defaults::Each(all.iter().map(make).collect::<Result<_, _>>()?),
+        })
+    }
+}
+
+/// What a call asks for.
+struct Request<'a> {
+    /// The entities.
+    keys: Vec<Arg<'a>>,
+    /// The features of each.
+    fields: Vec<Arg<'a>>,
+    /// How they are answered.
+    form: Form,
+    /// What stands in for a field that is missing.
+    defaults: Defaults<&'a [u8]>,
+    /// Values of rows older than this are too old.
+    max_age_ms: Option<Millis>,
+    /// Whether a field that is missing, or too old, is an error.
+    strict: bool,
+    /// Whether event times are answered, too.
+    timed: bool,
+}
+
+impl<'a> Request<'a> {
+    fn parse(args: &mut Args<'a>) -> Result<Self, Error> {
+        let keys = args.counted("numkeys", "keys")?;
+        args.arg()?.one_of("the argument after the keys", &["FIELDS"])?;
+        let fields = args.counted("FIELDS", "fields")?;
+        let most = MAX_VALUES.get_unsigned();
+        let values = (keys.len() as u64).saturating_mul(fields.len() as u64);
+        if values > most {
+            return Err(refuse(format!(
+                "numkeys times FIELDS must be at most {most} (ml.features-max-values)"
+            )));
+        }
+        let mut request = Self {
+            keys,
+            fields,
+            form: Form::Values,
+            defaults: Defaults::None,
+            max_age_ms: None,
+            strict: false,
+            timed: false,
+        };
+        request.options(args)?;
+        Ok(request)
+    }
+
+    fn options(&mut self, args: &mut Args<'a>) -> Result<(), Error> {
+        const KNOWN: &[&str] =
+            &["AS", "TYPE", "DEFAULT", "DEFAULTS", "MAXAGE", "STRICT", "WITHTIMES"];
+        const FORMS: &[&str] = &["VALUES", "TENSOR", "JSON"];
+        let mut dtype = None;
+        let mut options = args.options();
+        while let Some(option) = options.next(KNOWN)? {
+            match option {
+                "AS" => {
+                    self.form = match options.value()?.one_of("AS", FORMS)? {
+                        0 => Form::Values,
+                        1 => Form::Tensor(Dtype::default()),
+                        _ => Form::Json,
+                    }
+                }
+                "TYPE" => {
+                    dtype = Some(Dtype::at(options.value()?.one_of("TYPE", &Dtype::NAMES)?));
+                }
+                "DEFAULT" => {
+                    options.excludes(KNOWN, &["DEFAULTS"])?;
+                    self.defaults = Defaults::Same(options.value()?.bytes());
+                }
+                "DEFAULTS" => {
+                    options.excludes(KNOWN, &["DEFAULT"])?;
+                    let defaults = options.counted("values that follow", 1)?;
+                    if defaults.len() != self.fields.len() {
+                        return Err(refuse("DEFAULTS must be as many as FIELDS"));
+                    }
+                    let defaults = defaults.iter().map(|default| default.bytes());
+                    self.defaults = Defaults::Each(defaults.collect());
+                }
+                "MAXAGE" => {
+                    self.max_age_ms = Some(options.integer(1..=i64::MAX)?.cast_unsigned());
+                }
+                "WITHTIMES" => self.timed = true,
+                _ => self.strict = true,
+            }
+        }
+        match (dtype, &mut self.form) {
+            (None, _) => {}
+            (Some(dtype), Form::Tensor(of)) => *of = dtype,
+            (Some(_), _) => return Err(refuse("TYPE goes with AS TENSOR only")),
+        }
+        if self.timed && self.form == Form::Json {
+            return Err(refuse("WITHTIMES goes with AS VALUES and AS TENSOR only"));
+        }
+        Ok(())
+    }
+
+    /// What was found for a field of a key; with STRICT, an error where that is no
+    /// value.
+    fn found<'e>(&self, entity: &Entity<'e>, key: Arg, place: usize) -> Result<Found<'e>, Error> {
+        let found = entity.get(place);
+        let wrong = match found {
+            Found::Value(_) => return Ok(found),
+            _ if !self.strict => return Ok(found),
+            Found::TooOld => "is older than MAXAGE",
+            Found::Nothing => "is missing",
+        };
+        Err(refuse(format!("{} {wrong}", self.name(key, place))))
+    }
+
+    /// A field of a key, as errors name it.
+    fn name(&self, key: Arg, place: usize) -> String {
+        let field = self.fields.get(place).unwrap_or_else(|| bug("a place without a field"));
+        format!("field {} of key {}", quoted(field.bytes()), quoted(key.bytes()))
+    }
+}
+
+fn values<'a>(
+    call: &Call<'a>,
+    request: &Request<'a>,
+    reader: &mut EntityReader<'a>,
+) -> Result<(), Error> {
+    let columns = request.fields.len();
+    let most = most_bytes();
+    // A key of another type is an error of the whole call: nothing is replied
+    // before all are read. An entity that comes again is kept once.
+    let mut buffer = ValueBuffer::new(most);
+    let (mut times, mut entities) = (Vec::new(), Vec::with_capacity(request.keys.len()));
+    let (mut repeats, mut met, mut bytes) = (Repeats::new(), 0, 0usize);
+    for key in &request.keys {
+        let (place, more) = match repeats.met(*key, reader) {
+            Some(stands) => stands,
+            None => {
+                let before = reader.counts();
+                let (read, more) = reader.read(&call.keys, *key, |entity| {
+                    let (kept, mut more) = (buffer.text_bytes(), 0usize);
+                    buffer.begin();
+                    for place in 0..columns {
+                        let found = request.found(entity, *key, place)?;
+                        let text = match found {
+                            Found::Value(value) => value.text(),
+                            Found::TooOld | Found::Nothing => request.defaults.get(place).copied(),
+                        };
+                        more = more.saturating_add(VALUE_BYTES + text.map_or(0, <[u8]>::len));
+                        if more > most.saturating_sub(bytes) {
+                            return Err(too_long());
+                        }
+                        buffer.push(found);
+                        if request.timed {
+                            times.push(entity.event_time(place));
+                        }
+                    }
+                    let texts = buffer.text_bytes() - kept;
+                    Ok((entity.bytes() + texts, more))
+                })?;
+                let stands = (met * columns, more);
+                met += 1;
+                repeats.remember(*key, read, stands, before, reader);
+                stands
+            }
+        };
+        entities.push(place);
+        bytes = bytes.saturating_add(more);
+        check(bytes)?;
+    }
+    let mut answers = Answers::of(call);
+    if request.timed {
+        call.reply.array(2);
+    }
+    call.reply.array(entities.len());
+    for first in &entities {
+        call.reply.array(columns);
+        for column in 0..columns {
+            let default = request.defaults.get(column).copied();
+            answers.reply(buffer.get(first + column), default);
+        }
+    }
+    if request.timed {
+        call.reply.array(entities.len());
+        for first in &entities {
+            call.reply.array(columns);
+            let times = times.get(*first..first + columns);
+            let times = times.unwrap_or_else(|| bug("values without times"));
+            times.iter().for_each(|at_ms| call.reply.integer(*at_ms));
+        }
+    }
+    Ok(())
+}
+
+fn tensor<'a>(
+    call: &Call<'a>,
+    request: &Request<'a>,
+    reader: &mut EntityReader<'a>,
+    dtype: Dtype,
+) -> Result<(), Error> {
+    let (rows, columns) = (request.keys.len(), request.fields.len());
+    let each = dtype.bytes() + 1 + if request.timed { size_of::<i64>() } else { 0 };
+    let count = rows.saturating_mul(columns);
+    check(count.saturating_mul(each))?;
+    let mut tensor = Tensor::new(dtype, count, request.timed)
+        .ok_or_else(|| refuse("not enough memory for the tensor"))?;
+    // What stands in for a number must be one that the tensor holds.
+    let defaults = request.defaults.map(|text| {
+        let number = dtype.convert(Value::Text(text));
+        number.ok_or_else(|| refuse(format!("DEFAULT must be a number of type {}", dtype.name())))
+    })?;
+    let mut repeats = Repeats::new();
+    for (number, key) in request.keys.iter().enumerate() {
+        if let Some(first) = repeats.met(*key, reader) {
+            tensor.repeat(first, columns);
+            continue;
+        }
+        let before = reader.counts();
+        let read = reader.read(&call.keys, *key, |entity| {
+            if request.timed {
+                (0..columns).for_each(|place| tensor.push_time(entity.event_time(place)));
+            }
+            if dtype == Dtype::F32
+                && let Some(row) = entity.f32s()
+            {
+                match row {
+                    F32Row::Run(values) => tensor.push_f32s(values),
+                    F32Row::Spread(slots, columns) => tensor.gather_f32s(slots, columns),
+                }
+                return Ok(0);
+            }
+            tensor.begin();
+            for place in 0..columns {
+                let found = request.found(entity, *key, place)?;
+                tensor.push(found, defaults.get(place).copied()).ok_or_else(|| {
+                    refuse(format!(
+                        "{} has no value of type {}, which has no NaN: give a DEFAULT",
+                        request.name(*key, place),
+                        dtype.name()
+                    ))
+                })?;
+            }
+            Ok(entity.bytes() + tensor.long_bytes())
+        })?;
+        repeats.remember(*key, read, number, before, reader);
+    }
+    let (data, status) = tensor.parts();
+    call.reply.array(if request.timed { 6 } else { 5 });
+    call.reply.bytes(dtype.name().as_bytes());
+    call.reply.integer(rows as i64);
+    call.reply.integer(columns as i64);
+    call.reply.bytes(data);
+    call.reply.bytes(status);
+    if request.timed {
+        call.reply.bytes(tensor.times());
+    }
+    Ok(())
+}
+
+fn document<'a>(
+    call: &Call<'a>,
+    request: &Request<'a>,
+    reader: &mut EntityReader<'a>,
+) -> Result<(), Error> {
+    let places = distinct(&request.fields);
+    let names = places.iter().map(|place| {
+        let field = request.fields.get(*place).unwrap_or_else(|| bug("a place without a field"));
+        let not_text = || refuse(format!("field {} is not UTF-8", quoted(field.bytes())));
+        json::string(field.bytes()).ok_or_else(not_text)
+    });
+    let names = names.collect::<Result<_, _>>()?;
+    let defaults = request.defaults.map(|default| {
+        let not_text = || refuse(format!("DEFAULT {} is not UTF-8", quoted(default)));
+        json::text(default).ok_or_else(not_text)
+    })?;
+    let document = Document::new(names, request.keys.len(), most_bytes());
+    let mut document = document.ok_or_else(too_long)?;
+    let too_long = |_: Unwritten| too_long();
+    let mut repeats = Repeats::new();
+    for key in &request.keys {
+        if let Some(object) = repeats.met(*key, reader) {
+            document.repeat(object).map_err(too_long)?;
+            continue;
+        }
+        let before = reader.counts();
+        let (read, object) = reader.read(&call.keys, *key, |entity| {
+            let start = document.begin().map_err(too_long)?;
+            for place in &places {
+                let pushed = match request.found(entity, *key, *place)? {
+                    Found::Value(value) => document.push(value),
+                    _ => match defaults.get(*place) {
+                        Some(default) => document.push_json(default),
+                        None => document.push_json(b"null"),
+                    },
+                };
+                pushed.map_err(|unwritten| match unwritten {
+                    Unwritten::NotText => {
+                        refuse(format!("{} is not UTF-8", request.name(*key, *place)))
+                    }
+                    Unwritten::TooLong => too_long(unwritten),
+                })?;
+            }
+            let object = document.end(start).map_err(too_long)?;
+            Ok((entity.bytes() + object.len(), object))
+        })?;
+        repeats.remember(*key, read, object, before, reader);
+    }
+    call.reply.bytes(&document.finish().map_err(too_long)?);
+    Ok(())
+}
+
+/// The places of the fields, of a name that is asked for twice the first only: an
+/// object of JSON has each name once.
+fn distinct(fields: &[Arg]) -> Vec<usize> {
+    let mut known = HashSet::new();
+    let places = fields.iter().enumerate();
+    places.filter(|(_, field)| known.insert(field.bytes())).map(|(place, _)| place).collect()
+}

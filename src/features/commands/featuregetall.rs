@@ -1,0 +1,136 @@
+//! ML.FEATUREGETALL: all fields of an entity.
+
+use super::answers::{Answers, VALUE_BYTES, most_bytes, too_long};
+use super::write_options::{VIEW, view};
+use crate::bug;
+use crate::features::change::is_alive;
+use crate::features::layout::Layout;
+use crate::features::row::Row;
+use crate::features::stats::FOUND;
+use crate::features::value::Value;
+use crate::server::{Args, Argument, Call, Command, Error, Hash, KeyAccess, KeySpec, handler};
+use crate::time::{MICROS_PER_MILLI, Millis};
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// ML.FEATUREGETALL
+pub const COMMAND: Command = Command {
+    name: c"ML.FEATUREGETALL",
+    run: handler(featuregetall),
+    flags: c"readonly",
+    categories: c"read",
+    arity: -2,
+    keys: Some(KeySpec::one(1, KeyAccess::Read)),
+    arguments: &[Argument::key(c"key"), VIEW.optional()],
+    summary: c"Returns all fields of an entity and their values.",
+    complexity: c"O(N) where N is the size of the entity.",
+    since: c"0.1.0",
+};
+
+/// ML.FEATUREGETALL key [VIEW view]
+fn featuregetall(call: &mut Call) -> Result<(), Error> {
+    let key = call.args.arg()?;
+    let only = parse(&mut call.args)?;
+    let now_ms = call.now() / MICROS_PER_MILLI;
+    let open = call.keys.read(key);
+    match open.value_ref::<Row>() {
+        Ok(None) => call.reply.map(0),
+        Ok(Some(row)) => answer_row(call, &row, only, now_ms)?,
+        // It may still be a hash.
+        Err(_) => match open.hash()? {
+            Some(hash) if only.is_none_or(<[u8]>::is_empty) => answer_hash(call, &hash)?,
+            // All fields of a hash are in the view without a name.
+            _ => call.reply.map(0),
+        },
+    }
+    Ok(())
+}
+
+fn parse<'a>(args: &mut Args<'a>) -> Result<Option<&'a [u8]>, Error> {
+    let (mut only, mut options) = (None, args.options());
+    while options.next(&["VIEW"])?.is_some() {
+        only = Some(view(options.value()?)?);
+    }
+    Ok(only)
+}
+
+/// Of all views each field has the name that it is read by, and one that is
+/// hidden by another's name is left out; of one view, its own.
+fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Result<(), Error> {
+    let layout: &Layout = row.layout();
+    let alive = |view: &usize| is_alive(row, *view, now_ms);
+    let views = (0..layout.views()).filter(alive);
+    let views: Vec<_> =
+        views.filter(|view| only.is_none_or(|only| layout.view_name(*view) == only)).collect();
+    let values = row.values();
+    let (mut name, mut pairs) = (Vec::new(), Vec::new());
+    let (mut all, mut once) = (0usize, 0usize);
+    for view in views {
+        once += layout.view_name(view).len();
+        for field in layout.fields(view) {
+            name_of(layout, view, field, only, &mut name);
+            let hides = |found: Option<(usize, usize)>| {
+                found.is_some_and(|(other, _)| other != view && alive(&other))
+            };
+            if only.is_none()
+                && layout.resolve(&name, field).first().is_some_and(|whole| hides(*whole))
+            {
+                continue;
+            }
+            let text = values.get(field).text().map_or(0, <[u8]>::len) + VALUE_BYTES;
+            all = all.saturating_add(name.len() + text);
+            once = once.saturating_add(layout.field_name(field).len() + 1 + text);
+            pairs.push((view, field));
+        }
+    }
+    // The name of a view stands before each of its fields.
+    if all > most_bytes().max(once) {
+        return Err(too_long());
+    }
+    let mut answers = Answers::of(call);
+    call.reply.map(pairs.len());
+    FOUND.add(pairs.len() as u64);
+    for (view, field) in pairs {
+        name_of(layout, view, field, only, &mut name);
+        call.reply.bytes(&name);
+        answers.value(values.get(field));
+    }
+    Ok(())
+}
+
+fn name_of(layout: &Layout, view: usize, field: usize, only: Option<&[u8]>, name: &mut Vec<u8>) {
+    name.clear();
+    let prefix = layout.view_name(view);
+    if only.is_none() && !prefix.is_empty() {
+        name.extend_from_slice(prefix);
+        name.push(b':');
+    }
+    name.extend_from_slice(layout.field_name(field));
+}
+
+/// All is read before anything is answered: a pass may fail.
+fn answer_hash(call: &Call, hash: &Hash) -> Result<(), Error> {
+    let (mut bytes, mut pairs) = (Vec::new(), Vec::new());
+    hash.each(|field, value| {
+        let mut keep = |part: &[u8]| {
+            let start = bytes.len();
+            bytes.extend_from_slice(part);
+            start..bytes.len()
+        };
+        pairs.push((keep(field), keep(value)));
+    })?;
+    let part = |part: &Range<usize>| {
+        bytes.get(part.clone()).unwrap_or_else(|| bug("a field outside of what was read"))
+    };
+    // In a pass a field may come twice.
+    let mut known = HashSet::with_capacity(pairs.len());
+    pairs.retain(|(field, _)| known.insert(part(field)));
+    let mut answers = Answers::of(call);
+    call.reply.map(pairs.len());
+    FOUND.add(pairs.len() as u64);
+    for (field, value) in &pairs {
+        call.reply.bytes(part(field));
+        answers.value(Value::Text(part(value)));
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! ML.FEATUREMSET: writes the same fields of several entities.
+
+use super::store::{event, refused, store};
+use super::write_options::{
+    AT, EventTimes, FIELDS, NUMBERS, REPLACE, Taken, VIEW, WriteOptions, order,
+};
+use crate::bug;
+use crate::features::change::{Applier, Change, Put, Set};
+use crate::features::codec;
+use crate::features::datatype::APPLY;
+use crate::features::row::{Row, ViewTimes};
+use crate::features::stats::{LATE, WRITTEN};
+use crate::features::tensor::Dtype;
+use crate::features::value::Value;
+use crate::server::{
+    Arg, Args, Argument, Call, Command, Ends, Error, KeyAccess, KeySpec, Keyspace,
+    effects_are_wanted, handler, refuse,
+};
+use crate::time::{MICROS_PER_MILLI, Millis};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+/// ML.FEATUREMSET
+pub const COMMAND: Command = Command {
+    name: c"ML.FEATUREMSET",
+    run: handler(featuremset),
+    flags: c"write deny-oom",
+    categories: c"write",
+    arity: -9,
+    keys: Some(KeySpec::counted(1, KeyAccess::Write)),
+    arguments: &[
+        Argument::integer(c"numkeys"),
+        Argument::key(c"key").repeated(),
+        Argument::string(c"blob"),
+        Argument::one_of(c"type", NUMBERS).after(c"TYPE"),
+        FIELDS,
+        VIEW.optional(),
+        Argument::one_of(c"time", &[AT, Argument::string(c"times").after(c"TIMES")]).optional(),
+        Argument::EXPIRATION.optional(),
+        REPLACE,
+    ],
+    summary: c"Writes the same fields of several entities, from one buffer of numbers.",
+    complexity:
+        c"O(N+K*M+M*log(M)) where N is the size of the entities then, K the number of keys and \
+M that of the fields of each.",
+    since: c"0.1.0",
+};
+
+/// ML.FEATUREMSET numkeys key [key ...] blob TYPE F32|F64|I64
+/// FIELDS m field [field ...] [VIEW view] [AT ms | TIMES blob]
+/// [EX s | PX ms | EXAT s | PXAT ms] [REPLACE]
+fn featuremset(call: &mut Call) -> Result<(), Error> {
+    let now_ms = call.now() / MICROS_PER_MILLI;
+    let batch = Batch::parse(&mut call.args, now_ms)?;
+    let change = batch.set.change(now_ms);
+    let decided = batch.decide(&mut call.keys, &change, now_ms)?;
+    let mut written = Vec::with_capacity(decided.rows.len());
+    let mut payload = Vec::new();
+    let outcome = batch.write(&mut call.keys, &change, &decided.rows, &mut written, &mut payload);
+    // What was written is told, even where something unforeseen ended it.
+    if !written.is_empty() {
+        call.keys.commit_all(&written, event(&change), APPLY, || payload);
+        WRITTEN.add(written.len() as u64);
+    }
+    outcome?;
+    LATE.add(decided.answers.iter().filter(|written| !**written).count() as u64);
+    call.reply.array(decided.answers.len());
+    decided.answers.iter().for_each(|written| call.reply.integer((*written).into()));
+    Ok(())
+}
+
+/// What is written to some rows.
+struct Batch<'a> {
+    keys: Vec<Arg<'a>>,
+    set: Set<'a>,
+    /// The event time of each key.
+    events: Events,
+    dtype: Dtype,
+    blob: &'a [u8],
+    /// For each field of the set, which column of the blob has its values.
+    columns: Vec<usize>,
+    /// How many columns the blob has.
+    width: usize,
+}
+
+enum Events {
+    OfAll(Option<Millis>),
+    OfEach(Vec<Millis>),
+}
+
+/// What was decided.
+struct Decided {
+    /// For each key whether it was written.
+    answers: Vec<bool>,
+    /// The rows that change.
+    rows: Vec<DecidedRow>,
+}
+
+struct DecidedRow {
+    /// Which key's, and at the same time which row's of the blob.
+    number: usize,
+    times: ViewTimes,
+}
+
+impl<'a> Batch<'a> {
+    fn parse(args: &mut Args<'a>, now_ms: Millis) -> Result<Self, Error> {
+        const TAKEN: &Taken = &Taken {
+            known: &[
+                "VIEW", "AT", "EX", "PX", "EXAT", "PXAT", "TYPE", "TIMES", "REPLACE", "FIELDS",
+            ],
+            types: &Dtype::NAMES,
+            field_size: 1,
+        };
+        let keys = args.counted("numkeys", "keys")?;
+        let blob = args.arg()?.bytes();
+        let options = WriteOptions::parse(args, now_ms, TAKEN)?;
+        let dtype = options.kind.map(Dtype::at);
+        let dtype = dtype.ok_or_else(|| refuse("TYPE must be given: F32, F64 or I64"))?;
+        let width = options.fields.len();
+        let length = keys.len().saturating_mul(width).saturating_mul(dtype.bytes());
+        if blob.len() != length {
+            return Err(refuse(format!(
+                "blob must be {length} bytes long: a value of type {} for each key and field",
+                dtype.name()
+            )));
+        }
+        let events = match options.times {
+            None => Events::OfAll(options.at_ms),
+            Some(times) => Events::OfEach(event_times(times, keys.len(), now_ms)?),
+        };
+        let names: Vec<_> = options.fields.iter().map(|name| name.bytes()).collect();
+        let columns = order(&names);
+        let set = options.set(&names, &columns)?;
+        Ok(Self { keys, set, events, dtype, blob, columns, width })
+    }
+
+    /// Decides about all rows before any is written, and refuses what cannot be.
+    /// A key that comes several times is decided about one time after the other,
+    /// and its row made once, of the last that is written.
+    fn decide(
+        &self,
+        keys: &mut Keyspace<'a>,
+        change: &Change,
+        now_ms: Millis,
+    ) -> Result<Decided, Error> {
+        let mut applier = Applier::new(change);
+        let mut answers = vec![false; self.keys.len()];
+        let mut rows = Vec::with_capacity(self.keys.len());
+        let mut values = Vec::new();
+        let again = Again::of(&self.keys);
+        for first in (0..self.keys.len()).filter(|number| again.is_first(*number)) {
+            // Opened as for the write itself: it is none of the reads that are counted.
+            let open = keys.write(self.key(first));
+            let row = open.value_ref::<Row>()?;
+            let mut places = again.all(first);
+            let events = again.all(first).map(|number| self.event(number));
+            let last = self.set.decide(row.as_deref(), now_ms, events, |written| {
+                let answer = places.next().and_then(|number| answers.get_mut(number));
+                *answer.unwrap_or_else(|| bug("an event of no key")) = written;
+            });
+            let last = last.filter(|_| change.concerns(row.as_deref()));
+            let Some((last, times)) = last else { continue };
+            let number =
+                again.all(first).nth(last).unwrap_or_else(|| bug("a key that is not there"));
+            self.read(number, &mut values);
+            let put = Put { times, values: &values };
+            applier.check(row.as_deref(), Some(put)).map_err(refused)?;
+            rows.push(DecidedRow { number, times });
+        }
+        Ok(Decided { answers, rows })
+    }
+
+    /// Writes what was decided, and appends to the payload what is put into each.
+    fn write(
+        &self,
+        keys: &mut Keyspace<'a>,
+        change: &Change,
+        rows: &[DecidedRow],
+        written: &mut Vec<(Arg<'a>, Ends)>,
+        payload: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let is_wanted = effects_are_wanted();
+        if is_wanted {
+            codec::encode_change(change, payload);
+        }
+        let mut applier = Applier::new(change);
+        let mut values = Vec::new();
+        for DecidedRow { number, times } in rows {
+            let key = self.key(*number);
+            self.read(*number, &mut values);
+            let put = Put { times: *times, values: &values };
+            let open = keys.write(key);
+            let row = open.value_ref::<Row>()?;
+            let new = applier.apply(row.as_deref(), Some(put)).map_err(refused)?;
+            written.push((key, store(open, new)?));
+            if is_wanted {
+                codec::encode_put(change, *times, values.iter().copied(), payload);
+            }
+        }
+        Ok(())
+    }
+
+    fn key(&self, number: usize) -> Arg<'a> {
+        *self.keys.get(number).unwrap_or_else(|| bug("a key that is not there"))
+    }
+
+    fn event(&self, number: usize) -> Option<Millis> {
+        match &self.events {
+            Events::OfAll(at_ms) => *at_ms,
+            Events::OfEach(all) => {
+                Some(*all.get(number).unwrap_or_else(|| bug("a key without an event time")))
+            }
+        }
+    }
+
+    /// Reads the values of a row, for the fields of the set.
+    fn read(&self, number: usize, values: &mut Vec<Value<'static>>) {
+        let size = self.dtype.bytes();
+        let row = self.blob.get(number * self.width * size..);
+        let value = |column: &usize| self.dtype.read(row?.get(column * size..)?);
+        values.clear();
+        values.extend(
+            self.columns.iter().map(|column| {
+                value(column).unwrap_or_else(|| bug("a value that the blob has not"))
+            }),
+        );
+    }
+}
+
+/// The event times of keys, i64 little-endian each.
+fn event_times(blob: &[u8], keys: usize, now_ms: Millis) -> Result<Vec<Millis>, Error> {
+    let (times, []) = blob.as_chunks() else { return Err(wrong_times(keys)) };
+    if times.len() != keys {
+        return Err(wrong_times(keys));
+    }
+    let can_be = EventTimes::at(now_ms);
+    times.iter().map(|at_ms| can_be.check("TIMES", i64::from_le_bytes(*at_ms))).collect()
+}
+
+fn wrong_times(keys: usize) -> Error {
+    refuse(format!(
+        "TIMES must be {} bytes long: an event time for each key, 64 bits, little-endian",
+        keys.saturating_mul(size_of::<i64>())
+    ))
+}
+
+/// Where keys come again.
+struct Again {
+    /// For each key the next place where it comes; empty where none does.
+    next: Vec<Option<usize>>,
+    is_later: Vec<bool>,
+}
+
+impl Again {
+    fn of(keys: &[Arg]) -> Self {
+        let (mut next, mut is_later) = (Vec::new(), Vec::new());
+        let mut last = HashMap::with_capacity(keys.len());
+        for (number, key) in keys.iter().enumerate() {
+            match last.entry(key.bytes()) {
+                Entry::Vacant(vacant) => _ = vacant.insert(number),
+                Entry::Occupied(mut occupied) => {
+                    next.resize(keys.len(), None);
+                    is_later.resize(keys.len(), false);
+                    let before = occupied.insert(number);
+                    let place = next.get_mut(before).zip(is_later.get_mut(number));
+                    let (before, later) = place.unwrap_or_else(|| bug("a key that is not there"));
+                    (*before, *later) = (Some(number), true);
+                }
+            }
+        }
+        Self { next, is_later }
+    }
+
+    /// Whether a key has not come before.
+    fn is_first(&self, number: usize) -> bool {
+        self.is_later.get(number) != Some(&true)
+    }
+
+    /// All places of a key, from the first.
+    fn all(&self, first: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(first), |number| self.next.get(*number).copied().flatten())
+    }
+}

@@ -1,0 +1,34 @@
+//! The commands of the features, a file each.
+
+mod answers;
+mod applyrow;
+mod entity;
+mod featuredel;
+mod featureget;
+mod featuregetall;
+mod featureinfo;
+mod featuremset;
+mod features;
+mod featureset;
+mod hash;
+mod store;
+mod write_options;
+
+use super::row::Row;
+use crate::server::{Command, TypeSpec, load_command};
+
+/// The data types of this domain.
+pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<Row>()];
+
+/// The commands of this domain.
+pub const COMMANDS: &[Command] = &[
+    features::COMMAND,
+    featureget::COMMAND,
+    featuregetall::COMMAND,
+    featureset::COMMAND,
+    featuremset::COMMAND,
+    featuredel::COMMAND,
+    featureinfo::COMMAND,
+    applyrow::COMMAND,
+    load_command::<Row>(),
+];

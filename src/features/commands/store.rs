@@ -1,0 +1,46 @@
+//! Putting rows into keys: the same for whoever decided, and for what applies
+//! decisions.
+
+use crate::features::change::{Action, Change, Put};
+use crate::features::codec;
+use crate::features::row::{Row, TooLarge};
+use crate::server::{Ends, Error, Lives, WriteKey, refuse};
+use std::ffi::CStr;
+
+/// What others are notified of when a change was made.
+pub fn event(change: &Change) -> &'static CStr {
+    match change.action {
+        Action::Put { .. } | Action::Take { by_deletion: false, .. } => c"ml.featureset",
+        Action::Take { by_deletion: true, .. } | Action::Remove(_) => c"ml.featuredel",
+    }
+}
+
+/// Puts a row into a key in place of the one that it held, and closes it. The key
+/// goes when the last view of the row does. An expiry that somebody gave the key
+/// stays, as for any type, until a write moves the row's own.
+pub fn store(mut key: WriteKey, row: Option<Row>) -> Result<Ends, Error> {
+    let Some(row) = row else { return Ok(key.close(Lives::Gone)) };
+    let before = key.value_ref::<Row>()?.and_then(|row| row.expires_at_ms());
+    let expires_at_ms = row.expires_at_ms();
+    drop(key.set(row)?);
+    Ok(key.close(match expires_at_ms {
+        same if same == before => Lives::AsBefore,
+        Some(at_ms) => Lives::Until(at_ms),
+        None => Lives::Forever,
+    }))
+}
+
+/// The payload of a change, and what it puts into one row.
+pub fn payload(change: &Change, put: Option<Put>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    codec::encode_change(change, &mut payload);
+    if let Some(put) = put {
+        codec::encode_put(change, put.times, put.values.iter().copied(), &mut payload);
+    }
+    payload
+}
+
+/// The refusal of a row that is too large.
+pub fn refused(reason: TooLarge) -> Error {
+    refuse(reason.to_string())
+}

@@ -1,0 +1,206 @@
+//! The options that the commands have in common that write.
+
+use crate::bug;
+use crate::features::change::Set;
+use crate::features::config::MAX_SKEW;
+use crate::features::layout::{MAX_FIELDS, MAX_NAME_BYTES, names_a_view};
+use crate::features::row::MAX_TIME_MS;
+use crate::server::{Arg, Args, Argument, EXPIRIES, Error, quoted, refuse};
+use crate::time::{MILLIS_PER_SECOND, Millis};
+
+/// `VIEW view`
+pub const VIEW: Argument = Argument::string(c"view").after(c"VIEW");
+
+/// `AT unix-time-milliseconds`
+pub const AT: Argument = Argument::unix_time(c"unix-time-milliseconds").after(c"AT");
+
+/// `REPLACE`
+pub const REPLACE: Argument = Argument::token(c"replace", c"REPLACE").optional();
+
+/// `FIELDS m field [field ...]`
+pub const FIELDS: Argument =
+    Argument::block(c"fields", &[Argument::integer(c"m"), Argument::string(c"field").repeated()])
+        .after(c"FIELDS");
+
+/// The types of numbers.
+pub const NUMBERS: &[Argument] = &[
+    Argument::token(c"f32", c"F32"),
+    Argument::token(c"f64", c"F64"),
+    Argument::token(c"i64", c"I64"),
+];
+
+/// What a command of these options takes of them.
+pub struct Taken {
+    /// All that it knows.
+    pub known: &'static [&'static str],
+    /// The names of its types.
+    pub types: &'static [&'static str],
+    /// How many arguments each of FIELDS takes, the first of them a name.
+    pub field_size: usize,
+}
+
+/// The options of a call that writes.
+pub struct WriteOptions<'a> {
+    view: &'a [u8],
+    /// The event time.
+    pub at_ms: Option<Millis>,
+    expires_at_ms: Option<Millis>,
+    replaces: bool,
+    /// The place of TYPE among the names of types.
+    pub kind: Option<usize>,
+    /// The same of each of TYPES.
+    pub kinds: Option<Vec<usize>>,
+    /// The bytes of TIMES.
+    pub times: Option<&'a [u8]>,
+    /// What follows FIELDS.
+    pub fields: Vec<Arg<'a>>,
+}
+
+impl<'a> WriteOptions<'a> {
+    /// Reads all arguments that are left.
+    pub fn parse(args: &mut Args<'a>, now_ms: Millis, taken: &Taken) -> Result<Self, Error> {
+        let known = taken.known;
+        let mut all = Self {
+            view: b"",
+            at_ms: None,
+            expires_at_ms: None,
+            replaces: false,
+            kind: None,
+            kinds: None,
+            times: None,
+            fields: Vec::new(),
+        };
+        let mut options = args.options();
+        while let Some(option) = options.next(known)? {
+            match option {
+                "VIEW" => all.view = view(options.value()?)?,
+                "AT" => {
+                    options.excludes(known, &["TIMES"])?;
+                    all.at_ms = Some(EventTimes::at(now_ms).of_argument(options.value()?)?);
+                }
+                "TIMES" => {
+                    options.excludes(known, &["AT"])?;
+                    all.times = Some(options.value()?.bytes());
+                }
+                "REPLACE" => all.replaces = true,
+                "TYPE" => {
+                    options.excludes(known, &["TYPES"])?;
+                    all.kind = Some(options.value()?.one_of("TYPE", taken.types)?);
+                }
+                "TYPES" => {
+                    options.excludes(known, &["TYPE"])?;
+                    let kinds = options.counted("types that follow", 1)?;
+                    let kinds = kinds.iter().map(|kind| kind.one_of("TYPES", taken.types));
+                    all.kinds = Some(kinds.collect::<Result<_, _>>()?);
+                }
+                "FIELDS" => {
+                    all.fields = options.counted("fields that follow", taken.field_size)?;
+                }
+                unit => {
+                    options.excludes(known, EXPIRIES)?;
+                    let expires_at_ms = options.value()?.expiry(unit, now_ms, MAX_TIME_MS)?;
+                    all.expires_at_ms = Some(expires_at_ms);
+                }
+            }
+        }
+        let fields = all.fields.len() / taken.field_size;
+        if fields == 0 {
+            return Err(refuse("FIELDS must be given: how many, and each of them"));
+        }
+        if all.kinds.as_ref().is_some_and(|kinds| kinds.len() != fields) {
+            return Err(refuse("TYPES must be as many as FIELDS"));
+        }
+        Ok(all)
+    }
+
+    /// What is written to fields of these names, in this order.
+    pub fn set(&self, names: &[&'a [u8]], order: &[usize]) -> Result<Set<'a>, Error> {
+        if order.len() > MAX_FIELDS {
+            return Err(refuse(format!("FIELDS must be at most {MAX_FIELDS}")));
+        }
+        if names.iter().any(|name| name.len() > MAX_NAME_BYTES) {
+            return Err(refuse(format!("field must be at most {MAX_NAME_BYTES} bytes long")));
+        }
+        let name = |place: &usize| names.get(*place).copied();
+        let name = |place| name(place).unwrap_or_else(|| bug("a place without a name"));
+        let Self { view, expires_at_ms, replaces, .. } = *self;
+        Ok(Set { view, fields: order.iter().map(name).collect(), replaces, expires_at_ms })
+    }
+}
+
+/// The places of names, sorted by name; of a name that comes twice the last.
+pub fn order(names: &[&[u8]]) -> Vec<usize> {
+    let name = |place: &usize| names.get(*place).copied();
+    let mut order: Vec<_> = (0..names.len()).collect();
+    // Stable: of the same name, the last written stands last.
+    order.sort_by_key(name);
+    order.dedup_by(|later, earlier| {
+        let same = name(later) == name(earlier);
+        if same {
+            *earlier = *later;
+        }
+        same
+    });
+    order
+}
+
+/// The name of a view.
+pub fn view(name: Arg<'_>) -> Result<&[u8], Error> {
+    match name.bytes() {
+        name if names_a_view(name) => Ok(name),
+        _ => Err(refuse(format!(
+            "VIEW must be a name of at most {MAX_NAME_BYTES} bytes without ':'"
+        ))),
+    }
+}
+
+/// What event times there can be at a moment.
+#[derive(Clone, Copy)]
+pub struct EventTimes {
+    skew_s: u64,
+    latest_ms: Millis,
+}
+
+/// Milliseconds up to here are of before March 1973, and seconds of before the
+/// year 5138: what a caller gives there is seconds. 0 is the epoch, of either.
+const SECONDS_UP_TO: Millis = 100_000_000_000;
+
+impl EventTimes {
+    /// Those at a moment.
+    pub fn at(now_ms: Millis) -> Self {
+        let skew_s = MAX_SKEW.get_unsigned();
+        let latest_ms = now_ms.saturating_add(skew_s * MILLIS_PER_SECOND).min(MAX_TIME_MS);
+        Self { skew_s, latest_ms }
+    }
+
+    fn of_argument(self, at: Arg) -> Result<Millis, Error> {
+        let at_ms = at.integer("AT", i64::MIN..=i64::MAX);
+        let at_ms = at_ms.map_err(|_| self.out_of_range("AT"))?;
+        self.check("AT", at_ms)
+    }
+
+    /// An event time, if it can be one; otherwise an error that names `what`.
+    pub fn check(self, what: &str, at_ms: i64) -> Result<Millis, Error> {
+        match u64::try_from(at_ms) {
+            Ok(at_ms @ 1..=SECONDS_UP_TO) => Err(refuse(format!(
+                "{what} must be milliseconds since the epoch, 0 or above {SECONDS_UP_TO}: \
+                 {at_ms} looks like seconds"
+            ))),
+            Ok(at_ms) if at_ms <= self.latest_ms => Ok(at_ms),
+            _ => Err(self.out_of_range(what)),
+        }
+    }
+
+    fn out_of_range(self, what: &str) -> Error {
+        let Self { skew_s, latest_ms } = self;
+        refuse(format!(
+            "{what} must be milliseconds from 0 to {latest_ms}, {skew_s} seconds from now \
+             (ml.features-max-skew)"
+        ))
+    }
+}
+
+/// Why a value is refused.
+pub fn wrong_value(field: Arg, expected: &str) -> Error {
+    refuse(format!("the value of field {} must be {expected}", quoted(field.bytes())))
+}

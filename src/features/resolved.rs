@@ -1,0 +1,141 @@
+//! The fields of a call, resolved for the rows of one layout.
+
+use super::shared_layout::SharedLayout;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Where in the rows of a layout the fields of a call stand.
+pub struct ResolvedFields {
+    layout: SharedLayout,
+    /// For each place of the call the field; [`NOWHERE`] where there is none.
+    fields: Vec<u32>,
+    are_all_there: bool,
+    /// Where they are all there, and each stands after the one before it.
+    run: Option<Range<usize>>,
+    /// The views that any of them is in.
+    views: Vec<u32>,
+    /// The view of each of them, by its place in `views`.
+    views_of: Vec<u32>,
+    /// What stands for a place where its view has expired: by the places in
+    /// `views` and in the row.
+    others: HashMap<usize, (usize, usize)>,
+}
+
+/// A field that no row has.
+const NOWHERE: u32 = u32::MAX;
+
+impl ResolvedFields {
+    /// The fields of these names, in the rows of a layout.
+    pub fn new<'n>(layout: &SharedLayout, names: impl ExactSizeIterator<Item = &'n [u8]>) -> Self {
+        let mut fields = Vec::with_capacity(names.len());
+        let mut views_of = Vec::with_capacity(names.len());
+        let mut others = HashMap::new();
+        let mut views = Vec::new();
+        let mut places = HashMap::new();
+        let (mut likely, mut last_view) = (0, (NOWHERE, NOWHERE));
+        for (place, name) in names.enumerate() {
+            // A row has fewer views and fields than 2^32 by far.
+            let found = layout.resolve(name, likely).map(|found| {
+                found.map(|(view, field)| {
+                    let view = view as u32;
+                    if last_view.0 != view {
+                        let number = *places.entry(view).or_insert_with(|| {
+                            views.push(view);
+                            views.len() as u32 - 1
+                        });
+                        last_view = (view, number);
+                    }
+                    (last_view.1, field as u32)
+                })
+            });
+            let mut found = found.into_iter().flatten();
+            let (view, field) = found.next().unwrap_or((NOWHERE, NOWHERE));
+            views_of.push(view);
+            fields.push(field);
+            likely = field.wrapping_add(1) as usize;
+            others.extend(found.map(|(view, field)| (place, (view as usize, field as usize))));
+        }
+        let are_all_there = fields.iter().all(|field| *field != NOWHERE);
+        let first = fields.first().map_or(0, |first| *first as usize);
+        let run = first..first + fields.len();
+        let in_order = fields.iter().map(|field| *field as usize).eq(run.clone());
+        let run = (are_all_there && in_order).then_some(run);
+        Self { layout: layout.clone(), fields, are_all_there, run, views, views_of, others }
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &SharedLayout {
+        &self.layout
+    }
+
+    /// The views that any of the fields is in.
+    pub fn views(&self) -> impl Iterator<Item = usize> {
+        self.views.iter().map(|view| *view as usize)
+    }
+
+    /// The view of a number, as [`Self::all`] names it.
+    pub fn view(&self, number: usize) -> usize {
+        let view = self.views.get(number).copied();
+        view.unwrap_or_else(|| crate::bug("a view that is none of the call's")) as usize
+    }
+
+    /// How many fields the call asks for.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// The field at a place, where all views are served.
+    pub fn field(&self, place: usize) -> Option<usize> {
+        let field = *self.fields.get(place)?;
+        (field != NOWHERE).then_some(field as usize)
+    }
+
+    /// All that may stand for a place: views, by their place in [`Self::views`],
+    /// and fields, the first that is served before the others.
+    pub fn all(&self, place: usize) -> impl Iterator<Item = (usize, usize)> {
+        let first = self.field(place).zip(self.views_of.get(place));
+        let first = first.map(|(field, view)| (*view as usize, field));
+        let other = first.and_then(|_| self.others.get(&place).copied());
+        first.into_iter().chain(other)
+    }
+
+    /// Where all fields stand, one after the other in the order asked for, if they do.
+    pub fn run(&self) -> Option<Range<usize>> {
+        self.run.clone()
+    }
+
+    /// For each place the field, if the row has all of them.
+    pub fn all_there(&self) -> Option<&[u32]> {
+        self.are_all_there.then_some(&self.fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::Layout;
+    use super::*;
+
+    #[test]
+    fn fields_are_resolved_in_the_order_asked_for() {
+        let names = [("", "a"), ("", "v:b"), ("v", "a"), ("v", "b"), ("w", "c")];
+        let names = names.map(|(view, field)| (view.as_bytes(), field.as_bytes()));
+        let layout = SharedLayout::new(Layout::of(names.into_iter()).unwrap());
+        let asked = |names: &[&'static str]| {
+            let names: Vec<_> = names.iter().map(|name| name.as_bytes()).collect();
+            ResolvedFields::new(&layout, names.into_iter())
+        };
+        let resolved = asked(&["v:b", "a", "none", "w:c", "v:b"]);
+        assert_eq!(resolved.views().collect::<Vec<_>>(), [0, 1, 2]);
+        let all = |place| resolved.all(place).collect::<Vec<_>>();
+        assert_eq!(
+            [all(0), all(1), all(2), all(3)],
+            [vec![(0, 1), (1, 3)], vec![(0, 0)], vec![], vec![(2, 4)]]
+        );
+        assert_eq!(all(4), all(0));
+        assert_eq!((resolved.field(2), resolved.run(), resolved.all_there()), (None, None, None));
+        assert_eq!(asked(&["v:a", "w:c"]).all_there(), Some(&[2, 4][..]));
+        assert_eq!(asked(&["a", "v:b", "v:a"]).run(), Some(0..3));
+        // Only what is asked for is looked at, however many views a row has.
+        assert_eq!(asked(&["w:c", "w:c"]).views().collect::<Vec<_>>(), [2]);
+    }
+}

@@ -1,0 +1,32 @@
+//! ML.APPLYPERMIT: what a write did to permits, for replicas and the AOF.
+
+use super::store::commit;
+use crate::permit::codec;
+use crate::permit::datatype::APPLY;
+use crate::permit::permits::Permits;
+use crate::server::{Argument, Call, Command, Error, handler, refuse};
+
+/// ML.APPLYPERMIT
+pub const COMMAND: Command = Command::internal(
+    APPLY,
+    handler(applypermit),
+    &[Argument::key(c"key"), Argument::string(c"change")],
+    c"Internal: changes the permits of a key, for replicas and the AOF.",
+    c"O(N) where N is the number of permits.",
+);
+
+/// ML.APPLYPERMIT key change
+fn applypermit(call: &mut Call) -> Result<(), Error> {
+    let key = call.args.arg()?;
+    let payload = call.args.arg()?;
+    let change = codec::decode_change(payload.bytes())
+        .ok_or_else(|| refuse("change is not a change of permits"))?;
+    let mut open = call.keys.write(key);
+    let none = Permits::default();
+    if !open.value::<Permits>()?.map_or(&none, |permits| permits).takes(&change) {
+        return Err(refuse("change is not one of the permits in the key"));
+    }
+    commit(open, &change)?;
+    call.reply.ok();
+    Ok(())
+}

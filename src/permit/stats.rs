@@ -1,0 +1,29 @@
+//! What is counted.
+
+use super::permits::HELD;
+use crate::metrics::Counter;
+use crate::server::Section;
+
+/// Permits granted.
+pub static GRANTED: Counter = Counter::new();
+
+/// Calls that were denied one.
+pub static DENIED: Counter = Counter::new();
+
+/// Permits whose time started anew.
+pub static RENEWED: Counter = Counter::new();
+
+/// Permits given back.
+pub static RELEASED: Counter = Counter::new();
+
+/// The section of INFO.
+pub const INFO: Section = Section {
+    name: c"permit",
+    fields: &[
+        (c"permit_granted", &GRANTED),
+        (c"permit_denied", &DENIED),
+        (c"permit_renewed", &RENEWED),
+        (c"permit_released", &RELEASED),
+        (c"permit_held", &HELD),
+    ],
+};
