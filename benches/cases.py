@@ -66,7 +66,7 @@ CACHE = [
          filled=CACHED),
     Case("Lua lock, a hit", (INPUT, "token", "1000"), GET, filled=PLAIN, lua=peers.SINGLE_FLIGHT),
     Case(MGET, ("MGET", *[INPUT] * 100), MGET, filled=PLAIN, many=100),
-    Case("ML.CACHEMGET of 100", ("ML.CACHEMGET", "v7", *[INPUT] * 100), MGET, filled=CACHED,
+    Case("ML.CACHEMGET of 100", ("ML.CACHEMGET", "100", *[INPUT] * 100, "v7"), MGET, filled=CACHED,
          many=100),
 ]
 

@@ -39,8 +39,8 @@ class Predictions:
     `model` is an async function from the input to anything that JSON can hold.
     `client` answers bytes, as redis-py does unless told otherwise, and has a
     connection for each request at a time: whoever waits keeps one.
-    Keys are `namespace:hash of the input`; ML.CACHEVERSION is set on the
-    namespace.
+    Keys are `namespace:hash of the input`; ML.CACHEVERSIONSET names
+    the namespace.
     """
 
     def __init__(self, client, namespace, version, model, *, ttl_s=3600, stale_ms=60_000,

@@ -16,9 +16,12 @@ pub mod cache;
 pub mod features;
 pub mod id;
 pub mod metrics;
+mod namespace;
 pub mod number;
 pub mod permit;
 pub mod ratelimit;
+pub mod singleflight;
+mod stats;
 pub mod time;
 mod wire;
 
@@ -32,10 +35,23 @@ pub static MODULE: server::Module = server::Module {
     name: c"ml",
     version: 100,
     types: &[ratelimit::TYPES, permit::TYPES, cache::TYPES, features::TYPES],
-    commands: &[ratelimit::COMMANDS, permit::COMMANDS, cache::COMMANDS, features::COMMANDS],
-    configs: &[ratelimit::CONFIGS, cache::CONFIGS, features::CONFIGS],
+    commands: &[
+        ratelimit::COMMANDS,
+        permit::COMMANDS,
+        cache::COMMANDS,
+        features::COMMANDS,
+        &[stats::command::<Counted>()],
+    ],
+    configs: &[ratelimit::CONFIGS, cache::CONFIGS, features::CONFIGS, stats::CONFIGS],
     info: &[ratelimit::INFO, permit::INFO, cache::INFO, features::INFO],
-    listeners: &[cache::LISTENER],
+    listeners: &[cache::LISTENER, cache::LEASES],
 };
+
+/// What ML.STATS tells of.
+struct Counted;
+
+impl stats::Sections for Counted {
+    const ALL: &'static [stats::Section] = &[ratelimit::STATS, cache::STATS, features::STATS];
+}
 
 export_module!(MODULE);

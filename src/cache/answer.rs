@@ -6,6 +6,7 @@
 
 use super::lifetime::Lifetime;
 use crate::block::Block;
+use crate::bug;
 use crate::time::Millis;
 use std::iter::successors;
 
@@ -47,19 +48,6 @@ impl Head {
     /// The answer before this one.
     pub fn older_mut(&mut self) -> Option<&mut Answer> {
         self.older.as_mut()
-    }
-
-    /// Gives the answer of a version, among those that follow this one, another
-    /// lifetime.
-    pub fn retime_older(&mut self, version: &[u8], lifetime: Lifetime) {
-        let mut next = self.older.as_mut();
-        while let Some(answer) = next {
-            if answer.version() == version {
-                answer.head_mut().set_lifetime(lifetime);
-                return;
-            }
-            next = answer.head_mut().older.as_mut();
-        }
     }
 }
 
@@ -103,7 +91,8 @@ impl Answer {
     }
 
     fn parts(&self) -> (&[u8], &[u8]) {
-        self.bytes().split_at_checked(self.head().version_length.into()).unwrap_or_default()
+        let parts = self.bytes().split_at_checked(self.head().version_length.into());
+        parts.unwrap_or_else(|| bug("an answer is shorter than its version"))
     }
 
     /// How long the answer holds.
@@ -138,24 +127,25 @@ impl Answer {
         self.answers().map(|answer| answer.head().stale_until_ms).max().unwrap_or(0)
     }
 
-    /// The versions that must go before an answer of `version` is put in: what
-    /// can be served no more, and what was written longest ago while there are
-    /// more than `keep` with the new one.
-    pub fn outlived(&self, version: &[u8], keep: usize, now_ms: Millis) -> Vec<Box<[u8]>> {
-        let others = self.answers().filter(|answer| answer.version() != version);
-        let (alive, dead): (Vec<_>, Vec<_>) =
-            others.partition(|answer| answer.lifetime().is_alive(now_ms));
-        let pushed_out = alive.into_iter().skip(keep.saturating_sub(1));
-        pushed_out.chain(dead).map(|answer| answer.version().into()).collect()
+    /// Gives the answer of a version another lifetime, if it is there.
+    pub fn retime(&mut self, version: &[u8], lifetime: Lifetime) {
+        let mut next = Some(self).filter(|first| !first.is_empty());
+        while let Some(answer) = next {
+            if answer.version() == version {
+                answer.head_mut().set_lifetime(lifetime);
+                return;
+            }
+            next = answer.head_mut().older.as_mut();
+        }
     }
 
-    /// The answers without these versions; `None` when none is left.
-    pub fn without(self, versions: &[&[u8]]) -> Option<Self> {
+    /// The answers without those of some versions; `None` when none is left.
+    pub fn without(self, goes: impl Fn(&[u8]) -> bool) -> Option<Self> {
         let mut kept = Vec::new();
         let mut next = Some(self).filter(|first| !first.is_empty());
         while let Some(mut answer) = next {
             next = answer.head_mut().older.take();
-            if !versions.contains(&answer.version()) {
+            if !goes(answer.version()) {
                 kept.push(answer);
             }
         }
@@ -181,23 +171,13 @@ impl Default for Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn until(expires_at_ms: Millis) -> Lifetime {
         Lifetime { expires_at_ms, stale_until_ms: expires_at_ms, ..Lifetime::default() }
     }
 
-    /// Puts an answer in, as a write does.
-    fn put(entry: &mut Answer, version: &[u8], value: &[u8], lifetime: Lifetime, now: Millis) {
-        let outlived = entry.outlived(version, 2, now);
-        let mut gone: Vec<_> = outlived.iter().map(AsRef::as_ref).collect();
-        gone.push(version);
-        let old = std::mem::replace(entry, Answer::of(version, value, lifetime).unwrap());
-        entry.head_mut().set_older(old.without(&gone));
-    }
-
-    fn value<'e>(entry: &'e Answer, version: &[u8], now: Millis) -> Option<&'e [u8]> {
-        entry.get(version, now).map(Answer::value)
+    fn versions(answers: &Answer) -> Vec<&[u8]> {
+        answers.answers().map(Answer::version).collect()
     }
 
     #[test]
@@ -213,93 +193,40 @@ mod tests {
     }
 
     #[test]
-    fn a_further_version_pushes_out_the_one_written_longest_ago() {
-        let mut entry = Answer::default();
-        put(&mut entry, b"v1", b"a", until(100), 0);
-        put(&mut entry, b"v2", b"b", until(100), 1);
-        put(&mut entry, b"v1", b"c", until(100), 2);
-        put(&mut entry, b"v3", b"d", until(100), 3);
-        assert_eq!(value(&entry, b"v1", 4), Some(b"c".as_slice()));
-        assert_eq!(value(&entry, b"v2", 4), None);
-        assert_eq!(value(&entry, b"v3", 4), Some(b"d".as_slice()));
+    fn an_answer_is_fresh_until_it_expires() {
+        let lifetime = Lifetime { stale_until_ms: 150, ..until(100) };
+        let answer = Answer::of(b"v", b"", lifetime).unwrap();
+        assert_eq!(answer.get(b"v", 99).map(Answer::value), Some(b"".as_slice()));
+        assert!(answer.get(b"v", 100).is_none());
+        assert_eq!(answer.expires_at_ms(), 150);
     }
 
     #[test]
-    fn a_version_past_its_time_goes_before_a_fresh_one() {
-        let mut entry = Answer::default();
-        put(&mut entry, b"old", b"a", until(100), 0);
-        put(&mut entry, b"brief", b"b", until(10), 1);
-        put(&mut entry, b"new", b"c", until(100), 10);
-        assert_eq!(value(&entry, b"old", 10), Some(b"a".as_slice()));
-        assert_eq!(entry.answers().count(), 2);
-    }
-
-    #[test]
-    fn an_answer_is_fresh_until_it_expires_and_alive_until_it_is_too_stale() {
-        let entry = Answer::of(b"v", b"", Lifetime { stale_until_ms: 150, ..until(100) }).unwrap();
-        assert_eq!(value(&entry, b"v", 99), Some(b"".as_slice()));
-        assert_eq!(value(&entry, b"v", 100), None);
-        assert_eq!(entry.expires_at_ms(), 150);
-        assert!(entry.outlived(b"w", 2, 149).is_empty());
-        assert_eq!(entry.outlived(b"w", 2, 150).len(), 1);
-    }
-
-    #[test]
-    fn versions_are_removed_copied_and_given_other_terms() {
-        let versions = [b"c", b"b", b"a"];
-        let answers = versions.map(|version| Answer::of(version, b"x", until(100)).unwrap());
-        let mut entry = Answer::of_all(answers.into()).unwrap();
-        entry.head_mut().retime_older(b"a", until(7));
-        entry.head_mut().retime_older(b"z", until(7));
-        let copy = entry.duplicate().unwrap();
+    fn versions_are_removed_copied_and_given_other_lifetimes() {
+        let all = [b"c", b"b", b"a"];
+        let answers = all.map(|version| Answer::of(version, b"x", until(100)).unwrap());
+        let mut all = Answer::of_all(answers.into()).unwrap();
+        all.retime(b"a", until(7));
+        all.retime(b"c", until(8));
+        all.retime(b"z", until(9));
+        let copy = all.duplicate().unwrap();
         assert_eq!(copy.answer(b"a").unwrap().lifetime(), until(7));
-        let left = entry.without(&[b"c", b"z"]).unwrap();
-        assert_eq!(left.answers().map(Answer::version).collect::<Vec<_>>(), [b"b", b"a"]);
-        assert!(left.without(&[b"a", b"b"]).is_none());
+        assert_eq!(copy.answer(b"c").unwrap().lifetime(), until(8));
+        let left = all.without(|version| version == b"c" || version == b"z").unwrap();
+        assert_eq!(versions(&left), [b"b", b"a"]);
+        assert!(left.without(|_| true).is_none());
         assert_eq!(copy.answers().count(), 3);
         let empty = Answer::default().duplicate().unwrap();
         assert!(empty.is_empty() && empty.answers().next().is_none());
-        assert!(empty.without(&[]).is_none());
+        assert!(empty.without(|_| false).is_none());
     }
 
     #[test]
-    fn an_entry_is_of_different_versions_and_not_of_more_than_it_may() {
+    fn a_key_holds_different_versions_and_not_more_than_it_may() {
         let all = |count: u8| (0..count).map(|one| Answer::of(&[one], b"x", until(9)).unwrap());
         assert!(Answer::of_all(all(MAX_VERSIONS as u8).collect()).is_some());
         assert!(Answer::of_all(all(MAX_VERSIONS as u8 + 1).collect()).is_none());
         assert!(Answer::of_all(all(1).chain(all(1)).collect()).is_none());
         assert!(Answer::of_all(Vec::new()).is_none());
-    }
-
-    proptest! {
-        /// The oracle: a list of every write, the last ones of the last two
-        /// versions that were alive when something was written.
-        #[test]
-        fn never_answers_what_another_version_wrote(
-            writes in prop::collection::vec(
-                (0u8..5, any::<u8>(), 1u64..50, 0u64..20, 0u64..20), 1..60),
-        ) {
-            let mut entry = Answer::default();
-            let mut oracle: Vec<(u8, u8, Lifetime)> = Vec::new();
-            let mut now = 1_000;
-            for (version, value, ttl, stale, step) in writes {
-                now += step;
-                let lifetime = Lifetime { stale_until_ms: now + ttl + stale, ..until(now + ttl) };
-                put(&mut entry, &[version], &[value], lifetime, now);
-                oracle.retain(|(held, _, lifetime)| *held != version && lifetime.stale_until_ms > now);
-                oracle.insert(0, (version, value, lifetime));
-                oracle.truncate(2);
-                for at in [now, now + 5] {
-                    for version in 0..5 {
-                        let expected = oracle
-                            .iter()
-                            .find(|(held, _, lifetime)| *held == version && lifetime.expires_at_ms > at)
-                            .map(|(_, value, _)| vec![*value]);
-                        let found = entry.get(&[version], at).map(|answer| answer.value().to_vec());
-                        prop_assert_eq!(found, expected);
-                    }
-                }
-            }
-        }
     }
 }

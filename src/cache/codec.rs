@@ -1,55 +1,41 @@
 //! The payloads of the cache: what RDB files, DUMP and replication carry.
 //!
 //! ```text
-//! entry      1 u8 · answers u8 · for each, the last one first:
+//! answers    1 u8 · how many u8 · for each, the last one first:
 //!            lifetime · version · value's length u64 · value
-//! put        1 u8 · 1 u8 · lifetime · version · for each version dropped: it
-//! drop       1 u8 · 2 u8 · for each version dropped: it
-//! retime     1 u8 · 3 u8 · for each version given another lifetime: lifetime · version
-//! namespaces 1 u8 · for each: name's length u8 · name · versions u8 · the versions
+//! change     1 u8 · versions dropped u8 · they · versions retimed u8 · for each:
+//!            lifetime · version · where an answer is put in: lifetime · version
+//! namespaces 2 u8 · for each: name's length u8 · name · versions u8 · they
 //!
-//! lifetime       expires_at_ms u64 · stale_until_ms u64 · written_at_ms u64 · cost_ms u64
+//! lifetime   expires_at_ms u64 · stale_until_ms u64 · written_at_ms u64 · cost_ms u64
 //! version    length u8 · bytes
 //! ```
+//!
+//! Namespaces of version 1 are as those of version 2, but of one part, with the
+//! braces of a hash tag in it.
 
 use super::answer::{Answer, MAX_VERSIONS};
+use super::change::Change;
+use super::in_force::{MAX_IN_FORCE, Versions};
 use super::lifetime::Lifetime;
-use super::namespaces::{InForce, MAX_IN_FORCE};
+use crate::namespace::bare;
 use crate::time::Millis;
 use crate::wire::Reader;
+use std::borrow::Cow;
 
-const ENCODING: u8 = 1;
-
-const PUT: u8 = 1;
-const DROP: u8 = 2;
-const RETIME: u8 = 3;
+const ANSWERS: u8 = 1;
+const CHANGE: u8 = 1;
+const NAMESPACES: u8 = 2;
+const NAMESPACES_OF_ONE_PART: u8 = 1;
 
 /// The latest moment a payload may name: what the server can count.
 pub const MAX_TIME_MS: Millis = i64::MAX as u64;
 
-/// What a write changes in an entry.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Change<'a> {
-    /// An answer is put in; its value travels beside the change.
-    Put {
-        /// Its version.
-        version: &'a [u8],
-        /// Its lifetime.
-        lifetime: Lifetime,
-        /// The versions that go.
-        dropped: Vec<&'a [u8]>,
-    },
-    /// Versions go.
-    Drop(Vec<&'a [u8]>),
-    /// Versions get other lifetimes.
-    Retime(Vec<(&'a [u8], Lifetime)>),
-}
-
-/// Appends the payload of an entry.
-pub fn encode(entry: &Answer, out: &mut Vec<u8>) {
-    out.push(ENCODING);
-    out.push(entry.answers().count() as u8);
-    for answer in entry.answers() {
+/// Appends the payload of a key's answers.
+pub fn encode(answers: &Answer, out: &mut Vec<u8>) {
+    out.push(ANSWERS);
+    out.push(answers.answers().count() as u8);
+    for answer in answers.answers() {
         push_lifetime(&answer.lifetime(), out);
         push_version(answer.version(), out);
         out.extend((answer.value().len() as u64).to_le_bytes());
@@ -57,9 +43,9 @@ pub fn encode(entry: &Answer, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads the payload of an entry; `None` unless it is one that can be.
+/// Reads the payload of a key's answers; `None` unless it is one that can be.
 pub fn decode(payload: &[u8]) -> Option<Answer> {
-    let mut reader = start(payload)?;
+    let mut reader = start(payload, ANSWERS)?;
     let count = usize::from(reader.u8()?);
     if count > MAX_VERSIONS {
         return None;
@@ -69,7 +55,7 @@ pub fn decode(payload: &[u8]) -> Option<Answer> {
         let lifetime = lifetime(&mut reader)?;
         let version = version(&mut reader)?;
         let length = usize::try_from(reader.u64()?).ok()?;
-        answers.push(Answer::of(version, reader.bytes(length)?, lifetime)?);
+        answers.push(Answer::of(&version, reader.bytes(length)?, lifetime)?);
     }
     reader.end()?;
     if answers.is_empty() { Some(Answer::default()) } else { Answer::of_all(answers) }
@@ -77,95 +63,88 @@ pub fn decode(payload: &[u8]) -> Option<Answer> {
 
 /// Appends the payload of a change.
 pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
-    out.push(ENCODING);
-    match change {
-        Change::Put { version, lifetime, dropped } => {
-            out.push(PUT);
-            push_lifetime(lifetime, out);
-            push_version(version, out);
-            dropped.iter().for_each(|version| push_version(version, out));
-        }
-        Change::Drop(versions) => {
-            out.push(DROP);
-            versions.iter().for_each(|version| push_version(version, out));
-        }
-        Change::Retime(lifetimes) => {
-            out.push(RETIME);
-            for (version, lifetime) in lifetimes {
-                push_lifetime(lifetime, out);
-                push_version(version, out);
-            }
-        }
+    let Change { dropped, retimed, put } = change;
+    out.push(CHANGE);
+    out.push(dropped.len() as u8);
+    dropped.iter().for_each(|version| push_version(version, out));
+    out.push(retimed.len() as u8);
+    for (version, lifetime) in retimed.iter().chain(put) {
+        push_lifetime(lifetime, out);
+        push_version(version, out);
     }
 }
 
 /// Reads the payload of a change; `None` unless it is one that can be.
 pub fn decode_change(payload: &[u8]) -> Option<Change<'_>> {
-    let mut reader = start(payload)?;
-    match reader.u8()? {
-        PUT => {
-            let lifetime = lifetime(&mut reader)?;
-            let written = version(&mut reader)?;
-            let dropped = rest(&mut reader, version)?;
-            Some(Change::Put { version: written, lifetime, dropped })
-        }
-        DROP => rest(&mut reader, version).map(Change::Drop),
-        RETIME => rest(&mut reader, |reader| {
-            let lifetime = lifetime(reader)?;
-            Some((version(reader)?, lifetime))
-        })
-        .map(Change::Retime),
-        _ => None,
-    }
+    let mut reader = start(payload, CHANGE)?;
+    let dropped = several(&mut reader, version)?;
+    let retimed = several(&mut reader, timed)?;
+    let put = if reader.is_empty() { None } else { Some(timed(&mut reader)?) };
+    reader.end()?;
+    Some(Change { dropped, retimed, put })
 }
 
 /// Appends the payload of the versions in force in some namespaces.
-pub fn encode_namespaces<'n>(all: impl Iterator<Item = InForce<'n>>, out: &mut Vec<u8>) {
-    out.push(ENCODING);
-    for InForce { namespace, versions } in all {
-        out.push(namespace.len() as u8);
-        out.extend(namespace);
-        out.push(versions.len() as u8);
-        versions.iter().for_each(|version| push_version(version, out));
+pub fn encode_namespaces<'n>(
+    all: impl IntoIterator<Item = (&'n [u8], Versions<'n>)>,
+    out: &mut Vec<u8>,
+) {
+    out.push(NAMESPACES);
+    for (name, versions) in all {
+        out.push(name.len() as u8);
+        out.extend(name);
+        out.push(versions.iter().count() as u8);
+        out.extend(versions.bytes());
     }
 }
 
 /// Reads the payload of the versions in force; `None` unless it is one that can
-/// be.
-pub fn decode_namespaces(payload: &[u8]) -> Option<Vec<InForce<'_>>> {
-    let mut reader = start(payload)?;
-    let mut all = Vec::new();
-    while !reader.is_empty() {
-        let length = usize::from(reader.u8()?);
-        let namespace = reader.bytes(length)?;
-        let count = usize::from(reader.u8()?);
-        if count > MAX_IN_FORCE {
-            return None;
-        }
-        let versions = (0..count).map(|_| version(&mut reader)).collect::<Option<_>>()?;
-        all.push(InForce { namespace, versions });
+/// be. Nothing is kept of it: the namespaces are read as they are asked for.
+pub fn decode_namespaces(
+    payload: &[u8],
+) -> Option<impl Iterator<Item = (Cow<'_, [u8]>, Versions<'_>)> + Clone> {
+    let (encoding, mut rest) = payload.split_first()?;
+    let of_one_part = match *encoding {
+        NAMESPACES => false,
+        NAMESPACES_OF_ONE_PART => true,
+        _ => return None,
+    };
+    let whole = rest;
+    while !rest.is_empty() {
+        (_, rest) = split_namespace(rest)?;
     }
-    Some(all)
+    let mut rest = whole;
+    Some(std::iter::from_fn(move || {
+        let ((name, versions), behind) = split_namespace(rest)?;
+        rest = behind;
+        Some((if of_one_part { bare(name) } else { Cow::Borrowed(name) }, versions))
+    }))
 }
 
-fn start(payload: &[u8]) -> Option<Reader<'_>> {
+type Namespace<'a> = (&'a [u8], Versions<'a>);
+
+/// The namespace that bytes begin with, and what is behind it.
+fn split_namespace(bytes: &[u8]) -> Option<(Namespace<'_>, &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (count, rest) = rest.split_first()?;
+    let count = usize::from(*count);
+    let (versions, rest) = Versions::split_from(rest, count).filter(|_| count <= MAX_IN_FORCE)?;
+    Some(((name, versions), rest))
+}
+
+fn start(payload: &[u8], encoding: u8) -> Option<Reader<'_>> {
     let mut reader = Reader::new(payload);
-    (reader.u8()? == ENCODING).then_some(reader)
+    (reader.u8()? == encoding).then_some(reader)
 }
 
-/// All that is left, each read by `one`; there are no more than versions.
-fn rest<'a, T>(
+/// So many, each read by `one`; there are no more than versions.
+fn several<'a, T>(
     reader: &mut Reader<'a>,
     one: impl Fn(&mut Reader<'a>) -> Option<T>,
 ) -> Option<Vec<T>> {
-    let mut all = Vec::new();
-    while !reader.is_empty() {
-        all.push(one(reader)?);
-        if all.len() > MAX_VERSIONS {
-            return None;
-        }
-    }
-    Some(all)
+    let count = usize::from(reader.u8()?);
+    (count <= MAX_VERSIONS).then(|| (0..count).map(|_| one(reader)).collect())?
 }
 
 /// A version is at most 255 bytes long: [`Answer::of`] and the parser see to it.
@@ -174,9 +153,9 @@ fn push_version(version: &[u8], out: &mut Vec<u8>) {
     out.extend(version);
 }
 
-fn version<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+fn version<'a>(reader: &mut Reader<'a>) -> Option<Cow<'a, [u8]>> {
     let length = reader.u8().filter(|length| *length > 0)?;
-    reader.bytes(usize::from(length))
+    reader.bytes(usize::from(length)).map(Cow::Borrowed)
 }
 
 fn push_lifetime(lifetime: &Lifetime, out: &mut Vec<u8>) {
@@ -194,9 +173,15 @@ fn lifetime(reader: &mut Reader) -> Option<Lifetime> {
     sound.then_some(Lifetime { expires_at_ms, stale_until_ms, written_at_ms, cost_ms })
 }
 
+fn timed<'a>(reader: &mut Reader<'a>) -> Option<(Cow<'a, [u8]>, Lifetime)> {
+    let lifetime = lifetime(reader)?;
+    Some((version(reader)?, lifetime))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::in_force::tests::list;
     use proptest::prelude::*;
 
     fn bytes(length: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
@@ -215,7 +200,7 @@ mod tests {
         )
     }
 
-    fn entry() -> impl Strategy<Value = Answer> {
+    fn answers() -> impl Strategy<Value = Answer> {
         let answer = (bytes(1..256), bytes(0..100), lifetimes());
         prop::collection::vec(answer, 0..MAX_VERSIONS).prop_map(|answers| {
             let mut versions = std::collections::HashSet::new();
@@ -227,9 +212,9 @@ mod tests {
         })
     }
 
-    fn encoded(entry: &Answer) -> Vec<u8> {
+    fn encoded(answers: &Answer) -> Vec<u8> {
         let mut payload = Vec::new();
-        encode(entry, &mut payload);
+        encode(answers, &mut payload);
         payload
     }
 
@@ -239,105 +224,121 @@ mod tests {
         payload
     }
 
-    fn encoded_namespaces(all: &[InForce]) -> Vec<u8> {
+    fn encoded_namespaces<'n>(all: impl Iterator<Item = (&'n [u8], Versions<'n>)>) -> Vec<u8> {
         let mut payload = Vec::new();
-        encode_namespaces(all.iter().cloned(), &mut payload);
+        encode_namespaces(all, &mut payload);
         payload
     }
 
     proptest! {
-        #[test]
-        fn an_entry_comes_back_as_it_went(entry in entry()) {
-            let payload = encoded(&entry);
-            for end in 0..payload.len() {
-                prop_assert!(decode(&payload[..end]).is_none(), "cut at {}", end);
-            }
-            prop_assert!(decode(&[payload.as_slice(), b"x"].concat()).is_none());
-            prop_assert_eq!(decode(&payload).map(|again| encoded(&again)), Some(encoded(&entry)));
-        }
+           #[test]
+           fn answers_come_back_as_they_went(all in answers()) {
+               let payload = encoded(&all);
+               for end in 0..payload.len() {
+                   prop_assert!(decode(&payload[..end]).is_none(), "cut at {}", end);
+               }
+               prop_assert!(decode(&[payload.as_slice(), b"x"].concat()).is_none());
+               prop_assert_eq!(decode(&payload).map(|again| encoded(&again)), Some(encoded(&all)));
+           }
 
-        #[test]
-        fn a_change_comes_back_as_it_went(
-            version in bytes(1..256),
-            lifetime in lifetimes(),
-            others in prop::collection::vec((bytes(1..256), lifetimes()), 0..=MAX_VERSIONS),
-        ) {
-            let names: Vec<&[u8]> = others.iter().map(|(name, _)| name.as_slice()).collect();
-            let retimed = others.iter().map(|(name, lifetime)| (name.as_slice(), *lifetime)).collect();
-            for change in [
-                Change::Put { version: &version, lifetime, dropped: names.clone() },
-                Change::Drop(names),
-                Change::Retime(retimed),
-            ] {
-                let payload = encoded_change(&change);
-                prop_assert_eq!(decode_change(&payload), Some(change));
-            }
-        }
+           #[test]
+           fn a_change_comes_back_as_it_went(
+               version in bytes(1..256),
+               lifetime in lifetimes(),
+               others in prop::collection::vec((bytes(1..256), lifetimes()), 0..=MAX_VERSIONS),
+           ) {
+               let names: Vec<_> = others.iter().map(|(name, _)| Cow::Borrowed(&name[..])).collect();
+               let retimed = others.iter().map(|(name, to)| (Cow::Borrowed(&name[..]), *to));
+               let retimed: Vec<_> = retimed.collect();
+               for put in [None, Some((Cow::Borrowed(&version[..]), lifetime))] {
+                   let change = Change {
+    dropped: names.clone(), retimed: retimed.clone(), put };
+                   let payload = encoded_change(&change);
+                   prop_assert_eq!(decode_change(&payload), Some(change));
+               }
+           }
 
-        #[test]
-        fn namespaces_come_back_as_they_went(
-            all in prop::collection::vec(
-                (bytes(0..256), prop::collection::vec(bytes(1..256), 0..=MAX_IN_FORCE)), 0..5),
-        ) {
-            let all: Vec<_> = all.iter().map(|(namespace, versions)| InForce {
-                namespace,
-                versions: versions.iter().map(Vec::as_slice).collect(),
-            }).collect();
-            let payload = encoded_namespaces(&all);
-            prop_assert_eq!(decode_namespaces(&payload), Some(all));
-        }
+           #[test]
+           fn namespaces_come_back_as_they_went(
+               all in prop::collection::vec(
+                   (bytes(0..256), prop::collection::vec(bytes(1..256), 0..=MAX_IN_FORCE)), 0..5),
+           ) {
+               let lists: Vec<_> = all.iter().map(|(name, versions)| {
+                   (name, list(versions.iter().map(Vec::as_slice)))
+               }).collect();
+               let all: Vec<_> = lists.iter().map(|(name, list)| {
+                   (name.as_slice(), Versions::of(list))
+               }).collect();
+               let payload = encoded_namespaces(all.iter().copied());
+               let again = decode_namespaces(&payload).unwrap();
+               prop_assert!(again.eq(all.iter().map(|(name, one)| (Cow::Borrowed(*name), *one))));
+           }
 
-        #[test]
-        fn a_spoilt_payload_is_another_or_none(
-            entry in entry(),
-            bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
-        ) {
-            let mut payload = encoded(&entry);
-            for (place, byte) in &bytes {
-                let place = place.index(payload.len());
-                payload[place] = *byte;
-            }
-            if let Some(entry) = decode(&payload) {
-                prop_assert_eq!(&encoded(&entry), &payload);
-            }
-        }
+           #[test]
+           fn a_spoilt_payload_is_another_or_none(
+               all in answers(),
+               bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+           ) {
+               let mut payload = encoded(&all);
+               for (place, byte) in &bytes {
+                   let place = place.index(payload.len());
+                   payload[place] = *byte;
+               }
+               if let Some(all) = decode(&payload) {
+                   prop_assert_eq!(&encoded(&all), &payload);
+               }
+           }
 
-        #[test]
-        fn no_bytes_decode_to_what_cannot_be(payload in bytes(0..200)) {
-            if let Some(entry) = decode(&payload) {
-                prop_assert_eq!(&encoded(&entry), &payload);
-            }
-            if let Some(change) = decode_change(&payload) {
-                prop_assert_eq!(&encoded_change(&change), &payload);
-            }
-            if let Some(all) = decode_namespaces(&payload) {
-                prop_assert_eq!(&encoded_namespaces(&all), &payload);
-            }
-        }
-    }
+           #[test]
+           fn no_bytes_decode_to_what_cannot_be(payload in bytes(0..200)) {
+               if let Some(all) = decode(&payload) {
+                   prop_assert_eq!(&encoded(&all), &payload);
+               }
+               if let Some(change) = decode_change(&payload) {
+                   prop_assert_eq!(&encoded_change(&change), &payload);
+               }
+               if let Some(all) = decode_namespaces(&payload).filter(|_| payload[0] == NAMESPACES) {
+                   let all: Vec<_> = all.collect();
+                   let all = all.iter().map(|(name, versions)| (&**name, *versions));
+                   prop_assert_eq!(&encoded_namespaces(all), &payload);
+               }
+           }
+       }
 
     #[test]
-    fn refuses_what_no_entry_has() {
+    fn refuses_what_no_key_has() {
         let lifetime = [0u8; 32];
         let answer = [&lifetime, &[1, b'v'][..], &1u64.to_le_bytes(), b"x"].concat();
-        let entry = |count: u8, answers: &[&[u8]]| {
+        let key = |count: u8, answers: &[&[u8]]| {
             decode(&[&[1, count], &*answers.concat()].concat()).map(|_| ())
         };
-        assert!(entry(1, &[&answer]).is_some());
-        assert_eq!(entry(2, &[&answer, &answer]), None, "the same version twice");
-        assert_eq!(entry(2, &[&answer]), None, "fewer answers than it says");
-        assert_eq!(entry(17, &[]), None, "more versions than an entry holds");
+        assert!(key(1, &[&answer]).is_some());
+        assert_eq!(key(2, &[&answer, &answer]), None, "the same version twice");
+        assert_eq!(key(2, &[&answer]), None, "fewer answers than it says");
+        assert_eq!(key(17, &[]), None, "more versions than a key holds");
         let huge = [&lifetime, &[1, b'v'][..], &u64::MAX.to_le_bytes(), b"x"].concat();
-        assert_eq!(entry(1, &[&huge]), None, "a value longer than the payload");
+        assert_eq!(key(1, &[&huge]), None, "a value longer than the payload");
         for (place, what) in [(7, "an expiry the server cannot count"), (31, "a cost of ages")] {
             let mut late = answer.clone();
             late[place] = 0xff;
-            assert_eq!(entry(1, &[&late]), None, "{what}");
+            assert_eq!(key(1, &[&late]), None, "{what}");
         }
         let mut unsound = answer.clone();
         unsound[0] = 1;
-        assert_eq!(entry(1, &[&unsound]), None, "stale until before it expires");
+        assert_eq!(key(1, &[&unsound]), None, "stale until before it expires");
         assert!(decode(&[2, 0]).is_none(), "an unknown version");
-        assert_eq!(decode_change(&[1, 9]), None, "an unknown change");
+        assert_eq!(decode_change(&[1, 17]), None, "more versions than a key holds");
+        assert_eq!(decode_change(&[2, 0, 0]), None, "an unknown version");
+        assert!(decode_namespaces(&[3]).is_none(), "an unknown version");
+    }
+
+    #[test]
+    fn namespaces_written_before_they_could_have_parts_are_read_without_braces() {
+        let payload = [&[1, 4][..], b"{t}x", &[1, 1], b"v"].concat();
+        let all: Vec<_> = decode_namespaces(&payload).unwrap().collect();
+        assert_eq!(all.len(), 1);
+        assert_eq!((&*all[0].0, all[0].1.bytes()), (&b"tx"[..], &b"\x01v"[..]));
+        let payload = [&[2][..], &payload[1..]].concat();
+        assert_eq!(&*decode_namespaces(&payload).unwrap().next().unwrap().0, b"{t}x");
     }
 }

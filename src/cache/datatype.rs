@@ -2,16 +2,13 @@
 
 use super::answer::{Answer, Head};
 use super::codec;
-use super::flights::Place;
-use super::state;
-use crate::server::{
-    DataType, Defrag, Digest, Lock, TypeHandle, block_bytes, monotonic, new_id, now,
-};
+use super::leases;
+use crate::server::{DataType, Defrag, Digest, Lock, TypeHandle, block_bytes, now};
 use crate::time::MICROS_PER_MILLI;
 use std::ffi::CStr;
 
 /// The command that carries a write to replicas and into the AOF.
-pub const APPLY: &CStr = c"ML.APPLYCACHE";
+pub const APPLY: &CStr = c"ML.APPLYANSWERS";
 
 impl DataType for Answer {
     const NAME: &'static CStr = c"MLcacheen";
@@ -71,10 +68,6 @@ impl DataType for Answer {
         if !self.answers().any(|answer| answer.lifetime().is_alive(now_ms)) {
             return;
         }
-        state::act(lock, |state| {
-            if state.flights.count() > 0 {
-                state.flights.void(&Place::new(db, key), None, monotonic(), &mut new_id);
-            }
-        });
+        leases::invalidate(lock, db, key, None);
     }
 }

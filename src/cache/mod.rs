@@ -1,20 +1,23 @@
 //! The prediction cache: answers of models, by key and model version.
 //!
 //! A key holds the answers of a few versions, so that two models can run side
-//! by side. `lifetime`, `answer`, `early`, `codec`, `namespaces` and `flights`
-//! are pure: no server, no clock, no chance. `state` keeps what lives beside the
-//! keys: which versions are in force, who computes a missing answer, and who
-//! waits for it. `commands` has a file for each command.
+//! by side. `lifetime`, `answer`, `change`, `early`, `codec`, `in_force` and `counts`
+//! are pure: no server, no clock, no chance. What lives beside the keys is kept by
+//! `state`, which versions are in force and what is counted, and by `leases`, who
+//! computes a missing answer and who waits for it. `commands` has a file for each
+//! command.
 
 mod answer;
+mod change;
 mod codec;
 mod commands;
 mod config;
+mod counts;
 mod datatype;
 mod early;
-mod flights;
+mod in_force;
+mod leases;
 mod lifetime;
-mod namespaces;
 mod reply;
 mod state;
 mod stats;
@@ -24,8 +27,9 @@ use crate::server::TypeSpec;
 
 pub use commands::COMMANDS;
 pub use config::CONFIGS;
+pub use leases::LISTENER as LEASES;
 pub use state::LISTENER;
-pub use stats::INFO;
+pub use stats::{INFO, STATS};
 
 /// The data types of this domain.
 pub const TYPES: &[TypeSpec] = &[TypeSpec::with_table::<answer::Answer>(&versions::TABLE)];

@@ -1,9 +1,8 @@
 //! The answers of ML.CACHEFETCH: `[status, value|nil, token|nil, ms]`.
 
-use super::flights::Verdict;
 use crate::id::Id;
-use crate::server::{Monotonic, Reply};
-use crate::time::{MICROS_PER_MILLI, Millis};
+use crate::server::Reply;
+use crate::time::{MICROS_PER_MILLI, Millis, Monotonic};
 
 /// What a caller of ML.CACHEFETCH is answered at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,17 +40,6 @@ pub fn reply_fetched(reply: Reply, fetched: &Fetched) {
         None => reply.null(),
     }
     reply.integer(i64::try_from(ms).unwrap_or(i64::MAX));
-}
-
-/// Answers one that waited.
-pub fn reply_verdict(reply: Reply, verdict: &Verdict) {
-    let fetched = match verdict {
-        Verdict::Hit { value, ttl_ms } => Fetched::Hit(value, *ttl_ms),
-        Verdict::Lease { token, lease_us } => Fetched::Lease(*token, millis(*lease_us), None),
-        Verdict::Busy { left_us } => Fetched::Busy(millis(*left_us)),
-        Verdict::Retired => Fetched::Retired,
-    };
-    reply_fetched(reply, &fetched);
 }
 
 /// Milliseconds, rounded up.

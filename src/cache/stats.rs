@@ -1,13 +1,23 @@
-//! What is counted of all namespaces together, for INFO.
+//! What is counted of the cache: of all namespaces together for INFO, of each for
+//! ML.STATS.
 
-use super::namespaces::{Namespace, Statistic};
-use crate::metrics::{Counter, Gauge};
-use crate::server::Section;
+use super::counts::{Counter, Counts};
+use super::{leases, state};
+use crate::metrics::{Counter as Total, Gauge};
+use crate::server::{Lock, Reply, Section};
+use crate::stats::{self, Asked, reply_count};
+use std::collections::BTreeMap;
 
-static TOTALS: [Counter; Statistic::ALL.len()] = [const { Counter::new() }; Statistic::ALL.len()];
+static TOTALS: [Total; Counter::ALL.len()] = [const { Total::new() }; Counter::ALL.len()];
 
 /// Leases open, and backoffs not over yet.
 pub static LEASES: Gauge = Gauge::new();
+
+/// Leases that ran out or were completed, and are not forgotten.
+pub static PAST_LEASES: Gauge = Gauge::new();
+
+/// What all of these take of memory, with those who wait.
+pub static LEASE_BYTES: Gauge = Gauge::new();
 
 /// Callers that wait.
 pub static WAITERS: Gauge = Gauge::new();
@@ -17,26 +27,84 @@ pub static WAITERS: Gauge = Gauge::new();
 pub const INFO: Section = Section {
     name: c"cache",
     fields: &[
-        (c"cache_hits", &TOTALS[Statistic::Hits as usize]),
-        (c"cache_misses", &TOTALS[Statistic::Misses as usize]),
-        (c"cache_stale", &TOTALS[Statistic::Stale as usize]),
-        (c"cache_leases", &TOTALS[Statistic::Leases as usize]),
-        (c"cache_waits", &TOTALS[Statistic::OnUnblock as usize]),
-        (c"cache_coalesced", &TOTALS[Statistic::Coalesced as usize]),
-        (c"cache_expired_leases", &TOTALS[Statistic::ExpiredLeases as usize]),
-        (c"cache_refused_sets", &TOTALS[Statistic::RefusedSets as usize]),
-        (c"cache_saved_ms", &TOTALS[Statistic::SavedMs as usize]),
-        (c"cache_entries_written", &TOTALS[Statistic::EntriesWritten as usize]),
-        (c"cache_bytes_written", &TOTALS[Statistic::BytesWritten as usize]),
+        (c"cache_hits", &TOTALS[Counter::Hits as usize]),
+        (c"cache_misses", &TOTALS[Counter::Misses as usize]),
+        (c"cache_stale", &TOTALS[Counter::Stale as usize]),
+        (c"cache_leases", &TOTALS[Counter::Leases as usize]),
+        (c"cache_waits", &TOTALS[Counter::Waits as usize]),
+        (c"cache_coalesced", &TOTALS[Counter::Coalesced as usize]),
+        (c"cache_expired_leases", &TOTALS[Counter::ExpiredLeases as usize]),
+        (c"cache_late_sets", &TOTALS[Counter::LateSets as usize]),
+        (c"cache_refused_sets", &TOTALS[Counter::RefusedSets as usize]),
+        (c"cache_saved_ms", &TOTALS[Counter::SavedMs as usize]),
+        (c"cache_entries_written", &TOTALS[Counter::EntriesWritten as usize]),
+        (c"cache_bytes_written", &TOTALS[Counter::BytesWritten as usize]),
         (c"cache_open_leases", &LEASES),
+        (c"cache_past_leases", &PAST_LEASES),
+        (c"cache_lease_bytes", &LEASE_BYTES),
         (c"cache_waiters", &WAITERS),
     ],
 };
 
-/// Counts so many more of something in a namespace, and of all.
-pub fn count(namespace: &mut Namespace, statistic: Statistic, more: u64) {
-    namespace.count(statistic, more);
-    if let Some(total) = TOTALS.get(statistic as usize) {
+/// Counts so many more of something, of all namespaces.
+pub fn count(counter: Counter, more: u64) {
+    if let Some(total) = TOTALS.get(counter as usize) {
         total.add(more);
     }
+}
+
+/// The section of ML.STATS.
+pub const STATS: stats::Section = stats::Section { keyword: "CACHE", report, reset };
+
+/// The versions in force in the namespaces that begin with one first part, each
+/// with its counts.
+type Deciding<'s> = Vec<(&'s [u8], Vec<(&'s [u8], Counts)>)>;
+
+fn report(lock: &Lock, asked: Asked, reply: Reply) {
+    // Leases that nobody waits for run out when somebody looks.
+    leases::settle(lock);
+    state::with(lock, |state| {
+        let mut all: BTreeMap<&[u8], (Counts, Deciding)> = BTreeMap::new();
+        for (name, counts) in state.counts.iter_mut() {
+            if asked.is_about(name) && *counts != Counts::default() {
+                all.entry(name).or_default().0 = *counts;
+            }
+        }
+        for one in state.in_force.all() {
+            if asked.is_about(one.first_part()) {
+                let deciding = (one.name(), one.counts().collect());
+                all.entry(one.first_part()).or_default().1.push(deciding);
+            }
+        }
+        reply.map(all.len());
+        for (name, (counts, deciding)) in all {
+            reply.bytes(name);
+            reply.map(Counter::ALL.len() + 1);
+            reply_counts(reply, &counts);
+            reply.bytes(b"versions");
+            reply.map(deciding.len());
+            for (namespace, versions) in deciding {
+                reply.bytes(namespace);
+                reply.map(versions.len());
+                for (version, counts) in versions {
+                    reply.bytes(version);
+                    reply.map(Counter::ALL.len());
+                    reply_counts(reply, &counts);
+                }
+            }
+        }
+    });
+}
+
+fn reply_counts(reply: Reply, counts: &Counts) {
+    for counter in Counter::ALL {
+        reply_count(reply, counter.name(), counts.get(counter));
+    }
+}
+
+fn reset(lock: &Lock, asked: Asked) {
+    state::with(lock, |state| {
+        state.counts.reset(|name| asked.is_about(name));
+        state.in_force.reset_counts(|one| asked.is_about(one.first_part()));
+    });
 }

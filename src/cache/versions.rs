@@ -1,8 +1,9 @@
 //! The versions in force, kept with the data set beside the keys.
 
 use super::codec;
-use super::namespaces::{InForce, MAX_NAMESPACES};
-use super::state::{self, State};
+use super::in_force::MAX_NAMESPACES;
+use super::leases;
+use super::state;
 use crate::server::{AuxTable, Lock};
 use std::ffi::CStr;
 
@@ -14,27 +15,26 @@ pub static TABLE: AuxTable = AuxTable { load_command: APPLY_VERSIONS, save, load
 
 fn save(lock: &Lock, out: &mut Vec<u8>) {
     state::with(lock, |state| {
-        let mut all = state.namespaces.in_force().peekable();
-        if all.peek().is_some() {
+        let all = state.in_force.all();
+        if !all.is_empty() {
+            let all = all.into_iter().map(|one| (one.name(), one.versions()));
             codec::encode_namespaces(all, out);
         }
     });
 }
 
-/// Puts the versions of a payload in force; `None`, and nothing changed, unless
-/// it is one that can be.
+/// Puts versions in force that were so elsewhere, whatever the config says;
+/// `None`, and nothing changed, unless the payload is one that can be.
 pub fn load(lock: &Lock, payload: &[u8]) -> Option<()> {
     let all = codec::decode_namespaces(payload)?;
-    state::act(lock, |state| all.iter().for_each(|one| put_in_force(state, one)));
+    state::with(lock, |state| {
+        let set = all.clone().filter(|(_, versions)| !versions.is_empty());
+        state.in_force.reserve(set.take(MAX_NAMESPACES).count());
+        for (name, versions) in all {
+            // What no primary could have set changes nothing.
+            let _ = state.in_force.set(&name, versions, MAX_NAMESPACES);
+        }
+    });
+    leases::withdraw_retired(lock);
     Some(())
-}
-
-/// Puts versions in force that were so elsewhere: whatever the config says.
-fn put_in_force(state: &mut State, InForce { namespace, versions }: &InForce) {
-    // What no primary could have set changes nothing.
-    let _ = state.namespaces.set(namespace, versions, MAX_NAMESPACES);
-    let State { namespaces, flights, .. } = state;
-    if let Some(one) = namespaces.named(namespace) {
-        flights.retire(namespace, |version| one.admits(version));
-    }
 }

@@ -280,7 +280,8 @@ impl Merge {
             Action::Remove(names) => names.binary_search(name).is_ok(),
             _ => false,
         };
-        let mut all: Vec<(Name, Source)> = Vec::new();
+        let most = row.map_or(0, |row| row.layout().len()) + fields.len();
+        let mut all: Vec<(Name, Source)> = Vec::with_capacity(most);
         if let Some(row) = row {
             let layout: &Layout = row.layout();
             for view in 0..layout.views() {

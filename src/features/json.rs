@@ -29,7 +29,8 @@ pub fn text(text: &[u8]) -> Option<Vec<u8>> {
 
 /// A document under construction.
 pub struct Document {
-    /// The names of the fields, as JSON writes them.
+    /// The names of the fields, as JSON writes them, a comma before and a colon
+    /// after each.
     names: Vec<Vec<u8>>,
     text: Bounded,
     fields: usize,
@@ -56,11 +57,18 @@ impl Write for Bounded {
 
 impl Bounded {
     fn push(&mut self, more: &[u8]) -> Result<(), Unwritten> {
-        if more.len() > self.most.saturating_sub(self.bytes.len()) {
-            return Err(Unwritten::TooLong);
-        }
-        make_room(&mut self.bytes, more.len(), self.most);
+        self.make_room(more.len())?;
         self.bytes.extend_from_slice(more);
+        Ok(())
+    }
+
+    fn make_room(&mut self, more: usize) -> Result<(), Unwritten> {
+        if more > self.bytes.capacity() - self.bytes.len() {
+            if more > self.most.saturating_sub(self.bytes.len()) {
+                return Err(Unwritten::TooLong);
+            }
+            make_room(&mut self.bytes, more, self.most);
+        }
         Ok(())
     }
 }
@@ -75,6 +83,7 @@ impl Document {
             return None;
         }
         let text = Bounded { bytes: b"[".to_vec(), most };
+        let names = names.iter().map(|name| [b",", name.as_slice(), b":"].concat()).collect();
         Some(Self { names, text, fields: 0, entities: 0, printer: Printer::default() })
     }
 
@@ -101,10 +110,8 @@ impl Document {
             Value::F32(single) if !single.is_finite() => return self.push_json(b"null"),
             number => number,
         };
-        let mut printer = std::mem::take(&mut self.printer);
-        let pushed = self.push_json(written.print(&mut printer));
-        self.printer = printer;
-        pushed
+        self.push_name()?;
+        self.text.push(written.print(&mut self.printer))
     }
 
     /// The next field of the object, written already.
@@ -121,12 +128,10 @@ impl Document {
     }
 
     fn push_name(&mut self) -> Result<(), Unwritten> {
-        if self.fields > 0 {
-            self.text.push(b",")?;
-        }
-        let name = self.names.get(self.fields).unwrap_or_else(|| bug("a field without a name"));
-        self.text.push(name)?;
-        self.text.push(b":")?;
+        let name = self.names.get(self.fields);
+        // No comma before the first.
+        let name = name.and_then(|name| name.get(usize::from(self.fields == 0)..));
+        self.text.push(name.unwrap_or_else(|| bug("a field without a name")))?;
         self.fields += 1;
         Ok(())
     }
@@ -141,10 +146,7 @@ impl Document {
     pub fn repeat(&mut self, object: Range<usize>) -> Result<(), Unwritten> {
         self.text.push(b",")?;
         self.entities += 1;
-        if object.len() > self.text.most.saturating_sub(self.text.bytes.len()) {
-            return Err(Unwritten::TooLong);
-        }
-        make_room(&mut self.text.bytes, object.len(), self.text.most);
+        self.text.make_room(object.len())?;
         self.text.bytes.extend_from_within(object);
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! `datatype` are pure.
 
 mod buffer;
+mod by_namespace;
 mod change;
 mod codec;
 mod commands;
@@ -24,6 +25,7 @@ mod stats;
 mod tensor;
 mod value;
 
+pub use by_namespace::STATS;
 pub use commands::{COMMANDS, TYPES};
 pub use config::CONFIGS;
 pub use stats::INFO;

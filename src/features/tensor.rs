@@ -199,31 +199,40 @@ impl Tensor {
 
     /// Appends a value, if the type holds it.
     fn write(&mut self, value: Value) -> bool {
-        if let Some(text) = value.text().filter(|text| text.len() > LONG) {
-            let place = (text.as_ptr().addr(), text.len());
-            let (dtype, long_bytes) = (self.dtype, &mut self.long_bytes);
-            let read = self.long.entry(place).or_insert_with(|| {
-                *long_bytes += text.len();
-                dtype.convert(value)
-            });
-            let Some(value) = *read else { return false };
-            return self.write(value);
-        }
+        let value = match value {
+            Value::Text(text) | Value::String(text) if text.len() > LONG => {
+                match self.read_long(text) {
+                    Some(number) => number,
+                    None => return false,
+                }
+            }
+            value => value,
+        };
         match self.dtype {
             Dtype::F32 => match value.to_f32() {
-                Some(single) => self.data.extend(single.to_le_bytes()),
+                Some(single) => self.data.extend_from_slice(&single.to_le_bytes()),
                 None => return false,
             },
             Dtype::F64 => match value.to_f64() {
-                Some(double) => self.data.extend(double.to_le_bytes()),
+                Some(double) => self.data.extend_from_slice(&double.to_le_bytes()),
                 None => return false,
             },
             Dtype::I64 => match value.to_i64() {
-                Some(integer) => self.data.extend(integer.to_le_bytes()),
+                Some(integer) => self.data.extend_from_slice(&integer.to_le_bytes()),
                 None => return false,
             },
         }
         true
+    }
+
+    #[cold]
+    fn read_long(&mut self, text: &[u8]) -> Option<Value<'static>> {
+        let place = (text.as_ptr().addr(), text.len());
+        let (dtype, long_bytes) = (self.dtype, &mut self.long_bytes);
+        *self.long.entry(place).or_insert_with(|| {
+            *long_bytes += text.len();
+            dtype.convert(Value::Text(text))
+        })
     }
 }
 

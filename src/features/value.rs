@@ -191,15 +191,26 @@ fn whole(double: f64) -> Option<i64> {
 /// The double that the shortest decimal of a single names: 0.1 of the single next
 /// to 0.1, which as a double is 0.10000000149011612.
 pub fn widen(single: f32) -> f64 {
-    if !single.is_finite() {
-        return single.into();
+    let double = f64::from(single);
+    if double == 0.0 || !double.is_finite() {
+        return double;
+    }
+    // With as few decimals as name the single. In this range both the product and
+    // the quotient are those of integers that doubles hold, rounded once.
+    if (1e-3..1e7).contains(&double.abs()) {
+        const POWERS: [f64; 13] =
+            [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12];
+        for power in POWERS {
+            let shorter = (double * power).round_ties_even() / power;
+            if shorter as f32 == single {
+                return shorter;
+            }
+        }
     }
     let mut buffer = zmij::Buffer::new();
     // What was just printed reads.
-    buffer
-        .format_finite(single)
-        .parse()
-        .unwrap_or_else(|_| crate::bug("a single that is no double"))
+    let printed = buffer.format_finite(single);
+    printed.parse().unwrap_or_else(|_| crate::bug("a single that is no double"))
 }
 
 /// The name of what is not finite.
@@ -362,6 +373,15 @@ mod tests {
                     prop_assert_eq!(value.to_f64().map(f64::to_bits), Some(double.to_bits()));
                 }
             }
+        }
+
+        #[test]
+        fn a_single_is_widened_to_what_its_text_says(
+            single in prop_oneof![any::<f32>(), -2e7f32..2e7, -2f32..2.0],
+        ) {
+            prop_assume!(!single.is_nan());
+            let text = printed(Value::F32(single));
+            prop_assert_eq!(widen(single).to_bits(), text.parse::<f64>().unwrap().to_bits());
         }
 
         #[test]

@@ -37,6 +37,13 @@ fn parts(policy: &Policy, tokens: u64) -> u128 {
     u128::from(tokens) * u128::from(policy.window_us)
 }
 
+/// The tokens in so many parts, one that is there in part too.
+fn tokens(policy: &Policy, parts: u128) -> u64 {
+    let tokens =
+        quotient(parts, policy.window_us).map(|(whole, rest)| whole + u128::from(rest > 0));
+    tokens.and_then(|tokens| u64::try_from(tokens).ok()).unwrap_or(u64::MAX)
+}
+
 /// The longest that a debt is kept. A limit of 0 refills nothing: there, debt
 /// goes with the window, as it does in the other algorithms, or the key would
 /// never go.
@@ -111,24 +118,24 @@ impl Meter for Gcra {
         self.charged_us = self.charged_us.min(now_us);
     }
 
-    /// The tokens lacking, one that is lacking in part too.
     fn used(&self, policy: &Policy, now_us: Micros) -> u64 {
-        let tokens = quotient(self.debt(policy, now_us), policy.window_us)
-            .map(|(tokens, parts)| tokens + u128::from(parts > 0));
-        tokens.and_then(|tokens| u64::try_from(tokens).ok()).unwrap_or(u64::MAX)
+        tokens(policy, self.debt(policy, now_us))
     }
 
     fn quota(&self, policy: &Policy, capacity: u64, cost: Cost, now_us: Micros) -> Quota {
         let bucket = Self { charged_us: self.charged_us.min(now_us), ..*self };
-        let wanted = bucket.debt(policy, now_us).saturating_add(parts(policy, cost));
-        let lacking = wanted.saturating_sub(parts(policy, capacity));
-        let reset_after_us = bucket.reset_at(policy).saturating_sub(now_us);
-        let retry_after_us = refill_us(policy, lacking).min(reset_after_us);
+        let debt = bucket.debt(policy, now_us);
+        let lacking = debt.saturating_add(parts(policy, cost));
+        let lacking = lacking.saturating_sub(parts(policy, capacity));
+        // No debt is kept for longer than that.
+        let forgotten_us = bucket.charged_us.saturating_add(longest_debt_us(policy));
+        let paid_after_us =
+            |parts| refill_us(policy, parts).min(forgotten_us.saturating_sub(now_us));
         Quota {
             limit: capacity,
-            used: bucket.used(policy, now_us),
-            retry_after_us: (cost <= capacity).then_some(retry_after_us),
-            reset_after_us,
+            used: tokens(policy, debt),
+            retry_after_us: (cost <= capacity).then(|| paid_after_us(lacking)),
+            reset_after_us: paid_after_us(debt),
         }
     }
 

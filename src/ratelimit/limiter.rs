@@ -157,6 +157,11 @@ impl Limiter {
         granted: bool,
         now_us: Micros,
     ) -> Quota {
+        if let (Some(Self::One(window)), [policy]) = (current, policies)
+            && window.policy.window_us == policy.window_us
+        {
+            return window.quota(algorithm, policy, cost, now_us);
+        }
         let ask =
             |policy: &Policy| match current.and_then(|limiter| limiter.window(policy.window_us)) {
                 Some(window) => window.quota(algorithm, policy, cost, now_us),
@@ -216,6 +221,18 @@ impl Limiter {
     /// [takes](Self::takes). A key that does not exist is one of the default.
     pub fn apply(&mut self, change: &Change) {
         let now_us = change.now_us;
+        // Nearly every change is a charge to one window that is there already: the
+        // same steps, without a look for what is not.
+        if let (Self::One(window), Step::Charge { algorithm, policies, cost, reservation: None }) =
+            (&mut *self, change.step)
+            && let [policy] = policies
+            && window.policy.window_us == policy.window_us
+            && window.algorithm() == algorithm
+        {
+            window.rewind_to(std::iter::empty(), now_us);
+            window.charge(policy, cost, now_us);
+            return;
+        }
         self.rewind_to(now_us);
         self.prune(now_us);
         match change.step {

@@ -7,6 +7,7 @@
 //! how a limiter lives in a server (`datatype`, `config`, `stats`) is pure: no
 //! server, no clock, no chance.
 
+mod by_namespace;
 mod change;
 mod codec;
 mod commands;
@@ -27,6 +28,7 @@ mod stats;
 mod testing;
 mod window;
 
+pub use by_namespace::STATS;
 pub use commands::{COMMANDS, TYPES};
 pub use config::CONFIGS;
 pub use stats::INFO;

@@ -18,7 +18,6 @@ mod call;
 mod declare;
 mod runtime;
 
-pub use crate::time::Monotonic;
 pub use border::{ServerAllocator, block_bytes, heap_bytes};
 pub use call::{
     Arg, Args, Call, EXPIRIES, Ends, Error, Hash, Keyspace, Lives, Options, ReadKey, Reply,
@@ -28,8 +27,10 @@ pub use declare::{
     Argument, AuxTable, Command, Config, DataType, Defrag, Digest, Event, KeyAccess, KeySpec,
     Listener, Module, RawValue, Section, TypeHandle, TypeSpec, handler, load_command,
 };
-pub use runtime::propagation::effects_are_wanted;
-pub use runtime::{BlockedClient, Global, Lock, OnUnblock, Timer, wake};
+pub use runtime::{
+    BlockedClient, Global, Lock, OnUnblock, Timer, User, avoids_replica_traffic, is_over_maxmemory,
+    is_primary, look_at, wake,
+};
 
 /// What [`export_module`] expands to stands on.
 pub mod exports {

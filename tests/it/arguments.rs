@@ -68,12 +68,15 @@ const NUMERIC: &[(&str, &str, &[&str])] = &[
     ("ML.CACHESET cache v x PXAT {}", "PXAT", &["0", "1.5"]),
     ("ML.CACHESET new v x STALE {}", "STALE", &["1.5", "31622400001"]),
     ("ML.CACHESET cache v x JITTER {}", "JITTER", &["0.5", "101"]),
-    ("ML.CACHEMSET v EX {} new x", "EX", &["0", "1.5", "9223372036854775807"]),
-    ("ML.CACHEMSET v px {} cache x", "PX", &["0", "1.5"]),
-    ("ML.CACHEFETCH new v LEASE {}", "LEASE", &["0", "1.5", "31622400001"]),
+    ("ML.CACHEMSET 1 new x v EX {}", "EX", &["0", "1.5", "9223372036854775807"]),
+    ("ML.CACHEMSET 1 cache x v px {}", "PX", &["0", "1.5"]),
+    ("ML.CACHEFETCH new v LEASE {}", "LEASE", &["0", "1.5", "3600001"]),
     ("ML.CACHEFETCH cache v LEASE 9 WAIT {}", "WAIT", &["0", "1.5", "31622400001"]),
     ("ML.CACHEFETCH cache v EARLY {} LEASE 9", "EARLY", &["0", "0.0000001", "1000.000001", "1001"]),
-    ("ML.CACHEMFETCH v LEASE {} new", "LEASE", &["0", "1.5", "31622400001"]),
+    ("ML.CACHEMFETCH 1 new v LEASE {}", "LEASE", &["0", "1.5", "3600001"]),
+    ("ML.CACHEMFETCH {} new v LEASE 9", "numkeys", &["0", "1.5", "5"]),
+    ("ML.CACHERENEW cache id {}", "ms", &["0", "1.5", "3600001"]),
+    ("ML.CACHERELEASE cache id BACKOFF {}", "BACKOFF", &["0", "1.5", "3600001"]),
     ("ML.FEATUREGET {} hash FIELDS 1 f", "numkeys", &["0", "1.5", "5", "9223372036854775807"]),
     ("ML.FEATUREGET 1 hash FIELDS {} f", "FIELDS", &["0", "1.5", "2", "9223372036854775807"]),
     ("ML.FEATUREGET 1 hash FIELDS 1 f MAXAGE {}", "MAXAGE", &["0", "1.5"]),
@@ -142,10 +145,11 @@ fn the_numbers_at_the_edge_of_what_is_refused_are_taken() {
         "ML.CACHESET k2 v x PXAT 9223372036854775807",
         "ML.CACHESET k2 v x PXAT 9223372036854775807 STALE 31622400000 JITTER 100",
         "ML.CACHESET k2 v x STALE 0 JITTER 0",
-        "ML.CACHEFETCH k4 v LEASE 31622400000 WAIT 31622400000 EARLY 1000",
+        "ML.CACHEFETCH k4 v LEASE 3600000 WAIT 31622400000 EARLY 1000",
+        "ML.CACHERENEW k4 id 3600000",
         "ML.CACHEFETCH k4 v LEASE 1 WAIT 1 EARLY 0.000001",
-        "ML.CACHERELEASE k4 id BACKOFF 31622400000",
-        "ML.CACHEVERSION k4 SET 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16",
+        "ML.CACHERELEASE k4 id BACKOFF 3600000",
+        "ML.CACHEVERSIONSET k4 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16",
     ] {
         let answer = client.run(call);
         assert!(!answer.is_error(), "{call}: {answer:?}");
@@ -225,10 +229,15 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.CACHESET cache v {x} JSON", &["value", "JSON"]),
     ("ML.CACHESET cache v NaN JSON", &["value", "JSON"]),
     ("ML.CACHESET cache v 1 JSON JSON", &["JSON", "twice"]),
-    ("ML.CACHEMGET  cache", &["version"]),
-    ("ML.CACHEMSET  EX 9 cache x", &["version"]),
-    ("ML.CACHEMSET v EXAT 9 cache x", &["EX", "PX"]),
-    ("ML.CACHEMSET v EX 9 cache x new", &["wrong number of arguments"]),
+    ("ML.CACHEGET cache v STALE STALE", &["STALE", "twice"]),
+    ("ML.CACHEGET cache v FRESH", &["unknown", "'FRESH'"]),
+    ("ML.CACHEMGET 1 cache ", &["version"]),
+    ("ML.CACHEMGET 2 cache v", &["wrong number of arguments"]),
+    ("ML.CACHEMGET 3 cache v", &["numkeys"]),
+    ("ML.CACHEMSET 1 cache x  EX 9", &["version"]),
+    ("ML.CACHEMSET 1 cache x v EX 9 PXAT 9", &["EX", "PXAT"]),
+    ("ML.CACHEMSET 1 cache x v 9", &["unknown", "'9'"]),
+    ("ML.CACHEMSET 3 cache x new v EX", &["numkeys"]),
     ("ML.CACHEDROP cache VERSION", &["VERSION", "value"]),
     ("ML.CACHEDROP cache VERSION ", &["version"]),
     ("ML.CACHEDROP cache STALE STALE", &["STALE", "twice"]),
@@ -241,20 +250,21 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.CACHEFETCH new v LEASE 9 LEASE 9", &["LEASE", "twice"]),
     ("ML.CACHEFETCH new v LEASE 9 WAIT", &["WAIT", "value"]),
     ("ML.CACHEFETCH new v LEASE 9 BLOCK 9", &["unknown", "'BLOCK'"]),
-    ("ML.CACHEMFETCH v 9 LEASE new", &["version", "LEASE"]),
-    ("ML.CACHEMFETCH  LEASE 9 new", &["version"]),
+    ("ML.CACHEMFETCH 1 new v 9 LEASE", &["unknown", "'9'"]),
+    ("ML.CACHEMFETCH 1 new v LEASE 9 WAIT 9", &["unknown", "'WAIT'"]),
+    ("ML.CACHEFETCH new v LEASE 9 TOKEN x", &["TOKEN", "32"]),
+    ("ML.CACHEMFETCH 1 new v LEASE 9 TOKEN x", &["TOKEN", "32"]),
+    ("ML.CACHEMFETCH 1 new  LEASE 9", &["version"]),
     ("ML.CACHERELEASE cache id BACKOFF", &["BACKOFF", "value"]),
     ("ML.CACHERELEASE cache id WAIT 9", &["unknown", "'WAIT'"]),
-    ("ML.CACHEVERSION a:b", &["namespace", "':'"]),
-    ("ML.CACHEVERSION a GET", &["namespace", "SET", "CLEAR"]),
-    ("ML.CACHEVERSION a SET", &["wrong number of arguments"]),
-    ("ML.CACHEVERSION a CLEAR v", &["wrong number of arguments"]),
-    ("ML.CACHEVERSION a SET ", &["version"]),
-    ("ML.CACHEVERSION a SET 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", &["16"]),
-    ("ML.CACHEVERSION (other) SET v", &["namespace", "(other)"]),
-    ("ML.CACHESTATS NAMESPACE", &["NAMESPACE", "value"]),
-    ("ML.CACHESTATS RESET RESET", &["RESET", "twice"]),
-    ("ML.CACHESTATS v", &["unknown", "'v'"]),
+    ("ML.CACHEVERSION a v", &["wrong number of arguments"]),
+    ("ML.CACHEVERSIONSET a CLEAR v", &["CLEAR"]),
+    ("ML.CACHEVERSIONSET a ", &["version"]),
+    ("ML.CACHEVERSIONSET a 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", &["16"]),
+    ("ML.STATS NAMESPACE", &["NAMESPACE", "value"]),
+    ("ML.STATS RESET RESET", &["RESET", "twice"]),
+    ("ML.STATS LIMITS CACHE", &["LIMITS", "CACHE"]),
+    ("ML.STATS v", &["unknown", "'v'"]),
     ("ML.APPLYVERSIONS garbage", &["payload"]),
     ("ML.FEATUREGET 1 hash FILES 1 f", &["FIELDS"]),
     ("ML.FEATUREGET 1 hash FIELDS 1 f g", &["unknown", "'g'"]),
@@ -319,7 +329,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.LOADFEATURE row garbage", &["payload"]),
     ("ML.APPLYLIMIT limit garbage", &["change"]),
     ("ML.APPLYPERMIT permit garbage", &["change"]),
-    ("ML.APPLYCACHE cache garbage x", &["change"]),
+    ("ML.APPLYANSWERS cache garbage x", &["change"]),
     ("ML.LOADRATE limit garbage", &["payload"]),
     ("ML.LOADPERMIT permit garbage", &["payload"]),
     ("ML.LOADCACHE cache garbage", &["payload"]),
@@ -368,14 +378,16 @@ fn too_few_or_too_many_arguments_are_the_servers_own_error() {
         ("ML.PERMITRELEASE", 2, Some(2)),
         ("ML.PERMITINFO", 1, Some(1)),
         ("ML.CACHESET", 3, None),
-        ("ML.CACHEGET", 2, Some(2)),
-        ("ML.CACHEMGET", 2, None),
-        ("ML.CACHEMSET", 5, None),
+        ("ML.CACHEGET", 2, None),
+        ("ML.CACHEMGET", 3, None),
+        ("ML.CACHEMSET", 4, None),
         ("ML.CACHEDROP", 1, None),
         ("ML.CACHEFETCH", 2, None),
-        ("ML.CACHEMFETCH", 4, None),
+        ("ML.CACHEMFETCH", 5, None),
+        ("ML.CACHERENEW", 3, Some(3)),
         ("ML.CACHERELEASE", 2, None),
-        ("ML.CACHEVERSION", 1, None),
+        ("ML.CACHEVERSION", 1, Some(1)),
+        ("ML.CACHEVERSIONSET", 2, None),
         ("ML.CACHEINFO", 1, Some(1)),
         ("ML.FEATURES", 2, None),
         ("ML.FEATUREGET", 5, None),
@@ -388,7 +400,7 @@ fn too_few_or_too_many_arguments_are_the_servers_own_error() {
         ("ML.LOADFEATURE", 2, Some(2)),
         ("ML.APPLYLIMIT", 2, Some(2)),
         ("ML.APPLYPERMIT", 2, Some(2)),
-        ("ML.APPLYCACHE", 2, None),
+        ("ML.APPLYANSWERS", 2, None),
         ("ML.APPLYVERSIONS", 1, Some(1)),
         ("ML.LOADRATE", 2, Some(2)),
         ("ML.LOADPERMIT", 2, Some(2)),
@@ -435,7 +447,7 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
             ("ML.CACHEFETCH", vec![b"v", b"LEASE", b"9000"], "cache"),
             ("ML.CACHERELEASE", vec![b"none"], "cache"),
             ("ML.CACHEINFO", vec![], "cache"),
-            ("ML.APPLYCACHE", vec![&cache[2], b"x"], "cache"),
+            ("ML.APPLYANSWERS", vec![&cache[2], b"x"], "cache"),
             ("ML.FEATURES", vec![b"f", b"g"], "hash row"),
             ("ML.FEATUREGETALL", vec![], "hash row"),
             ("ML.FEATURESET", vec![b"FIELDS", b"1", b"f", b"v"], "row"),
@@ -497,7 +509,7 @@ fn random_words_are_taken_whole_or_change_nothing() {
             let name = random.of(&names);
             let cased = if lower { name.to_lowercase() } else { name.to_owned() };
             command.arg(cased);
-            if name == "ML.RATEMULTI" {
+            if ["ML.RATEMULTI", "ML.CACHEMGET", "ML.CACHEMSET", "ML.CACHEMFETCH"].contains(&name) {
                 command.arg(1 + random.below(2));
             }
             // Of those that need the most, the beginning, every second time.
@@ -540,7 +552,7 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
         "ML.RATEMULTI 1 limit 10 3600",
         "ML.PERMITACQUIRE permit 10 60000",
         "ML.CACHESET cache v y",
-        "ML.CACHEMSET v EX 9 cache y",
+        "ML.CACHEMSET 1 cache y v EX 9",
         "ML.FEATURESET row FIELDS 1 g 1",
         "ML.FEATUREMSET 1 row 1234 TYPE F32 FIELDS 1 g",
     ] {
@@ -580,12 +592,15 @@ const KEYED: &[&str] = &[
     "ML.CACHESET {} v x EX 10",
     "ML.CACHESET {} EX PX",
     "ML.CACHEGET {} v",
-    "ML.CACHEMGET v {}",
-    "ML.CACHEMSET v EX 10 {} x",
+    "ML.CACHEGET {} v STALE",
+    "ML.CACHEMGET 1 {} v",
+    "ML.CACHEMSET 1 {} x v EX 10",
+    "ML.CACHEMSET 1 {} {} v",
     "ML.CACHEDROP {} VERSION v",
     "ML.CACHEFETCH {} v LEASE 10",
     "ML.CACHEFETCH {} LEASE LEASE 10 EARLY 1",
-    "ML.CACHEMFETCH v LEASE 10 {}",
+    "ML.CACHEMFETCH 1 {} v LEASE 10",
+    "ML.CACHERENEW {} id 10",
     "ML.CACHERELEASE {} id BACKOFF 10",
     "ML.CACHEINFO {}",
     "ML.FEATURES {} f g h",
@@ -602,8 +617,8 @@ const KEYED: &[&str] = &[
     "ML.LOADFEATURE {} payload",
     "ML.APPLYLIMIT {} state",
     "ML.APPLYPERMIT {} change",
-    "ML.APPLYCACHE {} change value",
-    "ML.APPLYCACHE {} change",
+    "ML.APPLYANSWERS {} change value",
+    "ML.APPLYANSWERS {} change",
     "ML.LOADRATE {} payload",
     "ML.LOADPERMIT {} payload",
     "ML.LOADCACHE {} payload",
@@ -629,6 +644,27 @@ fn the_server_knows_where_the_keys_stand() {
         let keys = call!(client, "COMMAND", "GETKEYS", with_key(call, "the key")).texts();
         assert_eq!(keys, ["the key"], "{call}");
     }
+    for (call, named) in [
+        ("ML.CACHEMGET 3 a b c d", "a b c"),
+        ("ML.CACHEMSET 3 a 1 b 2 c 3 v EX 9", "a b c"),
+        ("ML.CACHEMSET 2 a b c d e f g", "a c"),
+    ] {
+        let words: Vec<_> = call.split(' ').collect();
+        let keys = call!(client, "COMMAND", "GETKEYS", words).texts();
+        assert_eq!(keys.join(" "), named, "{call}");
+    }
+    for call in [
+        "ML.CACHEMGET 4 a b c",
+        "ML.CACHEMGET x a b c",
+        "ML.CACHEMSET 2 a 1 b",
+        "ML.CACHEMSET 0 a 1 b 2",
+        "ML.CACHEMSET 4611686018427387905 a 1 b 2",
+        "ML.CACHEMSET 9223372036854775807 a 1 b 2",
+        "ML.CACHEMSET -1 a 1 b 2",
+    ] {
+        let words: Vec<_> = call.split(' ').collect();
+        assert!(call!(client, "COMMAND", "GETKEYS", words).is_error(), "{call}");
+    }
 }
 
 #[test]
@@ -645,9 +681,9 @@ fn every_key_of_many_counts_for_access() {
         "ML.FEATUREGET 2 mine:1 theirs:1 FIELDS 1 mine:x",
         "ML.FEATUREMSET 2 mine:1 theirs:1 12345678 TYPE F32 FIELDS 1 mine:x",
         "ML.APPLYROW mine:x mine:1 theirs:1",
-        "ML.CACHEMGET mine:v mine:1 theirs:1",
-        "ML.CACHEMSET mine:v EX 10 mine:1 x theirs:1 mine:x",
-        "ML.CACHEMFETCH mine:v LEASE 10 mine:1 theirs:1 mine:2",
+        "ML.CACHEMGET 2 mine:1 theirs:1 mine:v",
+        "ML.CACHEMSET 2 mine:1 x theirs:1 mine:x mine:v EX 10",
+        "ML.CACHEMFETCH 3 mine:1 theirs:1 mine:2 mine:v LEASE 10",
     ] {
         assert!(anna.run(call).error().starts_with("NOPERM"), "{call}");
         assert_eq!(client.footprint(), before, "{call}");
@@ -682,7 +718,9 @@ fn a_user_reaches_only_the_keys_and_commands_allowed() {
         let answer = call!(reader, with_key(call, "fresh"));
         let name = call.split(' ').next().unwrap();
         let command = commands::all().find(|command| commands::name(command) == name).unwrap();
-        let reads = commands::has_flag(command, "readonly");
+        // FETCH writes to no key: it grants leases.
+        let fetches = ["ML.CACHEFETCH", "ML.CACHEMFETCH"].contains(&name);
+        let reads = commands::has_flag(command, "readonly") || fetches;
         assert_eq!(answer.is_error(), !reads, "{call}: {answer:?}");
     }
     let mut nobody = server.client();

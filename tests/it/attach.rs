@@ -30,7 +30,7 @@ fn write(client: &mut Client, random: &mut Random) -> bool {
         3 => format!("ML.RATEMULTI 2 f{key} g{key} 9000 6000 9000 6000 RESERVE 600000"),
         4 => format!("ML.PERMITACQUIRE p{key} 1000 6000000"),
         5 => format!("ML.CACHESET c{key} v{} x STALE 9000000", key % 3),
-        6 => format!("ML.CACHEMSET v EX 9000 d{key} y e{key} z"),
+        6 => format!("ML.CACHEMSET 2 d{key} y e{key} z v EX 9000"),
         7 => format!("ML.CACHEDROP c{key} STALE"),
         8 => format!("ML.FEATURESET v{key} VIEW v{} FIELDS 1 f {key}", key % 3),
         9 => format!("ML.FEATUREMSET 2 v{key} w{key} 12345678 TYPE F32 FIELDS 1 g"),

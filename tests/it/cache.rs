@@ -300,7 +300,7 @@ fn a_set_is_seen_by_watch_tracking_and_notifications_and_a_get_is_not() {
         client.run(call);
         assert_eq!(client.offset() != before, writes, "{call}: the replication offset");
         let names = tap.names(&mut client);
-        assert_eq!(names, if writes { vec!["ML.APPLYCACHE"] } else { vec![] });
+        assert_eq!(names, if writes { vec!["ML.APPLYANSWERS"] } else { vec![] });
         let told = events.notified(&mut client).contains(&("ml.cacheset".into(), "k".into()));
         assert_eq!(told, writes, "{call}: the event");
         assert_eq!(tracker.pushes().len(), usize::from(writes), "{call}: the invalidation");

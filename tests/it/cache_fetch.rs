@@ -3,7 +3,7 @@
 //! `cache_leases`.
 
 use crate::support::fetches::{
-    Crowd, Row, fetch, figures, fill, frozen, lease, lease_ms, total, waiters,
+    Crowd, Row, counts, fetch, figures, fill, frozen, lease, lease_ms, stats, total, waiters,
 };
 use crate::support::{Answer, Client, Server, Tap, bulk, call, nils, wait_for};
 use redis::Value;
@@ -77,7 +77,7 @@ fn a_version_not_in_force_is_retired_at_once() {
     let server = Server::start();
     let mut client = server.client();
     client.run("ML.CACHESET m:k old x").ok();
-    client.run("ML.CACHEVERSION m SET new").items();
+    client.run("ML.CACHEVERSIONSET m new").ok();
     let row = fetch(&mut client, "m:k old LEASE 1000 WAIT 60000");
     assert_eq!((row.brief().as_str(), row.ms), ("RETIRED", 0));
     let rows = brief(&mut client, &["m:cold old LEASE 9", "m:k new LEASE 9", "n:k old LEASE 9"]);
@@ -100,7 +100,7 @@ fn both_protocols_answer_alike() {
         let (mut client, row) = waiting.join().unwrap();
         assert_eq!(row, "HIT x");
         wait_for("it to be stale", || client.run("ML.CACHEGET k v") == Value::Nil);
-        let row = Row::all(&client.run("ML.CACHEMFETCH v LEASE 60000 k k"));
+        let row = Row::all(&client.run("ML.CACHEMFETCH 2 k k v LEASE 60000"));
         assert_eq!([row[0].brief(), row[1].brief()], ["LEASE x", "STALE x"]);
         client.run("ML.CACHEDROP k").integer();
     }
@@ -119,15 +119,13 @@ fn nothing_blocks_in_multi_and_in_scripts() {
     let rows: Vec<_> = client.run("EXEC").items().iter().map(|row| Row::of(row).brief()).collect();
     assert_eq!(rows, ["BUSY", "LEASE", "BUSY", "BUSY"]);
     let script = "return redis.call('ML.CACHEFETCH', KEYS[1], 'v', 'LEASE', 60000, 'WAIT', 60000)";
-    for eval in ["EVAL", "EVAL_RO"] {
-        let rows = [eval, "k"].map(|key| Row::of(&call!(client, eval, script, 1, key)).brief());
-        assert_eq!(rows, ["LEASE", "BUSY"], "{eval}");
-    }
+    let rows = ["eval", "k"].map(|key| Row::of(&call!(client, "EVAL", script, 1, key)).brief());
+    assert_eq!(rows, ["LEASE", "BUSY"]);
     assert_eq!(total(&mut client, "waits"), 0);
 }
 
 #[test]
-fn a_replica_serves_and_never_leases_or_waits() {
+fn a_replica_refuses_what_grants_leases() {
     let server = Server::start();
     let mut client = server.client();
     let now = client.freeze_ahead();
@@ -136,17 +134,27 @@ fn a_replica_serves_and_never_leases_or_waits() {
     lease(&mut client, "leased v", 60_000);
     replica.catch_up(&server);
     let mut reader = replica.client();
+    for call in [
+        "ML.CACHEFETCH k v LEASE 60000",
+        "ML.CACHEFETCH cold v LEASE 60000 WAIT 60000",
+        "ML.CACHEMFETCH 2 k cold v LEASE 60000",
+        "ML.CACHERENEW k x 9",
+        "ML.CACHERELEASE k x",
+        "ML.CACHEDROP k",
+        "ML.CACHESET k v x TOKEN x",
+    ] {
+        assert!(reader.run(call).error().starts_with("READONLY"), "{call}");
+    }
+    // One that takes writes serves, and decides nothing.
+    reader.run("CONFIG SET replica-read-only no").ok();
     for (after_ms, expected) in [(0, "HIT x"), (999, "HIT x"), (1_000, "STALE x"), (1_500, "BUSY")]
     {
         reader.freeze(now + after_ms * MILLI);
         let row = fetch(&mut reader, "k v LEASE 60000 WAIT 60000 EARLY 1000");
         assert_eq!(row.brief(), expected, "after {after_ms} ms");
-        let rows = reader.run("ML.CACHEMFETCH v LEASE 60000 k cold leased");
+        let rows = reader.run("ML.CACHEMFETCH 3 k cold leased v LEASE 60000");
         let rows: Vec<_> = Row::all(&rows).iter().map(Row::brief).collect();
         assert_eq!(rows, [expected, "BUSY", "BUSY"], "after {after_ms} ms");
-    }
-    for call in ["ML.CACHERELEASE k x", "ML.CACHEDROP k", "ML.CACHESET k v x TOKEN x"] {
-        assert!(reader.run(call).error().starts_with("READONLY"), "{call}");
     }
     assert_eq!(reader.run("ML.CACHEINFO leased"), Value::Nil, "leases are the primary's");
     assert_eq!((total(&mut reader, "leases"), total(&mut reader, "waits")), (0, 0));
@@ -163,14 +171,14 @@ fn the_state_of_a_lease_is_nowhere_to_be_seen_or_forged() {
     let before = client.footprint();
     let token = lease(&mut client, "k v", 60_000);
     let mut crowd = Crowd::waiting(&server, 2, "k v LEASE 60000 WAIT 60000");
-    client.run("ML.CACHEMFETCH v LEASE 60000 k k2").items();
+    client.run("ML.CACHEMFETCH 2 k k2 v LEASE 60000").items();
     for line in ["ML.CACHEGET k v", "DUMP k", "GET k", "ML.CACHEGET k v"] {
         assert_eq!(client.run(line), Value::Nil, "{line}");
     }
     for line in ["DBSIZE", "EXISTS k"] {
         assert_eq!(client.run(line).integer(), 0, "{line}");
     }
-    assert_eq!(client.run("ML.CACHEMGET v k k2"), nils(2));
+    assert_eq!(client.run("ML.CACHEMGET 2 k k2 v"), nils(2));
     assert_eq!(client.run(&format!("ML.CACHERELEASE k {token}")).integer(), 1);
     crowd.wait_for(1);
     assert_eq!(client.run("ML.CACHERELEASE k nonsense").integer(), 0);
@@ -270,7 +278,7 @@ fn options_that_make_no_sense_are_refused_by_name() {
     }
     for (option, value) in [("LEASE", "0"), ("WAIT", "0"), ("LEASE", "-1"), ("WAIT", "1.5")]
         .into_iter()
-        .chain([("LEASE", ""), ("WAIT", "x"), ("LEASE", "31622400001"), ("WAIT", "31622400001")])
+        .chain([("LEASE", ""), ("WAIT", "x"), ("LEASE", "3600001"), ("WAIT", "31622400001")])
     {
         let lease = if option == "LEASE" { vec![] } else { vec!["LEASE", "9"] };
         let error = call!(client, "ML.CACHEFETCH", "k", "v", lease, option, value).error();
@@ -284,26 +292,40 @@ fn options_that_make_no_sense_are_refused_by_name() {
         ("k v LEASE 9 LEASE 9", "LEASE"),
         ("k v LEASE 9 WAIT", "WAIT"),
         ("k v LEASE 9 FOO", "FOO"),
+        ("k v LEASE 9 TOKEN", "TOKEN"),
+        ("k v LEASE 9 TOKEN x", "TOKEN"),
+        ("k v LEASE 9 TOKEN 0000000000000000000000000000000A", "TOKEN"),
     ] {
         let error = client.run(&format!("ML.CACHEFETCH {arguments}")).error();
         assert!(error.starts_with("ERR ") && error.contains(named), "{arguments}: {error}");
     }
-    for (arguments, named) in
-        [("v WAIT 9 k", "LEASE"), ("v LEASE 0 k", "LEASE"), ("v 9 9 k", "LEASE")]
-    {
+    for (arguments, named) in [
+        ("1 k v WAIT 9", "WAIT"),
+        ("1 k v LEASE 0", "LEASE"),
+        ("1 k v 9 9", "'9'"),
+        ("2 k v LEASE 9", "'9'"),
+        ("0 k v LEASE 9", "numkeys"),
+        ("5 k v LEASE 9", "numkeys"),
+        ("1 k v LEASE 9 TOKEN x", "TOKEN"),
+        ("1 k v TOKEN 00000000000000000000000000000000", "LEASE"),
+    ] {
         let error = client.run(&format!("ML.CACHEMFETCH {arguments}")).error();
         assert!(error.starts_with("ERR ") && error.contains(named), "{arguments}: {error}");
     }
-    for line in ["ML.CACHEFETCH k", "ML.CACHEMFETCH v LEASE 9", "ML.CACHERELEASE k"] {
+    for line in
+        ["ML.CACHEFETCH k", "ML.CACHEMFETCH 1 k v", "ML.CACHERELEASE k", "ML.CACHERENEW k t"]
+    {
         assert!(client.run(line).error().contains("wrong number of arguments"), "{line}");
     }
-    for line in ["BACKOFF", "BACKOFF 0", "BACKOFF x", "FOO 1", "BACKOFF 1 BACKOFF 1"] {
+    for line in
+        ["BACKOFF", "BACKOFF 0", "BACKOFF x", "FOO 1", "BACKOFF 1 BACKOFF 1", "BACKOFF 3600001"]
+    {
         let error = client.run(&format!("ML.CACHERELEASE k t {line}")).error();
         assert!(error.starts_with("ERR "), "{line}: {error}");
     }
     assert_eq!(total(&mut client, "leases") + total(&mut client, "misses"), 0);
     assert_eq!(brief(&mut client, &["k v eaRLy 1000 wait 1 lease 9"]), ["LEASE"]);
-    assert_eq!(brief(&mut client, &["l v LEASE 31622400000 EARLY 0.000001"]), ["LEASE"]);
+    assert_eq!(brief(&mut client, &["l v LEASE 3600000 EARLY 0.000001"]), ["LEASE"]);
 }
 
 #[test]
@@ -313,13 +335,13 @@ fn a_batch_answers_by_position_and_waits_for_nothing() {
     client.run("ML.CACHESET stale v b PX 1 STALE 9000").ok();
     client.run("ML.CACHESET old v c PX 1 STALE 9000").ok();
     client.run("ML.CACHESET r:k v d PX 9000").ok();
-    client.run("ML.CACHEVERSION r SET w").items();
+    client.run("ML.CACHEVERSIONSET r w").ok();
     client.freeze(now + MILLI);
     lease(&mut client, "busy v", 60_000);
     lease(&mut client, "stale v", 60_000);
     let keys = "fresh cold stale busy cold old r:k fresh r:cold";
     let expected = ["HIT a", "LEASE", "STALE b", "BUSY", "BUSY", "LEASE c", "RETIRED", "HIT a"];
-    let rows = Row::all(&client.run(&format!("ML.CACHEMFETCH v LEASE 50000 {keys}")));
+    let rows = Row::all(&client.run(&format!("ML.CACHEMFETCH 9 {keys} v LEASE 50000")));
     let brief: Vec<_> = rows.iter().map(Row::brief).collect();
     assert_eq!(brief[..8], expected, "a key named twice has one lease");
     assert_eq!(brief[8], "RETIRED");
@@ -340,14 +362,16 @@ fn a_batch_with_a_key_of_another_type_leases_nothing() {
     let mut client = server.client();
     client.run("SET string x").ok();
     for keys in ["string a", "a string", "a b string c"] {
-        let error = client.run(&format!("ML.CACHEMFETCH v LEASE 60000 {keys}")).error();
+        let error = client
+            .run(&format!("ML.CACHEMFETCH {} {keys} v LEASE 60000", keys.split(' ').count()))
+            .error();
         assert!(error.starts_with("WRONGTYPE"), "{keys}: {error}");
     }
     for line in ["ML.CACHEFETCH string v LEASE 60000 WAIT 9", "ML.CACHERELEASE string t"] {
         assert!(client.run(line).error().starts_with("WRONGTYPE"), "{line}");
     }
     assert_eq!(total(&mut client, "open_leases") + total(&mut client, "misses"), 0);
-    let rows = Row::all(&client.run("ML.CACHEMFETCH v LEASE 60000 a b c"));
+    let rows = Row::all(&client.run("ML.CACHEMFETCH 3 a b c v LEASE 60000"));
     assert!(rows.iter().all(|row| row.status == "LEASE"), "{rows:?}");
 }
 
@@ -394,19 +418,20 @@ fn every_step_is_counted() {
         wait_for("one to leave", || waiters(&mut client, "n:k") == 2);
         assert!(fill(&mut client, "n:k v 12345 PX 1000 STALE 1000", &token)); // 2 coalesced
         crowd.wait_for(2);
-        assert!(!fill(&mut client, "n:k v 1", &token)); // refused
+        assert!(fill(&mut client, "n:k v 1", &token), "it has set that already");
+        assert!(!fill(&mut client, "n:k v 1", &"0".repeat(32))); // refused
         let info = client.run("ML.CACHEINFO n:k").map();
         info["versions"].items()[0].map()["cost_ms"].integer()
     };
     fetch(&mut client, "n:k v LEASE 9"); // hit
     client.run("ML.CACHEGET n:k v").text(); // hit
-    client.run("ML.CACHEMGET v n:k n:k n:none").items(); // 2 hits, miss
+    client.run("ML.CACHEMGET 3 n:k n:k n:none v").items(); // 2 hits, miss
     client.freeze(now + 1_000 * MILLI);
     let row = fetch(&mut client, "n:k v LEASE 60000"); // miss, lease
     assert_eq!(row.brief(), "LEASE 12345");
     assert_eq!(fetch(&mut client, "n:k v LEASE 9").status, "STALE"); // miss, stale
-    client.run("ML.CACHEMSET v EX 9 n:a 1 n:b 22").ok(); // 2 entries of 3 bytes
-    client.run("ML.CACHEMFETCH v LEASE 1 n:a n:k n:z").items(); // hit, miss, stale; miss, lease
+    client.run("ML.CACHEMSET 2 n:a 1 n:b 22 v EX 9").items(); // 2 entries of 3 bytes
+    client.run("ML.CACHEMFETCH 3 n:a n:k n:z v LEASE 1").items(); // hit, miss, stale; miss, lease
     wait_for("a lease to run out", || {
         lease_ms(&mut client, "n:z") == 0 && {
             // Noticed when leases are looked at.
@@ -414,7 +439,7 @@ fn every_step_is_counted() {
             true
         }
     });
-    client.run("ML.CACHEVERSION n SET w").items();
+    client.run("ML.CACHEVERSIONSET n w").ok();
     assert_eq!(client.run("ML.CACHESET n:a v x"), Value::Nil); // refused
     assert_eq!(fetch(&mut client, "n:a v LEASE 9").status, "RETIRED"); // miss
     client.run("ML.CACHEGET n:a v"); // miss
@@ -445,11 +470,11 @@ fn every_step_is_counted() {
     }
     // The retired version's lease is over, that on the other key is open.
     assert_eq!(total(&mut client, "open_leases"), 1);
-    let all = client.run("ML.CACHESTATS").map();
+    let all = stats(&mut client);
     assert_eq!(all.keys().collect::<std::collections::BTreeSet<_>>().len(), 2, "{all:?}");
     let mut client3 = server.client3();
-    assert_eq!(client3.run("ML.CACHESTATS NAMESPACE n").map(), all["n"].map(), "both protocols");
-    client.run("ML.CACHESTATS RESET").map();
+    assert_eq!(figures(&mut client3, "n"), counts(&all["n"]), "both protocols");
+    client.run("ML.STATS CACHE RESET").map();
     assert_eq!(figures(&mut client, "n"), []);
     assert_eq!(total(&mut client, "hits"), 5, "INFO's totals are those since the start");
 }

@@ -91,7 +91,7 @@ fn an_invalidation_voids_the_lease_and_hands_a_new_one_to_one_waiter() {
 
 #[test]
 fn a_set_without_a_token_voids_the_lease_and_answers_all_who_wait() {
-    for line in ["ML.CACHESET k v new", "ML.CACHEMSET v EX 1000 other y k new"] {
+    for line in ["ML.CACHESET k v new", "ML.CACHEMSET 2 other y k new v EX 1000"] {
         let mut scene = Scene::new();
         scene.run(line);
         scene.crowd.wait_for(3);
@@ -114,7 +114,7 @@ fn nothing_else_voids_a_lease() {
         "ML.CACHEDROP k VERSION old STALE",
         "ML.CACHEDROP other",
         "ML.CACHESET k old y",
-        "ML.CACHEMSET old EX 100 k y other z",
+        "ML.CACHEMSET 2 k y other z old EX 100",
         "ML.CACHEGET k v",
         "EXPIRE k 5000",
         "PERSIST k",
@@ -123,8 +123,8 @@ fn nothing_else_voids_a_lease() {
         "DUMP k",
         "SELECT 1; FLUSHDB; ML.CACHESET k v x; ML.CACHEDROP k; SELECT 0",
         "SWAPDB 1 2",
-        "ML.CACHEVERSION  SET v old",
-        "ML.CACHEVERSION k SET w",
+        "ML.CACHEVERSIONSET  v old",
+        "ML.CACHEVERSIONSET k w",
         "ML.CACHERELEASE k 00000000000000000000000000000000",
         "CONFIG SET ml.cache-max-leases 1",
         "SAVE",
@@ -214,19 +214,21 @@ fn a_paused_holder_fills_nothing_in() {
 
     let token = lease(&mut client, "n:over v", 30);
     wait_for("the lease to run out", || lease_ms(&mut client, "n:over") == 0);
-    assert!(!fill(&mut client, "n:over v slow", &token), "nobody took over");
+    lease(&mut client, "n:over v", 60_000);
+    assert!(!fill(&mut client, "n:over v slow", &token), "somebody took over, without waiting");
     assert_eq!(client.run("EXISTS n:over").integer(), 0);
 
     let token = lease(&mut client, "n:retired v", 60_000);
-    client.run("ML.CACHEVERSION n SET w").items();
+    client.run("ML.CACHEVERSIONSET n w").ok();
     assert!(!fill(&mut client, "n:retired v slow", &token), "the version was retired");
-    client.run("ML.CACHEVERSION n CLEAR").items();
+    client.run("ML.CACHEVERSIONSET n CLEAR").ok();
     assert!(!fill(&mut client, "n:retired v slow", &token), "and came back");
     assert_eq!(client.run("EXISTS n:retired").integer(), 0);
 
     let token = lease(&mut client, "n:filled v", 60_000);
     assert!(fill(&mut client, "n:filled v x", &token));
-    assert!(!fill(&mut client, "n:filled v y", &token), "a token sets once");
+    client.run("ML.CACHESET n:filled v z").ok();
+    assert!(!fill(&mut client, "n:filled v y", &token), "something else was set since");
 
     for (answer, what) in [
         ("n:other v x".to_owned(), "another key"),
@@ -257,7 +259,8 @@ fn a_failover_in_the_middle_of_a_lease_costs_one_more_at_most() {
     primary.kill();
 
     let mut client = replica.client();
-    assert_eq!(fetch(&mut client, &format!("k v {LONG}")).brief(), "BUSY");
+    let refused = client.run(&format!("ML.CACHEFETCH k v {LONG}")).error();
+    assert!(refused.starts_with("READONLY"), "{refused}");
     client.run("REPLICAOF NO ONE").ok();
     assert!(!fill(&mut client, "k v late", &token), "before another has the lease");
     let new = lease(&mut client, "k v", 60_000);
@@ -326,7 +329,7 @@ fn a_set_out_of_memory_is_an_error_and_the_lease_stays() {
     crowd.look();
     assert_eq!(crowd.answered(), [0; 0], "nobody is told");
     assert!(lease_ms(&mut client, "k") > 0);
-    assert_eq!(fetch(&mut client, "cold v LEASE 1").brief(), "LEASE", "reading goes on");
+    assert_eq!(fetch(&mut client, "cold v LEASE 1").brief(), "BUSY", "no lease is granted");
     client.run("CONFIG SET maxmemory 0").ok();
     assert!(fill(&mut client, "k v x", &token));
     crowd.wait_for(3);
@@ -351,4 +354,72 @@ fn eviction_in_the_middle_of_leases_leaves_the_cold_ones_alone() {
         assert!(fill(&mut client, &format!("cold{key} v x"), token), "cold{key}");
     }
     assert_eq!(client.run("PING").text(), "PONG");
+}
+
+#[test]
+fn leases_and_those_who_wait_take_no_more_memory_than_they_may() {
+    const MOST: i64 = 2 << 20;
+    let server = Server::with("ml.cache-max-lease-bytes 2mb\nml.cache-max-leases 1000000");
+    let mut client = server.client();
+    let used = |client: &mut Client| client.info("used_memory").parse::<i64>().unwrap();
+    let long = |number: usize| format!("{number}{}", "k".repeat(4_000));
+    let batch = |from: usize, ms: u64| {
+        let mut fetch = redis::cmd("ML.CACHEMFETCH");
+        fetch.arg(100);
+        (from..from + 100).for_each(|number| _ = fetch.arg(long(number)));
+        fetch.arg(&["v", "LEASE"][..]).arg(ms).to_owned()
+    };
+    client.send(&batch(0, 9));
+    client.run("FLUSHALL").ok();
+    let before = used(&mut client);
+    let mut granted = 0;
+    for number in 0..100 {
+        let rows = Row::all(&client.send(&batch(number * 100, 60_000)));
+        granted += rows.iter().filter(|row| row.status == "LEASE").count();
+    }
+    assert!((300..700).contains(&granted), "{granted} leases on keys of 4 kB");
+    assert!(total(&mut client, "lease_bytes") <= MOST);
+    assert!(used(&mut client) - before < MOST + (1 << 20), "by {}", used(&mut client) - before);
+    client.run("FLUSHALL").ok();
+    assert_eq!(total(&mut client, "lease_bytes"), 0);
+
+    // Those that ran out copy no key, and make room.
+    let mut granted = 0;
+    for number in 0..200 {
+        let rows = Row::all(&client.send(&batch(number * 100, 3_600_000)));
+        granted += rows.iter().filter(|row| row.status == "LEASE").count();
+        client.send(&batch(number * 100, 1));
+        if rows.iter().any(|row| row.status == "BUSY") {
+            break;
+        }
+    }
+    assert!(granted < 700, "{granted}");
+    client.run("FLUSHALL").ok();
+    let mut granted = 0;
+    for number in 0..100 {
+        let rows = Row::all(&client.send(&batch(number * 100, 1)));
+        granted += rows.iter().filter(|row| row.status == "LEASE").count();
+        wait_for("them to run out", || {
+            lease_ms(&mut client, "k");
+            total(&mut client, "open_leases") == 0
+        });
+    }
+    assert_eq!(granted, 10_000, "what is over makes room");
+    assert!(total(&mut client, "lease_bytes") <= MOST);
+    assert!(used(&mut client) - before < MOST + (1 << 20), "by {}", used(&mut client) - before);
+
+    // Nobody waits where there is no room to.
+    client.run("FLUSHALL").ok();
+    client.run("CONFIG SET ml.cache-max-lease-bytes 65536").ok();
+    lease(&mut client, "k v", 60_000);
+    let mut crowd = Crowd::of(&server, 400);
+    crowd.send_all(&format!("ML.CACHEFETCH k v {LONG}"));
+    wait_for("all to wait or not", || {
+        crowd.look();
+        waiters(&mut client, "k") as usize + crowd.answered().len() == 400
+    });
+    assert!((100..300).contains(&waiters(&mut client, "k")), "{}", waiters(&mut client, "k"));
+    for member in crowd.answered() {
+        assert_eq!(crowd.row(member).status, "BUSY");
+    }
 }

@@ -1,7 +1,7 @@
 //! The options of ML.CACHESET; ML.CACHEMSET and ML.CACHEMGET; and what every
 //! command takes for a value, a version and a key.
 
-use crate::support::fetches::{frozen, lease, served, window};
+use crate::support::fetches::{figures, frozen, lease, served, window};
 use crate::support::{Answer, Server, Stop, Tap, bulk, call, nils};
 use redis::Value;
 
@@ -23,7 +23,7 @@ fn stale_says_how_long_past_its_time_fetch_serves_an_answer() {
     ] {
         client.freeze(now + after_ms * MILLI);
         assert_eq!(client.run("ML.CACHEGET k v"), fresh, "after {after_ms} ms");
-        assert_eq!(client.run("ML.CACHEMGET v k"), Value::Array(vec![fresh]), "{after_ms} ms");
+        assert_eq!(client.run("ML.CACHEMGET 1 k v"), Value::Array(vec![fresh]), "{after_ms} ms");
         assert_eq!(served(&mut client, "v"), fetched, "after {after_ms} ms");
         let brief = (after_ms < 110).then(|| "y".to_owned());
         assert_eq!(served(&mut client, "brief"), brief, "{after_ms} ms: a time of its own");
@@ -40,6 +40,80 @@ fn stale_says_how_long_past_its_time_fetch_serves_an_answer() {
     client.run("ML.CACHESET k w z PXAT 9223372036854775807 STALE 31622400000").ok();
     assert_eq!(client.run("PEXPIRETIME k").integer(), i64::MAX, "as late as can be counted");
     assert_eq!(window(&mut client, "k", "w").1, 0);
+}
+
+#[test]
+fn get_serves_what_is_stale_where_it_is_asked_to() {
+    let (server, mut client, now) = frozen();
+    let replica = server.replica("");
+    client.run("ML.CACHESET k v x PX 1000 STALE 500").ok();
+    client.run("ML.CACHESET m:k v x PX 1000 STALE 500").ok();
+    client.run("ML.CACHEVERSIONSET m w").ok();
+    replica.catch_up(&server);
+    let mut reader = replica.client();
+    for (after_ms, plain, stale) in [
+        (999, bulk("x"), bulk("x")),
+        (1_000, Value::Nil, bulk("x")),
+        (1_499, Value::Nil, bulk("x")),
+        (1_500, Value::Nil, Value::Nil),
+    ] {
+        for client in [&mut client, &mut reader] {
+            client.freeze(now + after_ms * MILLI);
+            assert_eq!(client.run("ML.CACHEGET k v"), plain, "after {after_ms} ms");
+            assert_eq!(client.run("ML.CACHEGET k v stale"), stale, "after {after_ms} ms");
+            assert_eq!(client.run("ML.CACHEGET k w STALE"), Value::Nil);
+            assert_eq!(client.run("ML.CACHEGET m:k v STALE"), Value::Nil, "not in force");
+        }
+    }
+    let counted = figures(&mut client, "");
+    let of = |name: &str, count: i64| (name.to_owned(), count);
+    let expected = [("entries_written", 1), ("hits", 2), ("misses", 10), ("stale", 2)];
+    for (name, count) in expected {
+        assert!(counted.contains(&of(name, count)), "{name} {count}: {counted:?}");
+    }
+}
+
+#[test]
+fn entries_of_the_largest_size_are_the_same_wherever_they_are_written() {
+    const AOF: &str = "appendonly yes\nappendfsync everysec\n";
+    let mut server = Server::with(&format!("{AOF}ml.cache-versions-per-key 16"));
+    let mut client = server.client();
+    let replica = server.replica(
+        "ml.cache-versions-per-key 1\nml.cache-max-value-bytes 1\nml.cache-ttl 1\n\
+         ml.cache-max-namespaces 1\nappendonly yes",
+    );
+    let name = |version: usize| format!("{version:0>255}");
+    let value = |bytes: usize, at: usize| vec![at as u8; bytes];
+    // As many versions as a key can hold, in force and not, of the longest names.
+    let in_force: Vec<_> = (0..16).map(name).collect();
+    call!(client, "ML.CACHEVERSIONSET", "m", in_force).ok();
+    for round in 0..3 {
+        for version in 0..16 {
+            let bytes = value(1 << 20, round * 16 + version);
+            for key in ["m:k", "other"] {
+                call!(client, "ML.CACHESET", key, name(version), &bytes, "EX", 900).ok();
+            }
+        }
+        call!(client, "ML.CACHESET", "other", name(16 + round), "x", "EX", 900, "STALE", 9).ok();
+        call!(client, "ML.CACHEDROP", "m:k", "STALE", "VERSION", name(round)).integer();
+    }
+    assert_eq!(client.run("ML.CACHEINFO other").map()["versions"].items().len(), 16);
+    for at in 0..2 {
+        call!(client, "ML.CACHESET", "large", "v", value(64 << 20, at), "EX", 900).ok();
+    }
+    let batch = (0..8).flat_map(|key| [format!("b{key}").into(), value(4 << 20, key)]);
+    let batch: Vec<Vec<u8>> = batch.collect();
+    for version in ["v", "w", "v"] {
+        let answer = call!(client, "ML.CACHEMSET", 8, &batch, version, "EX", 900, "STALE", 900);
+        assert_eq!(answer, Value::Array(vec![Value::Okay; 8]));
+    }
+    replica.catch_up(&server);
+    let digest = client.digest();
+    assert_eq!(replica.client().digest(), digest);
+    client.run("DEBUG RELOAD").ok();
+    assert_eq!(client.digest(), digest, "from an RDB file");
+    server.restart(Stop::NoSave);
+    assert_eq!(server.client().digest(), digest, "from the AOF");
 }
 
 #[test]
@@ -226,10 +300,21 @@ fn a_batch_is_read_by_position() {
     client.run("ML.RATELIMIT limit 9 9");
     let (one, three, nil) = (bulk("1"), bulk("3"), Value::Nil);
     let expected = [&three, &nil, &one, &nil, &nil, &nil, &one, &three];
-    let answer = client.run("ML.CACHEMGET v c b a list limit none a c");
+    let answer = client.run("ML.CACHEMGET 8 c b a list limit none a c v");
     assert_eq!(answer, Value::Array(expected.into_iter().cloned().collect()));
-    assert_eq!(client.run("ML.CACHEMGET u a b c list"), nils(4));
-    assert!(client.run("ML.CACHEMGET v").error().contains("wrong number of arguments"));
+    assert_eq!(client.run("ML.CACHEMGET 4 a b c list u"), nils(4));
+    for (line, named) in [
+        ("ML.CACHEMGET 1 a", "wrong number of arguments"),
+        ("ML.CACHEMGET 1 a v w", "wrong number of arguments"),
+        ("ML.CACHEMGET 3 a b", "numkeys"),
+        ("ML.CACHEMGET 0 a v", "numkeys"),
+        ("ML.CACHEMGET -1 a v", "numkeys"),
+        ("ML.CACHEMGET v a b", "numkeys"),
+        ("ML.CACHEMGET 9223372036854775807 a v", "numkeys"),
+    ] {
+        let error = client.run(line).error();
+        assert!(error.contains(named), "{line}: {error}");
+    }
 }
 
 #[test]
@@ -240,44 +325,58 @@ fn a_batch_is_written_as_a_whole_or_not_at_all() {
     let mut tap = Tap::on(&server);
     client.run("RPUSH list x");
     client.run("CONFIG SET ml.cache-max-value-bytes 9").ok();
-    client.run("ML.CACHEVERSION r SET w").items();
+    client.run("ML.CACHEVERSIONSET r w").ok();
     tap.names(&mut client);
     let before = client.footprint();
     for (batch, expected) in [
-        ("v EX 100 list 1", "WRONGTYPE"),
-        ("v EX 100 a 1 list 2", "WRONGTYPE"),
-        ("v EX 100 list 1 a 2", "WRONGTYPE"),
-        ("v EX 100 a 1 b 2 list 3 c 4", "WRONGTYPE"),
-        ("v EX 100 a 1 b", "wrong number"),
-        ("v EX 100 a", "wrong number"),
-        ("v EX 100 a 1 b 1234567890", "value"),
-        ("v EX 0 a 1", "EX"),
-        ("v PX x a 1", "PX"),
-        ("v EXAT 9999999999 a 1", "EX, PX"),
-        ("v 100 a b 1", "EX, PX"),
+        ("1 list 1 v EX 100", "WRONGTYPE"),
+        ("2 a 1 list 2 v EX 100", "WRONGTYPE"),
+        ("2 list 1 a 2 v EX 100", "WRONGTYPE"),
+        ("4 a 1 b 2 list 3 c 4 v EX 100", "WRONGTYPE"),
+        ("2 a 1 b v", "wrong number"),
+        ("1 a v", "wrong number"),
+        ("0 a 1 v", "numkeys"),
+        ("4611686018427387905 a 1 v", "numkeys"),
+        ("9223372036854775807 a 1 v", "numkeys"),
+        ("v a 1", "wrong number"),
+        ("v a 1 b 2", "numkeys"),
+        ("2 a 1 b 1234567890 v EX 100", "value"),
+        ("1 a 1 v EX 0", "EX"),
+        ("1 a 1 v PX x", "PX"),
+        ("1 a 1 v EX 9 PX 9", "EX"),
+        ("1 a 1 v 100", "100"),
+        ("1 a 1 v JSON", "JSON"),
+        ("1 a 1 v STALE -1", "STALE"),
+        ("1 a 1 v JITTER 101", "JITTER"),
+        ("1 a 1 v TOKEN", "TOKEN"),
     ] {
         let error = client.run(&format!("ML.CACHEMSET {batch}")).error();
         assert!(error.contains(expected), "{batch}: {error}");
         assert_eq!(client.footprint(), before, "{batch}");
     }
-    assert_eq!(client.run("ML.CACHEMSET v EX 100 a 1 r:k 2"), Value::Nil, "not in force");
+    let answer = client.run("ML.CACHEMSET 2 r:j 1 r:k 2 v EX 100");
+    assert_eq!(answer, nils(2), "not in force");
     assert_eq!(client.footprint(), before);
     assert_eq!(tap.names(&mut client), [""; 0]);
+    let answer = client.run("ML.CACHEMSET 3 r:j 1 a 0 r:k 2 v EX 100");
+    assert_eq!(answer, Value::Array(vec![Value::Nil, Value::Okay, Value::Nil]), "each for itself");
+    assert_eq!(tap.names(&mut client), ["ML.APPLYANSWERS"]);
 
-    client.run("ML.CACHEMSET v PX 900000 a 1 b 2 a 3 c 4").ok();
+    let answer = client.run("ML.CACHEMSET 4 a 1 b 2 a 3 c 4 v PX 900000");
+    assert_eq!(answer, Value::Array(vec![Value::Okay; 4]));
     let names = tap.names(&mut client);
-    assert_eq!(names.iter().filter(|name| *name == "ML.APPLYCACHE").count(), 4, "{names:?}");
+    assert_eq!(names.iter().filter(|name| *name == "ML.APPLYANSWERS").count(), 4, "{names:?}");
     assert_eq!([&names[0], names.last().unwrap()], ["MULTI", "EXEC"], "together");
     let values = Value::Array(["3", "2", "4"].map(bulk).to_vec());
-    assert_eq!(client.run("ML.CACHEMGET v a b c"), values, "named twice, the last one counts");
+    assert_eq!(client.run("ML.CACHEMGET 3 a b c v"), values, "named twice, the last one counts");
     assert_eq!(window(&mut client, "a", "v").1, 0);
-    client.run("ML.CACHEMSET w ex 900 a 5 b 6").ok();
+    client.run("ML.CACHEMSET 2 a 5 b 6 w ex 900").items();
     replica.catch_up(&server);
     let digest = client.digest();
     assert_eq!(replica.client().digest(), digest);
     server.restart(Stop::Kill);
     assert_eq!(server.client().digest(), digest, "from the AOF");
-    assert_eq!(server.client().run("ML.CACHEMGET v a b c"), values);
+    assert_eq!(server.client().run("ML.CACHEMGET 3 a b c v"), values);
 }
 
 #[test]
@@ -298,14 +397,14 @@ fn values_and_versions_are_any_bytes_for_every_command() {
         let row = call!(client, "ML.CACHEFETCH", "k", version, "LEASE", 60_000).items();
         assert!(row[1] == bulk(value), "FETCH, {context}");
         assert!(call!(client, "ML.CACHEGET", "k", version) == bulk(value), "GET, {context}");
-        let batch = call!(client, "ML.CACHEMGET", version, "k", "k").items();
+        let batch = call!(client, "ML.CACHEMGET", 2, "k", "k", version).items();
         assert!(batch.iter().all(|one| *one == bulk(value)) && batch.len() == 2, "{context}");
-        call!(client, "ML.CACHEMSET", version, "EX", 100, "k", value, "k2", value).ok();
-        let batch = call!(client, "ML.CACHEMFETCH", version, "LEASE", 9, "k2").items();
+        call!(client, "ML.CACHEMSET", 2, "k", value, "k2", value, version, "EX", 100).items();
+        let batch = call!(client, "ML.CACHEMFETCH", 1, "k2", version, "LEASE", 9).items();
         assert!(batch[0].items()[1] == bulk(value), "MFETCH, {context}");
         let dropped = call!(client, "ML.CACHEDROP", "k", "VERSION", version).integer();
         assert_eq!(dropped, 1, "DROP, {context}");
-        call!(client, "ML.CACHEVERSION", "n", "SET", version).items();
+        call!(client, "ML.CACHEVERSIONSET", "n", version).ok();
         assert_eq!(client.run("ML.CACHEVERSION n"), Value::Array(vec![bulk(version)]), "{context}");
         client.run("DEL k k2");
     }
@@ -314,13 +413,13 @@ fn values_and_versions_are_any_bytes_for_every_command() {
         let calls: [(&str, Vec<&[u8]>); 9] = [
             ("CACHESET", vec![b"k", &version, b"x"]),
             ("CACHEGET", vec![b"k", &version]),
-            ("CACHEMGET", vec![&version, b"k"]),
-            ("CACHEMSET", vec![&version, b"EX", b"9", b"k", b"x"]),
+            ("CACHEMGET", vec![b"1", b"k", &version]),
+            ("CACHEMSET", vec![b"1", b"k", b"x", &version, b"EX", b"9"]),
             ("CACHEDROP", vec![b"k", b"VERSION", &version]),
             ("CACHEFETCH", vec![b"k", &version, b"LEASE", b"9"]),
-            ("CACHEMFETCH", vec![&version, b"LEASE", b"9", b"k"]),
-            ("CACHEVERSION", vec![b"m", b"SET", &version]),
-            ("CACHEVERSION", vec![b"m", b"SET", b"v", &version]),
+            ("CACHEMFETCH", vec![b"1", b"k", &version, b"LEASE", b"9"]),
+            ("CACHEVERSIONSET", vec![b"m", &version]),
+            ("CACHEVERSIONSET", vec![b"m", b"v", &version]),
         ];
         for (name, arguments) in calls {
             let error = call!(client, format!("ML.{name}"), arguments).error();
@@ -345,15 +444,17 @@ fn a_key_of_another_type_is_refused_and_left_alone() {
             "CACHESET {} v x",
             "CACHESET {} v 1 EX 9 STALE 9 JITTER 9 JSON",
             "CACHEGET {} v",
+            "CACHEGET {} v STALE",
             "CACHESET {} v x TOKEN 00000000000000000000000000000000",
-            "CACHEMSET v EX 9 {} x",
+            "CACHEMSET 1 {} x v EX 9",
             "CACHEDROP {}",
             "CACHEDROP {} VERSION v",
             "CACHEDROP {} STALE",
             "CACHEINFO {}",
             "CACHEFETCH {} v LEASE 9",
             "CACHEFETCH {} v LEASE 9 WAIT 60000 EARLY 1",
-            "CACHEMFETCH v LEASE 9 {}",
+            "CACHEMFETCH 1 {} v LEASE 9",
+            "CACHERENEW {} token 9",
             "CACHERELEASE {} token",
             "CACHERELEASE {} 00000000000000000000000000000000 BACKOFF 9",
         ] {
@@ -361,7 +462,7 @@ fn a_key_of_another_type_is_refused_and_left_alone() {
             let error = client.run(&call).error();
             assert!(error.starts_with("WRONGTYPE "), "{call}: {error}");
         }
-        assert_eq!(call!(client, "ML.CACHEMGET", "v", key), nils(1));
+        assert_eq!(call!(client, "ML.CACHEMGET", 1, key, "v"), nils(1));
     }
     assert_eq!(client.footprint(), before);
     // What is leased cold and becomes of another type meanwhile, as well.

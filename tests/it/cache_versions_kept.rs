@@ -1,6 +1,7 @@
 //! The versions in force are kept: over restarts of every kind, and with the
 //! data set that they belong to.
 
+use crate::support::fetches::stats;
 use crate::support::{Answer, Client, Server, Setup, Stop, call, wait_for};
 use redis::Value;
 
@@ -11,12 +12,14 @@ const COMMANDS_ONLY: &str = "appendonly yes\nappendfsync always\naof-use-rdb-pre
 
 /// The versions in force: of all namespaces, in a line each.
 fn in_force(client: &mut Client) -> Vec<String> {
-    let stats = client.run("ML.CACHESTATS").map();
-    let versions = stats.iter().map(|(namespace, stats)| {
-        let versions = stats.map()["versions"].texts();
-        (!versions.is_empty()).then(|| format!("{namespace}: {}", versions.join(" ")))
+    let all = stats(client);
+    let versions = all.values().flat_map(|stats| stats.map()["versions"].map());
+    let versions = versions.map(|(namespace, versions)| {
+        let set = call!(client, "ML.CACHEVERSION", &namespace).texts();
+        assert_eq!(versions.map().len(), set.len());
+        format!("{namespace}: {}", set.join(" "))
     });
-    let mut versions: Vec<_> = versions.flatten().collect();
+    let mut versions: Vec<_> = versions.collect();
     versions.sort();
     versions
 }
@@ -24,14 +27,13 @@ fn in_force(client: &mut Client) -> Vec<String> {
 /// Puts some versions in force, and others out of force again; those that are.
 fn furnish(client: &mut Client) -> Vec<String> {
     let longest = "n".repeat(255);
-    for namespace in ["m", "", "gone", &longest] {
-        call!(client, "ML.CACHEVERSION", namespace, "SET", "old", "v\r\n\0", "9".repeat(255))
-            .items();
+    for namespace in ["m", "m:part", "", "gone", &longest] {
+        call!(client, "ML.CACHEVERSIONSET", namespace, "old", "v\r\n\0", "9".repeat(255)).ok();
     }
-    client.run("ML.CACHEVERSION gone CLEAR").items();
-    client.run("ML.CACHEVERSION m SET new newer").items();
+    client.run("ML.CACHEVERSIONSET gone CLEAR").ok();
+    client.run("ML.CACHEVERSIONSET m new newer").ok();
     let versions = in_force(client);
-    assert_eq!(versions.len(), 3, "{versions:?}");
+    assert_eq!(versions.len(), 4, "{versions:?}");
     assert!(versions.contains(&"m: new newer".to_owned()), "{versions:?}");
     versions
 }
@@ -100,7 +102,7 @@ fn a_rewrite_to_commands_without_any_key_of_the_module_loses_the_versions() {
         println!("left after the restart, {written:?}: {:?}", in_force(&mut server.client()));
         assert_eq!(in_force(&mut server.client()), [""; 0]);
         // What is set after the rewrite is kept.
-        server.client().run("ML.CACHEVERSION m SET newest").items();
+        server.client().run("ML.CACHEVERSIONSET m newest").ok();
         server.restart(Stop::Kill);
         assert_eq!(in_force(&mut server.client()), ["m: newest"]);
     }
@@ -120,12 +122,12 @@ fn a_data_set_brings_its_versions_and_takes_away_those_before() {
         assert_eq!(in_force(&mut replica.client()), [""; 0], "{context}: the primary has none");
         replica.client().run("REPLICAOF NO ONE").ok();
         furnish(&mut replica.client());
-        primary.client().run("ML.CACHEVERSION other SET v").items();
+        primary.client().run("ML.CACHEVERSIONSET other v").ok();
         // Its history is its own since: the whole data set comes again.
         replica.client().run("SET own x").ok();
         replica.follow(&primary);
         assert_eq!(in_force(&mut replica.client()), ["other: v"], "{context}: the primary's own");
-        primary.client().run("ML.CACHEVERSION other CLEAR").items();
+        primary.client().run("ML.CACHEVERSIONSET other CLEAR").ok();
         replica.catch_up(&primary);
         assert_eq!(in_force(&mut replica.client()), [""; 0], "{context}");
     }
@@ -169,8 +171,48 @@ fn a_file_without_anything_of_the_module_loads_without_it() {
     let loads = loads_without_the_module(&server);
     println!("{version}: a file without versions loads without the module: {loads}");
     assert_eq!(loads, leaves_no_trace);
-    client.run("ML.CACHEVERSION m SET v").items();
+    client.run("ML.CACHEVERSIONSET m v").ok();
     assert!(!loads_without_the_module(&server), "with versions it needs the module");
-    client.run("ML.CACHEVERSION m CLEAR").items();
+    client.run("ML.CACHEVERSIONSET m CLEAR").ok();
     assert_eq!(loads_without_the_module(&server), leaves_no_trace, "nothing is left of them");
+}
+
+/// What was allocated at once since this was asked for the last time, in bytes.
+fn most_at_once(client: &mut Client) -> usize {
+    client.run("ML.DEBUG WORK DONE").items()[2].integer() as usize
+}
+
+#[test]
+fn a_table_of_any_length_takes_no_more_than_a_few_times_its_payload() {
+    let server = Server::start();
+    let mut client = server.client();
+    let names = (0..=255u8).map(|one| vec![one]);
+    let pairs = (0..=255u8).flat_map(|one| (0..=255u8).map(move |other| vec![one, other]));
+    let all: Vec<_> = names.chain(pairs).collect();
+    let payload = |versions: &[u8]| {
+        let one = |name: &Vec<u8>| [&[name.len() as u8], &name[..], versions].concat();
+        [vec![2], all.iter().flat_map(one).collect()].concat()
+    };
+    for (what, payload, known) in [
+        ("cut short", [payload(&[1, 1, b'v']), vec![9]].concat(), false),
+        ("a version each", payload(&[1, 1, b'v']), true),
+        ("none", payload(&[0]), false),
+        ("names of nothing", [vec![2], vec![0; 2 << 20]].concat(), false),
+    ] {
+        most_at_once(&mut client);
+        let answer = call!(client, "ML.APPLYVERSIONS", &payload);
+        let most = most_at_once(&mut client);
+        assert_eq!(answer.is_error(), what == "cut short", "{what}: {answer:?}");
+        let bound = 6 * payload.len() + (8 << 20);
+        println!("{what}: {most} bytes at once, of a payload of {}", payload.len());
+        assert!(most <= bound, "{what}: {most} bytes of {bound}");
+        let set = call!(client, "ML.CACHEVERSION", b"ab").items();
+        assert_eq!(set.len(), usize::from(known), "{what}");
+        if known {
+            // As many as replaying takes: those beyond are left out.
+            for (name, count) in [(b"\xfe\xff", 1), (b"\xff\x00", 0)] {
+                assert_eq!(call!(client, "ML.CACHEVERSION", name).items().len(), count);
+            }
+        }
+    }
 }

@@ -22,9 +22,9 @@ fn keys_of_one_slot_go_together_and_no_others() {
     );
     for line in [
         "ML.RATEMULTI 2 {} {} 10 60 10 60",
-        "ML.CACHEMGET v {} {}",
-        "ML.CACHEMSET v EX 60 {} x {} y",
-        "ML.CACHEMFETCH v LEASE 1000 {} {}",
+        "ML.CACHEMGET 2 {} {} v",
+        "ML.CACHEMSET 2 {} x {} y v EX 60",
+        "ML.CACHEMFETCH 2 {} {} v LEASE 1000",
         "ML.FEATUREGET 2 {} {} FIELDS 1 f",
         "ML.FEATUREMSET 2 {} {} 12345678 TYPE F32 FIELDS 1 f",
         "ML.APPLYROW change {} {}",
@@ -216,7 +216,7 @@ fn slots_that_move_whole_under_traffic_lose_and_grant_nothing() {
         return;
     }
     // The versions in force move along, by the node that the keys come from.
-    cluster.nodes[0].client().run("ML.CACHEVERSION cache SET v0 v1 v2").items();
+    cluster.nodes[0].client().run("ML.CACHEVERSIONSET cache v0 v1 v2").ok();
     let ledger = Ledger::default();
     ledger.under_traffic(&cluster, || {
         let (from, to) = (&cluster.nodes[0], id(&cluster.nodes[1]));

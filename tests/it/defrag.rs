@@ -27,7 +27,14 @@ fn fragment(client: &mut Client) {
             80_000_000
         )
         .items();
-        call!(client, "ML.PERMITACQUIRE", format!("p{number}"), 99, 80_000_000).items();
+        for _ in 0..1 + number % 5 {
+            call!(client, "ML.PERMITACQUIRE", format!("p{number}"), 99, 80_000_000).items();
+        }
+        // A log of charges, or a grid of the sums of more.
+        if number.is_multiple_of(35) {
+            let call = format!("ML.RATELIMIT l{number} 999 90000 ALGORITHM SLIDING");
+            client.run_all(&vec![call; if number.is_multiple_of(2) { 40 } else { 80 }]);
+        }
     };
     for number in 0..6_000 {
         write(client, number);
@@ -87,6 +94,11 @@ fn values_that_are_moved_stay_what_they_are() {
             call!(client, "ML.RATELIMIT", format!("s{number}"), 99, 90_000, 99, 80_000).items();
         assert_eq!(used[1].integer(), 99);
         call!(client, "ML.PERMITACQUIRE", format!("p{number}"), 99, 80_000_000).items();
+        if number.is_multiple_of(35) {
+            let call = format!("ML.RATELIMIT l{number} 999 90000");
+            let used = 1 + if number.is_multiple_of(2) { 40 } else { 80 };
+            assert_eq!(client.run(&call).integers()[..3], [1, 999, 999 - used]);
+        }
         call!(client, "ML.CACHESET", format!("c{number}"), "v3", "new").ok();
     }
     client.run("FLUSHALL").ok();

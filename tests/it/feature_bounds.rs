@@ -322,3 +322,74 @@ fn layouts_leave_nothing_behind() {
     let left = used(&mut client).saturating_sub(before);
     assert!(left < 2 * MIB, "{left} bytes are left");
 }
+
+/// A number as payloads have it.
+fn number(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value > 0x7f {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+/// A name of a field or view that is short, and of those of a length sorted by number.
+fn short(number: usize) -> Vec<u8> {
+    let bytes = (number as u32).to_be_bytes();
+    let bytes = &bytes[bytes.iter().take_while(|byte| **byte == 0).count().min(1)..];
+    [&[bytes.len() as u8], bytes].concat()
+}
+
+#[test]
+fn no_payload_takes_many_times_its_length_of_memory() {
+    let server = Server::start();
+    let mut client = server.client();
+    let many = 65_535;
+    let one_view = |fields: usize| {
+        let names = (0..fields).flat_map(short);
+        let head = [vec![2, 1, 0], number(fields)].concat();
+        [head, names.collect(), vec![5, 0]].concat()
+    };
+    let views = |views: usize| -> Vec<u8> {
+        // No view's name has a colon in it.
+        let name = |view: usize| format!("{view:05}").into_bytes();
+        let each = |view| [&[5][..], &name(view), &[1, 0, 5, 0]].concat();
+        [vec![2], number(views), (0..views).flat_map(each).collect()].concat()
+    };
+    let empty_texts = vec![0; 2 * many];
+    let f32s: Vec<u8> = (0..many).flat_map(|_| [2, 0, 0, 0, 0]).collect();
+    let long = [vec![4], number(60 * MIB), vec![b'x'; 60 * MIB]].concat();
+    let loads = [
+        ("many fields", [one_view(many), empty_texts.clone()].concat()),
+        ("many F32", [one_view(many), f32s].concat()),
+        ("many views", [views(many), empty_texts].concat()),
+        ("fields that are not there", [vec![2, 1, 0], number(many), vec![0; many]].concat()),
+        ("views that are not there", [vec![2], number(usize::MAX >> 1), vec![1; many]].concat()),
+        ("a long text", [one_view(1), long].concat()),
+    ];
+    for (what, payload) in loads {
+        work(&mut client);
+        let answer = call!(client, "ML.LOADFEATURE", "r", &payload);
+        let (allocated, most) = work(&mut client);
+        let bound = 6 * payload.len() + 8 * MIB;
+        assert!(most < bound, "{what}: {most} bytes for {} ({answer:?})", payload.len());
+        assert!(allocated < 2 * bound, "{what}: {allocated} bytes for {}", payload.len());
+        call!(client, "DEL", "r");
+    }
+    client.run("ML.FEATURESET r FIELDS 1 f 1").integer();
+    let put = [vec![2, 1, 0, 0], number(many), (0..many).flat_map(short).collect()].concat();
+    let changes = [
+        ("many fields", [put, vec![5, 0], vec![0; 2 * many]].concat()),
+        ("names to remove", [vec![2, 5, 0], number(MIB), vec![0; 2 * MIB]].concat()),
+        ("names without end", [vec![2, 5, 0], number(many), vec![0; 8 * MIB]].concat()),
+        ("fields that are not there", [vec![2, 1, 0, 0], number(many), vec![0; many]].concat()),
+    ];
+    for (what, payload) in changes {
+        work(&mut client);
+        let answer = call!(client, "ML.APPLYROW", &payload, "r");
+        let (_, most) = work(&mut client);
+        let bound = 6 * payload.len() + 8 * MIB;
+        assert!(most < bound, "{what}: {most} bytes for {} ({answer:?})", payload.len());
+    }
+}

@@ -25,34 +25,37 @@ pub const GRAMMAR: &[&str] = &[
     "ML.PERMITINFO {key}",
     "ML.CACHESET {key} {version} {value} [EX {number}] [PX {ms}] [STALE {ms}] [JITTER {number}] \
      [TOKEN {id}] [JSON]",
-    "ML.CACHEGET {key} {version}",
-    "ML.CACHEMGET {version} {key}*",
-    "ML.CACHEMSET {version} PX {ms} {key+value}*",
+    "ML.CACHEGET {key} {version} [STALE]",
+    "ML.CACHEMGET {#key} {version}",
+    "ML.CACHEMSET {#key+value} {version} [PX {ms}] [STALE {ms}] [JITTER {number}] [TOKEN {id}]",
     "ML.CACHEDROP {key} [VERSION {version}] [STALE]",
-    "ML.CACHEFETCH {key} {version} LEASE {ms} [WAIT 1] [EARLY {window}]",
-    "ML.CACHEMFETCH {version} LEASE {ms} {key}*",
+    "ML.CACHEFETCH {key} {version} LEASE {ms} [WAIT 1] [EARLY {window}] [TOKEN {id}]",
+    "ML.CACHEMFETCH {#key} {version} LEASE {ms} [TOKEN {id}]",
+    "ML.CACHERENEW {key} {id} {ms}",
     "ML.CACHERELEASE {key} {id} [BACKOFF {ms}]",
-    "ML.CACHEVERSION {word} [SET {version}*]",
-    "ML.CACHEVERSION {word} CLEAR",
+    "ML.CACHEVERSION {word}",
+    "ML.CACHEVERSIONSET {word} {version}*",
+    "ML.CACHEVERSIONSET {word} CLEAR",
     "ML.CACHEINFO {key}",
-    "ML.CACHESTATS [NAMESPACE {word}] [RESET]",
+    "ML.STATS [{section}] [NAMESPACE {word}] [RESET]",
     "ML.FEATURES {key} {field}*",
     "ML.FEATUREGET {#key} FIELDS {#field} [AS {form}] [TYPE {type}] \
      [DEFAULT {value}] [MAXAGE {ms}] [STRICT] [WITHTIMES]",
-    "ML.FEATUREGET {#key} FIELDS 2 {field} {field} [AS {form}] [DEFAULTS 2 {value} {value}]",
+    "ML.FEATUREGET {#key} FIELDS {#field} AS {form} [DEFAULT {value}] [WITHTIMES]",
     "ML.FEATUREGETALL {key} [VIEW {view}]",
-    "ML.FEATURESET {key} [VIEW {view}] [AT {at}] [PX {ms}] [PXAT {ms}] [TYPE {type}] [REPLACE] \
-     FIELDS {#field+value}",
+    "ML.FEATURESET {key} [VIEW {view}] [AT {at}] [PX {ms}] [PXAT {ms}] [TYPE {type}] \
+     [REPLACE] FIELDS {#field+value}",
     "ML.FEATURESET {key} TYPES 2 {type} {type} FIELDS 2 {field} {value} {field} {value}",
     "ML.FEATUREMSET {#key} {blob} TYPE {type} FIELDS {#field} [VIEW {view}] [AT {at}] \
      [PX {ms}] [REPLACE]",
-    "ML.FEATUREMSET 1 {key} {blob} TYPE {type} FIELDS 1 {field} [TIMES {blob}]",
+    "ML.FEATUREMSET {#key} {blob} TYPE {type} FIELDS {#field} TIMES {times}",
     "ML.FEATUREDEL {key} FIELDS {#field}",
     "ML.FEATUREDEL {key} VIEW {view}",
     "ML.FEATUREINFO {key}",
+    "ML.FEATUREGETALL {key} [VIEW {view}]",
     "ML.APPLYLIMIT {key} {bytes}",
     "ML.APPLYPERMIT {key} {bytes}",
-    "ML.APPLYCACHE {key} {bytes} [{value}]",
+    "ML.APPLYANSWERS {key} {bytes} [{value}]",
     "ML.APPLYROW {bytes} {key}*",
     "ML.APPLYVERSIONS {bytes}",
     "ML.LOADRATE {key} {bytes}",
@@ -82,6 +85,28 @@ pub struct Maker<'a> {
     pub names: u64,
     /// Of how many words one is nonsense.
     pub nonsense: u64,
+    /// What keys begin with that the command likes.
+    own: &'static [&'static str],
+}
+
+/// What keys begin with that hold what a command is for; anything, of the server's.
+fn heads(command: &str) -> &'static [&'static str] {
+    let of = |words: &[&str]| words.iter().any(|word| command.contains(word));
+    match command {
+        _ if of(&["RATE", "LIMIT", "SETTLE"]) => &["r"],
+        _ if of(&["PERMIT"]) => &["p"],
+        _ if of(&["CACHE", "VERSION"]) => &["c", "c", "ns:"],
+        _ if of(&["FEATURE"]) => &["f", "f", "h"],
+        "HSET" => &["h"],
+        _ => &["r", "p", "c", "f", "h", "ns:", ""],
+    }
+}
+
+impl<'a> Maker<'a> {
+    /// One that mostly does as the grammar says, with small things.
+    pub fn new(random: &'a mut Random, ids: &'a [Vec<u8>]) -> Self {
+        Self { random, ids, most: 4, longest: 2_000, names: 20, nonsense: 40, own: &[] }
+    }
 }
 
 impl Maker<'_> {
@@ -116,7 +141,13 @@ impl Maker<'_> {
             };
         }
         match what {
-            "key" => self.name(&["r", "p", "c", "f", "h", "ns:", ""]),
+            "key" => {
+                let own = self.own;
+                match self.random.below(5) {
+                    0 => self.name(&["r", "p", "c", "f", "h", "ns:", ""]),
+                    _ => self.name(own),
+                }
+            }
             "number" => match self.random.below(4) {
                 0 => self.of(&["0", "1", "9007199254740992", "9223372036854775807", "-1"]),
                 _ => self.random.below(200).to_string().into(),
@@ -130,6 +161,11 @@ impl Maker<'_> {
                 0 => self.of(&["0", "1", "100000000000", "281474976710656"]),
                 _ => (1_700_000_000_000 + self.random.below(100_000)).to_string().into(),
             },
+            "times" => (0..1 + self.random.below(2))
+                .flat_map(|_| {
+                    [0, 1_700_000_000_000u64][self.random.below(2) as usize].to_le_bytes()
+                })
+                .collect(),
             "algorithm" => self.of(&["FIXED", "sliding", "GCRA", "LEAKY"]),
             "mode" => self.of(&["PEEK", "PARTIAL", "FORCE"]),
             "id" if !self.ids.is_empty() => {
@@ -137,7 +173,8 @@ impl Maker<'_> {
             }
             "id" => b"00000000000000000000000000000000".to_vec(),
             "version" => format!("v{}", self.random.below(20)).into(),
-            "word" => self.of(&["ns", "", "(other)", "a:b", "x"]),
+            "word" => self.of(&["ns", "", "(other)", "ns:a", "{ns}", "x"]),
+            "section" => self.of(&["LIMITS", "cache", "FEATURES", "ALL"]),
             "view" => self.of(&["", "v", "w", "a:b"]),
             "field" if self.longest > 2_000 => self.name(&["f", "g", "v:", "w:"]),
             "field" => self.of(&["f", "g", "v:f", "w:g", "", ":", "count(f,60)"]),
@@ -147,7 +184,7 @@ impl Maker<'_> {
                 let most = 60.max(self.longest / 16);
                 let mut bytes = self.bytes_up_to(most);
                 if let Some(first) = bytes.first_mut() {
-                    *first = 1;
+                    *first = 1 + self.random.below(2) as u8;
                 }
                 bytes
             }
@@ -172,6 +209,7 @@ impl Maker<'_> {
 
     /// A call by a line of the grammar, as its words.
     pub fn words(&mut self, line: &str) -> Vec<Vec<u8>> {
+        self.own = heads(line.split(' ').next().unwrap());
         let mut words: Vec<Vec<u8>> = Vec::new();
         let (mut optional, mut left_out) = (false, false);
         // The numbers in front of what is counted, and where a blob stands that
@@ -221,8 +259,10 @@ impl Maker<'_> {
         if let Some(place) = blob {
             let wide = words.iter().any(|word| word == b"F64" || word == b"I64");
             let length = counts.iter().product::<u64>() * if wide { 8 } else { 4 };
-            let wrong = self.random.below(10) == 0;
-            words[place] = vec![self.random.next() as u8; (length + u64::from(wrong)) as usize];
+            let wrong = u64::from(self.random.below(10) == 0);
+            // Within what the server takes as one word.
+            let length = (length + wrong).min(64 << 20) as usize;
+            words[place] = vec![self.random.next() as u8; length];
         }
         words
     }
@@ -303,11 +343,11 @@ impl Fuzz {
     /// Takes all away that the calls have left.
     fn forget(&mut self) {
         self.client.run("FLUSHALL").ok();
-        self.client.run("ML.CACHESTATS RESET");
-        for namespace in ["ns", "", "x"] {
-            call!(self.client, "ML.CACHEVERSION", namespace, "CLEAR");
+        self.client.run("ML.STATS RESET");
+        for namespace in ["ns", "", "x", "(other)", "ns:a"] {
+            call!(self.client, "ML.CACHEVERSIONSET", namespace, "CLEAR");
         }
-        self.client.run("ML.CACHESTATS RESET");
+        self.client.run("ML.STATS RESET");
     }
 
     /// Sends calls, each followed by a PING that is answered by its own number: so
@@ -321,9 +361,7 @@ impl Fuzz {
                     true => GRAMMAR[(number + batch as usize) % GRAMMAR.len()],
                     false => GRAMMAR[self.random.below(GRAMMAR.len() as u64) as usize],
                 };
-                let (random, ids) = (&mut self.random, &self.ids[..]);
-                let mut maker =
-                    Maker { random, ids, most: 4, longest: 2_000, names: 20, nonsense: 40 };
+                let mut maker = Maker::new(&mut self.random, &self.ids);
                 commands.push(maker.call(line));
                 let mut ping = redis::cmd("PING");
                 ping.arg(number);

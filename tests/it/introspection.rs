@@ -131,6 +131,12 @@ fn command_info_says_what_each_command_does() {
         assert!(!has("admin") || !has("readonly") || command.keys.is_none(), "{name}");
         let specs = info[8].items();
         let places: Vec<_> = info[3..6].iter().map(Answer::integer).collect();
+        let tips = match name {
+            "ML.CACHEMGET" | "ML.CACHEMFETCH" => vec!["request_policy:multi_shard"],
+            _ if command.keys.is_none() => vec!["request_policy:all_shards"],
+            _ => vec![],
+        };
+        assert_eq!(info[7].texts(), tips, "{name}: its tips");
         if command.keys.is_none() {
             assert_eq!((specs, places), (vec![], vec![0, 0, 0]), "{name}");
             continue;
@@ -147,6 +153,8 @@ fn command_info_says_what_each_command_does() {
         assert_eq!(places == [0, 0, 0], counted, "{name}: where its keys stand");
         let mut said = spec["flags"].texts();
         said.sort();
+        // Where each key has a value behind it, servers ask the command.
+        said.retain(|flag| name != "ML.CACHEMSET" || flag != "incomplete");
         let said = said.join(" ");
         let known = match has("readonly") {
             true => &["RO access"][..],
@@ -222,21 +230,25 @@ fn info_counts_what_each_command_did() {
         ("ML.CACHEGET c w", "misses 1"),
         ("ML.CACHEGET missing v", "misses 1"),
         ("ML.CACHEGET h v", ""),
-        ("ML.CACHEMGET v c missing c h", "hits 2 cache_misses 2"),
-        ("ML.CACHEMSET v EX 9 c xx d yyy", "entries_written 2 bytes_written 5"),
+        ("ML.CACHEMGET 4 c missing c h v", "hits 2 cache_misses 2"),
+        ("ML.CACHEMSET 2 c xx d yyy v EX 9", "entries_written 2 bytes_written 5"),
         ("ML.CACHESET c v x TOKEN none", "refused_sets 1"),
         ("ML.CACHEFETCH c v LEASE 90000", "hits 1"),
-        ("ML.CACHEFETCH f v LEASE 90000", "cache_misses 1 cache_leases 1 open_leases 1"),
+        (
+            "ML.CACHEFETCH f v LEASE 90000",
+            "cache_misses 1 cache_leases 1 open_leases 1 lease_bytes 514",
+        ),
         ("ML.CACHEFETCH f v LEASE 90000", "cache_misses 1"),
-        ("ML.CACHEMFETCH v LEASE 90000 f d", "cache_misses 1 cache_hits 1"),
+        ("ML.CACHEMFETCH 2 f d v LEASE 90000", "cache_misses 1 cache_hits 1"),
+        ("ML.CACHERENEW f none 9", ""),
         ("ML.CACHERELEASE f none", ""),
         ("ML.CACHEINFO f", ""),
-        ("ML.CACHESET f v xx", "entries_written 1 bytes_written 2 open_leases -1"),
+        ("ML.CACHESET f v xx", "entries_written 1 bytes_written 2 open_leases -1 lease_bytes -514"),
         ("ML.CACHEDROP f", ""),
-        ("ML.CACHEVERSION  SET w", ""),
+        ("ML.CACHEVERSIONSET  w", ""),
         ("ML.CACHESET f v xx", "refused_sets 1"),
-        ("ML.CACHEVERSION  CLEAR", ""),
-        ("ML.CACHESTATS RESET", ""),
+        ("ML.CACHEVERSIONSET  CLEAR", ""),
+        ("ML.STATS RESET", ""),
         ("ML.FEATURES h f g x", "found 2 features_missing 1"),
         ("ML.FEATURES missing f g", "features_missing 2"),
         ("ML.FEATUREGET 2 h missing FIELDS 3 f f x", "found 2 features_missing 4"),
@@ -279,7 +291,9 @@ fn info_counts_what_each_command_did() {
     assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
 }
 
-const DEFAULTS: [(&str, &str); 10] = [
+const DEFAULTS: [(&str, &str); 13] = [
+    ("ml.cache-max-lease", "3600000"),
+    ("ml.cache-max-lease-bytes", "67108864"),
     ("ml.cache-max-leases", "65536"),
     ("ml.cache-max-namespaces", "1024"),
     ("ml.cache-max-value-bytes", "536870912"),
@@ -290,6 +304,7 @@ const DEFAULTS: [(&str, &str); 10] = [
     ("ml.features-max-values", "1000000"),
     ("ml.ratelimit-algorithm", "FIXED"),
     ("ml.ratelimit-max-reservations", "1024"),
+    ("ml.stats-max-namespaces", "256"),
 ];
 
 fn configs(client: &mut Client) -> Vec<(String, String)> {
@@ -318,6 +333,8 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
         ("ml.features-max-reply-bytes", &["0", "-1", "1048575", "1099511627777", "x", ""]),
         ("ml.features-max-skew", &["-1", "3162240001", "1.5", "x", ""]),
         ("ml.cache-max-leases", &["0", "-1", "16777217", "x", ""]),
+        ("ml.cache-max-lease-bytes", &["0", "-1", "65535", "1099511627777", "x", ""]),
+        ("ml.cache-max-lease", &["0", "-1", "31622400001", "1.5", "x", ""]),
         ("ml.cache-max-namespaces", &["0", "-1", "65537", "x", ""]),
         ("ml.cache-max-value-bytes", &["-1", "x", "", "9223372036854775808"]),
     ] {
@@ -338,13 +355,15 @@ fn configs_come_from_the_file_and_go_back_into_it() {
          ml.cache-max-leases 5\nml.features-max-skew 0",
     );
     let mut client = server.client();
-    let expected = |values: [&str; 10]| {
+    let expected = |values: [&str; 13]| {
         let names = DEFAULTS.map(|(name, _)| name);
         owned(&names.into_iter().zip(values).collect::<Vec<_>>())
     };
     assert_eq!(
         configs(&mut client),
         expected([
+            "3600000",
+            "67108864",
             "5",
             "1024",
             "536870912",
@@ -354,17 +373,32 @@ fn configs_come_from_the_file_and_go_back_into_it() {
             "0",
             "1000000",
             "SLIDING",
-            "1024"
+            "1024",
+            "256"
         ])
     );
     client.run("CONFIG SET ml.cache-ttl 22 ml.cache-max-value-bytes 64mb").ok();
     client.run("CONFIG SET ml.ratelimit-algorithm GCRA ml.ratelimit-max-reservations 7").ok();
-    client.run("CONFIG SET ml.cache-max-namespaces 9").ok();
+    client.run("CONFIG SET ml.cache-max-namespaces 9 ml.stats-max-namespaces 9").ok();
     client.run("CONFIG REWRITE").ok();
     server.restart(Stop::NoSave);
     assert_eq!(
         configs(&mut server.client()),
-        expected(["5", "9", "67108864", "22", "3", "134217728", "0", "1000000", "GCRA", "7"])
+        expected([
+            "3600000",
+            "67108864",
+            "5",
+            "9",
+            "67108864",
+            "22",
+            "3",
+            "134217728",
+            "0",
+            "1000000",
+            "GCRA",
+            "7",
+            "9"
+        ])
     );
 }
 
@@ -489,7 +523,7 @@ fn writes_are_notified_and_nothing_else_is() {
         ("ML.CACHESET c w x", Some("ml.cacheset")),
         ("ML.CACHEDROP c VERSION w", Some("ml.cachedrop")),
         ("ML.CACHEDROP c STALE", Some("ml.cachedrop")),
-        ("ML.CACHEVERSION c SET v", None),
+        ("ML.CACHEVERSIONSET c v", None),
         ("ML.FEATURES h f", None),
         ("ML.FEATURESET w AT 1700000000009 FIELDS 2 f 1 g 2", Some("ml.featureset")),
         ("ML.FEATURESET w AT 1700000000008 FIELDS 1 f 0", None),

@@ -197,3 +197,73 @@ fn a_key_written_full_call_by_call_is_the_same_on_replicas_of_other_configs() {
     server.restart(Stop::Kill);
     assert_eq!(server.client().digest(), digest);
 }
+
+/// A limiter with one small window, and then these bytes.
+fn small(algorithm: u8, rest: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![1, algorithm, 1, 9, 0xe8, 7, 9];
+    rest(&mut out);
+    out
+}
+
+/// So many reservations of the fewest bytes, each with so many positions.
+fn reservations(count: u64, positions: u8, out: &mut Vec<u8>) {
+    push(count, out);
+    for number in 0..count {
+        out.extend(u128::from(number).to_be_bytes());
+        out.extend([1, 1, 1, positions]);
+        (0..positions).for_each(|_| out.extend([0xe8, 7, 0]));
+    }
+}
+
+#[test]
+fn no_payload_takes_more_memory_than_in_proportion_to_its_length() {
+    const ROOM: u64 = 8 << 20;
+    let server = Server::start();
+    let mut client = server.client();
+    let sliding = |count: u64, length: usize| {
+        small(1, |out| {
+            out.push(1);
+            push(count, out);
+            out.extend(vec![1; length]);
+            out.push(0);
+        })
+    };
+    let fixed = |rest: &dyn Fn(&mut Vec<u8>)| {
+        small(0, |out| {
+            out.extend([5, 5]);
+            rest(out);
+        })
+    };
+    let held = |count: u64| {
+        let mut out = vec![1, 5];
+        push(count, &mut out);
+        for number in 0..count {
+            out.extend(u128::from(number).to_be_bytes());
+            out.extend([1, 1, 0]);
+        }
+        out
+    };
+    let twice = [&[2][..], &[7; 16], &[1, 1, 1, 0], &[7; 16], &[1, 1, 1, 0]].concat();
+    // What, which command loads it, and whether it can be.
+    let payloads: Vec<(&str, &str, Vec<u8>, bool)> = vec![
+        ("as many charges as bytes", "ML.LOADRATE", sliding(4 << 20, 8 << 20), false),
+        ("more charges than bytes", "ML.LOADRATE", sliding(u64::MAX, 8 << 20), false),
+        ("reservations", "ML.LOADRATE", fixed(&|out| reservations(FULL, 0, out)), true),
+        ("positions", "ML.LOADRATE", fixed(&|out| reservations(FULL, 8, out)), true),
+        ("too many", "ML.LOADRATE", fixed(&|out| reservations(4 * FULL, 0, out)), false),
+        ("none of as many", "ML.LOADRATE", fixed(&|out| push(u64::MAX, out)), false),
+        ("an id twice", "ML.LOADRATE", fixed(&|out| out.extend(twice.clone())), false),
+        ("permits", "ML.LOADPERMIT", held(FULL), true),
+        ("too many permits", "ML.LOADPERMIT", held(8 * FULL), false),
+    ];
+    for (what, command, payload, sound) in payloads {
+        let asks = redis::cmd("ML.DEBUG").arg("WORK").arg("DONE").clone();
+        let load = redis::cmd(command).arg("k").arg(&payload).clone();
+        let answers = client.pipeline(&[redis::cmd("FLUSHALL"), asks.clone(), load, asks]);
+        assert_eq!(!answers[2].is_error(), sound, "{what}: {:?}", answers[2]);
+        let most = answers[3].items()[2].integer() as u64;
+        let length = payload.len() as u64;
+        assert!(most <= 6 * length + ROOM, "{what}: {most} bytes for {length}");
+        println!("{what}: {most} bytes for {length}");
+    }
+}

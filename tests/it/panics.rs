@@ -106,9 +106,9 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
         "aux_load",
         &[|client| {
             // Without a table there is nothing to load, but on Redis 7.0.
-            client.run("ML.CACHEVERSION panics SET v").items();
+            client.run("ML.CACHEVERSIONSET panics v").ok();
             assert!(client.run("DEBUG RELOAD").is_error());
-            client.run("ML.CACHEVERSION panics CLEAR").items();
+            client.run("ML.CACHEVERSIONSET panics CLEAR").ok();
         }],
     ),
     (
@@ -126,6 +126,22 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
             client.run("ML.CACHEFETCH missing v LEASE 9000").items();
             let error = client.run("ML.CACHEFETCH missing v LEASE 9000 WAIT 10").error();
             assert_eq!(error, "ERR internal error");
+            client.run("FLUSHALL").ok();
+        }],
+    ),
+    (
+        "ready",
+        &[|client| {
+            let token = client.run("ML.CACHEFETCH ready v LEASE 9000").items()[2].text();
+            let port = client.run("CONFIG GET port").map()["port"].text().parse().unwrap();
+            let mut other = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            other.write_all(b"ML.CACHEFETCH ready v LEASE 9000 WAIT 90000\r\n").unwrap();
+            wait_for("the client", || client.info("blocked_clients") == "1");
+            // It misses what enters its key, and waits on.
+            client.run("SET ready x").ok();
+            client.run("DEL ready").integer();
+            client.run(&format!("ML.CACHESET ready v x TOKEN {token}")).ok();
+            wait_for("the client", || client.info("blocked_clients") == "0");
             client.run("FLUSHALL").ok();
         }],
     ),
@@ -189,15 +205,17 @@ const COMMANDS: &[&str] = &[
     "ML.CACHESET cache v y",
     "ML.CACHESET fresh v y",
     "ML.CACHEGET cache v",
-    "ML.CACHEMGET v cache fresh",
-    "ML.CACHEMSET v EX 10 cache y fresh y",
+    "ML.CACHEMGET 2 cache fresh v",
+    "ML.CACHEMSET 2 cache y fresh y v EX 10",
     "ML.CACHEDROP cache",
     "ML.CACHEFETCH fresh v LEASE 10",
-    "ML.CACHEMFETCH v LEASE 10 fresh cache",
+    "ML.CACHEMFETCH 2 fresh cache v LEASE 10",
+    "ML.CACHERENEW cache id 9",
     "ML.CACHERELEASE cache id",
-    "ML.CACHEVERSION namespace SET v",
+    "ML.CACHEVERSION namespace",
+    "ML.CACHEVERSIONSET namespace v",
     "ML.CACHEINFO cache",
-    "ML.CACHESTATS RESET",
+    "ML.STATS RESET",
     "ML.FEATURES hash f",
     "ML.FEATUREGET 1 hash FIELDS 1 f AS TENSOR",
     "ML.FEATUREGET 1 row FIELDS 1 f AS JSON",
@@ -212,7 +230,7 @@ const COMMANDS: &[&str] = &[
     "ML.LOADFEATURE row payload",
     "ML.APPLYLIMIT limit state",
     "ML.APPLYPERMIT permit change",
-    "ML.APPLYCACHE cache change value",
+    "ML.APPLYANSWERS cache change value",
     "ML.APPLYVERSIONS payload",
     "ML.LOADRATE limit payload",
     "ML.LOADPERMIT permit payload",

@@ -19,6 +19,11 @@ def tensor(client, keys, fields, *options):
     return values, numpy.frombuffer(status, "u1").reshape(n, m)
 
 
+def as_map(answer):
+    """A map, which RESP2 answers as a list."""
+    return dict(zip(answer[::2], answer[1::2])) if isinstance(answer, list) else answer
+
+
 @pytest.mark.parametrize("kind", DTYPES)
 def test_a_tensor_is_read_without_parsing(client, kind):
     random = numpy.random.default_rng(1)
@@ -65,3 +70,36 @@ def test_values_are_bytes_as_hmget_has_them(client):
     client.hset("user:123", mapping={"age": 34, "country": "DE"})
     rows = client.execute_command("ML.FEATUREGET", 2, "user:123", "user:9", "FIELDS", 2, "country", "age")
     assert rows == [[b"DE", b"34"], [None, None]]
+
+
+def test_event_times_come_as_an_array(client):
+    now = 1_700_000_000_000
+    keys, fields = ["user:1", "user:2"], ["a", "b"]
+    times = numpy.array([now, now + 5], "<i8")
+    blob = numpy.arange(4, dtype="<f4").tobytes()
+    answer = client.execute_command(
+        "ML.FEATUREMSET", 2, *keys, blob, "TYPE", "F32", "FIELDS", 2, *fields,
+        "TIMES", times.tobytes(), "REPLACE")
+    assert answer == [1, 1]
+    *_, data, status, at = client.execute_command(
+        "ML.FEATUREGET", 3, *keys, "nobody", "FIELDS", 2, *fields, "AS", "TENSOR", "WITHTIMES")
+    at = numpy.frombuffer(at, "<i8").reshape(3, 2)
+    assert at.tolist() == [[now, now], [now + 5, now + 5], [-1, -1]]
+    assert numpy.frombuffer(data, "<f4")[:4].tolist() == [0, 1, 2, 3]
+    with pytest.raises(redis.ResponseError, match="TIMES.*milliseconds"):
+        client.execute_command(
+            "ML.FEATUREMSET", 2, *keys, blob, "TYPE", "F32", "FIELDS", 2, *fields,
+            "TIMES", (times // 1000).tobytes())
+
+
+def test_small_floats_are_numbers_as_python_writes_them(client):
+    values = [2e-05, 1e-300, 0.1, 1e16, 5e-324, 123456789.125, 1.7976931348623157e308, -0.0]
+    fields = [f"f{place}" for place in range(len(values))]
+    pairs = [part for field, value in zip(fields, values) for part in (field, repr(value))]
+    client.execute_command("ML.FEATURESET", "r", "FIELDS", len(values), *pairs)
+    (view,) = as_map(client.execute_command("ML.FEATUREINFO", "r"))[b"views"]
+    assert {kind for _, kind in as_map(view)[b"fields"]} == {b"F64"}
+    read, status = tensor(client, ["r"], fields, "TYPE", "F64")
+    assert read.tolist() == [values] and status.all()
+    answers = client.execute_command("ML.FEATURES", "r", *fields)
+    assert [float(answer) for answer in answers] == values

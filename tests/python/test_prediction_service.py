@@ -46,9 +46,9 @@ async def predict_all(port, model, inputs, **settings):
 def server(port):
     client = redis.Redis(port=port)
     client.flushall()
-    client.execute_command("ML.CACHEVERSION", "test", "CLEAR")
+    client.execute_command("ML.CACHEVERSIONSET", "test", "CLEAR")
     yield client
-    client.execute_command("ML.CACHEVERSION", "test", "CLEAR")
+    client.execute_command("ML.CACHEVERSIONSET", "test", "CLEAR")
     client.close()
 
 
@@ -129,7 +129,7 @@ def test_a_wait_that_is_over_is_told_as_busy(server, port):
 def test_a_retired_version_is_told_as_such_and_the_new_one_computes(server, port):
     old, new = Model(seconds=0), Model(seconds=0)
     assert asyncio.run(predict_all(port, old, [{}])) == [{}]
-    server.execute_command("ML.CACHEVERSION", "test", "SET", "v2")
+    server.execute_command("ML.CACHEVERSIONSET", "test", "v2")
     [retired] = asyncio.run(predict_all(port, old, [{}]))
     assert isinstance(retired, Retired) and "v1" in str(retired)
     assert asyncio.run(predict_all(port, new, [{}], version="v2")) == [{}]

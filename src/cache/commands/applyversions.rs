@@ -17,7 +17,7 @@ pub const COMMAND: Command = Command::internal(
 fn apply(call: &mut Call) -> Result<(), Error> {
     let payload = call.args.arg()?.bytes();
     load(&call.lock(), payload).ok_or_else(|| refuse("payload is not one of versions in force"))?;
-    call.replicate_keyless(APPLY_VERSIONS, payload);
+    call.commit_keyless(APPLY_VERSIONS, payload);
     call.reply.ok();
     Ok(())
 }

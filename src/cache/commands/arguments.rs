@@ -2,9 +2,12 @@
 
 use crate::bounds::MAX_TTL_MS;
 use crate::cache::answer::MAX_VERSION_BYTES;
-use crate::cache::config::MAX_VALUE_BYTES;
+use crate::cache::config::{MAX_LEASE, MAX_VALUE_BYTES};
+use crate::cache::in_force::MAX_NAME_BYTES;
 use crate::id::Id;
+use crate::namespace::bare;
 use crate::server::{Arg, Argument, Error, Options, refuse};
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 /// A key.
@@ -13,23 +16,52 @@ pub const KEY: Argument = Argument::key(c"key");
 /// Several keys.
 pub const KEYS: Argument = KEY.repeated();
 
+/// How many keys follow.
+pub const NUMKEYS: Argument = Argument::integer(c"numkeys");
+
 /// A version.
 pub const VERSION: Argument = Argument::string(c"version");
 
 /// How long a caller has to compute.
 pub const LEASE: Argument = Argument::integer(c"milliseconds").after(c"LEASE");
 
-/// The spans, in milliseconds, that a lease, a wait and a backoff may last.
+/// The spans, in milliseconds, that a wait and an answer may last.
 pub const TTLS: RangeInclusive<i64> = 1..=MAX_TTL_MS.cast_signed();
+
+/// What a lease is named by.
+pub const TOKEN: Argument = Argument::string(c"token");
+
+/// A time of a lease or a backoff, in milliseconds and at most `ml.cache-max-lease`;
+/// otherwise an error that names `what`.
+pub fn lease_ms(value: Arg, what: &str) -> Result<u64, Error> {
+    let most = MAX_LEASE.get();
+    value.integer(what, 1..=most).map(i64::cast_unsigned).map_err(|_| {
+        refuse(format!("{what} must be an integer from 1 to {most} (ml.cache-max-lease)"))
+    })
+}
 
 /// A version.
 pub fn version(version: Arg<'_>) -> Result<&[u8], Error> {
     version.sized("version", 1..=MAX_VERSION_BYTES)
 }
 
-/// A token; `None` for what none can be.
+/// A namespace with versions in force, without the braces of a hash tag.
+pub fn namespace(namespace: Arg<'_>) -> Result<Cow<'_, [u8]>, Error> {
+    let name = bare(namespace.bytes());
+    if name.len() > MAX_NAME_BYTES {
+        return Err(refuse(format!("namespace must be at most {MAX_NAME_BYTES} bytes long")));
+    }
+    Ok(name)
+}
+
+/// A token that names something; `None` for what names nothing.
 pub fn token(token: Arg) -> Option<Id> {
     Id::parse(token.bytes())
+}
+
+/// A token that the caller brings to be granted a lease under.
+pub fn own_token(value: Arg) -> Result<Id, Error> {
+    token(value).ok_or_else(|| refuse("TOKEN must be 32 hexadecimal digits, in lower case"))
 }
 
 /// Refuses a value that is too long.

@@ -1,15 +1,11 @@
 //! ML.CACHEDROP: answers dropped, or made stale.
 
 use super::arguments::{KEY, VERSION, version};
-use super::store::{change_answers, replicate};
+use super::store::commit;
 use crate::cache::answer::Answer;
-use crate::cache::codec::Change;
-use crate::cache::flights::Place;
-use crate::cache::lifetime::Lifetime;
-use crate::cache::state;
-use crate::server::{
-    Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, monotonic, new_id,
-};
+use crate::cache::change::decide_drop;
+use crate::cache::leases;
+use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::MICROS_PER_MILLI;
 
 /// ML.CACHEDROP
@@ -26,16 +22,16 @@ pub const COMMAND: Command = Command {
         Argument::token(c"stale", c"STALE").optional(),
     ],
     summary: c"Drops the answers of a key, or makes them stale.",
-    complexity: c"O(1)",
+    complexity: c"O(log(N)) where N is the number of open leases.",
     since: c"0.1.0",
 };
 
 /// The options of ML.CACHEDROP.
 struct DropOptions<'a> {
     /// The one version to drop; else all.
-    pub version: Option<&'a [u8]>,
+    version: Option<&'a [u8]>,
     /// Whether what is fresh is made stale instead.
-    pub stale: bool,
+    stale: bool,
 }
 
 impl<'a> DropOptions<'a> {
@@ -59,38 +55,17 @@ fn drop_answers(call: &mut Call) -> Result<(), Error> {
     let options = DropOptions::parse(&mut call.args)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
     let lock = call.lock();
-    let mut open = call.write(key);
-    let concerned: Vec<(Box<[u8]>, Lifetime)> = {
-        let entry = open.value_ref::<Answer>()?;
-        let asked = |answer: &&Answer| {
-            let lifetime = answer.lifetime();
-            let serves =
-                if options.stale { lifetime.is_fresh(now_ms) } else { lifetime.is_alive(now_ms) };
-            serves && options.version.is_none_or(|version| answer.version() == version)
-        };
-        let asked = entry.as_deref().into_iter().flat_map(Answer::answers).filter(asked);
-        asked
-            .map(|answer| (answer.version().into(), answer.lifetime().made_stale(now_ms)))
-            .collect()
+    let open = call.keys.write(key);
+    let (concerned, change) = {
+        let answers = open.value_ref::<Answer>()?;
+        decide_drop(answers.as_deref(), options.version, options.stale, now_ms)
     };
-    let mut versions = concerned.iter().map(|(version, lifetime)| (version.as_ref(), *lifetime));
-    let change = match options.stale {
-        true => Change::Retime(versions.collect()),
-        false => Change::Drop(versions.by_ref().map(|(version, _)| version).collect()),
-    };
-    if !concerned.is_empty() {
-        change_answers(&mut open, &change)?;
+    match change {
+        Some(change) => commit(open, &change, None)?,
+        None => drop(open),
     }
-    drop(open);
-    if !concerned.is_empty() {
-        replicate(call, key, &change, None);
-    }
-    state::act(&lock, |state| {
-        if state.flights.count() > 0 {
-            let place = Place::new(call.db(), key.bytes());
-            state.flights.void(&place, options.version, monotonic(), &mut new_id);
-        }
-    });
-    call.reply.integer(concerned.len() as i64);
+    leases::invalidate(&lock, call.db(), key.bytes(), options.version);
+    leases::settle(&lock);
+    call.reply.integer(concerned as i64);
     Ok(())
 }

@@ -1,15 +1,13 @@
 //! ML.CACHEFETCH: an answer, or the lease to compute it, or a wait for who has that.
 
-use super::arguments::{KEY, LEASE, TTLS, VERSION, unsigned, version};
-use super::look::{Outcome, look};
+use super::arguments::{KEY, LEASE, TOKEN, TTLS, VERSION, lease_ms, own_token, unsigned, version};
+use super::look::{Asked, Outcome, look};
 use crate::cache::answer::Answer;
-use crate::cache::flights::Place;
-use crate::cache::namespaces::Statistic;
+use crate::cache::counts::Counter;
+use crate::cache::leases::{self, Callers, Place};
 use crate::cache::reply::{Fetched, millis, reply_fetched};
-use crate::cache::state::{self, Callers};
-use crate::cache::stats::count;
 use crate::server::{
-    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, refuse,
+    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, User, handler, new_id, refuse,
 };
 use crate::time::{MICROS_PER_MILLI, MICROS_PER_SECOND, Millis};
 
@@ -17,8 +15,8 @@ use crate::time::{MICROS_PER_MILLI, MICROS_PER_SECOND, Millis};
 pub const COMMAND: Command = Command {
     name: c"ML.CACHEFETCH",
     run: handler(fetch),
-    flags: c"readonly blocking",
-    categories: c"read blocking",
+    flags: c"write blocking",
+    categories: c"write blocking",
     arity: -3,
     keys: Some(KeySpec::one(1, KeyAccess::Read)),
     arguments: &[
@@ -27,38 +25,38 @@ pub const COMMAND: Command = Command {
         LEASE,
         Argument::integer(c"milliseconds").after(c"WAIT").optional(),
         Argument::double(c"beta").after(c"EARLY").optional(),
+        TOKEN.after(c"TOKEN").optional(),
     ],
     summary: c"Returns an answer, or has one caller compute it while the others wait.",
-    complexity: c"O(1)",
+    complexity: c"O(log(N)) where N is the number of open leases.",
     since: c"0.1.0",
 };
 
 /// The options of ML.CACHEFETCH.
-pub struct Fetch {
-    /// How long the caller has, if it is to compute.
-    pub lease_ms: Millis,
+struct Fetch {
+    asked: Asked,
     /// How long it waits, if it does.
-    pub wait_ms: Option<Millis>,
-    /// β of the early recomputation, if there is to be one.
-    pub beta: Option<f64>,
+    wait_ms: Option<Millis>,
 }
 
 impl Fetch {
-    /// `LEASE ms [WAIT ms] [EARLY beta]`
-    pub fn parse(args: &mut Args) -> Result<Self, Error> {
-        let (mut lease_ms, mut wait_ms, mut beta) = (None, None, None);
+    /// `LEASE ms [WAIT ms] [EARLY beta] [TOKEN token]`
+    fn parse(args: &mut Args) -> Result<Self, Error> {
+        let (mut lease, mut wait_ms, mut beta, mut token) = (None, None, None, None);
         let mut options = args.options();
-        while let Some(option) = options.next(&["LEASE", "WAIT", "EARLY"])? {
+        while let Some(option) = options.next(&["LEASE", "WAIT", "EARLY", "TOKEN"])? {
             match option {
-                "LEASE" => lease_ms = Some(unsigned(&mut options, TTLS)?),
+                "LEASE" => lease = Some(lease_ms(options.value()?, "LEASE")?),
                 "WAIT" => wait_ms = Some(unsigned(&mut options, TTLS)?),
+                "TOKEN" => token = Some(own_token(options.value()?)?),
                 _ => beta = Some(self::beta(options.value()?)?),
             }
         }
-        let lease_ms = lease_ms.ok_or_else(|| {
+        let lease_ms = lease.ok_or_else(|| {
             refuse("LEASE must be given: how many milliseconds the caller has to compute")
         })?;
-        Ok(Self { lease_ms, wait_ms, beta })
+        let lease_us = lease_ms.saturating_mul(MICROS_PER_MILLI);
+        Ok(Self { asked: Asked { lease_us, token, beta }, wait_ms })
     }
 }
 
@@ -71,33 +69,47 @@ fn beta(value: Arg) -> Result<f64, Error> {
     Ok(millionths as f64 / MICROS_PER_SECOND as f64)
 }
 
-/// ML.CACHEFETCH key version LEASE ms [WAIT ms] [EARLY beta]
+/// ML.CACHEFETCH key version LEASE ms [WAIT ms] [EARLY beta] [TOKEN token]
 fn fetch(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let version = version(call.args.arg()?)?;
-    let asked = Fetch::parse(&mut call.args)?;
-    let open = call.read(key);
-    open.prefetch::<Answer>();
-    let now_ms = call.now() / MICROS_PER_MILLI;
-    let entry = open.value_ref::<Answer>()?;
-    let left_us = match look(call, key, version, entry.as_deref(), &asked, now_ms) {
-        Outcome::Now(fetched) => {
-            reply_fetched(call.reply, &fetched);
-            return Ok(());
+    let Fetch { asked, wait_ms } = Fetch::parse(&mut call.args)?;
+    let lock = call.lock();
+    leases::settle(&lock);
+    let place = Place { db: call.db(), key: key.bytes(), version };
+    let left_us = {
+        let open = call.keys.read(key);
+        open.prefetch::<Answer>();
+        let now_ms = call.now() / MICROS_PER_MILLI;
+        let answers = open.value_ref::<Answer>()?;
+        match look(&lock, place, answers.as_deref(), &asked, new_id, now_ms) {
+            Outcome::Now(fetched) => {
+                reply_fetched(call.reply, &fetched);
+                None
+            }
+            Outcome::Later(left_us) => Some(left_us),
         }
-        Outcome::Later(left_us) => left_us,
     };
-    match asked.wait_ms.filter(|_| call.may_wait()) {
-        Some(wait_ms) => {
-            let lock = call.lock();
-            let waiter = call.wait::<Callers>(&lock, key, wait_ms)?;
-            state::act(&lock, |state| {
-                count(state.namespace(key.bytes()), Statistic::OnUnblock, 1);
-                let lease_us = asked.lease_ms.saturating_mul(MICROS_PER_MILLI);
-                state.flights.wait(&Place::new(call.db(), key.bytes()), version, waiter, lease_us);
-            });
-        }
-        None => reply_fetched(call.reply, &Fetched::Busy(millis(left_us))),
+    if let Some(left_us) = left_us
+        && !wait_ms.is_some_and(|wait_ms| wait(call, key, place, &asked, wait_ms))
+    {
+        reply_fetched(call.reply, &Fetched::Busy(millis(left_us)));
     }
+    leases::settle(&lock);
     Ok(())
+}
+
+/// Has the caller wait; whether it does.
+fn wait<'a>(call: &Call<'a>, key: Arg<'a>, place: Place, asked: &Asked, at_most: Millis) -> bool {
+    let (lock, flight) = (call.lock(), place.flight());
+    let user = call.may_wait().then(|| call.user());
+    let Some(user) = user else { return false };
+    let bytes = user.as_ref().map_or(0, User::bytes);
+    if !leases::with(&lock, |flights| flights.may_wait(&flight, bytes)) {
+        return false;
+    }
+    let Some(client) = call.wait::<Callers>(&lock, key, at_most) else { return false };
+    leases::tally(&lock, place.key, place.version, Counter::Waits, 1);
+    leases::wait(&lock, &flight, client, user, asked.token, asked.lease_us);
+    true
 }

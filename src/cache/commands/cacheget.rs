@@ -1,9 +1,9 @@
 //! ML.CACHEGET: the answer of one key.
 
 use super::arguments::{KEY, VERSION, version};
-use super::find::{find, reply_value};
+use super::find::{Wanted, find, reply_value};
 use crate::cache::answer::Answer;
-use crate::server::{Call, Command, Error, KeyAccess, KeySpec, handler};
+use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::MICROS_PER_MILLI;
 
 /// ML.CACHEGET
@@ -12,23 +12,28 @@ pub const COMMAND: Command = Command {
     run: handler(get),
     flags: c"readonly fast",
     categories: c"read fast",
-    arity: 3,
+    arity: -3,
     keys: Some(KeySpec::one(1, KeyAccess::Read)),
-    arguments: &[KEY, VERSION],
+    arguments: &[KEY, VERSION, Argument::token(c"stale", c"STALE").optional()],
     summary: c"Returns the answer that a version of the model gave, unless it has expired.",
     complexity: c"O(1)",
     since: c"0.1.0",
 };
 
-/// ML.CACHEGET key version
+/// ML.CACHEGET key version [STALE]
 fn get(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let version = version(call.args.arg()?)?;
-    let open = call.read(key);
+    let open = call.keys.read(key);
     open.prefetch::<Answer>();
-    let now_ms = call.now() / MICROS_PER_MILLI;
-    let entry = open.value_ref::<Answer>()?;
-    let found = find(&call.lock(), key, version, entry.as_deref(), now_ms);
+    let mut stale = false;
+    let mut options = call.args.options();
+    while options.next(&["STALE"])?.is_some() {
+        stale = true;
+    }
+    let wanted = Wanted { version, stale, now_ms: call.now() / MICROS_PER_MILLI };
+    let answers = open.value_ref::<Answer>()?;
+    let found = find(&call.lock(), key, &wanted, answers.as_deref());
     reply_value(call.reply, found);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::arguments::KEY;
 use crate::cache::answer::Answer;
-use crate::cache::flights::Place;
+use crate::cache::leases::{self, Flights};
 use crate::cache::reply::millis;
 use crate::cache::state;
 use crate::server::{Call, Command, Error, KeyAccess, KeySpec, Reply, handler, monotonic};
@@ -18,7 +18,7 @@ pub const COMMAND: Command = Command {
     keys: Some(KeySpec::one(1, KeyAccess::Read)),
     arguments: &[KEY],
     summary: c"Returns what a key holds: its versions, who computes, who waits.",
-    complexity: c"O(1)",
+    complexity: c"O(log(N)) where N is the number of open leases.",
     since: c"0.1.0",
 };
 
@@ -26,26 +26,31 @@ pub const COMMAND: Command = Command {
 fn info(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let now_ms = call.now() / MICROS_PER_MILLI;
-    let place = Place::new(call.db(), key.bytes());
-    let (lease_us, waiters) =
-        state::with(&call.lock(), |state| state.flights.look(&place, monotonic()));
-    let open = call.read(key);
-    let entry = open.value_ref::<Answer>()?;
-    if entry.is_none() && lease_us == 0 && waiters == 0 {
+    let (lock, db) = (call.lock(), call.db());
+    leases::settle(&lock);
+    let look = |flights: &mut Flights| flights.look(db, key.bytes(), monotonic());
+    let (lease_us, waiters) = leases::with(&lock, look);
+    let open = call.keys.read(key);
+    let held = open.value_ref::<Answer>()?;
+    let held = held.as_deref().into_iter().flat_map(Answer::answers);
+    let answers = state::with(&lock, |state| {
+        let is_served = |answer: &&Answer| {
+            answer.lifetime().is_alive(now_ms)
+                && state.in_force.admits(key.bytes(), answer.version())
+        };
+        held.filter(is_served).collect::<Vec<_>>()
+    });
+    if answers.is_empty() && lease_us == 0 && waiters == 0 {
         call.reply.null();
         return Ok(());
     }
-    let answers = || {
-        let all = entry.as_deref().into_iter().flat_map(Answer::answers);
-        all.filter(|answer| answer.lifetime().is_alive(now_ms))
-    };
     let reply = call.reply;
     reply.map(3);
     field(reply, "lease_ms", millis(lease_us));
     field(reply, "waiters", waiters as u64);
     reply.bytes(b"versions");
-    reply.array(answers().count());
-    for answer in answers() {
+    reply.array(answers.len());
+    for answer in answers {
         let lifetime = answer.lifetime();
         reply.map(6);
         reply.bytes(b"version");

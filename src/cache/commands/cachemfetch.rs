@@ -1,53 +1,82 @@
 //! ML.CACHEMFETCH: the answers of several keys, or the leases to compute them.
 
-use super::arguments::{KEYS, LEASE, TTLS, VERSION, version};
-use super::cachefetch::Fetch;
-use super::look::{Outcome, look};
+use super::arguments::{KEYS, LEASE, NUMKEYS, TOKEN, VERSION, lease_ms, own_token, version};
+use super::look::{Asked, Outcome, look, look_again};
 use crate::cache::answer::Answer;
+use crate::cache::leases::{self, Place};
 use crate::cache::reply::{Fetched, millis, reply_fetched};
-use crate::server::{Args, Call, Command, Error, KeyAccess, KeySpec, handler};
+use crate::server::{Args, Call, Command, Error, KeyAccess, KeySpec, handler, new_id, refuse};
 use crate::time::MICROS_PER_MILLI;
+use std::collections::HashSet;
 
 /// ML.CACHEMFETCH
 pub const COMMAND: Command = Command {
     name: c"ML.CACHEMFETCH",
     run: handler(mfetch),
-    flags: c"readonly",
-    categories: c"read",
-    arity: -5,
-    keys: Some(KeySpec::to_the_end(4, 1, KeyAccess::Read)),
-    arguments: &[VERSION, LEASE, KEYS],
+    flags: c"write",
+    categories: c"write",
+    arity: -6,
+    keys: Some(KeySpec::counted(1, KeyAccess::Read).multi_shard()),
+    arguments: &[NUMKEYS, KEYS, VERSION, LEASE, TOKEN.after(c"TOKEN").optional()],
     summary:
         c"Returns the answers of several keys, and has one caller compute each that is missing.",
-    complexity: c"O(N) where N is the number of keys.",
+    complexity: c"O(N*log(M)) where N is the number of keys and M that of open leases.",
     since: c"0.1.0",
 };
 
-/// `LEASE ms`, at its place.
-fn lease(args: &mut Args) -> Result<Fetch, Error> {
-    args.arg()?.one_of("the argument after version", &["LEASE"])?;
-    let lease_ms = args.arg()?.integer("LEASE", TTLS)?.cast_unsigned();
-    Ok(Fetch { lease_ms, wait_ms: None, beta: None })
+/// `LEASE ms [TOKEN token]`
+fn asked(args: &mut Args) -> Result<Asked, Error> {
+    let (mut lease, mut token) = (None, None);
+    let mut options = args.options();
+    while let Some(option) = options.next(&["LEASE", "TOKEN"])? {
+        match option {
+            "LEASE" => lease = Some(lease_ms(options.value()?, "LEASE")?),
+            _ => token = Some(own_token(options.value()?)?),
+        }
+    }
+    let lease_ms = lease.ok_or_else(|| {
+        refuse("LEASE must be given: how many milliseconds the caller has to compute")
+    })?;
+    Ok(Asked { lease_us: lease_ms.saturating_mul(MICROS_PER_MILLI), token, beta: None })
 }
 
-/// ML.CACHEMFETCH version LEASE ms key [key ...]
+/// ML.CACHEMFETCH numkeys key [key ...] version LEASE ms [TOKEN token]
 fn mfetch(call: &mut Call) -> Result<(), Error> {
+    let keys = call.args.counted("numkeys", "keys")?;
     let version = version(call.args.arg()?)?;
-    let asked = lease(&mut call.args)?;
+    let asked = asked(&mut call.args)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
-    let keys: Vec<_> = call.args.remaining().collect();
-    for key in &keys {
-        call.read(*key).value_ref::<Answer>()?;
+    let (lock, db) = (call.lock(), call.db());
+    leases::settle(&lock);
+    {
+        // All are read before anything is granted.
+        let open: Vec<_> = keys.iter().map(|key| call.keys.read(*key)).collect();
+        let answers: Vec<_> =
+            open.iter().map(|open| open.value_ref::<Answer>()).collect::<Result<_, _>>()?;
+        // One token for all that the batch leases.
+        let mut minted = None;
+        let mut leased = HashSet::new();
+        let mut all = Vec::with_capacity(keys.len());
+        for (key, answers) in keys.iter().zip(&answers) {
+            let place = Place { db, key: key.bytes(), version };
+            let outcome = if leased.contains(key.bytes()) {
+                look_again(&lock, place, answers.as_deref(), now_ms)
+            } else {
+                let mint = || *minted.get_or_insert_with(new_id);
+                look(&lock, place, answers.as_deref(), &asked, mint, now_ms)
+            };
+            let fetched = match outcome {
+                Outcome::Now(fetched) => fetched,
+                Outcome::Later(left_us) => Fetched::Busy(millis(left_us)),
+            };
+            if matches!(fetched, Fetched::Lease(..)) {
+                leased.insert(key.bytes());
+            }
+            all.push(fetched);
+        }
+        call.reply.array(all.len());
+        all.iter().for_each(|fetched| reply_fetched(call.reply, fetched));
     }
-    call.reply.array(keys.len());
-    for key in keys {
-        let open = call.read(key);
-        let entry = open.value_ref::<Answer>()?;
-        let fetched = match look(call, key, version, entry.as_deref(), &asked, now_ms) {
-            Outcome::Now(fetched) => fetched,
-            Outcome::Later(left_us) => Fetched::Busy(millis(left_us)),
-        };
-        reply_fetched(call.reply, &fetched);
-    }
+    leases::settle(&lock);
     Ok(())
 }

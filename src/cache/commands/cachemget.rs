@@ -1,11 +1,10 @@
 //! ML.CACHEMGET: the answers of several keys.
 
-use super::arguments::{KEYS, VERSION, version};
-use super::find::{find, reply_value};
+use super::arguments::{KEYS, NUMKEYS, VERSION, version};
+use super::find::{Wanted, find, reply_value};
 use crate::cache::answer::Answer;
 use crate::server::{Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::MICROS_PER_MILLI;
-use arrayvec::ArrayVec;
 
 /// ML.CACHEMGET
 pub const COMMAND: Command = Command {
@@ -13,40 +12,35 @@ pub const COMMAND: Command = Command {
     run: handler(mget),
     flags: c"readonly fast",
     categories: c"read fast",
-    arity: -3,
-    keys: Some(KeySpec::to_the_end(2, 1, KeyAccess::Read)),
-    arguments: &[VERSION, KEYS],
+    arity: -4,
+    keys: Some(KeySpec::counted(1, KeyAccess::Read).multi_shard()),
+    arguments: &[NUMKEYS, KEYS, VERSION],
     summary: c"Returns the answers that a version of the model gave, of several keys.",
     complexity: c"O(N) where N is the number of keys.",
     since: c"0.1.0",
 };
 
-/// How many keys are looked up before the first of them is read.
-const AHEAD: usize = 16;
-
-/// ML.CACHEMGET version key [key ...]
+/// ML.CACHEMGET numkeys key [key ...] version
 fn mget(call: &mut Call) -> Result<(), Error> {
+    let keys = call.args.counted("numkeys", "keys")?;
     let version = version(call.args.arg()?)?;
-    let now_ms = call.now() / MICROS_PER_MILLI;
+    call.args.end()?;
+    let wanted = Wanted { version, stale: false, now_ms: call.now() / MICROS_PER_MILLI };
     let lock = call.lock();
-    let mut keys = call.args.remaining();
-    call.reply.array(keys.len());
-    while keys.len() > 0 {
-        // The answers come from memory while further keys are looked up.
-        let ahead: ArrayVec<_, AHEAD> = keys.by_ref().take(AHEAD).collect();
-        let open: ArrayVec<_, AHEAD> = ahead
-            .iter()
-            .map(|key| {
-                let open = call.read(*key);
-                open.prefetch::<Answer>();
-                open
-            })
-            .collect();
-        for (key, open) in ahead.iter().zip(&open) {
-            // What is no entry has no answer, as MGET has it.
-            let entry = open.value_ref::<Answer>().unwrap_or_default();
-            reply_value(call.reply, find(&lock, *key, version, entry.as_deref(), now_ms));
-        }
-    }
+    // The answers come from memory while further keys are looked up.
+    let open = keys.iter().map(|key| {
+        let open = call.keys.read(*key);
+        open.prefetch::<Answer>();
+        open
+    });
+    let open: Vec<_> = open.collect();
+    // What is no answer has none, as MGET has it.
+    let answers: Vec<_> =
+        open.iter().map(|open| open.value_ref::<Answer>().ok().flatten()).collect();
+    let found = keys.iter().zip(&answers);
+    let found: Vec<_> =
+        found.map(|(key, answers)| find(&lock, *key, &wanted, answers.as_deref())).collect();
+    call.reply.array(found.len());
+    found.into_iter().for_each(|answer| reply_value(call.reply, answer));
     Ok(())
 }

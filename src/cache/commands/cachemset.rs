@@ -1,18 +1,12 @@
 //! ML.CACHEMSET: the answers of several keys, kept under the version that gave them.
 
-use super::arguments::{KEY, VERSION, check_size, version};
-use super::store::{admits, answer, put};
+use super::arguments::{KEY, NUMKEYS, TOKEN, VERSION, check_size, version};
+use super::cacheset::{JITTER, Permission, STALE, Set, permission};
+use super::store::{answer, put};
 use crate::cache::answer::Answer;
-use crate::cache::codec::MAX_TIME_MS;
-use crate::cache::lifetime::Lifetime;
-use crate::cache::namespaces::Statistic;
-use crate::cache::state;
-use crate::cache::stats::count;
-use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
+use crate::cache::leases::{self, Place};
+use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler, random_fraction};
 use crate::time::MICROS_PER_MILLI;
-
-const SECONDS: Argument = Argument::integer(c"seconds").after(c"EX");
-const MILLISECONDS: Argument = Argument::integer(c"milliseconds").after(c"PX");
 
 /// ML.CACHEMSET
 pub const COMMAND: Command = Command {
@@ -20,51 +14,63 @@ pub const COMMAND: Command = Command {
     run: handler(mset),
     flags: c"write deny-oom",
     categories: c"write",
-    arity: -6,
-    keys: Some(KeySpec::to_the_end(4, 2, KeyAccess::Write)),
+    arity: -5,
+    keys: Some(KeySpec::counted_pairs(1, KeyAccess::Write)),
     arguments: &[
-        VERSION,
-        Argument::one_of(c"expiration", &[SECONDS, MILLISECONDS]),
+        NUMKEYS,
         Argument::block(c"data", &[KEY, Argument::string(c"value")]).repeated(),
+        VERSION,
+        Argument::EXPIRATION.optional(),
+        STALE.optional(),
+        JITTER.optional(),
+        TOKEN.after(c"TOKEN").optional(),
     ],
     summary: c"Keeps the answers that a version of the model gave, of several keys.",
-    complexity: c"O(N) where N is the number of keys.",
+    complexity: c"O(N) where N is the number of keys, and O(M) to wake M callers that wait.",
     since: c"0.1.0",
 };
 
-/// ML.CACHEMSET version EX s | PX ms key value [key value ...]
+/// ML.CACHEMSET numkeys key value [key value ...] version
+/// [EX s | PX ms | EXAT s | PXAT ms] [STALE ms] [JITTER percent] [TOKEN token]
 fn mset(call: &mut Call) -> Result<(), Error> {
-    const UNITS: &[&str] = &["EX", "PX"];
+    let pairs = call.args.counted_pairs("numkeys", "keys, each with its value")?;
     let version = version(call.args.arg()?)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
-    let unit = call.args.arg()?.one_of("the argument after version", UNITS)?;
-    let unit = UNITS.get(unit).copied().unwrap_or_default();
-    let expires_at_ms = call.args.arg()?.expiry(unit, now_ms, MAX_TIME_MS)?;
-    if !call.args.left().is_multiple_of(2) {
-        return Err(Error::WrongArity);
+    let options = Set::parse(&mut call.args, Set::WORDS_OF_MANY, now_ms)?;
+    let (lock, db) = (call.lock(), call.db());
+    leases::settle(&lock);
+    for (key, value) in &pairs {
+        check_size(*value)?;
+        call.keys.read(*key).value_ref::<Answer>()?;
     }
-    let lifetime = Lifetime {
-        expires_at_ms,
-        stale_until_ms: expires_at_ms,
-        written_at_ms: now_ms,
-        cost_ms: 0,
-    };
-    let mut pairs = Vec::with_capacity(call.args.left() / 2);
-    while call.args.left() > 0 {
-        let (key, value) = (call.args.arg()?, call.args.arg()?);
-        check_size(value)?;
-        call.read(key).value_ref::<Answer>()?;
-        pairs.push((key, value, answer(version, value, lifetime)?));
+    // All that can fail comes before the first is written.
+    let mut answers = Vec::with_capacity(pairs.len());
+    let mut outcomes = Vec::with_capacity(pairs.len());
+    for (key, value) in &pairs {
+        let place = Place { db, key: key.bytes(), version };
+        let permission = permission(&lock, place, options.token);
+        outcomes.push(!matches!(permission, Permission::Refused));
+        answers.push(match permission {
+            Permission::Set { cost_ms, token } => {
+                let lifetime = options.lifetime(random_fraction, cost_ms, now_ms);
+                Some((answer(version, *value, lifetime)?, token))
+            }
+            Permission::IsSet | Permission::Refused => None,
+        });
     }
-    let lock = call.lock();
-    if let Some((key, ..)) = pairs.iter().find(|(key, ..)| !admits(&lock, *key, version)) {
-        state::with(&lock, |state| count(state.namespace(key.bytes()), Statistic::RefusedSets, 1));
-        call.reply.null();
-        return Ok(());
+    for ((key, value), answer) in pairs.into_iter().zip(answers) {
+        if let Some((answer, token)) = answer {
+            put(call, key, version, answer, value, token, now_ms)?;
+        }
     }
-    for (key, value, answer) in pairs {
-        put(call, key, version, answer, value, now_ms)?;
+    leases::settle(&lock);
+    call.reply.array(outcomes.len());
+    for is_set in outcomes {
+        if is_set {
+            call.reply.ok();
+        } else {
+            call.reply.null();
+        }
     }
-    call.reply.ok();
     Ok(())
 }

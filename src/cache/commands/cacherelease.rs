@@ -1,12 +1,9 @@
 //! ML.CACHERELEASE: a lease given up.
 
-use super::arguments::{KEY, TTLS, token, unsigned};
+use super::arguments::{KEY, TOKEN, lease_ms, token};
 use crate::cache::answer::Answer;
-use crate::cache::flights::Place;
-use crate::cache::state;
-use crate::server::{
-    Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, monotonic, new_id,
-};
+use crate::cache::leases;
+use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, monotonic};
 use crate::time::{MICROS_PER_MILLI, Millis};
 
 /// ML.CACHERELEASE
@@ -19,11 +16,11 @@ pub const COMMAND: Command = Command {
     keys: Some(KeySpec::one(1, KeyAccess::Update)),
     arguments: &[
         KEY,
-        Argument::string(c"token"),
+        TOKEN,
         Argument::integer(c"milliseconds").after(c"BACKOFF").optional(),
     ],
     summary: c"Gives a lease up, without an answer.",
-    complexity: c"O(1), with BACKOFF O(N) to tell N callers that wait.",
+    complexity: c"O(log(N)) where N is the number of open leases, with BACKOFF O(M) to tell M callers that wait.",
     since: c"0.1.0",
 };
 
@@ -32,7 +29,7 @@ fn back_off(args: &mut Args) -> Result<Option<Millis>, Error> {
     let mut options = args.options();
     let mut back_off_ms = None;
     while options.next(&["BACKOFF"])?.is_some() {
-        back_off_ms = Some(unsigned(&mut options, TTLS)?);
+        back_off_ms = Some(lease_ms(options.value()?, "BACKOFF")?);
     }
     Ok(back_off_ms)
 }
@@ -42,14 +39,15 @@ fn release(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let token = token(call.args.arg()?);
     let back_off_ms = back_off(&mut call.args)?;
-    call.read(key).value_ref::<Answer>()?;
+    let lock = call.lock();
+    leases::settle(&lock);
+    call.keys.read(key).value_ref::<Answer>()?;
     let released = token.is_some_and(|token| {
-        state::act(&call.lock(), |state| {
-            let place = Place::new(call.db(), key.bytes());
-            let back_off_us = back_off_ms.map(|ms| ms.saturating_mul(MICROS_PER_MILLI));
-            state.flights.release(&place, token, back_off_us, monotonic(), &mut new_id)
-        })
+        let back_off_us = back_off_ms.map(|ms| ms.saturating_mul(MICROS_PER_MILLI));
+        let (db, now) = (call.db(), monotonic());
+        leases::with(&lock, |flights| flights.release(db, key.bytes(), token, back_off_us, now))
     });
+    leases::settle(&lock);
     call.reply.integer(released.into());
     Ok(())
 }

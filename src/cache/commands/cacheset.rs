@@ -1,21 +1,27 @@
 //! ML.CACHESET: an answer, kept under the version that gave it.
 
-use super::arguments::{self, KEY, TTLS, VERSION, check_size, unsigned, version};
-use super::store::{admits, answer, put};
+use super::arguments::{self, KEY, TOKEN, TTLS, VERSION, check_size, unsigned, version};
+use super::store::{answer, put};
 use crate::cache::answer::Answer;
 use crate::cache::codec::MAX_TIME_MS;
 use crate::cache::config::TTL;
-use crate::cache::flights::Place;
+use crate::cache::counts::Counter;
+use crate::cache::leases::{self, Place};
 use crate::cache::lifetime::Lifetime;
-use crate::cache::namespaces::Statistic;
-use crate::cache::state;
-use crate::cache::stats::count;
+use crate::id::Id;
 use crate::server::{
     Arg, Args, Argument, Call, Command, EXPIRIES, Error, KeyAccess, KeySpec, Lock, handler,
     monotonic, random_fraction, refuse,
 };
+use crate::singleflight::Standing;
 use crate::time::{MICROS_PER_MILLI, MILLIS_PER_SECOND, Millis};
 use serde::de::IgnoredAny;
+
+/// How long past its time an answer may be served.
+pub const STALE: Argument = Argument::integer(c"milliseconds").after(c"STALE");
+
+/// How much of its time may be taken off.
+pub const JITTER: Argument = Argument::integer(c"percent").after(c"JITTER");
 
 /// ML.CACHESET
 pub const COMMAND: Command = Command {
@@ -30,17 +36,18 @@ pub const COMMAND: Command = Command {
         VERSION,
         Argument::string(c"value"),
         Argument::EXPIRATION.optional(),
-        Argument::integer(c"milliseconds").after(c"STALE").optional(),
-        Argument::integer(c"percent").after(c"JITTER").optional(),
-        Argument::string(c"token").after(c"TOKEN").optional(),
+        STALE.optional(),
+        JITTER.optional(),
+        TOKEN.after(c"TOKEN").optional(),
         Argument::token(c"json", c"JSON").optional(),
     ],
     summary: c"Keeps the answer that a version of the model gave.",
-    complexity: c"O(1), and O(N) to wake N callers that wait for it.",
+    complexity:
+        c"O(log(N)) where N is the number of open leases, and O(M) to wake M callers that wait.",
     since: c"0.1.0",
 };
 
-/// The options of ML.CACHESET.
+/// The options of ML.CACHESET and ML.CACHEMSET.
 pub struct Set<'a> {
     /// When the answer expires, before jitter.
     expires_at_ms: Millis,
@@ -55,22 +62,33 @@ pub struct Set<'a> {
 }
 
 impl<'a> Set<'a> {
+    /// The words of ML.CACHESET.
+    const WORDS: &'static [&'static str] =
+        &["EX", "PX", "EXAT", "PXAT", "STALE", "JITTER", "TOKEN", "JSON"];
+
+    /// The words of ML.CACHEMSET.
+    pub const WORDS_OF_MANY: &'static [&'static str] =
+        &["EX", "PX", "EXAT", "PXAT", "STALE", "JITTER", "TOKEN"];
+
     /// `[EX s | PX ms | EXAT s | PXAT ms] [STALE ms] [JITTER percent]
-    /// [TOKEN token] [JSON]`
-    pub fn parse(args: &mut Args<'a>, now_ms: Millis) -> Result<Self, Error> {
-        const KNOWN: &[&str] = &["EX", "PX", "EXAT", "PXAT", "STALE", "JITTER", "TOKEN", "JSON"];
+    /// [TOKEN token] [JSON]`, of these `words`.
+    pub fn parse(
+        args: &mut Args<'a>,
+        words: &[&'static str],
+        now_ms: Millis,
+    ) -> Result<Self, Error> {
         let expires_at_ms = now_ms.saturating_add(TTL.get_unsigned() * MILLIS_PER_SECOND);
         let mut set =
             Self { expires_at_ms, stale_ms: 0, jitter_percent: 0, token: None, json: false };
         let mut options = args.options();
-        while let Some(option) = options.next(KNOWN)? {
+        while let Some(option) = options.next(words)? {
             match option {
                 "STALE" => set.stale_ms = unsigned(&mut options, 0..=*TTLS.end())?,
                 "JITTER" => set.jitter_percent = unsigned(&mut options, 0..=100)?,
                 "TOKEN" => set.token = Some(options.value()?),
                 "JSON" => set.json = true,
                 unit => {
-                    options.excludes(KNOWN, EXPIRIES)?;
+                    options.excludes(words, EXPIRIES)?;
                     set.expires_at_ms = options.value()?.expiry(unit, now_ms, MAX_TIME_MS)?;
                 }
             }
@@ -113,41 +131,71 @@ fn set(call: &mut Call) -> Result<(), Error> {
     let version = version(call.args.arg()?)?;
     let value = call.args.arg()?;
     let now_ms = call.now() / MICROS_PER_MILLI;
-    let options = Set::parse(&mut call.args, now_ms)?;
+    let options = Set::parse(&mut call.args, Set::WORDS, now_ms)?;
     check_size(value)?;
     if options.json {
         check_json(value)?;
     }
 
     let lock = call.lock();
-    let place = || Place::new(call.db(), key.bytes());
-    let permission = match options.token {
-        Some(token) => may_fill(&lock, &place(), version, token),
-        None => admits(&lock, key, version).then_some(0),
-    };
-    let Some(cost_ms) = permission else {
-        call.read(key).value_ref::<Answer>()?;
-        state::with(&lock, |state| count(state.namespace(key.bytes()), Statistic::RefusedSets, 1));
-        call.reply.null();
-        return Ok(());
-    };
-    let answer = answer(version, value, options.lifetime(random_fraction, cost_ms, now_ms))?;
-    put(call, key, version, answer, value, now_ms)?;
-    call.reply.ok();
+    leases::settle(&lock);
+    // Opening a key may take away what is over, and leases with it: only then is
+    // it asked who holds one.
+    call.keys.read(key).value_ref::<Answer>()?;
+    let place = Place { db: call.db(), key: key.bytes(), version };
+    match permission(&lock, place, options.token) {
+        Permission::Set { cost_ms, token } => {
+            let lifetime = options.lifetime(random_fraction, cost_ms, now_ms);
+            let answer = answer(version, value, lifetime)?;
+            put(call, key, version, answer, value, token, now_ms)?;
+            leases::settle(&lock);
+            call.reply.ok();
+        }
+        Permission::IsSet => call.reply.ok(),
+        Permission::Refused => call.reply.null(),
+    }
     Ok(())
 }
 
-/// Whether the holder of a token may set the answer, and then what computing it
-/// took, in milliseconds.
-fn may_fill(lock: &Lock, place: &Place, version: &[u8], token: Arg) -> Option<u32> {
-    let token = arguments::token(token)?;
-    let now = monotonic();
-    state::with(lock, |state| {
-        let since = state.flights.held_since(place, version, token, now)?;
-        let took_ms = now.saturating_sub(since).div_ceil(MICROS_PER_MILLI).max(1);
-        state
-            .namespace(place.key())
-            .admits(version)
-            .then_some(u32::try_from(took_ms).unwrap_or(u32::MAX))
-    })
+/// Whether an answer may be set.
+pub enum Permission {
+    /// It may.
+    Set {
+        /// What computing it took, in milliseconds; 0 where nobody knows.
+        cost_ms: u32,
+        /// The lease it is set under, if under one.
+        token: Option<Id>,
+    },
+    /// It has been, by this very call, whose answer was lost.
+    IsSet,
+    /// It may not, which is counted.
+    Refused,
+}
+
+/// Whether an answer may be set, by the holder of a token if one is given.
+pub fn permission(lock: &Lock, place: Place, token: Option<Arg>) -> Permission {
+    let standing = match token.map(arguments::token) {
+        None => None,
+        Some(None) => Some(Standing::Nobody),
+        Some(Some(token)) => Some(leases::standing(lock, place, token)),
+    };
+    let (cost_ms, is_late) = match standing {
+        _ if !leases::admits(lock, place.key, place.version) => (None, false),
+        None => (Some(0), false),
+        Some(Standing::Nobody) => (None, false),
+        Some(Standing::Completed) => return Permission::IsSet,
+        Some(Standing::Holder { since, is_late }) => {
+            let took_us = monotonic().saturating_sub(since);
+            let took_ms = took_us.div_ceil(MICROS_PER_MILLI).max(1);
+            (Some(u32::try_from(took_ms).unwrap_or(u32::MAX)), is_late)
+        }
+    };
+    let Some(cost_ms) = cost_ms else {
+        leases::tally(lock, place.key, place.version, Counter::RefusedSets, 1);
+        return Permission::Refused;
+    };
+    if is_late {
+        leases::tally(lock, place.key, place.version, Counter::LateSets, 1);
+    }
+    Permission::Set { cost_ms, token: token.and_then(arguments::token) }
 }

@@ -1,33 +1,46 @@
-//! A fresh answer, looked for and counted: what ML.CACHEGET and ML.CACHEMGET share.
+//! An answer, looked for and counted: what ML.CACHEGET and ML.CACHEMGET share.
 
 use crate::cache::answer::Answer;
-use crate::cache::namespaces::Statistic;
+use crate::cache::counts::Counter;
 use crate::cache::state;
-use crate::cache::stats::count;
 use crate::server::{Arg, Lock, Reply};
 use crate::time::Millis;
 
-/// The fresh answer of a version in force; counts a hit or a miss.
+/// Which answer is looked for.
+pub struct Wanted<'a> {
+    /// Of which version.
+    pub version: &'a [u8],
+    /// Whether a stale one does.
+    pub stale: bool,
+    /// The time of the call.
+    pub now_ms: Millis,
+}
+
+/// The answer of a version in force; counts a hit or a miss.
 pub fn find<'e>(
     lock: &Lock,
     key: Arg,
-    version: &[u8],
-    entry: Option<&'e Answer>,
-    now_ms: Millis,
+    wanted: &Wanted,
+    answers: Option<&'e Answer>,
 ) -> Option<&'e Answer> {
+    let Wanted { version, stale, now_ms } = *wanted;
     state::with(lock, |state| {
-        let namespace = state.namespace(key.bytes());
-        let found = entry
-            .filter(|_| namespace.admits(version))
-            .and_then(|entry| entry.get(version, now_ms));
-        match found {
+        let mut tally = state.tally(key.bytes(), version);
+        let found = answers
+            .filter(|_| tally.is_in_force)
+            .and_then(|answers| answers.answer(version))
+            .filter(|answer| answer.lifetime().is_alive(now_ms));
+        match found.filter(|answer| answer.lifetime().is_fresh(now_ms)) {
             Some(answer) => {
-                count(namespace, Statistic::Hits, 1);
-                count(namespace, Statistic::SavedMs, answer.lifetime().cost_ms.into());
+                tally.count(Counter::Hits, 1);
+                tally.count(Counter::SavedMs, answer.lifetime().cost_ms.into());
+                Some(answer)
             }
-            None => count(namespace, Statistic::Misses, 1),
+            None => {
+                tally.count(Counter::Misses, 1);
+                found.filter(|_| stale).inspect(|_| tally.count(Counter::Stale, 1))
+            }
         }
-        found
     })
 }
 

@@ -1,17 +1,26 @@
 //! What a caller gets of single flight: an answer, a lease, or the advice to wait.
 //! ML.CACHEFETCH and ML.CACHEMFETCH share it.
 
-use super::cachefetch::Fetch;
 use crate::cache::answer::Answer;
-use crate::cache::config::LEASES;
+use crate::cache::counts::Counter;
 use crate::cache::early::is_early;
-use crate::cache::flights::{Place, Refusal};
-use crate::cache::namespaces::{Namespace, Statistic};
+use crate::cache::leases::{self, Place};
 use crate::cache::reply::{Fetched, millis};
-use crate::cache::state;
-use crate::cache::stats::count;
-use crate::server::{Arg, Call, Monotonic, monotonic, new_id, random_fraction};
-use crate::time::{MICROS_PER_MILLI, Millis};
+use crate::cache::state::{self, Tally};
+use crate::id::Id;
+use crate::server::{Lock, is_over_maxmemory, is_primary, monotonic, random_fraction};
+use crate::singleflight::{Lease, Refusal};
+use crate::time::{Millis, Monotonic};
+
+/// What a caller asks for, of one key.
+pub struct Asked {
+    /// How long it has, if it is to compute.
+    pub lease_us: Monotonic,
+    /// The token it brings to do so under, if it does.
+    pub token: Option<Id>,
+    /// β of the early recomputation, if there is to be one.
+    pub beta: Option<f64>,
+}
 
 /// What a caller gets.
 pub enum Outcome<'a> {
@@ -21,76 +30,105 @@ pub enum Outcome<'a> {
     Later(Monotonic),
 }
 
-/// Looks for an answer, and asks for the lease on it where there is none.
+/// Looks for an answer, and asks for the lease on it where there is none. `mint`
+/// makes the token of one that brings none.
 pub fn look<'e>(
-    call: &Call,
-    key: Arg,
-    version: &[u8],
-    entry: Option<&'e Answer>,
-    asked: &Fetch,
+    lock: &Lock,
+    place: Place,
+    answers: Option<&'e Answer>,
+    asked: &Asked,
+    mint: impl FnOnce() -> Id,
     now_ms: Millis,
 ) -> Outcome<'e> {
-    let lock = call.lock();
-    let hit = |namespace: &mut Namespace, answer: &'e Answer| {
-        count(namespace, Statistic::Hits, 1);
-        count(namespace, Statistic::SavedMs, answer.lifetime().cost_ms.into());
+    let version = place.version;
+    let alive = answers
+        .and_then(|answers| answers.answer(version))
+        .filter(|answer| answer.lifetime().is_alive(now_ms));
+    let fresh = alive.filter(|answer| answer.lifetime().is_fresh(now_ms));
+    let value = || alive.map(Answer::value);
+    let hit = |tally: &mut Tally, answer: &'e Answer| {
+        tally.count(Counter::Hits, 1);
+        tally.count(Counter::SavedMs, answer.lifetime().cost_ms.into());
         let ttl_ms = answer.lifetime().expires_at_ms.saturating_sub(now_ms);
         Outcome::Now(Fetched::Hit(answer.value(), ttl_ms))
     };
-    let is_early = |lifetime| {
-        let early = |beta| is_early(&lifetime, beta, random_fraction(), now_ms);
-        asked.beta.is_some_and(early) && call.is_primary()
-    };
-    let mut alive = None;
-    let at_once = state::with(&lock, |state| {
-        let namespace = state.namespace(key.bytes());
-        if !namespace.admits(version) {
-            count(namespace, Statistic::Misses, 1);
+    let at_once = state::with(lock, |state| {
+        let mut tally = state.tally(place.key, version);
+        if !tally.is_in_force {
+            tally.count(Counter::Misses, 1);
             return Some(Outcome::Now(Fetched::Retired));
         }
-        let held = entry.and_then(|entry| entry.answer(version));
-        alive = held.filter(|answer| answer.lifetime().is_alive(now_ms));
-        match alive.filter(|answer| answer.lifetime().is_fresh(now_ms)) {
-            Some(answer) => (!is_early(answer.lifetime())).then(|| hit(namespace, answer)),
-            None => {
-                count(namespace, Statistic::Misses, 1);
-                None
-            }
+        // The lease that the caller has already, should it have lost the answer.
+        if let Some(token) = asked.token
+            && let Some(left_us) = leases::held(lock, place, token)
+        {
+            return Some(Outcome::Now(Fetched::Lease(token, millis(left_us), value())));
         }
+        let Some(answer) = fresh else {
+            tally.count(Counter::Misses, 1);
+            return None;
+        };
+        let is_early = |beta| is_early(&answer.lifetime(), beta, random_fraction(), now_ms);
+        (!asked.beta.is_some_and(is_early)).then(|| hit(&mut tally, answer))
     });
     if let Some(outcome) = at_once {
         return outcome;
     }
-    let fresh = alive.filter(|answer| answer.lifetime().is_fresh(now_ms));
-    let lease = match call.is_primary() {
-        true => state::act(&lock, |state| {
-            let place = Place::new(call.db(), key.bytes());
-            let lease_us = asked.lease_ms.saturating_mul(MICROS_PER_MILLI);
-            let most = usize::try_from(LEASES.get()).unwrap_or(0);
-            let lease =
-                state.flights.lease(&place, version, lease_us, most, monotonic(), &mut new_id);
-            if lease.is_ok() {
-                count(state.namespace(key.bytes()), Statistic::Leases, 1);
-            }
-            lease
-        }),
-        false => Err(Refusal::Full),
+    let (key, now) = (place.flight(), monotonic());
+    let lease = match grants_leases(lock) {
+        true => leases::lease(lock, &key, asked.token, mint, asked.lease_us),
+        // Who computes already is to be waited for all the same.
+        false => {
+            Err(leases::with(lock, |flights| flights.taken(&key, now)).unwrap_or(Refusal::Full))
+        }
     };
     match (lease, fresh, alive) {
-        (Ok(token), ..) => {
-            let value = alive.map(Answer::value);
-            Outcome::Now(Fetched::Lease(token, asked.lease_ms, value))
+        (Ok(Lease { token, left_us }), ..) => {
+            leases::tally(lock, place.key, version, Counter::Leases, 1);
+            Outcome::Now(Fetched::Lease(token, millis(left_us), value()))
         }
         (_, Some(answer), _) => {
-            state::with(&lock, |state| hit(state.namespace(key.bytes()), answer))
+            state::with(lock, |state| hit(&mut state.tally(place.key, version), answer))
         }
-        (_, _, Some(answer)) => {
-            state::with(&lock, |state| count(state.namespace(key.bytes()), Statistic::Stale, 1));
-            let left_ms = answer.lifetime().stale_until_ms.saturating_sub(now_ms);
-            Outcome::Now(Fetched::Stale(answer.value(), left_ms))
+        (_, _, Some(answer)) => stale(lock, place, answer, now_ms),
+        (Err(refusal), ..) => refused(refusal),
+    }
+}
+
+/// What a caller gets where its own call has just been granted the lease, at
+/// another place.
+pub fn look_again<'e>(
+    lock: &Lock,
+    place: Place,
+    answers: Option<&'e Answer>,
+    now_ms: Millis,
+) -> Outcome<'e> {
+    leases::tally(lock, place.key, place.version, Counter::Misses, 1);
+    let held = answers.and_then(|answers| answers.answer(place.version));
+    match held.filter(|answer| answer.lifetime().is_alive(now_ms)) {
+        Some(answer) => stale(lock, place, answer, now_ms),
+        None => {
+            let taken = leases::with(lock, |flights| flights.taken(&place.flight(), monotonic()));
+            refused(taken.unwrap_or(Refusal::Full))
         }
-        (Err(Refusal::Leased(left_us)), ..) => Outcome::Later(left_us),
-        (Err(Refusal::BackedOff(left_us)), ..) => Outcome::Now(Fetched::Busy(millis(left_us))),
-        (Err(Refusal::Full), ..) => Outcome::Now(Fetched::Busy(0)),
+    }
+}
+
+/// Whether leases are granted: where this server decides, and has memory.
+fn grants_leases(lock: &Lock) -> bool {
+    is_primary(lock) && !is_over_maxmemory(lock)
+}
+
+fn stale<'e>(lock: &Lock, place: Place, answer: &'e Answer, now_ms: Millis) -> Outcome<'e> {
+    leases::tally(lock, place.key, place.version, Counter::Stale, 1);
+    let left_ms = answer.lifetime().stale_until_ms.saturating_sub(now_ms);
+    Outcome::Now(Fetched::Stale(answer.value(), left_ms))
+}
+
+fn refused<'e>(refusal: Refusal) -> Outcome<'e> {
+    match refusal {
+        Refusal::Leased(left_us) => Outcome::Later(left_us),
+        Refusal::BackedOff(left_us) => Outcome::Now(Fetched::Busy(millis(left_us))),
+        Refusal::Full => Outcome::Now(Fetched::Busy(0)),
     }
 }

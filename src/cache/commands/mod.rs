@@ -2,7 +2,7 @@
 //! parser and its handler; `arguments`, `find`, `look` and `store` are what
 //! several of them share.
 
-mod applycache;
+mod applyanswers;
 mod applyversions;
 mod arguments;
 mod cachedrop;
@@ -13,9 +13,10 @@ mod cachemfetch;
 mod cachemget;
 mod cachemset;
 mod cacherelease;
+mod cacherenew;
 mod cacheset;
-mod cachestats;
 mod cacheversion;
+mod cacheversionset;
 mod find;
 mod look;
 mod store;
@@ -32,11 +33,12 @@ pub const COMMANDS: &[Command] = &[
     cachedrop::COMMAND,
     cachefetch::COMMAND,
     cachemfetch::COMMAND,
+    cacherenew::COMMAND,
     cacherelease::COMMAND,
     cacheversion::COMMAND,
+    cacheversionset::COMMAND,
     cacheinfo::COMMAND,
-    cachestats::COMMAND,
-    applycache::COMMAND,
+    applyanswers::COMMAND,
     applyversions::COMMAND,
     load_command::<Answer>(),
 ];

@@ -4,18 +4,20 @@
 use super::hash::HashPlan;
 use crate::bug;
 use crate::features::buffer::{Found, ValueBuffer};
+use crate::features::by_namespace::{self, Counts};
 use crate::features::resolved::ResolvedFields;
 use crate::features::row::{Row, Values, ViewTimes};
 use crate::features::shared_layout::SharedLayout;
 use crate::features::stats::{FOUND, MISSING, TOO_OLD};
 use crate::features::tensor::NO_TIME;
-use crate::server::{Arg, Error, Keyspace};
+use crate::server::{Arg, Error, Keyspace, Lock};
 use crate::time::Millis;
 use std::cell::Cell;
 use std::collections::HashMap;
 
 /// What reads the fields of a call from one entity after the other.
 pub struct EntityReader<'a> {
+    lock: Lock<'a>,
     fields: &'a [Arg<'a>],
     now_ms: Millis,
     max_age_ms: Option<Millis>,
@@ -38,8 +40,14 @@ enum State {
 
 impl<'a> EntityReader<'a> {
     /// A reader at a moment, of rows not older than `max_age_ms`.
-    pub fn new(fields: &'a [Arg<'a>], now_ms: Millis, max_age_ms: Option<Millis>) -> Self {
+    pub fn new(
+        lock: Lock<'a>,
+        fields: &'a [Arg<'a>],
+        now_ms: Millis,
+        max_age_ms: Option<Millis>,
+    ) -> Self {
         Self {
+            lock,
             fields,
             now_ms,
             max_age_ms,
@@ -51,8 +59,20 @@ impl<'a> EntityReader<'a> {
         }
     }
 
-    /// Has `work` look at an entity.
+    /// Has `work` look at an entity, and counts what it finds.
     pub fn read<R>(
+        &mut self,
+        keys: &Keyspace<'a>,
+        key: Arg<'a>,
+        work: impl FnOnce(&Entity) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let before = self.counts();
+        let outcome = self.look(keys, key, work);
+        by_namespace::count(&self.lock, key.bytes(), self.counts().since(&before));
+        outcome
+    }
+
+    fn look<R>(
         &mut self,
         keys: &Keyspace<'a>,
         key: Arg<'a>,
@@ -63,6 +83,7 @@ impl<'a> EntityReader<'a> {
         match open.value_ref::<Row>() {
             Ok(None) => work(&Entity { content: Content::Nothing, tally, bytes: 0 }),
             Ok(Some(row)) => {
+                tally.add(|counts| counts.rows += 1);
                 let row: &Row = &row;
                 let (now_ms, max_age_ms) = (self.now_ms, self.max_age_ms);
                 let state = |times: ViewTimes| match times {
@@ -85,6 +106,7 @@ impl<'a> EntityReader<'a> {
                 let Some(hash) = open.hash()? else {
                     return work(&Entity { content: Content::Nothing, tally, bytes: 0 });
                 };
+                tally.add(|counts| counts.hashes += 1);
                 let plan = self.hashes.get_or_insert_with(|| HashPlan::new(self.fields));
                 let bytes = plan.read(&hash, &mut self.buffer)?;
                 work(&Entity { content: Content::Hash(&self.buffer), tally, bytes })
@@ -94,16 +116,14 @@ impl<'a> EntityReader<'a> {
 
     /// What was counted up to now.
     pub fn counts(&self) -> Counts {
-        let Tally { found, missing, too_old } = &self.tally;
-        Counts { found: found.get(), missing: missing.get(), too_old: too_old.get() }
+        self.tally.0.get()
     }
 
-    /// Counts what was counted between two moments once more.
-    pub fn count_again(&self, before: Counts, after: Counts) {
-        let again = |count: &Cell<u64>, before, after| count.set(count.get() + after - before);
-        again(&self.tally.found, before.found, after.found);
-        again(&self.tally.missing, before.missing, after.missing);
-        again(&self.tally.too_old, before.too_old, after.too_old);
+    /// Counts what was counted of a key between two moments once more.
+    pub fn count_again(&self, key: Arg, before: &Counts, after: &Counts) {
+        let again = after.since(before);
+        self.tally.add(|counts| *counts += again);
+        by_namespace::count(&self.lock, key.bytes(), again);
     }
 }
 
@@ -186,7 +206,7 @@ impl<'e> Entity<'e> {
             }
             None => F32Row::Spread(slots, fields.all_there()?),
         };
-        self.tally.found.set(self.tally.found.get() + fields.len() as u64);
+        self.tally.add(|counts| counts.found += fields.len() as u64);
         Some(row)
     }
 
@@ -219,36 +239,32 @@ pub enum F32Row<'e> {
 
 /// What was found, and how often. Counted in INFO when the call is over.
 #[derive(Default)]
-struct Tally {
-    found: Cell<u64>,
-    missing: Cell<u64>,
-    too_old: Cell<u64>,
-}
-
-/// What a tally says at a moment.
-#[derive(Clone, Copy)]
-pub struct Counts {
-    found: u64,
-    missing: u64,
-    too_old: u64,
-}
+struct Tally(Cell<Counts>);
 
 impl Tally {
+    fn add(&self, add: impl FnOnce(&mut Counts)) {
+        let mut counts = self.0.get();
+        add(&mut counts);
+        self.0.set(counts);
+    }
+
     fn count(&self, found: &Found) {
-        let count = match found {
-            Found::Value(_) => &self.found,
-            Found::Nothing => &self.missing,
-            Found::TooOld => &self.too_old,
-        };
-        count.set(count.get() + 1);
+        self.add(|counts| {
+            *match found {
+                Found::Value(_) => &mut counts.found,
+                Found::Nothing => &mut counts.missing,
+                Found::TooOld => &mut counts.too_old,
+            } += 1;
+        });
     }
 }
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        FOUND.add(self.found.get());
-        MISSING.add(self.missing.get());
-        TOO_OLD.add(self.too_old.get());
+        let counts = self.0.get();
+        FOUND.add(counts.found);
+        MISSING.add(counts.missing);
+        TOO_OLD.add(counts.too_old);
     }
 }
 
@@ -300,7 +316,7 @@ impl<'a, S: Clone> Repeats<'a, S> {
             return None;
         }
         let (stands, before, after) = self.met.get(key.bytes())?;
-        reader.count_again(*before, *after);
+        reader.count_again(key, before, after);
         Some(stands.clone())
     }
 

@@ -66,7 +66,7 @@ pub const COMMAND: Command = Command {
 fn featureget(call: &mut Call) -> Result<(), Error> {
     let request = Request::parse(&mut call.args)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
-    let mut reader = EntityReader::new(&request.fields, now_ms, request.max_age_ms);
+    let mut reader = EntityReader::new(call.lock(), &request.fields, now_ms, request.max_age_ms);
     match request.form {
         Form::Values => values(call, &request, &mut reader),
         Form::Tensor(dtype) => tensor(call, &request, &mut reader, dtype),

@@ -3,12 +3,13 @@
 use super::answers::{Answers, VALUE_BYTES, most_bytes, too_long};
 use super::write_options::{VIEW, view};
 use crate::bug;
+use crate::features::by_namespace::{self, Counts};
 use crate::features::change::is_alive;
 use crate::features::layout::Layout;
 use crate::features::row::Row;
 use crate::features::stats::FOUND;
 use crate::features::value::Value;
-use crate::server::{Args, Argument, Call, Command, Error, Hash, KeyAccess, KeySpec, handler};
+use crate::server::{Arg, Args, Argument, Call, Command, Error, Hash, KeyAccess, KeySpec, handler};
 use crate::time::{MICROS_PER_MILLI, Millis};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -35,15 +36,26 @@ fn featuregetall(call: &mut Call) -> Result<(), Error> {
     let open = call.keys.read(key);
     match open.value_ref::<Row>() {
         Ok(None) => call.reply.map(0),
-        Ok(Some(row)) => answer_row(call, &row, only, now_ms)?,
+        Ok(Some(row)) => {
+            let found = answer_row(call, &row, only, now_ms)?;
+            count(call, key, Counts { rows: 1, found, ..Counts::default() });
+        }
         // It may still be a hash.
         Err(_) => match open.hash()? {
-            Some(hash) if only.is_none_or(<[u8]>::is_empty) => answer_hash(call, &hash)?,
+            Some(hash) if only.is_none_or(<[u8]>::is_empty) => {
+                let found = answer_hash(call, &hash)?;
+                count(call, key, Counts { hashes: 1, found, ..Counts::default() });
+            }
             // All fields of a hash are in the view without a name.
             _ => call.reply.map(0),
         },
     }
     Ok(())
+}
+
+fn count(call: &Call, key: Arg, counts: Counts) {
+    FOUND.add(counts.found);
+    by_namespace::count(&call.lock(), key.bytes(), counts);
 }
 
 fn parse<'a>(args: &mut Args<'a>) -> Result<Option<&'a [u8]>, Error> {
@@ -56,7 +68,7 @@ fn parse<'a>(args: &mut Args<'a>) -> Result<Option<&'a [u8]>, Error> {
 
 /// Of all views each field has the name that it is read by, and one that is
 /// hidden by another's name is left out; of one view, its own.
-fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Result<(), Error> {
+fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Result<u64, Error> {
     let layout: &Layout = row.layout();
     let alive = |view: &usize| is_alive(row, *view, now_ms);
     let views = (0..layout.views()).filter(alive);
@@ -89,13 +101,13 @@ fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Re
     }
     let mut answers = Answers::of(call);
     call.reply.map(pairs.len());
-    FOUND.add(pairs.len() as u64);
+    let found = pairs.len() as u64;
     for (view, field) in pairs {
         name_of(layout, view, field, only, &mut name);
         call.reply.bytes(&name);
         answers.value(values.get(field));
     }
-    Ok(())
+    Ok(found)
 }
 
 fn name_of(layout: &Layout, view: usize, field: usize, only: Option<&[u8]>, name: &mut Vec<u8>) {
@@ -109,7 +121,7 @@ fn name_of(layout: &Layout, view: usize, field: usize, only: Option<&[u8]>, name
 }
 
 /// All is read before anything is answered: a pass may fail.
-fn answer_hash(call: &Call, hash: &Hash) -> Result<(), Error> {
+fn answer_hash(call: &Call, hash: &Hash) -> Result<u64, Error> {
     let (mut bytes, mut pairs) = (Vec::new(), Vec::new());
     hash.each(|field, value| {
         let mut keep = |part: &[u8]| {
@@ -127,10 +139,9 @@ fn answer_hash(call: &Call, hash: &Hash) -> Result<(), Error> {
     pairs.retain(|(field, _)| known.insert(part(field)));
     let mut answers = Answers::of(call);
     call.reply.map(pairs.len());
-    FOUND.add(pairs.len() as u64);
     for (field, value) in &pairs {
         call.reply.bytes(part(field));
         answers.value(Value::Text(part(value)));
     }
-    Ok(())
+    Ok(pairs.len() as u64)
 }

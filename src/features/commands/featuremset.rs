@@ -5,6 +5,7 @@ use super::write_options::{
     AT, EventTimes, FIELDS, NUMBERS, REPLACE, Taken, VIEW, WriteOptions, order,
 };
 use crate::bug;
+use crate::features::by_namespace::{self, Counts};
 use crate::features::change::{Applier, Change, Put, Set};
 use crate::features::codec;
 use crate::features::datatype::APPLY;
@@ -13,8 +14,7 @@ use crate::features::stats::{LATE, WRITTEN};
 use crate::features::tensor::Dtype;
 use crate::features::value::Value;
 use crate::server::{
-    Arg, Args, Argument, Call, Command, Ends, Error, KeyAccess, KeySpec, Keyspace,
-    effects_are_wanted, handler, refuse,
+    Arg, Args, Argument, Call, Command, Ends, Error, KeyAccess, KeySpec, Keyspace, handler, refuse,
 };
 use crate::time::{MICROS_PER_MILLI, Millis};
 use std::collections::HashMap;
@@ -50,19 +50,27 @@ M that of the fields of each.",
 /// FIELDS m field [field ...] [VIEW view] [AT ms | TIMES blob]
 /// [EX s | PX ms | EXAT s | PXAT ms] [REPLACE]
 fn featuremset(call: &mut Call) -> Result<(), Error> {
-    let now_ms = call.now() / MICROS_PER_MILLI;
+    let (now_ms, lock) = (call.now() / MICROS_PER_MILLI, call.lock());
     let batch = Batch::parse(&mut call.args, now_ms)?;
     let change = batch.set.change(now_ms);
-    let decided = batch.decide(&mut call.keys, &change, now_ms)?;
+    let mut applier = Applier::new(&change);
+    let decided = batch.decide(&mut call.keys, &change, &mut applier, now_ms)?;
     let mut written = Vec::with_capacity(decided.rows.len());
-    let mut payload = Vec::new();
-    let outcome = batch.write(&mut call.keys, &change, &decided.rows, &mut written, &mut payload);
+    let outcome = batch.write(&mut call.keys, &mut applier, &decided.rows, &mut written);
     // What was written is told, even where something unforeseen ended it.
     if !written.is_empty() {
-        call.keys.commit_all(&written, event(&change), APPLY, || payload);
+        call.keys.commit_all(&written, event(&change), APPLY, || {
+            batch.effect(&change, decided.rows.iter().take(written.len()))
+        });
         WRITTEN.add(written.len() as u64);
+        for (key, _) in &written {
+            by_namespace::count(&lock, key.bytes(), Counts { written: 1, ..Counts::default() });
+        }
     }
     outcome?;
+    for (key, _) in batch.keys.iter().zip(&decided.answers).filter(|(_, written)| !**written) {
+        by_namespace::count(&lock, key.bytes(), Counts { late: 1, ..Counts::default() });
+    }
     LATE.add(decided.answers.iter().filter(|written| !**written).count() as u64);
     call.reply.array(decided.answers.len());
     decided.answers.iter().for_each(|written| call.reply.integer((*written).into()));
@@ -141,9 +149,9 @@ impl<'a> Batch<'a> {
         &self,
         keys: &mut Keyspace<'a>,
         change: &Change,
+        applier: &mut Applier,
         now_ms: Millis,
     ) -> Result<Decided, Error> {
-        let mut applier = Applier::new(change);
         let mut answers = vec![false; self.keys.len()];
         let mut rows = Vec::with_capacity(self.keys.len());
         let mut values = Vec::new();
@@ -170,20 +178,14 @@ impl<'a> Batch<'a> {
         Ok(Decided { answers, rows })
     }
 
-    /// Writes what was decided, and appends to the payload what is put into each.
+    /// Writes what was decided.
     fn write(
         &self,
         keys: &mut Keyspace<'a>,
-        change: &Change,
+        applier: &mut Applier,
         rows: &[DecidedRow],
         written: &mut Vec<(Arg<'a>, Ends)>,
-        payload: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let is_wanted = effects_are_wanted();
-        if is_wanted {
-            codec::encode_change(change, payload);
-        }
-        let mut applier = Applier::new(change);
         let mut values = Vec::new();
         for DecidedRow { number, times } in rows {
             let key = self.key(*number);
@@ -193,11 +195,20 @@ impl<'a> Batch<'a> {
             let row = open.value_ref::<Row>()?;
             let new = applier.apply(row.as_deref(), Some(put)).map_err(refused)?;
             written.push((key, store(open, new)?));
-            if is_wanted {
-                codec::encode_put(change, *times, values.iter().copied(), payload);
-            }
         }
         Ok(())
+    }
+
+    /// What was decided, for replicas and the AOF.
+    fn effect<'r>(&self, change: &Change, rows: impl Iterator<Item = &'r DecidedRow>) -> Vec<u8> {
+        let mut payload = Vec::new();
+        let mut values = Vec::new();
+        codec::encode_change(change, &mut payload);
+        for DecidedRow { number, times } in rows {
+            self.read(*number, &mut values);
+            codec::encode_put(change, *times, values.iter().copied(), &mut payload);
+        }
+        payload
     }
 
     fn key(&self, number: usize) -> Arg<'a> {

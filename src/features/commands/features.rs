@@ -25,7 +25,7 @@ pub const COMMAND: Command = Command {
 fn features(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let fields: Vec<_> = call.args.remaining().collect();
-    let mut reader = EntityReader::new(&fields, call.now() / MICROS_PER_MILLI, None);
+    let mut reader = EntityReader::new(call.lock(), &fields, call.now() / MICROS_PER_MILLI, None);
     let mut answers = Answers::of(call);
     reader.read(&call.keys, key, |entity| {
         check(entity, &fields)?;

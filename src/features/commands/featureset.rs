@@ -3,6 +3,7 @@
 use super::store::{event, payload, refused, store};
 use super::write_options::{AT, REPLACE, Taken, VIEW, WriteOptions, order, wrong_value};
 use crate::bug;
+use crate::features::by_namespace::{self, Counts};
 use crate::features::change::{Applier, Put, Set};
 use crate::features::datatype::APPLY;
 use crate::features::row::Row;
@@ -72,6 +73,7 @@ fn featureset(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let Write { set, at_ms, values } = Write::parse(&mut call.args, now_ms)?;
     let change = set.change(now_ms);
+    let lock = call.lock();
     let open = call.keys.write(key);
     let row = open.value_ref::<Row>()?;
     let mut is_written = false;
@@ -79,6 +81,7 @@ fn featureset(call: &mut Call) -> Result<(), Error> {
     let decided = set.decide(row.as_deref(), now_ms, events, |written| is_written = written);
     if !is_written {
         LATE.increment();
+        by_namespace::count(&lock, key.bytes(), Counts { late: 1, ..Counts::default() });
     }
     if let Some((_, times)) = decided.filter(|_| change.concerns(row.as_deref())) {
         let put = Some(Put { times, values: &values });
@@ -86,6 +89,7 @@ fn featureset(call: &mut Call) -> Result<(), Error> {
         let ends = store(open, new)?;
         call.keys.commit_all(&[(key, ends)], event(&change), APPLY, || payload(&change, put));
         WRITTEN.increment();
+        by_namespace::count(&lock, key.bytes(), Counts { written: 1, ..Counts::default() });
     }
     call.reply.integer(is_written.into());
     Ok(())

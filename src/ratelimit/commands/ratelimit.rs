@@ -59,12 +59,12 @@ fn is_number(arg: Arg) -> bool {
 /// [COST n] [PEEK | PARTIAL | FORCE] [RESERVE ms]
 fn ratelimit(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
-    let now_us = call.now();
+    let (now_us, lock) = (call.now(), call.lock());
     // The limiter comes from memory while the other arguments are read.
     let mut open = call.keys.write(key);
     open.prefetch::<Box<Limiter>>();
     let request = parse(&mut call.args)?;
     let decision = decide(open.value::<Limiter>()?.as_deref(), &request, now_us)?;
-    carry_out(open, &request, &decision, now_us)?.reply(call.reply);
+    carry_out(&lock, key, open, &request, &decision, now_us)?.reply(call.reply);
     Ok(())
 }

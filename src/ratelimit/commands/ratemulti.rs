@@ -68,7 +68,7 @@ fn parse(args: &mut Args, keys: usize) -> Result<Vec<Request>, Error> {
 fn ratemulti(call: &mut Call) -> Result<(), Error> {
     let keys = keys(&mut call.args)?;
     let requests = parse(&mut call.args, keys.len())?;
-    let now_us = call.now();
+    let (now_us, lock) = (call.now(), call.lock());
     // All are asked, then all are charged.
     let mut decisions = Vec::with_capacity(keys.len());
     for (key, request) in keys.iter().zip(&requests) {
@@ -80,7 +80,8 @@ fn ratemulti(call: &mut Call) -> Result<(), Error> {
     }
     let mut rows = Vec::with_capacity(keys.len());
     for ((key, request), decision) in keys.iter().zip(&requests).zip(&decisions) {
-        rows.push(carry_out(call.keys.write(*key), request, decision, now_us)?);
+        let open = call.keys.write(*key);
+        rows.push(carry_out(&lock, *key, open, request, decision, now_us)?);
     }
     call.reply.array(rows.len());
     rows.iter().for_each(|row| row.reply(call.reply));

@@ -1,6 +1,7 @@
 //! What commands of this domain do alike: decide on a key, charge it, answer.
 
 use crate::id::Id;
+use crate::ratelimit::by_namespace;
 use crate::ratelimit::change::{Change, Step};
 use crate::ratelimit::codec;
 use crate::ratelimit::datatype::APPLY;
@@ -9,7 +10,7 @@ use crate::ratelimit::policy::Cost;
 use crate::ratelimit::quota::Quota;
 use crate::ratelimit::request::{Decision, Mode, Refusal, Request};
 use crate::ratelimit::stats;
-use crate::server::{Error, Lives, Reply, WriteKey, new_id, refuse};
+use crate::server::{Arg, Error, Lives, Lock, Reply, WriteKey, new_id, refuse};
 use crate::time::{Micros, whole_millis};
 use std::ffi::CStr;
 
@@ -31,6 +32,8 @@ pub fn decide<'r>(
 /// Carries a decision out on the key that it was made on, and counts it: the
 /// answer.
 pub fn carry_out(
+    lock: &Lock,
+    key: Arg,
     open: WriteKey,
     request: &Request,
     decision: &Decision,
@@ -47,6 +50,9 @@ pub fn carry_out(
         })?;
     }
     stats::count(algorithm, request.mode, granted > 0);
+    if request.mode != Mode::Peek {
+        by_namespace::count(lock, key.bytes(), granted > 0, now_us);
+    }
     let remaining = match request.mode {
         Mode::Force => quota.balance(),
         _ => quota.remaining().cast_signed(),

@@ -139,7 +139,34 @@ pub(in crate::server) unsafe fn bytes_at(block: *const c_void) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::server_size;
+    use super::{ServerAllocator, server_size};
+    use std::alloc::{GlobalAlloc, Layout};
+
+    #[test]
+    fn blocks_of_every_alignment_are_had_grown_and_given_back() {
+        for align in [1, 2, 8, 16, 32, 64, 4096] {
+            for size in [1, 7, 8, 24, 56, 64, 1000, 70_000] {
+                let layout = Layout::from_size_align(size, align).unwrap();
+                // SAFETY: the sizes are not 0; each block is used within its size, and
+                // given back once, with the layout it has then.
+                unsafe {
+                    let zeroed = ServerAllocator.alloc_zeroed(layout);
+                    assert!(std::slice::from_raw_parts(zeroed, size).iter().all(|byte| *byte == 0));
+                    ServerAllocator.dealloc(zeroed, layout);
+                    let block = ServerAllocator.alloc(layout);
+                    assert_eq!(block.addr() % align, 0);
+                    block.write_bytes(7, size);
+                    let block = ServerAllocator.realloc(block, layout, 2 * size);
+                    assert_eq!(block.addr() % align, 0);
+                    assert!(std::slice::from_raw_parts(block, size).iter().all(|byte| *byte == 7));
+                    let larger = Layout::from_size_align(2 * size, align).unwrap();
+                    let block = ServerAllocator.realloc(block, larger, 1);
+                    assert_eq!(*block, 7);
+                    ServerAllocator.dealloc(block, Layout::from_size_align(1, align).unwrap());
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_block_is_as_large_as_its_alignment_asks() {

@@ -24,13 +24,14 @@ pub enum Callback {
     Timer,
     WaitEnd,
     Disconnect,
+    Ready,
     Scan,
     Load,
 }
 
 impl Callback {
     #[cfg(debug_assertions)]
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Command,
         Self::Keys,
         Self::RdbLoad,
@@ -51,6 +52,7 @@ impl Callback {
         Self::Timer,
         Self::WaitEnd,
         Self::Disconnect,
+        Self::Ready,
         Self::Scan,
     ];
 
@@ -76,6 +78,7 @@ impl Callback {
             Self::Timer => "timer",
             Self::WaitEnd => "wait_end",
             Self::Disconnect => "disconnect",
+            Self::Ready => "ready",
             Self::Scan => "scan",
             Self::Load => "load",
         }

@@ -148,6 +148,28 @@ impl<'a> Args<'a> {
         Ok(all)
     }
 
+    /// The same of pairs of arguments: a number, and twice as many after it.
+    pub fn counted_pairs(
+        &mut self,
+        what: &str,
+        things: &str,
+    ) -> Result<Vec<(Arg<'a>, Arg<'a>)>, Error> {
+        let count = self.arg()?.integer(what, 1..=i64::MAX)?;
+        let count = usize::try_from(count).ok().filter(|count| *count <= self.left() / 2);
+        let count =
+            count.ok_or_else(|| refuse(format!("{what} must be the number of {things}")))?;
+        let mut all = Vec::with_capacity(count);
+        for _ in 0..count {
+            all.push((self.arg()?, self.arg()?));
+        }
+        Ok(all)
+    }
+
+    /// Refuses what is left.
+    pub fn end(&self) -> Result<(), Error> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Error::WrongArity) }
+    }
+
     /// All that is left.
     pub fn remaining(&mut self) -> impl ExactSizeIterator<Item = Arg<'a>> + use<'a> {
         std::mem::take(&mut self.rest).iter().map(|raw| {

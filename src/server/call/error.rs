@@ -15,6 +15,10 @@ pub enum Error {
     /// The log says which.
     #[error("ERR internal error")]
     Internal,
+    /// The client's user may not do that, or may no longer. The text is the
+    /// server's own.
+    #[error("NOPERM {0}")]
+    NoPermission(String),
     /// An argument is not what the command takes: the text names the argument
     /// and its allowed range.
     #[error("ERR {0}")]

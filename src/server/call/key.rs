@@ -517,34 +517,3 @@ impl<'k> WriteKey<'k> {
         }
     }
 }
-
-/// The old ways to write, until every domain goes through the door.
-impl WriteKey<'_> {
-    /// See [`Lives::Until`].
-    pub fn expire_at_ms(&mut self, at_ms: u64) {
-        self.expire_at(i64::try_from(at_ms).unwrap_or(i64::MAX));
-    }
-
-    /// See [`Lives::Forever`].
-    pub fn persist(&mut self) {
-        self.expire_at(REDISMODULE_NO_EXPIRE.into());
-    }
-
-    /// See [`Lives::Gone`].
-    pub fn delete(&mut self) {
-        // SAFETY: the key is open for writing.
-        unsafe { api!(RedisModule_DeleteKey(self.open.raw)) };
-    }
-
-    /// See [`Self::commit`].
-    pub fn deleted(&self, event: &CStr) {
-        // SAFETY: context and name are valid while the key is open.
-        unsafe { announce(self.open.ctx, self.open.name, event, Ends::Gone) };
-    }
-
-    /// See [`Self::commit`].
-    pub fn changed(&self, event: &CStr) {
-        // SAFETY: context and name are valid while the key is open.
-        unsafe { announce(self.open.ctx, self.open.name, event, Ends::Stays) };
-    }
-}

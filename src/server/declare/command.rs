@@ -28,15 +28,21 @@ pub struct EntryPoints {
     /// The same, of a command with counted keys: the server asks it where they
     /// stand, too.
     run_or_name_keys: EntryPoint,
+    /// The same, where each key has a value behind it.
+    run_or_name_pairs: EntryPoint,
 }
 
 /// The entry points that run `handler`, a function without captures.
 pub const fn handler<H: Handler>(_handler: H) -> EntryPoints {
     const { assert!(size_of::<H>() == 0, "a handler captures nothing") }
-    EntryPoints { run: run::<H>, run_or_name_keys: run_or_name_keys::<H> }
+    EntryPoints {
+        run: run::<H>,
+        run_or_name_keys: run_or_name_keys::<H, 1>,
+        run_or_name_pairs: run_or_name_keys::<H, 2>,
+    }
 }
 
-unsafe extern "C" fn run_or_name_keys<H: Handler>(
+unsafe extern "C" fn run_or_name_keys<H: Handler, const STEP: usize>(
     ctx: *mut RedisModuleCtx,
     argv: *mut *mut RedisModuleString,
     argc: c_int,
@@ -47,7 +53,7 @@ unsafe extern "C" fn run_or_name_keys<H: Handler>(
         return unsafe { run::<H>(ctx, argv, argc) };
     }
     // SAFETY: as above; the server passes `argc` strings.
-    guard(Callback::Keys, || unsafe { keyspec::name_counted_keys(ctx, argv, argc) });
+    guard(Callback::Keys, || unsafe { keyspec::name_counted_keys(ctx, argv, argc, STEP) });
     REDISMODULE_OK as c_int
 }
 
@@ -102,7 +108,8 @@ pub struct Command {
     pub categories: &'static CStr,
     /// Arguments with the name; negative: at least that many.
     pub arity: i32,
-    /// Where its keys stand, if it names any.
+    /// Where its keys stand; a command that names none works on a table of the
+    /// node, and clients of a cluster are told to call it on all shards.
     pub keys: Option<KeySpec>,
     /// What COMMAND DOCS says of its arguments.
     pub arguments: &'static [Argument],
@@ -149,9 +156,10 @@ impl Command {
     /// `ctx` is the context that the module is loaded with.
     pub(in crate::server) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> Result<(), Error> {
         let (first, last, step) = self.keys.map_or((0, 0, 0), |keys| keys.range());
-        let (run, asked) = match self.keys.is_some_and(|keys| keys.is_counted()) {
-            true => (self.run.run_or_name_keys, " getkeys-api"),
-            false => (self.run.run, ""),
+        let (run, asked) = match self.keys.and_then(|keys| keys.counted_step()) {
+            Some(2) => (self.run.run_or_name_pairs, " getkeys-api"),
+            Some(_) => (self.run.run_or_name_keys, " getkeys-api"),
+            None => (self.run.run, ""),
         };
         let flags = CString::new(format!("{}{asked}", self.flags.to_string_lossy()));
         let flags = flags.map_err(|_| Error::Internal)?;
@@ -187,13 +195,17 @@ impl Command {
         let mut lists = Vec::new();
         let mut key_specs: Vec<_> =
             self.keys.iter().map(KeySpec::raw).chain([KeySpec::END]).collect();
+        let tips = match self.keys {
+            Some(keys) => keys.tips(),
+            None => Some(c"request_policy:all_shards"),
+        };
         let info = raw::RedisModuleCommandInfo {
             version: &raw const version,
             summary: self.summary.as_ptr(),
             complexity: self.complexity.as_ptr(),
             since: self.since.as_ptr(),
             history: null_mut(),
-            tips: null(),
+            tips: tips.map_or(null(), CStr::as_ptr),
             arity: self.arity,
             key_specs: if self.keys.is_some() { key_specs.as_mut_ptr() } else { null_mut() },
             args: Argument::raw_list(self.arguments, &mut lists),

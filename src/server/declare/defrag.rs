@@ -58,3 +58,55 @@ impl Defrag {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::border::raw;
+    use std::alloc::{Layout, alloc, dealloc};
+    use std::ptr::null_mut;
+
+    /// The size of every block of the test.
+    const SIZE: usize = 64;
+
+    /// Moves a block of the test, as a server does: to another place, byte by byte,
+    /// the old one given back.
+    unsafe extern "C" fn moves(_: *mut RedisModuleDefragCtx, block: *mut c_void) -> *mut c_void {
+        let layout = Layout::from_size_align(SIZE, 8).unwrap();
+        // SAFETY: the block is of that layout, and used no more.
+        unsafe {
+            let to = alloc(layout);
+            to.copy_from_nonoverlapping(block.cast(), SIZE);
+            dealloc(block.cast(), layout);
+            to.cast()
+        }
+    }
+
+    #[test]
+    fn what_is_moved_stays_what_it_is_and_is_freed_once() {
+        // SAFETY: no other test moves blocks.
+        unsafe { raw::RedisModule_DefragAlloc = Some(moves) };
+        // SAFETY: `moves` does not look at it.
+        let defrag = unsafe { Defrag::from_raw(null_mut()) };
+
+        let text = "a head that owns a block of its own".to_owned();
+        let bytes = vec![9; SIZE - size_of::<String>() - size_of::<u32>()];
+        let mut block = Block::new(text.clone(), &[&bytes]).unwrap();
+        let before = block.address();
+        defrag.one(&mut block);
+        assert!(block.address() != before && *block.head() == text && block.bytes() == bytes);
+        block.head_mut().push('!');
+        drop(block);
+
+        let mut list = Vec::with_capacity(SIZE / size_of::<Box<u64>>());
+        list.extend((0..5).map(Box::new));
+        let before = list.as_ptr();
+        defrag.list(&mut list);
+        assert!(list.as_ptr() != before && list.iter().map(|one| **one).eq(0_u64..5));
+        list.push(Box::new(5));
+        assert_eq!((list.len(), list.capacity()), (6, 8));
+        let mut empty: Vec<u64> = Vec::new();
+        defrag.list(&mut empty);
+        assert_eq!(empty.capacity(), 0);
+    }
+}

@@ -30,6 +30,9 @@ pub enum Event {
     LoadingFailed,
     /// A primary became a replica, or the other way round.
     RoleChanged,
+    /// The server's own clock has come round, which it does `hz` times a second
+    /// whatever the wall clock says.
+    Tick,
 }
 
 /// What a domain does about it.
@@ -97,6 +100,7 @@ unsafe extern "C" fn happened(
 unsafe fn read(id: u64, subevent: u64, data: *mut c_void) -> Option<Event> {
     match id {
         REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED => Some(Event::RoleChanged),
+        REDISMODULE_EVENT_CRON_LOOP => Some(Event::Tick),
         REDISMODULE_EVENT_LOADING => Some(match subevent {
             REDISMODULE_SUBEVENT_LOADING_ENDED => Event::LoadingEnded,
             REDISMODULE_SUBEVENT_LOADING_FAILED => Event::LoadingFailed,

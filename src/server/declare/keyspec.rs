@@ -3,7 +3,7 @@
 use crate::number::parse_integer;
 use crate::server::border::raw::{self, RedisModuleCtx, RedisModuleString};
 use crate::server::call::Arg;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::ptr::null;
 
 /// Where the keys of a command stand: by position, so that no other argument
@@ -13,14 +13,15 @@ pub struct KeySpec {
     first: i32,
     access: KeyAccess,
     reach: Reach,
+    tips: Option<&'static CStr>,
 }
 
 /// How far the keys of a command go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reach {
     One,
-    /// Their number stands before them.
-    Counted,
+    /// Their number stands before them, each so many after the last.
+    Counted(i32),
     /// To the end of the arguments, each so many after the last.
     ToTheEnd(i32),
 }
@@ -28,17 +29,33 @@ enum Reach {
 impl KeySpec {
     /// One key, at the position (1 is the first argument).
     pub const fn one(first: i32, access: KeyAccess) -> Self {
-        Self { first, access, reach: Reach::One }
+        Self::of(first, access, Reach::One)
     }
 
     /// Several keys, their number before them at the position.
     pub const fn counted(position: i32, access: KeyAccess) -> Self {
-        Self { first: position, access, reach: Reach::Counted }
+        Self::of(position, access, Reach::Counted(1))
+    }
+
+    /// Several keys, each with a value behind it, their number before them at the
+    /// position.
+    pub const fn counted_pairs(position: i32, access: KeyAccess) -> Self {
+        Self::of(position, access, Reach::Counted(2))
     }
 
     /// All from the position to the end, every `step` arguments.
     pub const fn to_the_end(first: i32, step: i32, access: KeyAccess) -> Self {
-        Self { first, access, reach: Reach::ToTheEnd(step) }
+        Self::of(first, access, Reach::ToTheEnd(step))
+    }
+
+    /// In a cluster, clients may split a call by the shards of its keys, and put
+    /// the answers together again in the order of the keys.
+    pub const fn multi_shard(self) -> Self {
+        Self { tips: Some(c"request_policy:multi_shard"), ..self }
+    }
+
+    const fn of(first: i32, access: KeyAccess, reach: Reach) -> Self {
+        Self { first, access, reach, tips: None }
     }
 }
 
@@ -94,18 +111,35 @@ impl KeySpec {
             Reach::One => (self.first, self.first, 1),
             Reach::ToTheEnd(step) => (self.first, -1, step),
             // That way knows no count.
-            Reach::Counted => (0, 0, 0),
+            Reach::Counted(_) => (0, 0, 0),
         }
     }
 
-    /// Whether their number stands before them.
-    pub(super) fn is_counted(&self) -> bool {
-        self.reach == Reach::Counted
+    /// Where their number stands before them: how many arguments there are to
+    /// each.
+    pub(super) fn counted_step(&self) -> Option<i32> {
+        match self.reach {
+            Reach::Counted(step) => Some(step),
+            Reach::One | Reach::ToTheEnd(_) => None,
+        }
+    }
+
+    /// What clients of a cluster are told, see
+    /// <https://redis.io/docs/latest/develop/reference/command-tips/>.
+    pub(super) fn tips(&self) -> Option<&'static CStr> {
+        self.tips
     }
 
     pub(super) fn raw(&self) -> raw::RedisModuleCommandKeySpec {
         raw::RedisModuleCommandKeySpec {
-            flags: self.access.flags(),
+            flags: match self.reach {
+                // Servers before Redis 8.4 reckon with a step of 1, whatever it
+                // says: an incomplete spec has them ask the command.
+                Reach::Counted(step) if step != 1 => {
+                    self.access.flags() | u64::from(raw::REDISMODULE_CMD_KEY_INCOMPLETE)
+                }
+                _ => self.access.flags(),
+            },
             begin_search_type: raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX,
             bs: raw::RedisModuleCommandKeySpec__bindgen_ty_1 {
                 index: raw::RedisModuleCommandKeySpec__bindgen_ty_1__bindgen_ty_1 {
@@ -113,7 +147,9 @@ impl KeySpec {
                 },
             },
             find_keys_type: match self.reach {
-                Reach::Counted => raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM,
+                Reach::Counted(_) => {
+                    raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM
+                }
                 _ => raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE,
             },
             fk: match self.reach {
@@ -125,11 +161,11 @@ impl KeySpec {
                         limit: 0,
                     },
                 },
-                Reach::Counted => raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
+                Reach::Counted(keystep) => raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
                     keynum: raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
                         keynumidx: 0,
                         firstkey: 1,
-                        keystep: 1,
+                        keystep,
                     },
                 },
             },
@@ -139,7 +175,7 @@ impl KeySpec {
 }
 
 /// Tells the server where the keys of a call stand whose number is its first
-/// argument. Key specs say so as well, but servers do not go by them where they
+/// argument, each `step` arguments after the last. Key specs say so as well, but servers do not go by them where they
 /// route in a cluster and remember what a client caches.
 ///
 /// Valkey asks this in its I/O threads, too: nothing here may touch what belongs
@@ -151,6 +187,7 @@ pub(super) unsafe fn name_counted_keys(
     ctx: *mut RedisModuleCtx,
     argv: *mut *mut RedisModuleString,
     argc: c_int,
+    step: usize,
 ) {
     let argc = argc.cast_unsigned() as usize;
     // SAFETY: promised by the caller.
@@ -158,10 +195,19 @@ pub(super) unsafe fn name_counted_keys(
         let argv = std::slice::from_raw_parts(argv, argc);
         argv.get(1).and_then(|count| parse_integer(Arg::from_raw(*count).bytes()))
     };
-    let end = count.and_then(|count| usize::try_from(count).ok()?.checked_add(2));
+    let arguments = count.and_then(|count| usize::try_from(count).ok()?.checked_mul(step));
+    let end = arguments.and_then(|arguments| arguments.checked_add(2));
     // Of a call that names more keys than it has arguments, none is one.
-    for position in 2..end.filter(|end| *end <= argc).unwrap_or(2) {
+    for position in (2..end.filter(|end| *end <= argc).unwrap_or(2)).step_by(step) {
         // SAFETY: promised by the caller.
-        unsafe { api!(RedisModule_KeyAtPos(ctx, position as c_int)) };
+        unsafe {
+            if step == 1 {
+                api!(RedisModule_KeyAtPos(ctx, position as c_int));
+            } else {
+                // Access goes by what is said here. All commands on pairs write.
+                let flags = KeyAccess::Write.flags() as c_int;
+                api!(RedisModule_KeyAtPosWithFlags(ctx, position as c_int, flags));
+            }
+        }
     }
 }

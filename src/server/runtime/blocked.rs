@@ -1,10 +1,11 @@
 //! Clients that wait for their answer.
 //!
-//! A client is blocked on its key, with no callback that the key's readiness
-//! would run: it is answered when the module wakes it, when its time is over,
-//! or by CLIENT UNBLOCK, all of which reach the server's timeout callback. So
-//! there is one place that answers. That it is the key it waits for has the
-//! server redirect it when the slot moves to another node.
+//! A client is blocked on its key. It is answered when the module wakes it, when
+//! its time is over, or by CLIENT UNBLOCK, all of which reach the server's
+//! timeout callback: so there is one place that answers. That a value has entered
+//! its key reaches another callback, which only makes a note of it. That it is the
+//! key it waits for has the server redirect it when the slot moves to another
+//! node.
 //!
 //! Redis 7.0 answers a client when it is woken, but still takes it for blocked
 //! until the end of the event loop's turn; CLIENT UNBLOCK in between would
@@ -23,34 +24,36 @@ use crate::server::call::args::Arg;
 use crate::server::call::error::Error;
 use crate::server::call::reply::Reply;
 use crate::time::Millis;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// A client that waits.
+/// A client that waits: the server's handle of it, and a number, because the
+/// server may give the handle of one that is gone to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BlockedClient(usize);
-
-impl BlockedClient {
-    /// One for tests of what holds waiters and wakes none.
-    #[cfg(test)]
-    pub const fn of(number: usize) -> Self {
-        Self(number)
-    }
+pub struct BlockedClient {
+    handle: usize,
+    number: u64,
 }
 
 /// What becomes of those who wait.
 pub trait OnUnblock: 'static {
     /// Answers a client: it was woken, or its time is over. It waits no more.
-    fn answer(lock: &Lock, waiter: BlockedClient, reply: Reply);
+    fn answer(lock: &Lock, client: BlockedClient, reply: Reply) -> Result<(), Error>;
 
     /// The client is gone, or was answered by the server. It waits no more.
-    fn gone(lock: &Lock, waiter: BlockedClient);
+    fn gone(lock: &Lock, client: BlockedClient);
+
+    /// A value has entered the key that the client waits at. It waits on.
+    fn ready(lock: &Lock, client: BlockedClient);
 }
 
-/// Those who wait: only they can be woken.
-static WAITING: Global<HashSet<BlockedClient>> = Global::new();
+/// Those who wait, by their handles: only they can be woken.
+static WAITING: Global<HashMap<usize, BlockedClient>> = Global::new();
+
+/// The last number that one was given.
+static NUMBERS: Global<u64> = Global::new();
 
 /// Those to be woken at the end of the turn.
 static AT_THE_END: Global<Vec<BlockedClient>> = Global::new();
@@ -62,17 +65,17 @@ fn wakes_at_the_end() -> bool {
 }
 
 /// Wakes a client, if it still waits.
-pub fn wake(lock: &Lock, waiter: BlockedClient) {
+pub fn wake(lock: &Lock, client: BlockedClient) {
     if wakes_at_the_end() {
-        AT_THE_END.with(lock, |woken| woken.push(waiter));
+        AT_THE_END.with(lock, |woken| woken.push(client));
     } else {
-        unblock(lock, waiter);
+        unblock(lock, client);
     }
 }
 
-fn unblock(lock: &Lock, waiter: BlockedClient) {
-    if WAITING.with(lock, |waiting| waiting.contains(&waiter)) {
-        let client = waiter.0 as *mut RedisModuleBlockedClient;
+fn unblock(lock: &Lock, client: BlockedClient) {
+    if WAITING.with(lock, |waiting| waiting.get(&client.handle) == Some(&client)) {
+        let client = client.handle as *mut RedisModuleBlockedClient;
         // SAFETY: the server keeps the handle of a client until it has called
         // one of the callbacks that take it off the list.
         unsafe { api!(RedisModule_UnblockClient(client, null_mut())) };
@@ -87,13 +90,14 @@ impl<'a> Call<'a> {
     }
 
     /// Has the client wait for an answer about a key, at most so long (not 0);
-    /// the call itself answers nothing.
+    /// the call itself answers nothing. `None` where the server will not block it
+    /// after all, as Valkey does on a connection with subscriptions.
     pub fn wait<W: OnUnblock>(
         &self,
         lock: &Lock,
         key: Arg<'a>,
         at_most: Millis,
-    ) -> Result<BlockedClient, Error> {
+    ) -> Option<BlockedClient> {
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
         let mut keys = [key.as_raw()];
         // SAFETY: the context of the running command, one valid key; the
@@ -101,7 +105,7 @@ impl<'a> Call<'a> {
         let client = unsafe {
             let client = api!(RedisModule_BlockClientOnKeys(
                 self.context(),
-                Some(not_by_readiness),
+                Some(became_ready::<W>),
                 Some(time_is_over::<W>),
                 Some(no_data),
                 at_most,
@@ -110,15 +114,21 @@ impl<'a> Call<'a> {
                 null_mut()
             ));
             if client.is_null() {
-                return Err(Error::Internal);
+                return None;
             }
             api!(RedisModule_SetDisconnectCallback(client, Some(disconnected::<W>)));
             client
         };
-        let waiter = BlockedClient(client as usize);
-        WAITING.with(lock, |waiting| waiting.insert(waiter));
+        let client = BlockedClient {
+            handle: client as usize,
+            number: NUMBERS.with(lock, |last| {
+                *last += 1;
+                *last
+            }),
+        };
+        WAITING.with(lock, |waiting| waiting.insert(client.handle, client));
         self.watch_the_end();
-        Ok(waiter)
+        Some(client)
     }
 
     /// Has those who are to be woken at the end of a turn woken. Watched from
@@ -152,11 +162,18 @@ unsafe extern "C" fn turn(
     }
 }
 
-unsafe extern "C" fn not_by_readiness(
-    _ctx: *mut RedisModuleCtx,
+unsafe extern "C" fn became_ready<W: OnUnblock>(
+    ctx: *mut RedisModuleCtx,
     _argv: *mut *mut RedisModuleString,
     _argc: c_int,
 ) -> c_int {
+    // SAFETY: the context of the blocked client; the server runs its callbacks
+    // under its lock.
+    let (client, lock) = unsafe { (api!(RedisModule_GetBlockedClientHandle(ctx)), Lock::held()) };
+    let client = WAITING.with(&lock, |waiting| waiting.get(&(client as usize)).copied());
+    if let Some(client) = client {
+        guard(Callback::Ready, || W::ready(&lock, client));
+    }
     // Keeps the client waiting.
     REDISMODULE_ERR as c_int
 }
@@ -175,8 +192,8 @@ unsafe extern "C" fn time_is_over<W: OnUnblock>(
     };
     if let Some(waiter) = waits_no_more(&lock, client) {
         let answered = guard(Callback::WaitEnd, || W::answer(&lock, waiter, reply));
-        if answered.is_none() {
-            reply.error(&Error::Internal);
+        if let Err(error) = answered.unwrap_or(Err(Error::Internal)) {
+            reply.error(&error);
             guard(Callback::WaitEnd, || W::gone(&lock, waiter));
         }
     }
@@ -198,6 +215,5 @@ unsafe extern "C" fn disconnected<W: OnUnblock>(
 /// any more. Without a guard, because nothing here can panic: the list is not
 /// in use while the server calls back.
 fn waits_no_more(lock: &Lock, client: *mut RedisModuleBlockedClient) -> Option<BlockedClient> {
-    let waiter = BlockedClient(client as usize);
-    WAITING.with(lock, |waiting| waiting.remove(&waiter)).then_some(waiter)
+    WAITING.with(lock, |waiting| waiting.remove(&(client as usize)))
 }

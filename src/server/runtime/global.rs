@@ -38,3 +38,27 @@ impl<T: Default> Global<T> {
         work(self.0.borrow_mut().get_or_insert_with(T::default))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_made_once_kept_and_not_worked_on_twice_at_once() {
+        static STATE: Global<Vec<String>> = Global::new();
+        // SAFETY: this test alone uses the state.
+        let lock = unsafe { Lock::held() };
+        for number in 0..3 {
+            STATE.with(&lock, |state| state.push(number.to_string()));
+        }
+        assert_eq!(STATE.with(&lock, |state| state.concat()), "012");
+        let twice = std::panic::catch_unwind(|| {
+            // SAFETY: as above.
+            let lock = unsafe { Lock::held() };
+            STATE.with(&lock, |_| STATE.with(&lock, |state| state.len()))
+        });
+        assert!(twice.is_err());
+        // And it works on after such a panic.
+        assert_eq!(STATE.with(&lock, std::mem::take).len(), 3);
+    }
+}

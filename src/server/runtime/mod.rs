@@ -3,9 +3,13 @@
 
 mod blocked;
 mod global;
+mod node;
 pub(in crate::server) mod propagation;
 mod timer;
+mod user;
 
 pub use blocked::{BlockedClient, OnUnblock, wake};
 pub use global::{Global, Lock};
+pub use node::{avoids_replica_traffic, is_over_maxmemory, is_primary, look_at};
 pub use timer::Timer;
+pub use user::User;

@@ -43,6 +43,18 @@ impl Timer {
             }
         });
     }
+
+    /// Fires if it is overdue. The server's timers run on the wall clock: one that
+    /// steps back holds them up by as much. To be called now and then.
+    pub fn check(&'static self, lock: &Lock) {
+        let overdue = self.set.with(lock, |set| set.filter(|(_, due)| *due <= monotonic()));
+        let Some((id, _)) = overdue else { return };
+        self.set.with(lock, Option::take);
+        // SAFETY: the module's own context outlives the module; the timer is one
+        // that runs.
+        unsafe { api!(RedisModule_StopTimer(context(), id, null_mut())) };
+        (self.fire)(lock);
+    }
 }
 
 unsafe extern "C" fn fires(_ctx: *mut RedisModuleCtx, timer: *mut c_void) {

@@ -65,6 +65,22 @@ impl Client {
         self.connection.req_packed_commands(&packed, 0, commands.len()).unwrap()
     }
 
+    /// Sends a command, written as one line, and does not wait for its answer: the
+    /// connection is good for nothing after that.
+    #[track_caller]
+    pub fn send_only(&mut self, line: &str) {
+        let command = command(line).get_packed_command();
+        self.connection.req_packed_commands(&command, 0, 0).unwrap();
+    }
+
+    /// Subscribes to a channel (RESP3), of which the server says so by a push.
+    #[track_caller]
+    pub fn subscribe(&mut self, channel: &str) {
+        let command = redis::cmd("SUBSCRIBE").arg(channel).get_packed_command();
+        self.connection.req_packed_commands(&command, 0, 0).unwrap();
+        assert_eq!(self.pushes().len(), 1);
+    }
+
     /// As [`Self::pipeline`], of commands written as lines.
     #[track_caller]
     pub fn run_all(&mut self, lines: &[impl AsRef<str>]) -> Vec<Value> {

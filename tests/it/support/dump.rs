@@ -29,3 +29,18 @@ pub fn sealed(data: &[u8], like: &[u8]) -> Vec<u8> {
     payload.extend(crc64(&payload).to_le_bytes());
     payload
 }
+
+/// The one string that a module's value consists of, short enough for a length of 14
+/// bits.
+pub fn module_string(payload: &[u8]) -> Vec<u8> {
+    // The type of the value, the module's id in nine bytes, what kind of element
+    // follows: a string (5). Then its length and bytes; behind it, the end (0).
+    let (head, rest) = payload.split_at(11);
+    assert_eq!((head[0], head[10]), (7, 5), "a string of a module");
+    let (length, rest) = match rest[0] >> 6 {
+        0 => (usize::from(rest[0]), &rest[1..]),
+        1 => (usize::from(rest[0] & 0x3f) << 8 | usize::from(rest[1]), &rest[2..]),
+        kind => panic!("a length of another kind: {kind}"),
+    };
+    rest[..length].to_vec()
+}

@@ -106,9 +106,23 @@ pub fn total(client: &mut Client, field: &str) -> i64 {
     client.info(&format!("ml_cache_{field}")).parse().unwrap()
 }
 
-/// The figures of a namespace, by ML.CACHESTATS, those that are not 0.
+/// What ML.STATS tells of the cache, by namespace.
+#[track_caller]
+pub fn stats(client: &mut Client) -> HashMap<String, Value> {
+    client.run("ML.STATS CACHE").map()["cache"].map()
+}
+
+/// The figures of a namespace, by ML.STATS, those that are not 0.
+#[track_caller]
 pub fn figures(client: &mut Client, namespace: &str) -> Vec<(String, i64)> {
-    let stats = call!(client, "ML.CACHESTATS", "NAMESPACE", namespace).map();
+    let stats = call!(client, "ML.STATS", "CACHE", "NAMESPACE", namespace).map()["cache"].map();
+    stats.get(namespace).map(counts).unwrap_or_default()
+}
+
+/// The counts in a map, those that are not 0.
+#[track_caller]
+pub fn counts(stats: &Value) -> Vec<(String, i64)> {
+    let stats = stats.map();
     let figures = stats.iter().filter(|(name, _)| *name != "versions");
     let figures = figures.map(|(name, count)| (name.clone(), count.integer()));
     let mut figures: Vec<_> = figures.filter(|(_, count)| *count != 0).collect();

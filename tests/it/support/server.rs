@@ -151,6 +151,11 @@ impl Server {
         assert!(answer.is_err(), "SHUTDOWN {how} answered {answer:?}");
     }
 
+    /// The server's binary.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The server's directory.
     pub fn directory(&self) -> &Path {
         self.directory.path()

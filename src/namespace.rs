@@ -1,0 +1,102 @@
+//! Namespaces: what the first parts of a key, apart by `:`, name.
+//!
+//! Keys `pred:en:x` and `pred:de:y` are both in the namespace `pred`. A key's last
+//! part belongs to no namespace, and a key of one part is in the empty one. The
+//! braces of a hash tag, which say where a cluster keeps a key and nothing of what
+//! it is, stand aside: `{pred:a}` and `pred:a` are in the same.
+
+use std::borrow::Cow;
+
+/// What stands between the parts of a key.
+pub const SEPARATOR: u8 = b':';
+
+/// Where the braces of the hash tag stand, as a cluster reads it: the first `{`
+/// and the first `}` behind it, with something in between.
+fn braces(key: &[u8]) -> Option<(usize, usize)> {
+    let open = find(key, b'{')?;
+    let inside = find(key.get(open + 1..)?, b'}').filter(|length| *length > 0)?;
+    Some((open, open + 1 + inside))
+}
+
+fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == wanted)
+}
+
+/// A key, or a namespace as an operator writes it, without the braces of its hash
+/// tag.
+pub fn bare(key: &[u8]) -> Cow<'_, [u8]> {
+    match braces(key) {
+        None => Cow::Borrowed(key),
+        Some(braces) => Cow::Owned(without(key, braces)),
+    }
+}
+
+/// The first part of a key, the shortest of its namespaces; empty where the key
+/// has one part only.
+pub fn first_part(key: &[u8]) -> Cow<'_, [u8]> {
+    let end = find(key, SEPARATOR).unwrap_or(0);
+    let Some(part) = key.get(..end).filter(|part| find(part, b'{').is_some()) else {
+        return Cow::Borrowed(key.get(..end).unwrap_or_default());
+    };
+    match (braces(key), part) {
+        (None, _) => Cow::Borrowed(part),
+        // A tag that is the whole part, or begins with it, is cut out by its ends.
+        (Some((0, close)), [_, inside @ .., _]) if close + 1 == end => Cow::Borrowed(inside),
+        (Some((0, close)), [_, inside @ ..]) if close > end => Cow::Borrowed(inside),
+        (Some(braces), _) => Cow::Owned(without(part, braces)),
+    }
+}
+
+/// All bytes but those in two places.
+fn without(bytes: &[u8], (one, other): (usize, usize)) -> Vec<u8> {
+    let kept = bytes.iter().enumerate().filter(|(place, _)| *place != one && *place != other);
+    kept.map(|(_, byte)| *byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_namespace_begins_with_the_first_part_and_the_braces_of_a_hash_tag_stand_aside() {
+        for (key, without_braces, first) in [
+            ("a:b", "a:b", "a"),
+            ("a:b:c", "a:b:c", "a"),
+            (":b", ":b", ""),
+            ("ab", "ab", ""),
+            ("", "", ""),
+            ("{pred}:x", "pred:x", "pred"),
+            ("{pred:a}", "pred:a", "pred"),
+            ("{pred:a}:x", "pred:a:x", "pred"),
+            ("pred:{a}:x", "pred:a:x", "pred"),
+            ("pred:{a}", "pred:a", "pred"),
+            ("pre{d}:x", "pred:x", "pred"),
+            ("{p}red:x", "pred:x", "pred"),
+            ("p{re}d:x", "pred:x", "pred"),
+            ("p{red:x}", "pred:x", "pred"),
+            ("{a}:{b}:x", "a:{b}:x", "a"),
+            ("{a}{b}:x", "a{b}:x", "a{b}"),
+            ("{{a}}:x", "{a}:x", "{a}"),
+            ("{}a:x", "{}a:x", "{}a"),
+            ("{}{a}:x", "{}{a}:x", "{}{a}"),
+            ("{a:x", "{a:x", "{a"),
+            ("a}:x", "a}:x", "a}"),
+            ("}{a}:x", "}a:x", "}a"),
+            ("{:}x", ":x", ""),
+            ("{a}", "a", ""),
+        ] {
+            assert_eq!(bare(key.as_bytes()), without_braces.as_bytes(), "{key}");
+            assert_eq!(first_part(key.as_bytes()), first.as_bytes(), "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_part_is_that_of_the_bare_key(key in "[a{}:]{0,9}") {
+            let whole = bare(key.as_bytes()).into_owned();
+            let end = whole.iter().position(|byte| *byte == b':').unwrap_or(0);
+            prop_assert_eq!(&first_part(key.as_bytes())[..], &whole[..end]);
+        }
+    }
+}

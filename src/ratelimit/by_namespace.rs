@@ -1,0 +1,62 @@
+//! What is counted of each namespace, for ML.STATS: calls allowed and denied, and
+//! the keys denied most of late.
+
+use crate::server::{Global, Lock, Reply};
+use crate::stats::{Asked, Namespaces, Section, SpaceSaving, max_namespaces, reply_count};
+use crate::time::Micros;
+
+/// Counts of one namespace.
+#[derive(Debug, Default)]
+struct Counts {
+    allowed: u64,
+    denied: u64,
+    /// The keys denied most of late; nothing before the first denial.
+    most_denied: Option<Box<SpaceSaving>>,
+}
+
+static COUNTS: Global<Namespaces<Counts>> = Global::new();
+
+/// Counts a decision on one key.
+pub fn count(lock: &Lock, key: &[u8], allowed: bool, now: Micros) {
+    COUNTS.with(lock, |namespaces| {
+        let counts = namespaces.of_key(key, max_namespaces);
+        if allowed {
+            counts.allowed = counts.allowed.wrapping_add(1);
+        } else {
+            counts.denied = counts.denied.wrapping_add(1);
+            counts.most_denied.get_or_insert_default().add(key, now);
+        }
+    });
+}
+
+/// The section of ML.STATS.
+pub const STATS: Section = Section { keyword: "LIMITS", report, reset };
+
+fn report(lock: &Lock, asked: Asked, reply: Reply) {
+    COUNTS.with(lock, |namespaces| {
+        let asked_for = namespaces.iter_mut().filter(|(name, counts)| {
+            asked.is_about(name) && (counts.allowed > 0 || counts.denied > 0)
+        });
+        let asked_for: Vec<_> = asked_for.collect();
+        reply.map(asked_for.len());
+        for (name, counts) in asked_for {
+            reply.bytes(name);
+            reply.map(3);
+            reply_count(reply, "allowed", counts.allowed);
+            reply_count(reply, "denied", counts.denied);
+            reply.bytes(b"most_denied");
+            let most = counts.most_denied.as_mut().map(|sketch| sketch.top(asked.now));
+            let most = most.unwrap_or_default();
+            reply.array(most.len());
+            for (key, denied) in most {
+                reply.array(2);
+                reply.bytes(key);
+                reply.integer(i64::try_from(denied).unwrap_or(i64::MAX));
+            }
+        }
+    });
+}
+
+fn reset(lock: &Lock, asked: Asked) {
+    COUNTS.with(lock, |namespaces| namespaces.reset(|name| asked.is_about(name)));
+}

@@ -1,0 +1,54 @@
+//! What is asked of the server between commands.
+
+use super::global::Lock;
+use super::user::ServerString;
+use crate::server::border::raw::{
+    REDISMODULE_CTX_FLAGS_MASTER, REDISMODULE_CTX_FLAGS_OOM, REDISMODULE_OK,
+};
+use crate::server::call::args::Arg;
+use crate::server::call::key::{Keyspace, ReadKey};
+use crate::server::declare::module::context;
+use std::ffi::c_int;
+
+fn flags() -> u32 {
+    // SAFETY: the module's own context outlives the module. Flags are bits.
+    unsafe { api!(RedisModule_GetContextFlags(context())) }.cast_unsigned()
+}
+
+/// Whether this server decides itself, rather than follow a primary.
+pub fn is_primary(_lock: &Lock) -> bool {
+    flags() & REDISMODULE_CTX_FLAGS_MASTER != 0
+}
+
+/// Whether more memory is in use than `maxmemory` allows.
+pub fn is_over_maxmemory(_lock: &Lock) -> bool {
+    flags() & REDISMODULE_CTX_FLAGS_OOM != 0
+}
+
+/// Whether nothing is to be replicated now: writes are paused, or the server
+/// hands over to a replica. What would write by the clock has to wait.
+pub fn avoids_replica_traffic(_lock: &Lock) -> bool {
+    // SAFETY: takes no arguments and reads a state.
+    unsafe { api!(RedisModule_AvoidReplicaTraffic()) != 0 }
+}
+
+/// Looks at a key of a database outside of a call, or beside one: while no key is
+/// open for writing.
+pub fn look_at<R>(
+    _lock: &Lock,
+    db: i32,
+    key: &[u8],
+    look: impl FnOnce(&ReadKey) -> R,
+) -> Option<R> {
+    let name = ServerString::new(key);
+    // SAFETY: the module's own context outlives the module, and the server calls
+    // under its lock; the name outlives the open key.
+    unsafe {
+        if api!(RedisModule_SelectDb(context(), db as c_int)) != REDISMODULE_OK as c_int {
+            return None;
+        }
+        let keys = Keyspace::new(context());
+        let open = keys.read(Arg::from_raw(name.0));
+        Some(look(&open))
+    }
+}

@@ -1,0 +1,120 @@
+//! The rights of a client's user, asked for while the client waits: what it is
+//! handed then it must be allowed to have then.
+
+use super::global::Lock;
+use crate::server::border::raw::{
+    REDISMODULE_CMD_KEY_ACCESS, REDISMODULE_OK, RedisModuleString, RedisModuleUser,
+};
+use crate::server::call::Call;
+use crate::server::call::args::Arg;
+use crate::server::call::error::{Error, quoted};
+use std::ffi::c_int;
+use std::ptr::null_mut;
+
+/// The user of a client, by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User(Box<[u8]>);
+
+impl Call<'_> {
+    /// The client's user; `None` for one that the server's list of users does not
+    /// have, such as one that another module made up, whose rights nobody can
+    /// change by name.
+    pub fn user(&self) -> Option<User> {
+        // SAFETY: the context of the running command; the string is freed once,
+        // after its last use.
+        let name = unsafe {
+            let name = api!(RedisModule_GetCurrentUserName(self.context()));
+            if name.is_null() {
+                return None;
+            }
+            let bytes = Arg::from_raw(name).bytes().into();
+            api!(RedisModule_FreeString(null_mut(), name));
+            bytes
+        };
+        Some(User(name)).filter(User::is_listed)
+    }
+}
+
+impl User {
+    /// How many bytes are kept of it.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    fn is_listed(&self) -> bool {
+        self.with(|user, _| !user.is_null())
+    }
+
+    /// Whether the user may call a command with these arguments, its name first,
+    /// of which the second is the key that it reads; otherwise the error that the
+    /// server would answer.
+    pub fn may(&self, _lock: &Lock, command: &[&[u8]]) -> Result<(), Error> {
+        let strings: Vec<_> = command.iter().map(|word| ServerString::new(word)).collect();
+        let mut argv: Vec<_> = strings.iter().map(|string| string.0).collect();
+        self.with(|user, _| {
+            if user.is_null() {
+                return Err(Error::NoPermission("User is no longer there".to_owned()));
+            }
+            // SAFETY: the user and the strings are valid here.
+            let (may_call, may_read) = unsafe {
+                let count = argv.len() as c_int;
+                let call =
+                    api!(RedisModule_ACLCheckCommandPermissions(user, argv.as_mut_ptr(), count));
+                let read = argv.get(1).map(|key| {
+                    let access = REDISMODULE_CMD_KEY_ACCESS as c_int;
+                    api!(RedisModule_ACLCheckKeyPermissions(user, *key, access))
+                });
+                let ok = REDISMODULE_OK as c_int;
+                (call == ok, read.is_none_or(|read| read == ok))
+            };
+            match (may_call, may_read) {
+                (true, _) => Ok(()),
+                (false, false) => {
+                    Err(Error::NoPermission("No permissions to access a key".to_owned()))
+                }
+                (false, true) => {
+                    let name = command.first().copied().unwrap_or_default().to_ascii_lowercase();
+                    let (user, name) = (quoted(&self.0), quoted(&name));
+                    let user = user.trim_matches('\'');
+                    Err(Error::NoPermission(format!(
+                        "User {user} has no permissions to run the {name} command"
+                    )))
+                }
+            }
+        })
+    }
+
+    /// Looks the user up: null where there is none.
+    fn with<R>(&self, work: impl FnOnce(*mut RedisModuleUser, &ServerString) -> R) -> R {
+        let name = ServerString::new(&self.0);
+        // SAFETY: the name is valid; what is looked up is freed once, after its
+        // last use.
+        unsafe {
+            let user = api!(RedisModule_GetModuleUserFromUserName(name.0));
+            let result = work(user, &name);
+            if !user.is_null() {
+                api!(RedisModule_FreeModuleUser(user));
+            }
+            result
+        }
+    }
+}
+
+/// A string of the server's, freed when dropped.
+pub(in crate::server) struct ServerString(pub(in crate::server) *mut RedisModuleString);
+
+impl ServerString {
+    pub(in crate::server) fn new(bytes: &[u8]) -> Self {
+        // SAFETY: the server copies so many bytes; no context owns the string.
+        Self(unsafe {
+            api!(RedisModule_CreateString(null_mut(), bytes.as_ptr().cast(), bytes.len()))
+        })
+    }
+}
+
+impl Drop for ServerString {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, freed once.
+        unsafe { api!(RedisModule_FreeString(null_mut(), self.0)) };
+    }
+}

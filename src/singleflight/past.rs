@@ -1,0 +1,224 @@
+//! The memory of leases that are over: of those that ran out, whose holders may
+//! still come with what they computed, and of those that were completed, whose
+//! holders may say so again because the answer never reached them.
+//!
+//! No key is copied: a keyed hash of 128 bits stands for it, so that nobody can
+//! look for two keys that are taken for one.
+
+use super::FlightKey;
+use crate::id::Id;
+use crate::time::Monotonic;
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
+
+/// What a lease that is over takes of memory, its name aside: of a record, its
+/// place in each order, and what the trees leave empty.
+pub const PAST_BYTES: usize = 320;
+
+/// How a lease came to be over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// Its time ran out, and nobody has taken over.
+    RanOut,
+    /// What it was for was computed.
+    Completed,
+}
+
+/// A lease that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastLease {
+    /// What names it.
+    pub token: Id,
+    /// When it was granted.
+    pub since: Monotonic,
+    /// How long it was for.
+    pub lease_us: Monotonic,
+    /// What of the key it was for.
+    pub name: Box<[u8]>,
+}
+
+/// By its hash: a key of a scope.
+type Place = (i32, u128);
+
+/// By its hash: a name there.
+type Name = u64;
+
+type Number = u64;
+
+#[derive(Debug)]
+struct Record {
+    at: (Place, Name, End),
+    lease: PastLease,
+    /// When it is forgotten.
+    until: Monotonic,
+}
+
+/// The leases that are over and not forgotten yet. At most one of each end is
+/// known of one thing.
+#[derive(Debug, Default)]
+pub struct PastLeases {
+    hashers: [RandomState; 2],
+    /// By age: numbers count up.
+    records: BTreeMap<Number, Record>,
+    places: BTreeMap<(Place, Name, End), Number>,
+    ends: BTreeSet<(Monotonic, Number)>,
+    next: Number,
+    bytes: usize,
+}
+
+impl PastLeases {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// How many bytes they take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn place(&self, scope: i32, key: &[u8]) -> Place {
+        let [high, low] = &self.hashers;
+        let hash = u128::from(high.hash_one(key)) << 64 | u128::from(low.hash_one(key));
+        (scope, hash)
+    }
+
+    fn name(&self, name: &[u8]) -> Name {
+        let [hasher, _] = &self.hashers;
+        hasher.hash_one(name)
+    }
+
+    fn at(&self, key: &FlightKey, end: End) -> (Place, Name, End) {
+        (self.place(key.scope(), key.key()), self.name(key.name()), end)
+    }
+
+    /// Remembers a lease until then, in place of the one that came to the same
+    /// end before.
+    pub fn remember(
+        &mut self,
+        key: &FlightKey,
+        end: End,
+        token: Id,
+        since: Monotonic,
+        lease_us: Monotonic,
+        until: Monotonic,
+    ) {
+        let at = self.at(key, end);
+        self.forget(at);
+        let lease = PastLease { token, since, lease_us, name: key.name().into() };
+        let number = self.next;
+        self.next += 1;
+        self.bytes += Self::bytes_of(&lease);
+        self.records.insert(number, Record { at, lease, until });
+        self.places.insert(at, number);
+        self.ends.insert((until, number));
+    }
+
+    fn bytes_of(lease: &PastLease) -> usize {
+        PAST_BYTES + lease.name.len()
+    }
+
+    /// The lease on this that came to such an end, if it is remembered.
+    pub fn find(&self, key: &FlightKey, end: End, now: Monotonic) -> Option<&PastLease> {
+        if self.records.is_empty() {
+            return None;
+        }
+        let number = self.places.get(&self.at(key, end))?;
+        let record = self.records.get(number).filter(|record| now < record.until)?;
+        Some(&record.lease)
+    }
+
+    /// Takes out the lease of this token that ran out, from a key: of whatever
+    /// name.
+    pub fn take_ran_out(
+        &mut self,
+        scope: i32,
+        key: &[u8],
+        token: Id,
+        now: Monotonic,
+    ) -> Option<PastLease> {
+        let at = self.at_key(scope, key).into_iter().find(|(at, number)| {
+            let record = self.records.get(number);
+            let is_it = |record: &Record| record.lease.token == token && now < record.until;
+            at.2 == End::RanOut && record.is_some_and(is_it)
+        });
+        self.forget(at?.0)
+    }
+
+    fn at_key(&self, scope: i32, key: &[u8]) -> Vec<((Place, Name, End), Number)> {
+        if self.records.is_empty() {
+            return Vec::new();
+        }
+        let place = self.place(scope, key);
+        let all =
+            self.places.range((place, Name::MIN, End::RanOut)..=(place, Name::MAX, End::Completed));
+        all.map(|(at, number)| (*at, *number)).collect()
+    }
+
+    /// Forgets the lease on this that came to such an end.
+    pub fn forget_one(&mut self, key: &FlightKey, end: End) {
+        if !self.records.is_empty() {
+            self.forget(self.at(key, end));
+        }
+    }
+
+    /// Forgets the leases at a key, of one name or of all.
+    pub fn forget_at(&mut self, scope: i32, key: &[u8], name: Option<&[u8]>) {
+        let name = name.map(|name| self.name(name));
+        for (at, _) in self.at_key(scope, key) {
+            if name.is_none_or(|name| at.1 == name) {
+                self.forget(at);
+            }
+        }
+    }
+
+    /// Forgets the leases of a scope, or all.
+    pub fn forget_scope(&mut self, scope: Option<i32>) {
+        let Some(scope) = scope else {
+            let hashers = std::mem::take(&mut self.hashers);
+            *self = Self { hashers, next: self.next, ..Self::default() };
+            return;
+        };
+        let first = ((scope, u128::MIN), Name::MIN, End::RanOut);
+        let last = ((scope, u128::MAX), Name::MAX, End::Completed);
+        let all: Vec<_> = self.places.range(first..=last).map(|(at, _)| *at).collect();
+        for at in all {
+            self.forget(at);
+        }
+    }
+
+    /// Forgets those whose time to be remembered is over.
+    pub fn advance(&mut self, now: Monotonic) {
+        while let Some((_, number)) = self.ends.first().copied().filter(|(end, _)| *end <= now) {
+            self.remove(number);
+        }
+    }
+
+    /// Forgets the oldest; whether there was one.
+    pub fn forget_oldest(&mut self) -> bool {
+        let oldest = self.records.first_key_value().map(|(number, _)| *number);
+        oldest.and_then(|number| self.remove(number)).is_some()
+    }
+
+    fn forget(&mut self, at: (Place, Name, End)) -> Option<PastLease> {
+        let number = self.places.get(&at).copied()?;
+        self.remove(number)
+    }
+
+    fn remove(&mut self, number: Number) -> Option<PastLease> {
+        let Record { at, lease, until } = self.records.remove(&number)?;
+        self.places.remove(&at);
+        self.ends.remove(&(until, number));
+        self.bytes -= Self::bytes_of(&lease);
+        Some(lease)
+    }
+
+    #[cfg(test)]
+    pub fn assert_sound(&self) {
+        assert_eq!(self.records.len(), self.places.len());
+        assert_eq!(self.records.len(), self.ends.len());
+        let bytes: usize = self.records.values().map(|record| Self::bytes_of(&record.lease)).sum();
+        assert_eq!(self.bytes, bytes);
+    }
+}

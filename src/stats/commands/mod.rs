@@ -1,0 +1,5 @@
+//! The commands of this room: one.
+
+mod stats;
+
+pub use stats::{Sections, command};

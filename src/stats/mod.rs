@@ -1,0 +1,57 @@
+//! Statistics: what is counted of each namespace on this node, and ML.STATS that
+//! tells it.
+//!
+//! A namespace is here the first part of a key (see [`crate::namespace`]). Of each
+//! domain there is a [`Section`], which lib.rs lists; a domain counts through one
+//! line in its handlers. `namespaces` and `space_saving` are pure: no server, no
+//! clock, no chance.
+
+mod commands;
+mod config;
+mod namespaces;
+mod space_saving;
+
+pub use commands::{Sections, command};
+pub use config::CONFIGS;
+pub use namespaces::Namespaces;
+pub use space_saving::SpaceSaving;
+
+use crate::server::{Lock, Reply};
+use crate::time::Micros;
+
+/// What a domain tells of its namespaces.
+pub struct Section {
+    /// Its keyword in ML.STATS; in lower case, its name in the reply.
+    pub keyword: &'static str,
+    /// Answers a map of the namespaces, of one or of all, each a map of counts.
+    pub report: fn(&Lock, Asked, Reply),
+    /// Sets what was counted to 0, of one namespace or of all.
+    pub reset: fn(&Lock, Asked),
+}
+
+/// Which namespaces ML.STATS is asked about, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The one; else all.
+    pub namespace: Option<&'a [u8]>,
+    /// The time of the call.
+    pub now: Micros,
+}
+
+impl Asked<'_> {
+    /// Whether it is about a namespace of this name.
+    pub fn is_about(&self, name: &[u8]) -> bool {
+        self.namespace.is_none_or(|asked| asked == name)
+    }
+}
+
+/// How many namespaces are counted by name.
+pub fn max_namespaces() -> usize {
+    usize::try_from(config::NAMESPACES.get_unsigned()).unwrap_or(usize::MAX)
+}
+
+/// A count, as it stands in a reply.
+pub fn reply_count(reply: Reply, name: &str, count: u64) {
+    reply.bytes(name.as_bytes());
+    reply.integer(i64::try_from(count).unwrap_or(i64::MAX));
+}

@@ -1,0 +1,540 @@
+//! The work of a call is in proportion to what was sent, is stored under its keys and
+//! is answered, each counted once; counted by no clock. Memory is counted in every
+//! debug build. Processor time is counted as edges of the module's control flow, in a
+//! build of the module for that, by which scripts/test runs these tests once more.
+//!
+//! MLSERVE_PROPORTION_CALLS says how many calls at random.
+
+use crate::fuzz::{GRAMMAR, Maker, remember};
+use crate::support::{Answer, Client, Random, Server, Tap, call, commands, wait_for};
+use redis::{Cmd, Value};
+
+/// What a call may cost: so much, and so much for each byte.
+#[derive(Clone, Copy)]
+struct Bound {
+    of: &'static str,
+    once: u64,
+    a_byte: u64,
+}
+
+/// Edges of the control flow of unoptimized to half optimized code: some tens a byte
+/// where each byte is looked at, more where names are put in order.
+const EDGES: Bound = Bound { of: "edges", once: 20_000, a_byte: 30 };
+/// Bytes allocated, all in all.
+const ALLOCATED: Bound = Bound { of: "bytes allocated", once: 64 << 10, a_byte: 60 };
+/// Bytes at once.
+const MOST: Bound = Bound { of: "bytes at once", once: 64 << 10, a_byte: 20 };
+
+/// What a call cost.
+#[derive(Debug)]
+struct Cost {
+    answer: Value,
+    edges: Option<u64>,
+    allocated: u64,
+    most: u64,
+    /// Bytes sent, stored before under the keys that it names, answered.
+    bytes: u64,
+}
+
+impl Cost {
+    fn figures(&self) -> [(Bound, Option<u64>); 3] {
+        [(EDGES, self.edges), (ALLOCATED, Some(self.allocated)), (MOST, Some(self.most))]
+    }
+
+    /// The figures that are out of proportion.
+    fn excess(&self) -> Vec<String> {
+        let beyond = |(bound, figure): (Bound, Option<u64>)| {
+            let most = bound.once + bound.a_byte * self.bytes;
+            let figure = figure.filter(|figure| *figure > most)?;
+            Some(format!("{figure} {} for {} bytes: {most} at most", bound.of, self.bytes))
+        };
+        self.figures().into_iter().filter_map(beyond).collect()
+    }
+}
+
+/// How long an answer is on the wire, about.
+fn length(answer: &Value) -> u64 {
+    match answer {
+        Value::BulkString(bytes) => bytes.len() as u64 + 6,
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.len() as u64 + 3,
+        Value::Array(items) | Value::Set(items) => 4 + items.iter().map(length).sum::<u64>(),
+        Value::Map(pairs) => {
+            4 + pairs.iter().map(|(name, value)| length(name) + length(value)).sum::<u64>()
+        }
+        _ => 4,
+    }
+}
+
+/// What is stored under the keys that a call names, each counted once.
+fn stored(client: &mut Client, words: &[Vec<u8>]) -> u64 {
+    let Value::Array(keys) = call!(client, "COMMAND", "GETKEYS", words) else { return 0 };
+    let mut keys: Vec<_> = keys.iter().map(Answer::bytes).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let bytes = |key: Vec<u8>| {
+        let Value::Int(usage) = call!(client, "MEMORY", "USAGE", &key, "SAMPLES", 0) else {
+            return 0;
+        };
+        // Names that rows share count for each of them.
+        let usage = usage as u64;
+        match call!(client, "TYPE", &key).text() == "MLfeature" {
+            true => usage.max(call!(client, "DUMP", &key).bytes().len() as u64),
+            false => usage,
+        }
+    };
+    keys.into_iter().map(bytes).sum()
+}
+
+/// Calls a command, and tells what that cost.
+fn cost(client: &mut Client, words: &[Vec<u8>]) -> Cost {
+    let mut stored = stored(client, words);
+    // What goes through a table of the node, of a size bounded by its config: the
+    // leases open on any key.
+    if [&b"ML.CACHEVERSIONSET"[..], b"ML.APPLYVERSIONS"].contains(&&words[0][..]) {
+        stored += 64 << 10;
+    }
+    let mut cost = measured(client, words);
+    cost.bytes += stored;
+    cost
+}
+
+/// As [`cost`], without what is stored.
+fn measured(client: &mut Client, words: &[Vec<u8>]) -> Cost {
+    let mut command = Cmd::new();
+    words.iter().for_each(|word| _ = command.arg(word));
+    let mut asks = redis::cmd("ML.DEBUG");
+    asks.arg("WORK").arg("DONE");
+    let sent = command.get_packed_command().len() as u64;
+    // In one go, so that next to nothing comes in between.
+    let answers = client.pipeline(&[asks.clone(), command, asks]);
+    let [_, answer, work] = &answers[..] else { unreachable!() };
+    let work = work.items();
+    let number = |number: &Value| number.integer() as u64;
+    Cost {
+        edges: (work[0] != Value::Nil).then(|| number(&work[0])),
+        allocated: number(&work[1]),
+        most: number(&work[2]),
+        bytes: sent + length(answer),
+        answer: answer.clone(),
+    }
+}
+
+/// The words of a call.
+fn words(line: &str) -> Vec<Vec<u8>> {
+    line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}
+
+fn brief(words: &[Vec<u8>]) -> String {
+    let shown: Vec<_> = words
+        .iter()
+        .take(12)
+        .map(|word| String::from_utf8_lossy(&word[..word.len().min(20)]).into_owned())
+        .collect();
+    format!("{} ({} words)", shown.join(" "), words.len())
+}
+
+/// Large things of every kind, under the first names that the grammar knows.
+fn furnish(client: &mut Client) {
+    client.run("FLUSHALL").ok();
+    for namespace in ["", "ns", "x"] {
+        call!(client, "ML.CACHEVERSIONSET", namespace, "CLEAR").ok();
+    }
+    let fields: Vec<_> = (0..20_000).map(|field| format!("f{field}")).collect();
+    let blob = vec![0x40_u8; 8 * fields.len()];
+    for key in ["f0", "f1"] {
+        let count = fields.len();
+        call!(client, "ML.FEATUREMSET", 1, key, &blob, "TYPE", "F64", "FIELDS", count, &fields)
+            .items();
+    }
+    let (digits, text) = ("1".repeat(200_000), "x".repeat(200_000));
+    call!(client, "ML.FEATURESET", "f2", "FIELDS", 2, "f0", &digits, "g0", &text).integer();
+    call!(client, "HSET", "h0", "f0", &digits, "g0", &text).integer();
+    for field in &fields[..5_000] {
+        call!(client, "HSET", "h1", field, "0.25").integer();
+    }
+    call!(client, "ML.CACHESET", "c0", "v0", &text, "STALE", 90_000_000).ok();
+    for reservation in 0..1_000 {
+        let algorithm = ["FIXED", "SLIDING", "GCRA"][reservation % 3];
+        let key = format!("r{}", reservation % 3);
+        let call = format!("ML.RATELIMIT {key} 100000 9000 ALGORITHM {algorithm} RESERVE 90000000");
+        client.run(&call).items();
+        client.run("ML.PERMITACQUIRE p0 100000 90000000").items();
+    }
+}
+
+/// Calls that repeat what they name, and what is there for each to be read or written
+/// again and again.
+#[test]
+fn what_is_named_again_and_again_is_worked_on_once() {
+    let server = Server::start();
+    let mut client = server.client();
+    if !client.knows("ML.DEBUG") {
+        println!("not applicable: a release build counts nothing");
+        return;
+    }
+    client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
+    furnish(&mut client);
+    let again = |word: &str, times: usize| format!(" {word}").repeat(times);
+    let mut wrong = Vec::new();
+    for line in [
+        format!(
+            "ML.FEATUREMSET 300{} {} TYPE F32 FIELDS 1 f7",
+            again("f0", 300),
+            "1234".repeat(300)
+        ),
+        format!("ML.FEATURESET f0 FIELDS 3000{}", again("f7 1", 3_000)),
+        format!("ML.FEATUREDEL f1 FIELDS 3000{}", again("f7", 3_000)),
+        format!("ML.FEATUREGET 100{} FIELDS 100{} AS TENSOR", again("h0", 100), again("f0", 100)),
+        format!("ML.FEATUREGET 100{} FIELDS 100{} AS TENSOR", again("f2", 100), again("f0", 100)),
+        format!("ML.FEATUREGET 100{} FIELDS 100{} AS TENSOR", again("f2", 100), again("g0", 100)),
+        format!("ML.FEATUREGET 300{} FIELDS 1 f0 AS JSON", again("none", 300)),
+        format!("ML.FEATUREGET 1 h1 FIELDS 5000{}", again("f1", 5_000)),
+        format!("ML.FEATURES h1{}", again("f1", 5_000)),
+        format!("ML.FEATURES f0{}", again("f1", 5_000)),
+        format!("ML.CACHEMFETCH 20{} v0 LEASE 9", again("c0", 20)),
+        format!("ML.CACHEMGET 5000{} v1", again("c0", 5_000)),
+        format!("ML.CACHEMSET 500{} v1", again("c0 x", 500)),
+        format!("ML.RATESETTLE r0{}", again("00000000000000000000000000000000 1", 1)),
+        format!("ML.PERMITRELEASE p0{}", again("00000000000000000000000000000000", 1)),
+    ] {
+        let words = words(&line);
+        let cost = cost(&mut client, &words);
+        assert!(!cost.answer.is_error(), "{}: {:?}", brief(&words), cost.answer);
+        let Cost { edges, allocated, most, bytes, .. } = cost;
+        println!("{edges:?} {allocated} {most} for {bytes}: {}", brief(&words));
+        wrong.extend(cost.excess().iter().map(|excess| format!("{}: {excess}", brief(&words))));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Calls that ask for much more than they send or than is stored: neither the module
+/// nor the reply takes more than what bounds it.
+#[test]
+fn no_call_takes_more_memory_than_its_bounds() {
+    const OUTPUT_LIMIT: u64 = 16 << 20;
+    /// `ml.features-max-reply-bytes` as it comes.
+    const REPLY_LIMIT: u64 = 128 << 20;
+    let again = |word: &str, times: usize| format!(" {word}").repeat(times);
+    let name = "x".repeat(100_000);
+    for line in [
+        format!("ML.FEATUREGET 20000{} FIELDS 1 {name} AS JSON", again("k", 20_000)),
+        format!("ML.FEATUREGET 4000{} FIELDS 1 {name} AS JSON", again("h", 4_000)),
+        format!("ML.FEATUREGET 1 h FIELDS 4000{}", again("f", 4_000)),
+        format!("ML.FEATUREGET 1 h FIELDS 4000{} AS JSON", again("f", 4_000)),
+        format!("ML.FEATUREGET 2 h h FIELDS 4000{} STRICT", again("f", 4_000)),
+        format!("ML.FEATUREGET 2000{} FIELDS 2 f n DEFAULT {name}", again("h", 2_000)),
+        format!("ML.FEATUREGET 1 row FIELDS 4000{}", again("f", 4_000)),
+        format!(
+            "ML.FEATUREGET 1000{} FIELDS 1000{} AS TENSOR TYPE F64",
+            again("h", 1_000),
+            again("f", 1_000)
+        ),
+        format!("ML.FEATURES h{}", again("f", 4_000)),
+        format!("ML.FEATURES row{}", again("f", 4_000)),
+        format!("ML.CACHEMGET 4000{} v", again("c", 4_000)),
+        format!("ML.CACHEMFETCH 4000{} v LEASE 9", again("c", 4_000)),
+    ] {
+        let server = Server::with(&format!("client-output-buffer-limit normal {OUTPUT_LIMIT} 0 0"));
+        let mut client = server.client();
+        client.run(&format!("HSET h f {name}"));
+        client.run(&format!("ML.FEATURESET row FIELDS 1 f {name}"));
+        client.run(&format!("ML.CACHESET c v {name}")).ok();
+        let before: u64 = client.info("used_memory").parse().unwrap();
+        let words = words(&line);
+        let sent: u64 = words.iter().map(|word| word.len() as u64 + 64).sum();
+        let mut command = Cmd::new();
+        words.iter().for_each(|word| _ = command.arg(word));
+        // An answer, an error, or a connection that the server has closed.
+        let answer = client.try_send(&command);
+        let mut client = server.client();
+        let peak: u64 = client.info("used_memory_peak").parse().unwrap();
+        let most = before + REPLY_LIMIT + 2 * OUTPUT_LIMIT + 4 * sent;
+        let answered = answer.as_ref().map_or(0, length);
+        assert!(peak <= most, "{}: {peak} bytes, {most} at most", brief(&words));
+        println!("{} MB, {answered} bytes answered: {}", (peak - before) >> 20, brief(&words));
+    }
+}
+
+/// Numbers of as many things as there could be in so many bytes, of one, two and eight
+/// bytes each, in seven bits a byte and as eight bytes; and no number at all.
+fn counts(tail: usize) -> Vec<Vec<u8>> {
+    let mut counts = vec![vec![], (tail as u64 / 2).to_le_bytes().to_vec()];
+    for bytes in [1, 2, 8] {
+        let (mut number, mut count) = (tail / bytes, Vec::new());
+        while number > 0x7f {
+            count.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        count.push(number as u8);
+        counts.push(count);
+    }
+    counts
+}
+
+/// Payloads that say that there is much more in them than there is, and those that are
+/// long because of it: what reads them takes at most six times their length.
+#[test]
+fn no_payload_takes_many_times_its_length() {
+    const A_BYTE: u64 = 6;
+    // How many bytes follow, and how many may be taken once. What a row has is bounded
+    // by a number, up to which it may be more.
+    let sizes = |name: &str| match name.contains("FEATURE") {
+        true => (4_usize << 20, 8_u64 << 20),
+        false => (64 << 10, 32 << 10),
+    };
+    let server = Server::with("rdbcompression no");
+    let mut client = server.client();
+    if !client.knows("ML.DEBUG") {
+        println!("not applicable: a release build counts nothing");
+        return;
+    }
+    // Valid ones of each kind, as they are replicated and as a log is rewritten.
+    let mut tap = Tap::on(&server);
+    let mut payloads: Vec<Vec<Vec<u8>>> = Vec::new();
+    for call in [
+        "ML.RATELIMIT r1 10 3600 20 7200 RESERVE 90000",
+        "ML.RATELIMIT r2 10 3600 ALGORITHM SLIDING",
+        "ML.RATELIMIT r2 10 3600 RESERVE 90000",
+        "ML.RATELIMIT r3 10 3600 ALGORITHM GCRA RESERVE 90000",
+        "ML.PERMITACQUIRE p 10 3600000",
+        "ML.PERMITACQUIRE p 10 3600000",
+        "ML.CACHESET c v x STALE 9000000",
+        "ML.CACHESET c w y STALE 9000000",
+        "ML.CACHEDROP c STALE",
+        "ML.FEATURESET f VIEW v FIELDS 3 a 1 b 0.5 c gold",
+        "ML.FEATUREMSET 2 f g 12345678 TYPE F32 FIELDS 1 a",
+        "ML.FEATUREDEL f FIELDS 1 a",
+        "ML.CACHEVERSIONSET ns v w",
+    ] {
+        assert!(!client.run(call).is_error(), "{call}");
+        let effects = tap.replicated(&mut client).into_iter();
+        payloads.extend(effects.filter(|words| words[0].starts_with(b"ML.")));
+    }
+    for (key, load) in [
+        ("r1", "ML.LOADRATE"),
+        ("r2", "ML.LOADRATE"),
+        ("r3", "ML.LOADRATE"),
+        ("p", "ML.LOADPERMIT"),
+        ("c", "ML.LOADCACHE"),
+        ("f", "ML.LOADFEATURE"),
+    ] {
+        // A payload is the only string of the module's in what DUMP gives; the first
+        // byte says its type, the next nine are that of the module.
+        let dump = call!(client, "DUMP", key).bytes();
+        let payload = crate::support::dump::module_string(&dump);
+        payloads.push(vec![load.into(), key.into(), payload]);
+    }
+    assert!(payloads.len() >= 17, "{}", payloads.len());
+    let mut worst = (0, String::new());
+    for words in payloads {
+        let name = String::from_utf8_lossy(&words[0]).into_owned();
+        let at = (1..words.len()).find(|at| words[*at].first().is_some_and(|byte| *byte < 9));
+        let payload = at.map(|at| (at, words[at].clone()));
+        let (at, payload) = payload.unwrap_or_else(|| panic!("{name} has no payload"));
+        let (tail, once) = sizes(&name);
+        for end in 1..=payload.len().min(if tail > 1 << 20 { 24 } else { 200 }) {
+            for count in &counts(tail) {
+                let mut words = words.clone();
+                words[at] = [&payload[..end], count, &vec![0; tail]].concat();
+                let length = words[at].len() as u64;
+                let most = measured(&mut client, &words).most;
+                let bound = once + A_BYTE * length;
+                let context = || format!("{name} of {length}, cut at {end}, {count:?}");
+                assert!(most <= bound, "{}: {most} bytes, {bound} at most", context());
+                if most > worst.0 {
+                    worst = (most, context());
+                }
+            }
+        }
+    }
+    println!("{} bytes at once: {}", worst.0, worst.1);
+}
+
+#[test]
+fn the_work_of_any_call_is_in_proportion() {
+    let calls: usize =
+        std::env::var("MLSERVE_PROPORTION_CALLS").map_or(400, |text| text.parse().unwrap());
+    let server = Server::start();
+    let mut client = server.client();
+    if !client.knows("ML.DEBUG") {
+        println!("not applicable: a release build counts nothing");
+        return;
+    }
+    // What the server does beside the calls would count as theirs.
+    client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
+    let [_, seed] = Random::seeds();
+    let (mut random, mut ids) = (Random::new(seed), Vec::new());
+    furnish(&mut client);
+    let mut worst: [(f64, String); 3] = Default::default();
+    for number in 0..calls {
+        let line = GRAMMAR[number % GRAMMAR.len()];
+        // Many small things, some of middling size, few large ones; always of few
+        // names, so that they come again.
+        let (most, longest) =
+            *random.of(&[&(20_000, 12), &(300, 6_000), &(300, 300), &(4, 1 << 20)]);
+        let mut maker = Maker::new(&mut random, &ids);
+        (maker.most, maker.longest, maker.names, maker.nonsense) = (most, longest, 3, 100_000);
+        let words = maker.words(line);
+        let cost = cost(&mut client, &words);
+        remember(&cost.answer, &mut ids);
+        for ((bound, figure), worst) in cost.figures().into_iter().zip(&mut worst) {
+            let beyond = figure.unwrap_or(0).saturating_sub(bound.once) as f64;
+            let share = beyond / cost.bytes as f64;
+            if share > worst.0 {
+                *worst = (share, brief(&words));
+            }
+        }
+        assert_eq!(cost.excess(), [""; 0], "{}, seed {seed}", brief(&words));
+        if words[0] == b"UNLINK" {
+            wait_for("what is freed in the background", || {
+                client.info("lazyfree_pending_objects") == "0"
+            });
+        }
+        // What has come together is too much for the next to be told from it.
+        if number % 200 == 199 {
+            furnish(&mut client);
+        }
+    }
+    for ((share, call), bound) in worst.iter().zip([EDGES, ALLOCATED, MOST]) {
+        println!("{share:.1} {} a byte at most: {call}", bound.of);
+    }
+}
+
+/// Something of a size, and a call whose cost may depend on that as COMMAND DOCS says.
+type Case = (&'static str, fn(&mut Client, usize), fn(usize) -> String);
+
+fn reservations(client: &mut Client, size: usize) {
+    let call = "ML.RATELIMIT r 1000000 9000 ALGORITHM GCRA RESERVE 90000000";
+    client.run_all(&vec![call; size]);
+}
+
+fn permits(client: &mut Client, size: usize) {
+    client.run_all(&vec!["ML.PERMITACQUIRE p 1000000 90000000"; size]);
+}
+
+/// An answer, and as many other keys, leases, and namespaces.
+fn answers(client: &mut Client, size: usize) {
+    client.run("ML.CACHESET k v x STALE 90000000").ok();
+    let lines: Vec<_> = (0..size)
+        .flat_map(|number| {
+            [
+                format!("ML.CACHESET ns{number}:k v x"),
+                format!("ML.CACHEFETCH k{number} w LEASE 90000000"),
+            ]
+        })
+        .collect();
+    client.run_all(&lines);
+}
+
+/// A row and a hash of as many fields, and as many rows of as many fields.
+fn rows(client: &mut Client, size: usize) {
+    let fields: Vec<_> = (0..size).map(|field| format!("f{field}")).collect();
+    for key in ["f".to_owned()].into_iter().chain((0..size).map(|key| format!("f{key}"))) {
+        let blob = vec![0x40_u8; 4 * size];
+        call!(client, "ML.FEATUREMSET", 1, key, blob, "TYPE", "F32", "FIELDS", size, &fields)
+            .items();
+    }
+}
+
+fn many(head: &str, size: usize) -> String {
+    (0..size).map(|number| format!(" {head}{number}")).collect()
+}
+
+const NO_ID: &str = "00000000000000000000000000000000";
+
+const CASES: &[Case] = &[
+    ("ML.RATELIMIT", reservations, |_| "r 1000000 9000".to_owned()),
+    (
+        "ML.RATEMULTI",
+        |_, _| (),
+        |size| format!("{size}{}{}", many("m", size), " 9 9000".repeat(size)),
+    ),
+    ("ML.RATESETTLE", reservations, |_| format!("r {NO_ID} 1")),
+    ("ML.RATEINFO", reservations, |_| "r".to_owned()),
+    ("ML.PERMITACQUIRE", permits, |_| "p 1000000 90000000".to_owned()),
+    ("ML.PERMITRENEW", permits, |_| format!("p {NO_ID} 9")),
+    ("ML.PERMITRELEASE", permits, |_| format!("p {NO_ID}")),
+    ("ML.PERMITINFO", permits, |_| "p".to_owned()),
+    ("ML.CACHESET", answers, |_| "k v y".to_owned()),
+    ("ML.CACHEGET", answers, |_| "k v".to_owned()),
+    ("ML.CACHEMGET", answers, |size| format!("{size}{} v", many("k", size))),
+    ("ML.CACHEMSET", answers, |size| {
+        format!("{size}{} v", many("x k", size).replacen(" x", "", 1) + " x")
+    }),
+    ("ML.CACHEDROP", answers, |_| "k VERSION v".to_owned()),
+    ("ML.CACHEFETCH", answers, |_| "k w LEASE 9000".to_owned()),
+    ("ML.CACHEMFETCH", answers, |size| format!("{size}{} v LEASE 9000", many("j", size))),
+    ("ML.CACHERELEASE", answers, |_| format!("k {NO_ID} BACKOFF 9000")),
+    ("ML.CACHERENEW", answers, |_| format!("k {NO_ID} 9000")),
+    ("ML.CACHEVERSION", answers, |_| "ns1".to_owned()),
+    ("ML.CACHEVERSIONSET", answers, |_| "ns1 w".to_owned()),
+    ("ML.CACHEINFO", answers, |_| "k".to_owned()),
+    ("ML.STATS", answers, |_| "CACHE".to_owned()),
+    ("ML.FEATURES", rows, |size| format!("f{}", many("f", size))),
+    ("ML.FEATUREGET", rows, |size| {
+        format!("{size}{} FIELDS {size}{} AS TENSOR", many("f", size), many("f", size))
+    }),
+    ("ML.FEATURESET", rows, |_| "f FIELDS 1 f1 2".to_owned()),
+    ("ML.FEATUREMSET", rows, |size| {
+        let blob = "1234".repeat(size * size);
+        format!("{size}{} {blob} TYPE F32 FIELDS {size}{}", many("f", size), many("f", size))
+    }),
+    ("ML.FEATUREDEL", rows, |_| "f FIELDS 1 f1".to_owned()),
+    ("ML.FEATUREGETALL", rows, |_| "f".to_owned()),
+    ("ML.FEATUREINFO", rows, |_| "f".to_owned()),
+];
+
+#[test]
+fn what_a_command_says_of_its_complexity_is_so() {
+    const SMALL: usize = 12;
+    const TIMES: usize = 16;
+    let public = commands::all().filter(|command| !commands::is_internal(command));
+    let public = public.map(commands::name).collect();
+    commands::assert_calls_of_all("CASES", public, CASES.iter().map(|(name, ..)| *name));
+    let server = Server::start();
+    let mut client = server.client();
+    let knows = client.knows("ML.DEBUG");
+    if !knows || client.run("ML.DEBUG WORK DONE").items()[0] == Value::Nil {
+        println!("not applicable: this build of the module counts no edges");
+        return;
+    }
+    client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
+    let mut wrong = Vec::new();
+    for (name, setup, arguments) in CASES {
+        let edges = [SMALL, SMALL * TIMES].map(|size| {
+            client.run("FLUSHALL").ok();
+            setup(&mut client, size);
+            // The second time: the first may allocate what stays.
+            let [_, edges] = [0, 1].map(|_| {
+                let words = words(&format!("{name} {}", arguments(size)));
+                let cost = measured(&mut client, &words);
+                assert!(!cost.answer.is_error(), "{name}: {:?}", cost.answer);
+                cost.edges.unwrap()
+            });
+            edges
+        });
+        let command = commands::all().find(|command| commands::name(command) == *name).unwrap();
+        let complexity = command.complexity.to_str().unwrap();
+        // The first of its bounds, each letter of which is the size; the logarithm of
+        // sixteen times as much is at most four times as much.
+        let bound = complexity.split_once(" where").map_or(complexity, |(bound, _)| bound);
+        let bound = bound.split([';', ',']).next().unwrap();
+        let times = TIMES as u64;
+        let factor = match bound {
+            // What is open on the key is what there is more of here.
+            _ if complexity.contains("O(N) where N reservations are open") => times,
+            _ if bound.starts_with("O(1)") => 1,
+            "O(log(N))" => 4,
+            _ if bound.contains("N*M") || bound.contains("K*M") => 2 * times * times,
+            _ if bound.starts_with("O(N") && bound.contains("log") => 2 * times,
+            "O(N)" => times,
+            bound => panic!("{name}: {bound} is not known here"),
+        };
+        let [small, large] = edges;
+        println!("{small} {large}: {name}, {bound}");
+        if large > factor * small * 3 / 2 + 500 {
+            wrong.push(format!("{name}: {small} edges, then {large}: {complexity}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
