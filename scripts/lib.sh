@@ -65,7 +65,7 @@ clang_headers() {
 
 has_venv() { command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
-# The Debian packages that are missing for: build, redis, python.
+# The Debian packages that are missing for: build, redis, python, roots.
 missing_packages() {
     local for_what
     for for_what; do
@@ -82,12 +82,18 @@ missing_packages() {
             command -v python3 >/dev/null || echo python3
             has_venv || echo python3-venv
             ;;
+        roots)
+            command -v debootstrap >/dev/null || echo debootstrap
+            [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
+            command -v ip >/dev/null || echo iproute2
+            command -v rpm >/dev/null || echo rpm
+            ;;
         *) die "need_packages: nothing is known of '$for_what'" ;;
         esac
     done
 }
 
-# Installs, with apt-get, what is missing for: build, redis, python.
+# Installs, with apt-get, what is missing for: build, redis, python, roots.
 need_packages() {
     local missing
     missing=$(missing_packages "$@" | xargs)
@@ -147,20 +153,28 @@ need_cargo() {
 # The private virtual environment, target/venv, with what the examples and the
 # benchmarks need.
 venv() {
-    local directory=$TARGET/venv wanted
-    wanted=$(cat "$ROOT"/{examples,benches}/requirements.txt <(python3 -VV) | sha256sum)
+    private_venv "$TARGET/venv" "Python packages into target/venv/ (once, about 150 MB)" \
+        "$ROOT"/{examples,benches}/requirements.txt
+}
+
+# Makes a virtual environment with what some files of requirements name; says so in
+# these words.
+private_venv() {
+    local directory=$1 what=$2 wanted file
+    local -a requirements=()
+    shift 2
+    wanted=$(cat "$@" <(python3 -VV) | sha256sum)
     # The mark is written last: an installation that was cut short starts anew.
     if [ "$(cat "$directory/installed" 2>/dev/null)" = "$wanted" ] && "$directory/bin/python" -c ''; then
         return
     fi
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         die "Python 3.10 or newer is needed; python3 is $(python3 -V)"
-    say "installing Python packages into ${directory#"$ROOT"/} (once, about 150 MB)"
+    say "installing $what"
     mkdir -p "$TARGET"
     python3 -m venv --clear "$directory"
-    "$directory/bin/python" -m pip --disable-pip-version-check install --no-input \
-        --requirement "$ROOT/examples/requirements.txt" \
-        --requirement "$ROOT/benches/requirements.txt"
+    for file; do requirements+=(--requirement "$file"); done
+    "$directory/bin/python" -m pip --disable-pip-version-check install --no-input "${requirements[@]}"
     printf '%s\n' "$wanted" >"$directory/installed"
 }
 

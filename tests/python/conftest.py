@@ -15,6 +15,10 @@ import redis
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = Path(os.environ.get("MLSERVE_MODULE", ROOT / "target/release/libmlserve.so")).resolve()
+# What wants an older library as well: see there.
+collect_ignore = [] if os.environ.get("MLSERVE_OLD_MODULE") else ["test_package_upgrade.py"]
+# Its assertions are as good as those of tests.
+pytest.register_assert_rewrite("upgrade")
 
 
 def free_port():
@@ -82,3 +86,19 @@ def client(port, request):
     client.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture
+def start():
+    """Starts servers with a library and a directory, that end with the test."""
+    import upgrade
+
+    started = []
+
+    def start(*arguments):
+        started.append(upgrade.Server(*arguments))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.end()

@@ -1,0 +1,5 @@
+"""Prints the library's path."""
+
+from mlserve_module import path
+
+print(path())
