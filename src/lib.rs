@@ -4,7 +4,8 @@
 //! This page is the table of contents. What a user buys stands in a folder of
 //! its own: [`ratelimit`], [`permit`], [`cache`], [`features`]. Each parses, decides
 //! on plain state, sends the effect to replicas and the AOF, and replies. Only
-//! [`server`] touches the module API.
+//! [`server`] touches the module API. Who computes what many miss, and who waits for
+//! it, is decided in [`singleflight`], by bytes, for any domain.
 
 #[macro_use]
 pub mod server;
@@ -52,6 +53,11 @@ struct Counted;
 
 impl stats::Sections for Counted {
     const ALL: &'static [stats::Section] = &[ratelimit::STATS, cache::STATS, features::STATS];
+
+    fn settle(lock: &server::Lock) {
+        // Leases that nobody waits for run out when somebody looks.
+        cache::settle(lock);
+    }
 }
 
 export_module!(MODULE);

@@ -1,5 +1,10 @@
 //! Reading payloads that may come from anywhere: a cursor that never reads
-//! past the end and never allocates. Numbers are little-endian.
+//! past the end and never allocates. Numbers are little-endian. What payloads of
+//! several types have in them is read within its [bounds](crate::bounds).
+
+use crate::bounds::{MAX_AMOUNT, MAX_TIME_US, MAX_TTL_MS};
+use crate::id::Id;
+use crate::time::{Micros, Millis};
 
 /// A payload, read from the front.
 pub struct Reader<'a> {
@@ -45,6 +50,31 @@ impl<'a> Reader<'a> {
             }
         }
         None
+    }
+
+    /// The next 16 bytes, an id.
+    pub fn id(&mut self) -> Option<Id> {
+        self.array().map(Id)
+    }
+
+    /// The next number, a limit, a maximum or an actual cost.
+    pub fn amount(&mut self) -> Option<u64> {
+        self.number().filter(|amount| *amount <= MAX_AMOUNT)
+    }
+
+    /// The next number, what a call takes.
+    pub fn cost(&mut self) -> Option<u64> {
+        self.amount().filter(|cost| *cost > 0)
+    }
+
+    /// The next number, a time to live.
+    pub fn ttl_ms(&mut self) -> Option<Millis> {
+        self.number().filter(|ttl_ms| (1..=MAX_TTL_MS).contains(ttl_ms))
+    }
+
+    /// The next number, a moment of a clock.
+    pub fn time_us(&mut self) -> Option<Micros> {
+        self.number().filter(|at_us| *at_us <= MAX_TIME_US)
     }
 
     /// All that is left.
@@ -105,6 +135,24 @@ mod tests {
                 prop_assert!(payload.starts_with(&again));
             }
         }
+    }
+
+    #[test]
+    fn what_several_types_have_is_read_within_its_bounds() {
+        for most in [0, 1, MAX_AMOUNT, MAX_TTL_MS, MAX_TIME_US] {
+            for value in [most, most + 1] {
+                let mut payload = Vec::new();
+                push_number(value, &mut payload);
+                let reader = || Reader::new(&payload);
+                let is = |within: bool| within.then_some(value);
+                assert_eq!(reader().amount(), is(value <= 1 << 53));
+                assert_eq!(reader().cost(), is((1..=1 << 53).contains(&value)));
+                assert_eq!(reader().ttl_ms(), is((1..=31_622_400_000).contains(&value)));
+                assert_eq!(reader().time_us(), is(value < 1 << 63));
+            }
+        }
+        assert_eq!(Reader::new(&[7; 16]).id(), Some(Id([7; 16])));
+        assert_eq!(Reader::new(&[7; 15]).id(), None);
     }
 
     #[test]

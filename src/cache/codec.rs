@@ -117,14 +117,29 @@ pub fn decode_namespaces(
     Some(std::iter::from_fn(move || {
         let ((name, versions), behind) = split_namespace(rest)?;
         rest = behind;
-        Some((if of_one_part { bare(name) } else { Cow::Borrowed(name) }, versions))
+        Some((if of_one_part { of_whole_key(name) } else { Cow::Borrowed(name) }, versions))
     }))
 }
 
-type Namespace<'a> = (&'a [u8], Versions<'a>);
+/// The namespace of keys whose first part, braces of hash tags and all, an earlier
+/// encoding names. A brace that is not closed in it was closed behind it: of
+/// `{pred:a}` that is `{pred`.
+fn of_whole_key(first_part: &[u8]) -> Cow<'_, [u8]> {
+    let open = first_part.iter().position(|byte| *byte == b'{');
+    let is_closed = |open: &usize| first_part.iter().skip(*open).any(|byte| *byte == b'}');
+    match open.filter(|open| !is_closed(open)) {
+        None => bare(first_part),
+        Some(open) => {
+            let kept = first_part.iter().enumerate().filter(|(place, _)| *place != open);
+            Cow::Owned(kept.map(|(_, byte)| *byte).collect())
+        }
+    }
+}
+
+type NamedVersions<'a> = (&'a [u8], Versions<'a>);
 
 /// The namespace that bytes begin with, and what is behind it.
-fn split_namespace(bytes: &[u8]) -> Option<(Namespace<'_>, &[u8])> {
+fn split_namespace(bytes: &[u8]) -> Option<(NamedVersions<'_>, &[u8])> {
     let (length, rest) = bytes.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(*length))?;
     let (count, rest) = rest.split_first()?;
@@ -304,6 +319,25 @@ mod tests {
                }
            }
        }
+
+    #[test]
+    fn a_namespace_of_one_part_is_read_without_the_braces_of_its_keys() {
+        for (name, now) in [
+            ("pred", "pred"),
+            ("{pred}", "pred"),
+            ("{pred", "pred"),
+            ("p{red", "pred"),
+            ("pre}d{", "pre}d"),
+            ("{}pred", "{}pred"),
+            ("pred}", "pred}"),
+            ("", ""),
+        ] {
+            let payload = [&[1, name.len() as u8], name.as_bytes(), &[1, 1, b'v']].concat();
+            let all: Vec<_> = decode_namespaces(&payload).unwrap().collect();
+            let [(read, _)] = &all[..] else { panic!("one") };
+            assert_eq!(&**read, now.as_bytes(), "{name}");
+        }
+    }
 
     #[test]
     fn refuses_what_no_key_has() {

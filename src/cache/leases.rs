@@ -17,7 +17,7 @@ use super::stats;
 use crate::id::Id;
 use crate::metrics::Share;
 use crate::server::{
-    BlockedClient, Config, Error, Event, Global, Listener, Lock, OnUnblock, Reply, Timer, User,
+    BlockedClient, Error, Event, Global, Listener, Lock, OnUnblock, Reply, Timer, User,
     avoids_replica_traffic, is_over_maxmemory, is_primary, look_at, monotonic, new_id, now, wake,
 };
 use crate::singleflight::{
@@ -31,20 +31,29 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Hit {
     value: Box<[u8]>,
-    ttl_ms: Millis,
+    left_ms: Millis,
 }
 
 impl Hit {
     /// An answer and how long it holds.
-    pub fn new(value: &[u8], ttl_ms: Millis) -> Arc<Self> {
-        Arc::new(Self { value: value.into(), ttl_ms })
+    pub fn new(value: &[u8], left_ms: Millis) -> Arc<Self> {
+        Arc::new(Self { value: value.into(), left_ms })
     }
+}
+
+/// An answer that is there.
+#[derive(Clone)]
+enum Found {
+    Fresh(Arc<Hit>),
+    /// It may be served while another is computed, for so long as it says.
+    Stale(Arc<Hit>),
 }
 
 /// What one is told that waited.
 enum Verdict {
     Hit(Arc<Hit>),
-    Lease { key: FlightKey, token: Id, lease_us: Monotonic },
+    Stale(Arc<Hit>),
+    Lease { key: FlightKey, token: Id, lease_us: Monotonic, meanwhile: Option<Found> },
     Busy { left_us: Monotonic },
     Retired,
     Refused(Error),
@@ -115,6 +124,12 @@ impl Leases {
         self.flights.next_unheld().is_some() || self.flights.has_woken() || !self.entered.is_empty()
     }
 
+    /// When there is something to do next, if there is.
+    fn next_due(&self, now: Monotonic) -> Option<Monotonic> {
+        let is_due = self.is_to_be_seen_to() || self.flights.is_behind(now);
+        if is_due { Some(now) } else { self.flights.next_end() }
+    }
+
     fn count(&mut self) {
         self.told = self.flights.is_idle();
         self.open.set(self.flights.open());
@@ -153,6 +168,21 @@ fn note(lock: &Lock, work: impl FnOnce(&mut Leases)) {
     }
 }
 
+/// Has what a call has changed seen to when the server is through with it. Also
+/// where keys are open, and before an answer is begun: nothing of it can fail then.
+pub fn settle_later(lock: &Lock) {
+    let next = STATE.with(lock, |state| {
+        if state.is_idle() {
+            return None;
+        }
+        state.count();
+        state.next_due(monotonic())
+    });
+    if let Some(next) = next {
+        TIMER.set(lock, next);
+    }
+}
+
 /// Hands over what is to be handed over, and wakes those who need wait no more.
 /// Called while no key is open.
 pub fn settle(lock: &Lock) {
@@ -170,15 +200,14 @@ pub fn settle(lock: &Lock) {
     deliver_what_entered(lock);
     while !paused && let Some(key) = with(lock, |flights| flights.next_unheld()) {
         match find(lock, &key) {
-            Some(hit) => with(lock, |flights| flights.deliver(&key, now, || hit)),
-            None => grant_next(lock, &key, now),
+            Some(Found::Fresh(hit)) => with(lock, |flights| flights.deliver(&key, now, || hit)),
+            Some(Found::Stale(_)) | None => grant_next(lock, &key, now),
         }
     }
     tell(lock);
     let next = STATE.with(lock, |state| {
         state.count();
-        let unheld = state.flights.next_unheld().map(|_| now);
-        unheld.or_else(|| state.flights.next_end())
+        state.next_due(now)
     });
     if let Some(next) = next {
         // What was due and could not be done is tried again a little later.
@@ -187,32 +216,35 @@ pub fn settle(lock: &Lock) {
 }
 
 fn limits() -> Limits {
-    let number = |config: &Config| usize::try_from(config.get()).unwrap_or(usize::MAX);
-    Limits { leases: number(&LEASES), bytes: number(&LEASE_BYTES) }
+    Limits { leases: LEASES.get_count(), bytes: LEASE_BYTES.get_count() }
 }
 
 /// Gives the answers that have entered keys by other ways to those who wait.
 fn deliver_what_entered(lock: &Lock) {
     let entered = STATE.with(lock, |state| std::mem::take(&mut state.entered));
     for key in entered {
-        if let Some(hit) = find(lock, &key) {
+        if let Some(Found::Fresh(hit)) = find(lock, &key) {
             with(lock, |flights| flights.deliver(&key, monotonic(), || hit));
         }
     }
 }
 
-/// The answer, if it is there and true.
-fn find(lock: &Lock, key: &FlightKey) -> Option<Arc<Hit>> {
+/// The answer, if it is there and may be served.
+fn find(lock: &Lock, key: &FlightKey) -> Option<Found> {
     let (version, now_ms) = (key.name(), now() / MICROS_PER_MILLI);
-    if !admits(lock, key.key(), version) {
+    if !state::admits(lock, key.key(), version) {
         return None;
     }
     let found = look_at(lock, key.scope(), key.key(), |open| {
         // What is no answer is none.
         let answers = open.value_ref::<Answer>().ok()??;
-        let answer = answers.get(version, now_ms)?;
-        let ttl_ms = answer.lifetime().expires_at_ms.saturating_sub(now_ms);
-        Some(Hit::new(answer.value(), ttl_ms))
+        let answer = answers.answer(version)?;
+        let lifetime = answer.lifetime();
+        let hit_until = |end_ms: Millis| Hit::new(answer.value(), end_ms.saturating_sub(now_ms));
+        if lifetime.is_fresh(now_ms) {
+            return Some(Found::Fresh(hit_until(lifetime.expires_at_ms)));
+        }
+        lifetime.is_alive(now_ms).then(|| Found::Stale(hit_until(lifetime.stale_until_ms)))
     });
     found.flatten()
 }
@@ -243,7 +275,7 @@ fn refused(lock: &Lock, client: BlockedClient, key: &FlightKey) -> Option<Error>
 
 fn refused_to(lock: &Lock, user: &User, key: &FlightKey) -> Option<Error> {
     let call: [&[u8]; 5] = [b"ML.CACHEFETCH", key.key(), key.name(), b"LEASE", b"1"];
-    user.may(lock, &call).err()
+    user.may(lock, key.scope(), &call).err()
 }
 
 /// Counts, and wakes those who wait no more with what they are told.
@@ -253,53 +285,91 @@ fn tell(lock: &Lock) {
         tally_flight(lock, &key, Counter::ExpiredLeases);
     }
     // Of many who wait for one answer, most are of one user.
-    let mut last: Option<(Option<User>, FlightKey, Option<Error>)> = None;
+    let mut last = None;
     for Woken { waiter, key, outcome } in woken {
-        let verdict = match outcome {
-            Outcome::Completed(hit) => {
-                let user = STATE.with(lock, |state| state.users.get(&waiter).cloned().flatten());
-                let known = last.take().filter(|(one, at, _)| *one == user && *at == key);
-                let known = known.unwrap_or_else(|| {
-                    let error = user.as_ref().and_then(|user| refused_to(lock, user, &key));
-                    (user, key.clone(), error)
-                });
-                let error = known.2.clone();
-                last = Some(known);
-                match error {
-                    Some(error) => Verdict::Refused(error),
-                    None => {
-                        tally_flight(lock, &key, Counter::Coalesced);
-                        Verdict::Hit(hit)
-                    }
-                }
+        let user = STATE.with(lock, |state| state.users.get(&waiter).cloned());
+        let Some(user) = user else {
+            // It is gone already: what it was granted goes to the next.
+            if let Outcome::Granted { token, .. } = outcome {
+                give_back(lock, &key, token);
             }
+            continue;
+        };
+        let verdict = match outcome {
+            Outcome::Completed(hit) => match judge(lock, user, &key, &mut last).0.clone() {
+                Some(error) => Verdict::Refused(error),
+                None => {
+                    tally_flight(lock, &key, Counter::Coalesced);
+                    Verdict::Hit(hit)
+                }
+            },
             Outcome::Granted { token, lease_us } => {
                 tally_flight(lock, &key, Counter::Leases);
-                Verdict::Lease { key, token, lease_us }
+                let meanwhile = find(lock, &key);
+                Verdict::Lease { key, token, lease_us, meanwhile }
             }
             Outcome::BackedOff { left_us } | Outcome::Replaced { left_us } => {
-                Verdict::Busy { left_us }
+                decide_again(lock, user, &key, left_us, &mut last)
             }
             Outcome::Withdrawn => Verdict::Retired,
-            Outcome::Closed => Verdict::Busy { left_us: 0 },
+            Outcome::Closed => decide_again(lock, user, &key, 0, &mut last),
         };
         STATE.with(lock, |state| state.verdicts.insert(waiter, verdict));
         wake(lock, waiter);
     }
 }
 
-/// Whether a version may be read and filled.
-pub fn admits(lock: &Lock, key: &[u8], version: &[u8]) -> bool {
-    state::with(lock, |state| state.in_force.admits(key, version))
+/// What was found out last: of a user, at a flight, whether it is refused it, and,
+/// once that is asked for, the answer that is there.
+type Judged = (Option<User>, FlightKey, (Option<Error>, Option<Option<Found>>));
+
+/// What is known of a user at a flight.
+fn judge<'j>(
+    lock: &Lock,
+    user: Option<User>,
+    key: &FlightKey,
+    last: &'j mut Option<Judged>,
+) -> &'j mut (Option<Error>, Option<Option<Found>>) {
+    let known = last.take().filter(|(one, at, _)| *one == user && at == key);
+    let known = known.unwrap_or_else(|| {
+        let error = user.as_ref().and_then(|user| refused_to(lock, user, key));
+        (user, key.clone(), (error, None))
+    });
+    &mut last.insert(known).2
 }
 
-/// Counts so many more of something that becomes of a version at a key.
-pub fn tally(lock: &Lock, key: &[u8], version: &[u8], counter: Counter, more: u64) {
-    state::with(lock, |state| state.tally(key, version).count(counter, more));
+/// What a new call would be told where nobody is granted a lease.
+fn decide_again(
+    lock: &Lock,
+    user: Option<User>,
+    key: &FlightKey,
+    left_us: Monotonic,
+    last: &mut Option<Judged>,
+) -> Verdict {
+    let (error, found) = judge(lock, user, key, last);
+    if let Some(error) = error {
+        return Verdict::Refused(error.clone());
+    }
+    match found.get_or_insert_with(|| find(lock, key)) {
+        Some(Found::Fresh(hit)) => {
+            tally_flight(lock, key, Counter::Coalesced);
+            Verdict::Hit(hit.clone())
+        }
+        Some(Found::Stale(hit)) => {
+            tally_flight(lock, key, Counter::Stale);
+            Verdict::Stale(hit.clone())
+        }
+        None => Verdict::Busy { left_us },
+    }
+}
+
+/// A lease that nobody has heard of goes to the next.
+fn give_back(lock: &Lock, key: &FlightKey, token: Id) {
+    with(lock, |flights| flights.release(key.scope(), key.key(), token, None, monotonic()));
 }
 
 fn tally_flight(lock: &Lock, key: &FlightKey, counter: Counter) {
-    tally(lock, key.key(), key.name(), counter, 1);
+    state::tally(lock, key.key(), key.name(), counter, 1);
 }
 
 /// Has a client wait that may, for an answer that another caller computes.
@@ -367,13 +437,8 @@ pub fn invalidate(lock: &Lock, db: i32, key: &[u8], version: Option<&[u8]>) {
 /// Ends the flights to versions that are not in force any more. To be called when
 /// that has changed.
 pub fn withdraw_retired(lock: &Lock) {
-    let admits = |key: &FlightKey| admits(lock, key.key(), key.name());
+    let admits = |key: &FlightKey| state::admits(lock, key.key(), key.name());
     note(lock, |state| state.flights.withdraw(|key| !admits(key)));
-}
-
-/// Something was put into a key by other ways than ML.CACHESET.
-pub fn entered(lock: &Lock, db: i32, key: &[u8]) {
-    note(lock, |state| state.entered.extend(state.flights.waited_for(db, key)));
 }
 
 /// Callers that wait for an answer.
@@ -381,6 +446,8 @@ pub struct Callers;
 
 impl OnUnblock for Callers {
     fn answer(lock: &Lock, client: BlockedClient, reply: Reply) -> Result<(), Error> {
+        // It may be decided already, and only not told yet.
+        tell(lock);
         let now = monotonic();
         let (verdict, user, awaited) = STATE.with(lock, |state| {
             let awaited = state.flights.waits_for(client, now);
@@ -392,22 +459,16 @@ impl OnUnblock for Callers {
             (Some(verdict), _) => verdict,
             (None, None) => Verdict::Busy { left_us: 0 },
             // Its time is over: it is decided once more.
-            (None, Some((key, left_us))) => {
-                if let Some(error) = user.and_then(|user| refused_to(lock, &user, &key)) {
-                    Verdict::Refused(error)
-                } else if let Some(hit) = find(lock, &key) {
-                    tally_flight(lock, &key, Counter::Coalesced);
-                    Verdict::Hit(hit)
-                } else {
-                    Verdict::Busy { left_us }
-                }
-            }
+            (None, Some((key, left_us))) => decide_again(lock, user, &key, left_us, &mut None),
         };
-        STATE.with(lock, Leases::count);
+        settle_later(lock);
         let fetched = match &verdict {
-            Verdict::Hit(hit) => Fetched::Hit(&hit.value, hit.ttl_ms),
-            Verdict::Lease { token, lease_us, .. } => {
-                Fetched::Lease(*token, millis(*lease_us), None)
+            Verdict::Hit(hit) => Fetched::Hit(&hit.value, hit.left_ms),
+            Verdict::Stale(hit) => Fetched::Stale(&hit.value, hit.left_ms),
+            Verdict::Lease { token, lease_us, meanwhile, .. } => {
+                let meanwhile =
+                    meanwhile.as_ref().map(|(Found::Fresh(hit) | Found::Stale(hit))| &*hit.value);
+                Fetched::Lease(*token, millis(*lease_us), meanwhile)
             }
             Verdict::Busy { left_us } => Fetched::Busy(millis(*left_us)),
             Verdict::Retired => Fetched::Retired,
@@ -422,13 +483,11 @@ impl OnUnblock for Callers {
             state.users.remove(&client);
             state.verdicts.remove(&client)
         });
-        note(lock, |state| {
-            state.flights.leave(client);
-            // A lease that nobody has heard of goes to the next.
-            if let Some(Verdict::Lease { key, token, .. }) = verdict {
-                state.flights.release(key.scope(), key.key(), token, None, monotonic());
-            }
-        });
+        if let Some(Verdict::Lease { key, token, .. }) = verdict {
+            give_back(lock, &key, token);
+        }
+        with(lock, |flights| flights.leave(client));
+        settle_later(lock);
     }
 
     fn ready(lock: &Lock, client: BlockedClient) {

@@ -25,6 +25,16 @@ pub fn with<R>(lock: &Lock, work: impl FnOnce(&mut State) -> R) -> R {
     STATE.with(lock, work)
 }
 
+/// Whether a version may be read and filled.
+pub fn admits(lock: &Lock, key: &[u8], version: &[u8]) -> bool {
+    with(lock, |state| state.in_force.admits(key, version))
+}
+
+/// Counts so many more of something that becomes of a version at a key.
+pub fn tally(lock: &Lock, key: &[u8], version: &[u8], counter: Counter, more: u64) {
+    with(lock, |state| state.tally(key, version).count(counter, more));
+}
+
 /// Where it is counted what becomes of a version at a key.
 pub struct Tally<'s> {
     namespace: &'s mut Counts,
@@ -60,7 +70,7 @@ impl State {
     /// many as are in force.
     pub fn versions_to_keep(&self, key: &[u8]) -> usize {
         let in_force = self.in_force.of_key(key).map_or(0, |one| one.versions().iter().count());
-        usize::try_from(VERSIONS.get_unsigned()).unwrap_or(usize::MAX).max(in_force)
+        VERSIONS.get_count().max(in_force)
     }
 }
 

@@ -2,7 +2,7 @@
 //! ML.STATS.
 
 use super::counts::{Counter, Counts};
-use super::{leases, state};
+use super::state;
 use crate::metrics::{Counter as Total, Gauge};
 use crate::server::{Lock, Reply, Section};
 use crate::stats::{self, Asked, reply_count};
@@ -61,8 +61,6 @@ pub const STATS: stats::Section = stats::Section { keyword: "CACHE", report, res
 type Deciding<'s> = Vec<(&'s [u8], Vec<(&'s [u8], Counts)>)>;
 
 fn report(lock: &Lock, asked: Asked, reply: Reply) {
-    // Leases that nobody waits for run out when somebody looks.
-    leases::settle(lock);
     state::with(lock, |state| {
         let mut all: BTreeMap<&[u8], (Counts, Deciding)> = BTreeMap::new();
         for (name, counts) in state.counts.iter_mut() {

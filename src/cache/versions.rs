@@ -23,9 +23,18 @@ fn save(lock: &Lock, out: &mut Vec<u8>) {
     });
 }
 
+/// The versions in force of a saved data set. `None`, and nothing changed, unless the
+/// payload is one that can be.
+fn load(lock: &Lock, payload: &[u8]) -> Option<()> {
+    put_in_force(lock, payload)?;
+    leases::withdraw_retired(lock);
+    Some(())
+}
+
 /// Puts versions in force that were so elsewhere, whatever the config says;
-/// `None`, and nothing changed, unless the payload is one that can be.
-pub fn load(lock: &Lock, payload: &[u8]) -> Option<()> {
+/// `None`, and nothing changed, unless the payload is one that can be. The leases on
+/// those that are not any more are to be [withdrawn](leases::withdraw_retired).
+pub fn put_in_force(lock: &Lock, payload: &[u8]) -> Option<()> {
     let all = codec::decode_namespaces(payload)?;
     state::with(lock, |state| {
         let set = all.clone().filter(|(_, versions)| !versions.is_empty());
@@ -35,6 +44,5 @@ pub fn load(lock: &Lock, payload: &[u8]) -> Option<()> {
             let _ = state.in_force.set(&name, versions, MAX_NAMESPACES);
         }
     });
-    leases::withdraw_retired(lock);
     Some(())
 }

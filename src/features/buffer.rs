@@ -53,14 +53,19 @@ impl ValueBuffer {
         self.places.resize(places, Place::Nothing);
     }
 
-    /// Puts a text into places; it is kept once.
-    pub fn set(&mut self, places: impl Iterator<Item = usize>, text: &[u8]) {
+    /// Puts a text into places; it is kept once. `None`, and nothing kept, where all
+    /// would take more than they may.
+    pub fn set(&mut self, places: impl Iterator<Item = usize>, text: &[u8]) -> Option<()> {
         let mut kept = None;
         for number in places {
+            if kept.is_none() && text.len() > self.most.saturating_sub(self.texts.len()) {
+                return None;
+            }
             let (start, end) = *kept.get_or_insert_with(|| keep(&mut self.texts, text, self.most));
             let place = self.places.get_mut(number);
             *place.unwrap_or_else(|| bug("a value for no place")) = Place::Text(start, end);
         }
+        Some(())
     }
 
     /// Begins the next entity.
@@ -122,15 +127,19 @@ impl ValueBuffer {
 }
 
 /// Appends a text; where it stands.
+#[inline]
 fn keep(texts: &mut Vec<u8>, text: &[u8], most: usize) -> (usize, usize) {
     let start = texts.len();
-    make_room(texts, text.len(), most);
+    if text.len() > texts.capacity() - start {
+        make_room(texts, text.len(), most);
+    }
     texts.extend_from_slice(text);
     (start, texts.len())
 }
 
 /// Makes room for so many bytes more, twice as much each time as there was, but no
 /// more than there will be at most.
+#[cold]
 pub fn make_room(bytes: &mut Vec<u8>, more: usize, most: usize) {
     let needed = bytes.len().saturating_add(more);
     if needed > bytes.capacity() {
@@ -147,7 +156,7 @@ mod tests {
     fn what_is_put_into_a_place_is_there_and_kept_once() {
         let mut buffer = ValueBuffer::new(usize::MAX);
         buffer.reset(3);
-        buffer.set([2, 0].into_iter(), b"both");
+        buffer.set([2, 0].into_iter(), b"both").unwrap();
         assert!(matches!(buffer.get(0), Found::Value(Value::Text(b"both"))));
         assert!(matches!(buffer.get(1), Found::Nothing));
         assert!(matches!(buffer.get(2), Found::Value(Value::Text(b"both"))));
@@ -162,6 +171,20 @@ mod tests {
         (0..9).for_each(|_| buffer.push(Found::Value(Value::Text(&long))));
         assert_eq!(buffer.text_bytes(), 5 + long.len());
         assert!(matches!(buffer.get(13), Found::Value(Value::Text(text)) if text == long));
+    }
+
+    #[test]
+    fn texts_take_no_more_than_they_may() {
+        let mut buffer = ValueBuffer::new(6);
+        for _ in 0..2 {
+            buffer.reset(3);
+            assert_eq!(buffer.set([0, 1].into_iter(), b"1234"), Some(()));
+            assert_eq!(buffer.set([2].into_iter(), b"567"), None);
+            assert!(matches!(buffer.get(2), Found::Nothing));
+            assert_eq!(buffer.set([].into_iter(), b"567"), Some(()), "it is not asked for");
+            assert_eq!(buffer.set([2].into_iter(), b"56"), Some(()));
+            assert!(buffer.texts.capacity() <= 6);
+        }
     }
 
     impl Found<'_> {

@@ -9,12 +9,13 @@
 //! of it, on the primary alone. Applying a change is the same everywhere, looks at
 //! no clock and no config, and of what was decided here refuses nothing.
 
-use super::layout::{Layout, Name};
-use super::row::{Row, TooLarge, ViewTimes, check_size};
+use super::layout::{Layout, MAX_FIELDS, Name, ReadName};
+use super::row::{Row, TooLarge, ViewTimes, check_size, has_room_for_numbers};
 use super::shared_layout::SharedLayout;
 use super::value::Value;
 use crate::bug;
 use crate::time::Millis;
+use std::cmp::Ordering;
 
 /// A write of the same fields to some rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,9 +100,21 @@ impl<'a> Set<'a> {
         row: Option<&Row>,
         now_ms: Millis,
         events: impl Iterator<Item = Option<Millis>>,
+        is_written: impl FnMut(bool),
+    ) -> Option<(usize, ViewTimes)> {
+        let view = row.and_then(|row| row.layout().view(self.view));
+        self.decide_in(row.zip(view), now_ms, events, is_written)
+    }
+
+    /// As [`Self::decide`], where it is known already which view of the row it is.
+    pub fn decide_in(
+        &self,
+        view: Option<(&Row, usize)>,
+        now_ms: Millis,
+        events: impl Iterator<Item = Option<Millis>>,
         mut is_written: impl FnMut(bool),
     ) -> Option<(usize, ViewTimes)> {
-        let held = row.and_then(|row| Some(row.times(row.layout().view(self.view)?)));
+        let held = view.map(|(row, view)| row.times(view));
         let mut held = held.filter(|times| times.is_alive(now_ms)).unwrap_or_default();
         let mut last = None;
         for (number, event) in events.enumerate() {
@@ -162,15 +175,9 @@ fn find<'n>(
     name: &'n [u8],
     is_served: impl Fn(usize) -> bool,
 ) -> Option<Name<'n>> {
-    let stands_for = [Some((&b""[..], name)), split_name(name)];
-    let mut found = layout.resolve(name, 0).into_iter().zip(stands_for);
+    let name = ReadName::new(name);
+    let mut found = layout.resolve(name, 0).into_iter().zip(name.stands_for());
     found.find_map(|(found, name)| found.filter(|(view, _)| is_served(*view)).and(name))
-}
-
-/// A name of a view and one of its field, cut at the first colon.
-fn split_name(name: &[u8]) -> Option<Name<'_>> {
-    let at = name.iter().position(|byte| *byte == b':')?;
-    Some((name.get(..at)?, name.get(at + 1..)?))
 }
 
 impl Change<'_> {
@@ -180,7 +187,11 @@ impl Change<'_> {
             (Action::Put { .. }, _) => true,
             (_, None) => false,
             (Action::Take { view, .. }, Some(row)) => {
-                row.layout().view(view).is_some() || !all_are_alive(row, self.now_ms)
+                let layout = row.layout();
+                // One that holds nothing goes, as one does of which nothing is alive.
+                layout.view(view).is_some()
+                    || layout.views() == 0
+                    || !all_are_alive(row, self.now_ms)
             }
             (Action::Remove(_), Some(_)) => true,
         }
@@ -230,6 +241,13 @@ impl<'c> Applier<'c> {
         check_size(merge.views.len(), values).map(drop)
     }
 
+    /// Whether any numbers that are put into a row, or a new one, have room in it;
+    /// where not, [`Self::check`] says whether these have.
+    pub fn has_room_for_numbers(&mut self, row: Option<&Row>) -> Result<bool, TooLarge> {
+        let merge = self.merge(row)?;
+        Ok(has_room_for_numbers(row, merge.views.len(), merge.values.len()))
+    }
+
     /// The row that becomes of a row, or of none; `None` where nothing is left.
     pub fn apply(&mut self, row: Option<&Row>, put: Option<Put>) -> Result<Option<Row>, TooLarge> {
         let merge = self.merge(row)?;
@@ -244,6 +262,11 @@ impl<'c> Applier<'c> {
         let times: Vec<_> = merge.views.iter().map(times).collect();
         let values: Vec<_> = merge.values(row, put).collect();
         Row::assemble(&merge.layout, &times, &values).map(Some)
+    }
+
+    /// The layout of the row that was checked or made last.
+    pub fn layout(&self) -> Option<&SharedLayout> {
+        self.last.as_ref().map(|(_, merge)| &merge.layout)
     }
 
     fn merge(&mut self, row: Option<&Row>) -> Result<&Merge, TooLarge> {
@@ -268,51 +291,62 @@ impl<'c> Applier<'c> {
 
 impl Merge {
     fn new(row: Option<&Row>, change: &Change) -> Result<Self, TooLarge> {
-        let (put, none): (_, &[&[u8]]) = (None, &[]);
-        let (put, fields, goes) = match &change.action {
-            Action::Put { view, fields, replaces } => {
-                (Some(*view), fields.as_slice(), replaces.then_some(*view))
-            }
-            Action::Take { view, .. } => (put, none, Some(*view)),
-            Action::Remove(_) => (put, none, None),
+        let (view, fields, removed): (_, &[&[u8]], &[Name]) = match &change.action {
+            Action::Put { view, fields, .. } => (Some(*view), fields, &[]),
+            Action::Take { view, .. } => (Some(*view), &[], &[]),
+            Action::Remove(names) => (None, &[], names),
         };
-        let is_removed = |name: &Name| match &change.action {
-            Action::Remove(names) => names.binary_search(name).is_ok(),
-            _ => false,
-        };
+        let put = view.filter(|_| !fields.is_empty());
+        let keeps_others = matches!(change.action, Action::Put { replaces: false, .. });
         let most = row.map_or(0, |row| row.layout().len()) + fields.len();
         let mut all: Vec<(Name, Source)> = Vec::with_capacity(most);
+        let mut held = 0;
+        // Names of views are compared once a view, never once a field.
+        let written = |view| {
+            let each = fields.iter().enumerate();
+            each.map(move |(place, field)| ((view, *field), Source::Put(place)))
+        };
+        let mut to_write = put;
         if let Some(row) = row {
             let layout: &Layout = row.layout();
-            for view in 0..layout.views() {
-                let name = layout.view_name(view);
-                if is_alive(row, view, change.now_ms) && goes != Some(name) {
-                    let fields = layout.fields(view);
-                    let fields =
-                        fields.map(|field| ((name, layout.field_name(field)), Source::Held(field)));
-                    all.extend(fields.filter(|(name, _)| !is_removed(name)));
+            for place in 0..layout.views() {
+                let name = layout.view_name(place);
+                let order = view.map_or(Ordering::Greater, |view| view.cmp(name));
+                if order == Ordering::Less
+                    && let Some(before) = to_write.take()
+                {
+                    all.extend(written(before));
+                }
+                let stays = is_alive(row, place, change.now_ms)
+                    && (order != Ordering::Equal || keeps_others);
+                let those = if stays { layout.fields(place) } else { 0..0 };
+                let those = those.map(|field| (layout.field_name(field), Source::Held(field)));
+                let (_, removed) = removed.split_at(removed.partition_point(|gone| gone.0 < name));
+                let (removed, _) = removed.split_at(removed.partition_point(|gone| gone.0 == name));
+                let those = those.filter(|(field, _)| {
+                    removed.binary_search_by_key(field, |(_, field)| *field).is_err()
+                });
+                let those =
+                    those.map(|(field, source)| ((name, field), source)).inspect(|_| held += 1);
+                match order {
+                    Ordering::Equal if to_write.take().is_some() => {
+                        merge(those, written(name), &mut all)
+                    }
+                    _ => all.extend(those),
                 }
             }
         }
-        let held = all.len();
-        if let Some(view) = put {
-            let written = fields.iter().enumerate();
-            all.extend(written.map(|(place, field)| ((view, *field), Source::Put(place))));
-            // A stable sort: what is put comes after what was held, and replaces it.
-            all.sort_by_key(|(name, _)| *name);
-            all.dedup_by(|later, earlier| {
-                let same = later.0 == earlier.0;
-                if same {
-                    earlier.1 = later.1;
-                }
-                same
-            });
+        if let Some(last) = to_write {
+            all.extend(written(last));
         }
         let layout = match row.map(Row::layout) {
             Some(layout) if held == layout.len() && all.len() == held => layout.clone(),
             _ => {
                 let layout = Layout::of(all.iter().map(|(name, _)| *name));
-                SharedLayout::new(layout.ok_or(TooLarge::Fields)?)
+                // Names that can be, in order: there are too many, or they are too long.
+                let too_many = all.len() > MAX_FIELDS;
+                let why = if too_many { TooLarge::Fields } else { TooLarge::Names };
+                SharedLayout::new(layout.ok_or(why)?)
             }
         };
         let was = |view: usize| {
@@ -329,7 +363,7 @@ impl Merge {
         &'v self,
         row: Option<&'v Row>,
         put: Option<Put<'v>>,
-    ) -> impl Iterator<Item = Value<'v>> + Clone {
+    ) -> impl Iterator<Item = Value<'v>> {
         let held = row.map(Row::values);
         self.values.iter().map(move |source| match (source, held, put) {
             (Source::Held(field), Some(held), _) => held.get(*field),
@@ -339,6 +373,32 @@ impl Merge {
             }
             _ => bug("a value that comes from nowhere"),
         })
+    }
+}
+
+/// Puts fields of one view together: both are sorted, and of a name that is in both
+/// what is put replaces what was held.
+fn merge<'n>(
+    held: impl Iterator<Item = (Name<'n>, Source)>,
+    put: impl Iterator<Item = (Name<'n>, Source)>,
+    all: &mut Vec<(Name<'n>, Source)>,
+) {
+    let (mut held, mut put) = (held.peekable(), put.peekable());
+    loop {
+        let order = match (held.peek(), put.peek()) {
+            (Some(((_, one), _)), Some(((_, other), _))) => one.cmp(other),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let next = match order {
+            Ordering::Less => held.next(),
+            Ordering::Greater => put.next(),
+            Ordering::Equal => held.next().and(put.next()),
+        };
+        match next {
+            Some(next) => all.push(next),
+            None => return,
+        }
     }
 }
 
@@ -544,10 +604,38 @@ mod tests {
         assert_eq!(applier.apply(row.as_ref(), Some(put)).map(drop), Err(TooLarge::Bytes));
     }
 
+    /// Whichever view is written, before, among and after those that are held.
+    #[test]
+    fn a_write_finds_its_place_among_views_of_long_names() {
+        let name = |last: &str| format!("{}{last}", "v".repeat(60_000));
+        let [a, b, c] = ["a", "b", "c"].map(name);
+        let mut row = None;
+        for (view, fields) in [
+            (&b, ["f", "h"]),
+            (&a, ["f", "g"]),
+            (&c, ["a", "b"]),
+            (&b, ["a", "h"]),
+            (&a, ["a", "z"]),
+        ] {
+            (row, _) = write(row, set(view, &fields), 1, 10);
+        }
+        let row = row.unwrap();
+        let names = |row: &Row| -> Vec<String> {
+            let name = |(view, field): Name| [&view[60_000..], field].concat();
+            row.layout().names().map(name).map(|name| String::from_utf8(name).unwrap()).collect()
+        };
+        assert_eq!(names(&row), ["aa", "af", "ag", "az", "ba", "bf", "bh", "ca", "cb"]);
+        let gone = [(&c, "a"), (&a, "g"), (&b, "g"), (&b, "a")];
+        let gone: Vec<_> = gone.iter().map(|(view, field)| format!("{view}:{field}")).collect();
+        let deletion = Deletion::Fields(gone.iter().map(|name| name.as_bytes()).collect());
+        let (removed, left) = delete(&row, &deletion, 10).unwrap();
+        assert_eq!((removed, names(&left.unwrap()).len()), (3, 6));
+    }
+
     #[test]
     fn deleted_fields_are_named_as_they_are_read() {
         let (row, _) = write(None, set("v", &["a", "b"]), 1, 10);
-        let (row, _) = write(row, set("", &["v:a", "c"]), 2, 10);
+        let (row, _) = write(row, set("", &["c", "v:a"]), 2, 10);
         let row = row.unwrap();
         let fields = |names: &[&'static str]| {
             Deletion::Fields(names.iter().map(|name| name.as_bytes()).collect())

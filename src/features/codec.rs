@@ -24,6 +24,7 @@ use super::layout::{Layout, MAX_FIELDS, MAX_NAME_BYTES, Name, names_a_view};
 use super::row::{MAX_TIME_MS, Row, ViewTimes};
 use super::shared_layout::SharedLayout;
 use super::value::Value;
+use super::value::tag::{F32, F64, I64, STRING, TEXT};
 use crate::time::Millis;
 use crate::wire::{Reader, push_number};
 
@@ -37,12 +38,6 @@ const REPLACE: u8 = 2;
 const TAKE: u8 = 3;
 const DELETE_VIEW: u8 = 4;
 const DELETE_FIELDS: u8 = 5;
-
-const TEXT: u8 = 0;
-const I64: u8 = 1;
-const F32: u8 = 2;
-const F64: u8 = 3;
-const STRING: u8 = 4;
 
 /// Appends the payload of a row.
 pub fn encode(row: &Row, out: &mut Vec<u8>) {

@@ -17,14 +17,25 @@ pub enum Unwritten {
     TooLong,
 }
 
-/// Text as JSON writes it, if it is UTF-8.
-pub fn string(text: &[u8]) -> Option<Vec<u8>> {
-    serde_json::to_vec(std::str::from_utf8(text).ok()?).ok()
+/// Text as JSON writes it, in at most so many bytes.
+pub fn string(text: &[u8], most: usize) -> Result<Vec<u8>, Unwritten> {
+    let mut written = Bounded { bytes: Vec::new(), most };
+    written.push_string(utf8(text)?)?;
+    Ok(written.bytes)
+}
+
+fn utf8(text: &[u8]) -> Result<&str, Unwritten> {
+    std::str::from_utf8(text).map_err(|_| Unwritten::NotText)
 }
 
 /// A text of no type as JSON writes it: the very number that it is, or a string.
-pub fn text(text: &[u8]) -> Option<Vec<u8>> {
-    if is_json_number(text) { Some(text.to_vec()) } else { string(text) }
+pub fn text(text: &[u8], most: usize) -> Result<Vec<u8>, Unwritten> {
+    if !is_json_number(text) {
+        return string(text, most);
+    }
+    let mut written = Bounded { bytes: Vec::new(), most };
+    written.push(text)?;
+    Ok(written.bytes)
 }
 
 /// A document under construction.
@@ -62,6 +73,11 @@ impl Bounded {
         Ok(())
     }
 
+    fn push_string(&mut self, text: &str) -> Result<(), Unwritten> {
+        // Of what is text nothing can be wrong but its length.
+        serde_json::to_writer(self, text).map_err(|_| Unwritten::TooLong)
+    }
+
     fn make_room(&mut self, more: usize) -> Result<(), Unwritten> {
         if more > self.bytes.capacity() - self.bytes.len() {
             if more > self.most.saturating_sub(self.bytes.len()) {
@@ -83,7 +99,7 @@ impl Document {
             return None;
         }
         let text = Bounded { bytes: b"[".to_vec(), most };
-        let names = names.iter().map(|name| [b",", name.as_slice(), b":"].concat()).collect();
+        let names = names.into_iter().map(|name| [b",", name.as_slice(), b":"].concat()).collect();
         Some(Self { names, text, fields: 0, entities: 0, printer: Printer::default() })
     }
 
@@ -121,10 +137,9 @@ impl Document {
     }
 
     fn push_string(&mut self, text: &[u8]) -> Result<(), Unwritten> {
-        let text = std::str::from_utf8(text).map_err(|_| Unwritten::NotText)?;
+        let text = utf8(text)?;
         self.push_name()?;
-        // Of what is text nothing can be wrong but its length.
-        serde_json::to_writer(&mut self.text, text).map_err(|_| Unwritten::TooLong)
+        self.text.push_string(text)
     }
 
     fn push_name(&mut self) -> Result<(), Unwritten> {
@@ -163,7 +178,7 @@ mod tests {
     use super::*;
 
     fn document(names: &[&str], most: usize) -> Document {
-        let names = names.iter().map(|name| string(name.as_bytes()).unwrap());
+        let names = names.iter().map(|name| string(name.as_bytes(), most).unwrap());
         Document::new(names.collect(), 1, most).unwrap()
     }
 
@@ -196,6 +211,18 @@ mod tests {
         );
         assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
         assert_eq!(finished(Document::new(Vec::new(), 0, 2).unwrap()), "[]");
+    }
+
+    #[test]
+    fn what_is_escaped_is_no_longer_than_it_may_be() {
+        assert_eq!(string(b"\0\"x", 11), Ok(b"\"\\u0000\\\"x\"".to_vec()));
+        for most in 0..11 {
+            assert_eq!(string(b"\0\"x", most), Err(Unwritten::TooLong), "{most}");
+        }
+        assert_eq!(string(&[b'\0'; 1 << 20], 100), Err(Unwritten::TooLong));
+        assert_eq!(text(b"\xff", 100), Err(Unwritten::NotText));
+        assert_eq!(text(b"84.50", 5), Ok(b"84.50".to_vec()));
+        assert_eq!(text(b"84.50", 4), Err(Unwritten::TooLong));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! to each value.
 
 use crate::bug;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 /// The most fields that a row holds.
@@ -19,6 +20,35 @@ const SEPARATOR: u8 = b':';
 /// Whether a view can have this name, so that `view:field` names a field of it.
 pub fn names_a_view(name: &[u8]) -> bool {
     name.len() <= MAX_NAME_BYTES && !name.contains(&SEPARATOR)
+}
+
+/// A name by which a field is read, cut once for all rows: the whole of it names a
+/// field of the default view, and `view:field` one of a view.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadName<'n> {
+    name: &'n [u8],
+    /// Where the name of a view ends, if there can be one.
+    colon: Option<usize>,
+}
+
+impl<'n> ReadName<'n> {
+    /// A name as it was given. No more of it is looked at than a view's name is long.
+    pub fn new(name: &'n [u8]) -> Self {
+        let view = name.get(..=MAX_NAME_BYTES).unwrap_or(name);
+        // Where a field is longer than any, there is none to be found.
+        let can_be = name.len() <= 2 * MAX_NAME_BYTES + 1;
+        let colon = can_be.then(|| view.iter().position(|byte| *byte == SEPARATOR)).flatten();
+        // The default view has no name to be called by.
+        Self { name, colon: colon.filter(|at| *at > 0) }
+    }
+
+    /// The fields that it stands for, the first that is there before the other.
+    pub fn stands_for(self) -> [Option<Name<'n>>; 2] {
+        let Self { name, colon } = self;
+        let whole = (name.len() <= MAX_NAME_BYTES).then_some((&b""[..], name));
+        let of_view = colon.and_then(|at| Some((name.get(..at)?, name.get(at + 1..)?)));
+        [whole, of_view.filter(|(_, field)| field.len() <= MAX_NAME_BYTES)]
+    }
 }
 
 /// The fields of a row: view by view, sorted, and sorted in each.
@@ -45,23 +75,32 @@ struct Span {
 
 impl Layout {
     /// The layout of these fields, sorted, each there once. `None` when they are
-    /// not, when they are too many, or when a name is none that there can be.
+    /// not, when they are too many, or when a name is none that there can be. The name
+    /// of a view that stands in the same place for field after field is read once.
     pub fn of<'n>(all: impl Iterator<Item = Name<'n>>) -> Option<Self> {
         let (mut names, mut views, mut fields) = (Vec::new(), Vec::new(), Vec::new());
-        let mut last = None;
-        for name in all {
-            if last.is_some_and(|last| last >= name) || fields.len() == MAX_FIELDS {
+        let mut last: Option<Name> = None;
+        for (view, field) in all {
+            let order = last.map_or(Ordering::Less, |(last_view, last_field)| {
+                match std::ptr::eq(last_view, view) || last_view == view {
+                    // Equal, or greater: not the next one.
+                    true if last_field >= field => Ordering::Greater,
+                    true => Ordering::Equal,
+                    false => last_view.cmp(view),
+                }
+            });
+            if order == Ordering::Greater || fields.len() == MAX_FIELDS {
                 return None;
             }
-            if last.is_none_or(|(view, _)| view != name.0) {
-                if !names_a_view(name.0) {
+            if order == Ordering::Less {
+                if !names_a_view(view) {
                     return None;
                 }
                 let first = u32::try_from(fields.len()).ok()?;
-                views.push(View { name: append(&mut names, name.0)?, first });
+                views.push(View { name: append(&mut names, view)?, first });
             }
-            fields.push(append(&mut names, name.1)?);
-            last = Some(name);
+            fields.push(append(&mut names, field)?);
+            last = Some((view, field));
         }
         Some(Self { names: names.into(), views: views.into(), fields: fields.into() })
     }
@@ -120,21 +159,20 @@ impl Layout {
         Some(start + place)
     }
 
-    /// What a name stands for that is read: the field of the whole name in the
-    /// default view, and the field `field` of the view `view` where the name is
-    /// `view:field`. The first of them that is there counts. Each is a view and
-    /// the field in it. `likely` is a guess, which costs little where it is wrong:
-    /// callers often ask for fields in order.
-    pub fn resolve(&self, name: &[u8], likely: usize) -> [Option<(usize, usize)>; 2] {
-        let within = |view: usize, name| self.field(view, name, likely).map(|field| (view, field));
-        let whole = self.view(b"").and_then(|view| within(view, name));
-        let colon = name.iter().position(|byte| *byte == SEPARATOR);
-        let parts = colon.and_then(|at| Some((name.get(..at)?, name.get(at + 1..)?)));
-        let of_view = parts
-            // The default view has no name to be called by.
-            .filter(|(view, _)| !view.is_empty())
-            .and_then(|(view, field)| within(self.view(view)?, field));
-        [whole, of_view]
+    /// Whether a view has a field of this name.
+    pub fn has(&self, view: usize, name: &[u8]) -> bool {
+        self.field(view, name, usize::MAX).is_some()
+    }
+
+    /// What a name stands for that is read. The first that is there counts. Each is
+    /// a view and the field in it. `likely` is a guess, which costs little where it
+    /// is wrong: callers often ask for fields in order.
+    pub fn resolve(&self, name: ReadName, likely: usize) -> [Option<(usize, usize)>; 2] {
+        name.stands_for().map(|name| {
+            let (view, field) = name?;
+            let view = self.view(view)?;
+            Some((view, self.field(view, field, likely)?))
+        })
     }
 
     /// Bytes that it takes.
@@ -173,11 +211,15 @@ mod tests {
     #[test]
     fn a_name_is_looked_up_whole_in_the_default_view_first() {
         let layout = layout(&[("", "a"), ("", "v:a"), ("v", "a"), ("v", "b:c")]).unwrap();
-        assert_eq!(layout.resolve(b"a", 0), [Some((0, 0)), None]);
-        assert_eq!(layout.resolve(b"v:a", 0), [Some((0, 1)), Some((1, 2))]);
-        assert_eq!(layout.resolve(b"v:b:c", 3), [None, Some((1, 3))]);
+        assert_eq!(layout.resolve(ReadName::new(b"a"), 0), [Some((0, 0)), None]);
+        assert_eq!(layout.resolve(ReadName::new(b"v:a"), 0), [Some((0, 1)), Some((1, 2))]);
+        assert_eq!(layout.resolve(ReadName::new(b"v:b:c"), 3), [None, Some((1, 3))]);
         for nothing in ["", "v", "v:", ":a", "a:", "w:a", "b:c", "v:a:"] {
-            assert_eq!(layout.resolve(nothing.as_bytes(), 1), [None, None], "{nothing}");
+            assert_eq!(
+                layout.resolve(ReadName::new(nothing.as_bytes()), 1),
+                [None, None],
+                "{nothing}"
+            );
         }
     }
 
@@ -203,12 +245,32 @@ mod tests {
         assert!(Layout::of([(&long[..], &b"x"[..])].into_iter()).is_none());
     }
 
+    #[test]
+    fn a_name_longer_than_any_is_looked_for_nowhere() {
+        let longest = "x".repeat(MAX_NAME_BYTES);
+        let layout = layout(&[("", &longest), ("v", &longest), (&longest, &longest)]).unwrap();
+        let resolve = |name: &str| layout.resolve(ReadName::new(name.as_bytes()), 0);
+        assert_eq!(resolve(&longest), [Some((0, 0)), None]);
+        assert_eq!(resolve(&format!("v:{longest}")), [None, Some((1, 1))]);
+        assert_eq!(resolve(&format!("{longest}:{longest}")), [None, Some((2, 2))]);
+        for name in [
+            format!("{longest}x"),
+            format!("v:{longest}x"),
+            format!("{longest}x:x"),
+            format!("{longest}:{longest}x"),
+            format!("v:{}", "x".repeat(1 << 20)),
+        ] {
+            assert_eq!(resolve(&name), [None, None]);
+            assert_eq!(ReadName::new(name.as_bytes()).stands_for(), [None, None]);
+        }
+    }
+
     /// The names that murmur3 takes for one (feast-dev/feast).
     #[test]
     fn names_that_hash_alike_are_told_apart() {
         let layout = layout(&[("driver_stats", "f104172"), ("driver_stats", "f28328")]).unwrap();
-        assert_eq!(layout.resolve(b"driver_stats:f104172", 1)[1], Some((0, 0)));
-        assert_eq!(layout.resolve(b"driver_stats:f28328", 1)[1], Some((0, 1)));
+        assert_eq!(layout.resolve(ReadName::new(b"driver_stats:f104172"), 1)[1], Some((0, 0)));
+        assert_eq!(layout.resolve(ReadName::new(b"driver_stats:f28328"), 1)[1], Some((0, 1)));
     }
 
     proptest! {
@@ -231,7 +293,7 @@ mod tests {
                 let whole = pairs.iter().position(|pair| *pair == ("", &**name));
                 let parts = name.split_once(':').filter(|(view, _)| !view.is_empty());
                 let of_view = parts.and_then(|parts| pairs.iter().position(|pair| *pair == parts));
-                let found = layout.resolve(name.as_bytes(), likely);
+                let found = layout.resolve(ReadName::new(name.as_bytes()), likely);
                 prop_assert_eq!(found.map(|found| found.map(|(_, field)| field)), [whole, of_view]);
                 for (view, field) in found.into_iter().flatten() {
                     prop_assert!(layout.fields(view).contains(&field));

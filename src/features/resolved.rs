@@ -1,5 +1,6 @@
 //! The fields of a call, resolved for the rows of one layout.
 
+use super::layout::ReadName;
 use super::shared_layout::SharedLayout;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -26,16 +27,16 @@ const NOWHERE: u32 = u32::MAX;
 
 impl ResolvedFields {
     /// The fields of these names, in the rows of a layout.
-    pub fn new<'n>(layout: &SharedLayout, names: impl ExactSizeIterator<Item = &'n [u8]>) -> Self {
+    pub fn new(layout: &SharedLayout, names: &[ReadName]) -> Self {
         let mut fields = Vec::with_capacity(names.len());
         let mut views_of = Vec::with_capacity(names.len());
         let mut others = HashMap::new();
         let mut views = Vec::new();
         let mut places = HashMap::new();
         let (mut likely, mut last_view) = (0, (NOWHERE, NOWHERE));
-        for (place, name) in names.enumerate() {
+        for (place, name) in names.iter().enumerate() {
             // A row has fewer views and fields than 2^32 by far.
-            let found = layout.resolve(name, likely).map(|found| {
+            let found = layout.resolve(*name, likely).map(|found| {
                 found.map(|(view, field)| {
                     let view = view as u32;
                     if last_view.0 != view {
@@ -121,8 +122,8 @@ mod tests {
         let names = names.map(|(view, field)| (view.as_bytes(), field.as_bytes()));
         let layout = SharedLayout::new(Layout::of(names.into_iter()).unwrap());
         let asked = |names: &[&'static str]| {
-            let names: Vec<_> = names.iter().map(|name| name.as_bytes()).collect();
-            ResolvedFields::new(&layout, names.into_iter())
+            let names: Vec<_> = names.iter().map(|name| ReadName::new(name.as_bytes())).collect();
+            ResolvedFields::new(&layout, &names)
         };
         let resolved = asked(&["v:b", "a", "none", "w:c", "v:b"]);
         assert_eq!(resolved.views().collect::<Vec<_>>(), [0, 1, 2]);

@@ -17,6 +17,7 @@
 use super::layout::Layout;
 use super::shared_layout::SharedLayout;
 use super::value::Value;
+use super::value::tag::{F32, F64, I64, STRING, TEXT};
 use crate::block::Block;
 use crate::bug;
 use crate::time::Millis;
@@ -61,6 +62,9 @@ pub enum TooLarge {
     /// It would hold too many fields.
     #[error("the row would hold more than 65535 fields")]
     Fields,
+    /// The names of its fields would take too many bytes.
+    #[error("the names of the row's fields would take more than 4 GiB")]
+    Names,
     /// Its values would take too many bytes.
     #[error("the row would hold more than 64 MiB")]
     Bytes,
@@ -68,12 +72,6 @@ pub enum TooLarge {
     #[error("not enough memory for the row")]
     Memory,
 }
-
-const TEXT: u8 = 0;
-const I64: u8 = 1;
-const F32: u8 = 2;
-const F64: u8 = 3;
-const STRING: u8 = 4;
 
 /// How the values of a row are put down.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,36 +82,49 @@ enum Form {
     Slots(usize),
 }
 
-impl Form {
-    fn of<'v>(values: impl Iterator<Item = Value<'v>>) -> Self {
-        let mut form = Self::F32;
-        for value in values {
-            form = match value {
-                Value::F32(_) => continue,
-                Value::I64(integer) if i32::try_from(integer).is_err() => return Self::Slots(8),
-                Value::F64(_) => return Self::Slots(8),
-                Value::Text(_) | Value::String(_) | Value::I64(_) => Self::Slots(4),
-            };
+/// How values are put down, and the bytes of a row of so many views that has them;
+/// too many are an error.
+fn shape<'v>(
+    views: usize,
+    values: impl Iterator<Item = Value<'v>>,
+) -> Result<(Form, usize), TooLarge> {
+    let (mut form, mut count, mut texts) = (Form::F32, 0usize, 0usize);
+    for value in values {
+        count += 1;
+        let slot = match value {
+            Value::F32(_) => continue,
+            Value::Text(text) | Value::String(text) => {
+                texts = texts.saturating_add(number_bytes(text.len()) + text.len());
+                4
+            }
+            Value::I64(integer) if i32::try_from(integer).is_ok() => 4,
+            Value::I64(_) | Value::F64(_) => 8,
+        };
+        if form != Form::Slots(8) {
+            form = Form::Slots(slot);
         }
-        form
     }
+    let values = match form {
+        Form::F32 => count * size_of::<f32>(),
+        Form::Slots(size) => 1 + count * (1 + size),
+    };
+    let bytes = (views * ViewTimes::BYTES + values).saturating_add(texts);
+    if bytes > MAX_ROW_BYTES { Err(TooLarge::Bytes) } else { Ok((form, bytes)) }
 }
 
-/// Bytes of a row of so many views and these values; too many are an error.
+/// Refuses a row of so many views and these values if it would be too large.
 pub fn check_size<'v>(
     views: usize,
-    values: impl Iterator<Item = Value<'v>> + Clone,
+    values: impl Iterator<Item = Value<'v>>,
 ) -> Result<usize, TooLarge> {
-    let each = match Form::of(values.clone()) {
-        Form::F32 => size_of::<f32>(),
-        Form::Slots(size) => 1 + size,
-    };
-    let mut bytes = views * ViewTimes::BYTES + usize::from(each != size_of::<f32>());
-    for value in values {
-        let text = value.text().map_or(0, |text| number_bytes(text.len()) + text.len());
-        bytes = bytes.saturating_add(each).saturating_add(text);
-    }
-    if bytes > MAX_ROW_BYTES { Err(TooLarge::Bytes) } else { Ok(bytes) }
+    shape(views, values).map(|(_, bytes)| bytes)
+}
+
+/// Whether a row has room for so many fields and views in any case, as long as
+/// numbers alone are written to it.
+pub fn has_room_for_numbers(row: Option<&Row>, views: usize, fields: usize) -> bool {
+    let held = row.map_or(0, |row| row.bytes().len());
+    held + 1 + views * ViewTimes::BYTES + fields * (1 + size_of::<u64>()) <= MAX_ROW_BYTES
 }
 
 /// Bytes that [`push_number`] appends.
@@ -133,14 +144,14 @@ impl Row {
         if (times.len(), values.len()) != (layout.views(), layout.len()) {
             bug("a row of other views and fields than its layout has");
         }
-        let size = check_size(times.len(), values.iter().copied())?;
+        let (form, size) = shape(times.len(), values.iter().copied())?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(size).map_err(|_| TooLarge::Memory)?;
         for view in times {
             bytes.extend(lowest_six(view.at_ms));
             bytes.extend(lowest_six(view.expires_at_ms.unwrap_or(0)));
         }
-        match Form::of(values.iter().copied()) {
+        match form {
             Form::F32 => push_f32s(values, &mut bytes),
             Form::Slots(size) => push_slots(values, size, &mut bytes),
         }

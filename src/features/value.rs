@@ -3,6 +3,20 @@
 use super::number::{read_f32, read_f64, read_i64, read_printed};
 use crate::number::parse_integer;
 
+/// The numbers of values' types, in rows and payloads: stored, and never changed.
+pub mod tag {
+    /// A text.
+    pub const TEXT: u8 = 0;
+    /// An integer.
+    pub const I64: u8 = 1;
+    /// A single.
+    pub const F32: u8 = 2;
+    /// A double.
+    pub const F64: u8 = 3;
+    /// A text that was written as a string.
+    pub const STRING: u8 = 4;
+}
+
 /// The type that a value is written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Type {

@@ -13,9 +13,6 @@
 
 use super::change::{Change, Step};
 use super::permits::{MAX_PERMITS, Permit, Permits};
-use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
-use crate::id::Id;
-use crate::time::{Micros, Millis};
 use crate::wire::{Reader, push_number};
 use std::collections::VecDeque;
 
@@ -23,10 +20,6 @@ const VERSION: u8 = 1;
 
 /// The least bytes of a permit.
 const LEAST_PERMIT: usize = 19;
-
-/// The latest moment a payload may name: what the server's clock can show. No
-/// sum with a TTL wraps.
-const MAX_TIME_US: Micros = i64::MAX as u64;
 
 /// Appends the payload of the permits of a key.
 pub fn encode(permits: &Permits, out: &mut Vec<u8>) {
@@ -44,15 +37,15 @@ pub fn encode(permits: &Permits, out: &mut Vec<u8>) {
 /// Reads the payload of the permits of a key; `None` unless they can be.
 pub fn decode(payload: &[u8]) -> Option<Permits> {
     let mut reader = start(payload)?;
-    let clock_us = moment(&mut reader)?;
+    let clock_us = reader.time_us()?;
     let count = usize::try_from(reader.number()?).ok()?;
     if count > MAX_PERMITS.min(reader.rest().len() / LEAST_PERMIT) {
         return None;
     }
     let mut all = VecDeque::with_capacity(count);
     for _ in 0..count {
-        let id = id(&mut reader)?;
-        let (cost, ttl_ms) = (cost(&mut reader)?, ttl(&mut reader)?);
+        let id = reader.id()?;
+        let (cost, ttl_ms) = (reader.cost()?, reader.ttl_ms()?);
         let since_us = clock_us.checked_sub(reader.number()?)?;
         all.push_back(Permit { id, cost, ttl_ms, since_us });
     }
@@ -87,15 +80,15 @@ pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
 /// Reads the payload of a change; `None` unless it can be.
 pub fn decode_change(payload: &[u8]) -> Option<Change> {
     let mut reader = start(payload)?;
-    let now_us = moment(&mut reader)?;
+    let now_us = reader.time_us()?;
     let step = match reader.u8()? {
         0 => Step::Rewind,
         1 => {
-            let id = id(&mut reader)?;
-            Step::Acquire { id, cost: cost(&mut reader)?, ttl_ms: ttl(&mut reader)? }
+            let id = reader.id()?;
+            Step::Acquire { id, cost: reader.cost()?, ttl_ms: reader.ttl_ms()? }
         }
-        2 => Step::Renew { id: id(&mut reader)?, ttl_ms: ttl(&mut reader)? },
-        3 => Step::Release { id: id(&mut reader)? },
+        2 => Step::Renew { id: reader.id()?, ttl_ms: reader.ttl_ms()? },
+        3 => Step::Release { id: reader.id()? },
         _ => return None,
     };
     reader.end()?;
@@ -107,25 +100,11 @@ fn start(payload: &[u8]) -> Option<Reader<'_>> {
     (reader.u8()? == VERSION).then_some(reader)
 }
 
-fn moment(reader: &mut Reader) -> Option<Micros> {
-    reader.number().filter(|at| *at <= MAX_TIME_US)
-}
-
-fn id(reader: &mut Reader) -> Option<Id> {
-    reader.array().map(Id)
-}
-
-fn cost(reader: &mut Reader) -> Option<u64> {
-    reader.number().filter(|cost| (1..=MAX_AMOUNT).contains(cost))
-}
-
-fn ttl(reader: &mut Reader) -> Option<Millis> {
-    reader.number().filter(|ttl_ms| (1..=MAX_TTL_MS).contains(ttl_ms))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::{MAX_AMOUNT, MAX_TIME_US, MAX_TTL_MS};
+    use crate::id::Id;
     use proptest::prelude::*;
 
     fn encoded(permits: &Permits) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! What is counted of each namespace, for ML.STATS: calls allowed and denied, and
 //! the keys denied most of late.
 
+use super::request::Decision;
 use crate::server::{Global, Lock, Reply};
 use crate::stats::{Asked, Namespaces, Section, SpaceSaving, max_namespaces, reply_count};
 use crate::time::Micros;
@@ -10,20 +11,23 @@ use crate::time::Micros;
 struct Counts {
     allowed: u64,
     denied: u64,
-    /// The keys denied most of late; nothing before the first denial.
+    /// The keys whose own limits denied most of late; nothing before the first time.
     most_denied: Option<Box<SpaceSaving>>,
 }
 
 static COUNTS: Global<Namespaces<Counts>> = Global::new();
 
-/// Counts a decision on one key.
-pub fn count(lock: &Lock, key: &[u8], allowed: bool, now: Micros) {
+/// Counts a decision on one key. One that another key of the call denied is denied,
+/// but not to be found among those that deny most.
+pub fn count(lock: &Lock, key: &[u8], decision: &Decision, now: Micros) {
     COUNTS.with(lock, |namespaces| {
         let counts = namespaces.of_key(key, max_namespaces);
-        if allowed {
+        if decision.granted > 0 {
             counts.allowed = counts.allowed.wrapping_add(1);
         } else {
             counts.denied = counts.denied.wrapping_add(1);
+        }
+        if decision.denies() {
             counts.most_denied.get_or_insert_default().add(key, now);
         }
     });

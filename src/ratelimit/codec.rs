@@ -21,15 +21,12 @@ use super::fixed::Fixed;
 use super::gcra::Gcra;
 use super::limiter::Limiter;
 use super::meter::Position;
-use super::policy::{
-    Algorithm, MAX_TIME_US, MAX_WINDOW_US, MAX_WINDOWS, MIN_WINDOW_US, Policies, Policy,
-};
+use super::policy::{Algorithm, MAX_WINDOW_US, MAX_WINDOWS, MIN_WINDOW_US, Policies, Policy};
 use super::reservation::{MAX_RESERVATIONS, Positions, Reservation};
 use super::sliding::Sliding;
 use super::sliding_log::{Charge, SlidingLog};
 use super::window::{Usage, Window};
-use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
-use crate::id::Id;
+use crate::bounds::{MAX_TIME_US, MAX_TTL_MS};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use crate::wire::{Reader, push_number};
 
@@ -106,7 +103,7 @@ pub fn decode_change<'p>(payload: &[u8], policies: &'p mut Policies) -> Option<C
     if reader.u8()? != CHANGE_VERSION {
         return None;
     }
-    let now_us = time_us(&mut reader)?;
+    let now_us = reader.time_us()?;
     let step = match reader.u8()? {
         0 => Step::Rewind,
         1 => {
@@ -118,14 +115,14 @@ pub fn decode_change<'p>(payload: &[u8], policies: &'p mut Policies) -> Option<C
                 }
                 policies.try_push(policy).ok()?;
             }
-            let cost = positive(&mut reader)?;
+            let cost = reader.cost()?;
             let reservation = match flag(&mut reader)? {
-                true => Some((id(&mut reader)?, ttl(&mut reader)?)),
+                true => Some((reader.id()?, reader.ttl_ms()?)),
                 false => None,
             };
             Step::Charge { algorithm, policies, cost, reservation }
         }
-        2 => Step::Settle { id: id(&mut reader)?, actual: amount(&mut reader)? },
+        2 => Step::Settle { id: reader.id()?, actual: reader.amount()? },
         _ => return None,
     };
     reader.end()?;
@@ -139,7 +136,7 @@ fn push_policy(policy: &Policy, out: &mut Vec<u8>) {
 }
 
 fn policy(reader: &mut Reader) -> Option<Policy> {
-    Some(Policy { limit: amount(reader)?, window_us: length(reader)?, burst: amount(reader)? })
+    Some(Policy { limit: reader.amount()?, window_us: length(reader)?, burst: reader.amount()? })
 }
 
 fn push_window(Window { policy, usage }: &Window, out: &mut Vec<u8>) {
@@ -169,13 +166,13 @@ fn window(algorithm: Algorithm, reader: &mut Reader) -> Option<Window> {
     let policy = policy(reader)?;
     let usage = match algorithm {
         Algorithm::Fixed => {
-            Usage::Fixed(Fixed { opened_us: time_us(reader)?, used: reader.number()? })
+            Usage::Fixed(Fixed { opened_us: reader.time_us()?, used: reader.number()? })
         }
         Algorithm::Sliding => Usage::Sliding(Sliding(sliding_log(&policy, reader)?)),
         Algorithm::Gcra => Usage::Gcra(Gcra {
             debt_tokens: reader.number()?,
-            debt_parts: reader.number()?,
-            charged_us: time_us(reader)?,
+            debt_parts: reader.number().filter(|parts| *parts < policy.window_us)?,
+            charged_us: reader.time_us()?,
             charged: reader.number()?,
         }),
     };
@@ -188,7 +185,7 @@ fn sliding_log(policy: &Policy, reader: &mut Reader) -> Option<SlidingLog> {
     if count > SlidingLog::MAX_CHARGES {
         return None;
     }
-    let charge = |_| Some(Charge { at_us: time_us(reader)?, cost: reader.number()? });
+    let charge = |_| Some(Charge { at_us: reader.time_us()?, cost: reader.number()? });
     let charges: Vec<_> = (0..count).map(charge).collect::<Option<_>>()?;
     SlidingLog::from_charges(policy, exact, &charges)
 }
@@ -207,10 +204,10 @@ fn push_reservation(reservation: &Reservation, out: &mut Vec<u8>) {
 }
 
 fn reservation(reader: &mut Reader) -> Option<Reservation> {
-    let id = id(reader)?;
-    let estimate = amount(reader)?;
-    let ttl_ms = ttl(reader)?;
-    let expires_at_ms = reader.number().filter(|at_ms| *at_ms <= MAX_TIME_MS)?;
+    let id = reader.id()?;
+    let estimate = reader.cost()?;
+    let ttl_ms = reader.ttl_ms()?;
+    let expires_at_ms = reader.number().filter(|at| (ttl_ms..=MAX_TIME_MS).contains(at))?;
     let mut positions = Positions::new();
     for _ in 0..reader.u8()? {
         positions.try_push((length(reader)?, Position(reader.number()?))).ok()?;
@@ -227,38 +224,20 @@ fn count(reader: &mut Reader) -> Option<usize> {
     reader.u8().map(usize::from).filter(|count| (1..=MAX_WINDOWS).contains(count))
 }
 
-fn id(reader: &mut Reader) -> Option<Id> {
-    reader.array().map(Id)
-}
-
 fn flag(reader: &mut Reader) -> Option<bool> {
     reader.u8().filter(|flag| *flag <= 1).map(|flag| flag == 1)
-}
-
-fn amount(reader: &mut Reader) -> Option<u64> {
-    reader.number().filter(|amount| *amount <= MAX_AMOUNT)
-}
-
-fn positive(reader: &mut Reader) -> Option<u64> {
-    amount(reader).filter(|amount| *amount > 0)
 }
 
 fn length(reader: &mut Reader) -> Option<Micros> {
     reader.number().filter(|length_us| (MIN_WINDOW_US..=MAX_WINDOW_US).contains(length_us))
 }
 
-fn ttl(reader: &mut Reader) -> Option<Millis> {
-    reader.number().filter(|ttl_ms| (1..=MAX_TTL_MS).contains(ttl_ms))
-}
-
-fn time_us(reader: &mut Reader) -> Option<Micros> {
-    reader.number().filter(|at_us| *at_us <= MAX_TIME_US)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::request::{Mode, Request};
     use super::*;
+    use crate::bounds::MAX_AMOUNT;
+    use crate::id::Id;
     use proptest::prelude::*;
 
     fn encoded(limiter: &Limiter) -> Vec<u8> {
@@ -268,7 +247,8 @@ mod tests {
     }
 
     fn request(lengths_us: &[u64], algorithm: Algorithm, cost: u64, reserve: bool) -> Request {
-        let policies = lengths_us.iter().map(|length_us| Policy::new(1_000, *length_us));
+        let limit = 1_000 + cost % 7;
+        let policies = lengths_us.iter().map(|length_us| Policy::new(limit, *length_us));
         Request {
             policies: Policies::from_iter(policies),
             algorithm: Some(algorithm),
@@ -281,19 +261,20 @@ mod tests {
         }
     }
 
-    type Traffic = (usize, usize, u64, bool, Option<u8>, i64);
+    type Traffic = (Vec<Micros>, usize, u64, bool, Option<u8>, i64);
 
-    /// Traffic on one key: windows, algorithm, cost, whether to reserve, which
+    /// Traffic on one key: windows, which come and go, algorithm, cost, whether to reserve, which
     /// reservation to settle instead, and how far the clock moves.
     fn steps() -> impl Strategy<Value = Vec<Traffic>> {
         let jump = prop_oneof![5 => 0i64..800_000, 1 => -9_000_000i64..9_000_000];
-        let step = (1usize..4, 0usize..3, 1u64..500, any::<bool>(), any::<Option<u8>>(), jump);
+        let lengths_us = vec![3_000_000, 1_000, 60_000_000, 777_777];
+        let windows = prop::sample::subsequence(lengths_us, 1..4);
+        let step = (windows, 0usize..3, 1u64..500, any::<bool>(), any::<Option<u8>>(), jump);
         prop::collection::vec(step, 1..60)
     }
 
     /// Plays the traffic and shows each change and the state before and after it.
     fn play(steps: Vec<Traffic>, mut each: impl FnMut(&Limiter, &Change, &Limiter)) {
-        const LENGTHS_US: [Micros; 3] = [3_000_000, 1_000, 60_000_000];
         let mut limiter = Limiter::default();
         let mut now_us: Micros = 1_800_000_000_000_000;
         // Most traffic keeps to one algorithm.
@@ -304,14 +285,15 @@ mod tests {
             now_us = now_us.saturating_add_signed(jump);
             let before = limiter.clone();
             let algorithm = Algorithm::ALL[if count % 9 == 8 { algorithm } else { usual }];
-            let call = request(&LENGTHS_US[..windows], algorithm, cost, reserve);
+            let call = request(&windows, algorithm, cost, reserve);
             let change = if let Some(index) = settle {
                 let held = limiter.reservations().get(usize::from(index) % 4);
                 held.and_then(|held| limiter.decide_settlement(held.id, cost, now_us))
             } else {
                 let id = || Id([count as u8; 16]);
                 let decision = Limiter::decide(Some(&limiter), &call, now_us, id);
-                decision.ok().and_then(|decision| decision.change)
+                let decision = decision.ok().filter(|decision| decision.check_room().is_ok());
+                decision.and_then(|decision| decision.change)
             };
             if let Some(change) = change {
                 limiter.apply(&change);
@@ -439,6 +421,30 @@ mod tests {
         };
         assert!(reservations(&[1, 2]).is_some());
         assert_eq!(reservations(&[1, 2, 1]), None, "an id twice");
+        let reservation = |estimate: u8, ttl_ms: u8, expires_at_ms: u8, positions: &[u64]| {
+            let mut payload = encoded(&Limiter::default());
+            payload.pop();
+            payload.push(1);
+            payload.extend([7; 16]);
+            payload.extend([estimate, ttl_ms, expires_at_ms, positions.len() as u8]);
+            for window_us in positions {
+                push_number(*window_us, &mut payload);
+                payload.push(5);
+            }
+            decode(&payload)
+        };
+        assert!(reservation(1, 2, 2, &[MIN_WINDOW_US]).is_some());
+        assert_eq!(reservation(0, 2, 3, &[]), None, "an estimate of nothing");
+        assert_eq!(reservation(1, 2, 1, &[]), None, "one from before the epoch");
+        assert_eq!(reservation(1, 2, 3, &[MIN_WINDOW_US; 2]), None, "a window twice");
+        assert_eq!(reservation(1, 2, 3, &[MIN_WINDOW_US + 1]), None, "a window that is not there");
+        let bucket = |debt_parts| {
+            let gcra = Gcra { debt_tokens: 3, debt_parts, charged_us: 5, charged: 3 };
+            let window = Window { policy: Policy::new(9, 1_000), usage: Usage::Gcra(gcra) };
+            decode(&encoded(&Limiter::One(window)))
+        };
+        assert!(bucket(999).is_some());
+        assert_eq!(bucket(1_000), None, "a token in parts");
     }
 
     #[test]

@@ -101,9 +101,10 @@ impl Meter for Fixed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{Algorithm, MAX_TIME_US};
+    use super::super::policy::Algorithm;
     use super::super::testing::{Oracle, check, endure, follow, no_positions, ordeal, traffic};
     use super::*;
+    use crate::bounds::MAX_TIME_US;
     use proptest::prelude::*;
 
     const SECOND: Micros = 1_000_000;

@@ -188,10 +188,10 @@ impl Meter for Gcra {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{Algorithm, MAX_TIME_US, MAX_WINDOW_US};
+    use super::super::policy::{Algorithm, MAX_WINDOW_US};
     use super::super::testing::{self, Oracle, endure, follow, no_positions, ordeal, traffic};
     use super::*;
-    use crate::bounds::MAX_AMOUNT;
+    use crate::bounds::{MAX_AMOUNT, MAX_TIME_US};
     use proptest::prelude::*;
 
     const SECOND: Micros = 1_000_000;

@@ -52,10 +52,18 @@ impl Limiter {
         let mut lengths: Vec<_> = windows.iter().map(|window| window.policy.window_us).collect();
         lengths.sort_unstable();
         let distinct = lengths.is_sorted_by(|one, next| one != next);
+        // A charge sits in windows that are there, in each once.
+        let sits = |reservation: &Reservation| {
+            let charged = || reservation.positions.iter().map(|(window_us, _)| window_us);
+            charged().enumerate().all(|(index, window_us)| {
+                lengths.contains(window_us) && !charged().take(index).any(|one| one == window_us)
+            })
+        };
         let mut ids: Vec<_> = reservations.iter().map(|reservation| reservation.id).collect();
         ids.sort_unstable();
         let sound = alike
             && distinct
+            && reservations.iter().all(sits)
             && windows.len() <= MAX_WINDOWS
             && ids.is_sorted_by(|one, next| one != next)
             && ids.len() <= MAX_RESERVATIONS;
@@ -97,7 +105,8 @@ impl Limiter {
     }
 
     /// Decides on a call. `current` is the key's state, if it has one; `new_id`
-    /// is drawn where a reservation is to be opened.
+    /// is drawn where a reservation is to be opened. Whether there is
+    /// [room](Decision::check_room) for it is to be asked before that is done.
     pub fn decide<'r>(
         current: Option<&Self>,
         request: &'r Request,
@@ -127,15 +136,14 @@ impl Limiter {
             Mode::Whole | Mode::Peek => 0,
         };
         let ahead = current.is_some_and(|limiter| limiter.is_ahead(now_us));
+        let mut full = false;
         let step = match request.mode {
             Mode::Peek => None,
             _ if granted > 0 => {
                 let mut reservation = None;
                 if let Some(ttl_ms) = request.reserve_ms {
                     let open = current.map_or(0, |limiter| limiter.open(now_us).count());
-                    if open >= request.max_reservations {
-                        return Err(Refusal::TooManyReservations);
-                    }
+                    full = open >= request.max_reservations;
                     reservation = Some((new_id(), ttl_ms));
                 }
                 let policies = request.policies.as_slice();
@@ -144,7 +152,7 @@ impl Limiter {
             _ => ahead.then_some(Step::Rewind),
         };
         let change = step.map(|step| Change { now_us, step });
-        Ok(Decision { algorithm, granted, quota, change, ahead })
+        Ok(Decision { algorithm, granted, quota, change, ahead, full })
     }
 
     /// What the limits of a call say to a cost, the one that binds: before any of
@@ -250,6 +258,7 @@ impl Limiter {
             }
             Step::Settle { id, actual } => self.settle(id, actual, now_us),
         }
+        self.give_back();
     }
 
     /// Rewinds to a clock that stepped back what lies ahead of it.
@@ -385,6 +394,16 @@ impl Limiter {
         }
     }
 
+    /// Gives the memory of a rush of reservations back after it.
+    fn give_back(&mut self) {
+        if let Self::Many(Many { reservations, .. }) = self
+            && reservations.capacity() > 16
+            && reservations.len() < reservations.capacity() / 4
+        {
+            reservations.shrink_to(reservations.len() * 2);
+        }
+    }
+
     /// Goes back to one block, if that is enough.
     fn compact(&mut self) {
         if let Self::Many(many) = self
@@ -467,6 +486,7 @@ mod tests {
             now_us: Micros,
         ) -> Result<(Cost, Quota, Option<Id>), Refusal> {
             let decision = self.decide(request, now_us)?;
+            decision.check_room()?;
             let Decision { algorithm, granted, mut quota, .. } = decision;
             if let Some(change) = &decision.change {
                 self.apply(change);
@@ -709,11 +729,59 @@ mod tests {
             key.reserve(&estimate, 0).unwrap();
         }
         assert_eq!(key.reserve(&estimate, 0), Err(Refusal::TooManyReservations));
+        // Whoever is denied has to wait, room or not.
+        let beyond = Request { cost: 9, ..estimate.clone() };
+        let (granted, quota, id) = key.reserve(&beyond, 0).unwrap();
+        assert_eq!((granted, quota.retry_after_us, id), (0, Some(60 * SECOND), None));
+        // So it is when another key denies.
+        let mut decision = key.decide(&estimate, 0).unwrap();
+        assert_eq!(decision.check_room(), Err(Refusal::TooManyReservations));
+        decision.deny();
+        assert_eq!(decision.check_room(), Ok(()));
+        assert!(!decision.denies() && key.decide(&beyond, 0).unwrap().denies());
         assert_eq!(key.remaining(&[(10, 60)], 0), 8);
         assert_eq!(key.limiter.as_ref().unwrap().expires_at_ms(), 90_000);
         // Those that have expired make room.
         assert!(key.reserve(&estimate, 90 * SECOND).is_ok());
         assert_eq!(key.limiter.unwrap().reservations().len(), 1);
+    }
+
+    #[test]
+    fn the_memory_of_a_rush_of_reservations_is_given_back() {
+        let rush = |settles: bool| {
+            let mut key = Limiter::default();
+            let policies = [Policy::new(MAX_AMOUNT, SECOND)];
+            let mut apply = |step, now_us| {
+                key.apply(&Change { now_us, step });
+                key.reservations().len()
+            };
+            let charge = |id: u16, ttl_ms| {
+                let mut bytes = [0; 16];
+                bytes[..2].copy_from_slice(&id.to_le_bytes());
+                Step::Charge {
+                    algorithm: Algorithm::Fixed,
+                    policies: &policies,
+                    cost: 1,
+                    reservation: Some((Id(bytes), ttl_ms)),
+                }
+            };
+            for id in 0..10_000 {
+                assert_eq!(apply(charge(id, 300), 0), usize::from(id) + 1);
+            }
+            if settles {
+                for id in 0..9_999 {
+                    let Step::Charge { reservation: Some((id, _)), .. } = charge(id, 300) else {
+                        unreachable!()
+                    };
+                    apply(Step::Settle { id, actual: 1 }, 0);
+                }
+            } else {
+                assert_eq!(apply(charge(10_000, 300), 300 * MILLI), 1);
+            }
+            let Limiter::Many(many) = key else { panic!("one is open") };
+            many.reservations.capacity()
+        };
+        assert!(rush(false) <= 16 && rush(true) <= 16);
     }
 
     #[test]

@@ -15,10 +15,6 @@ pub const MAX_WINDOWS: usize = 8;
 /// The longest wait: 100 years. What would take longer takes as long.
 pub const MAX_WAIT_US: Micros = 36_525 * 86_400 * MICROS_PER_SECOND;
 
-/// The latest moment: what the server's clock can show. No sum with a window or
-/// a wait wraps.
-pub const MAX_TIME_US: Micros = i64::MAX as u64;
-
 /// How much a call takes from a limit, 1 for a plain request.
 pub type Cost = u64;
 

@@ -64,6 +64,8 @@ pub struct Decision<'r> {
     pub change: Option<Change<'r>>,
     /// Whether something lies ahead of a clock that stepped back.
     pub ahead: bool,
+    /// Whether as many reservations are open as there can be.
+    pub full: bool,
 }
 
 impl Decision<'_> {
@@ -75,6 +77,22 @@ impl Decision<'_> {
             .change
             .filter(|_| self.ahead)
             .map(|change| Change { step: Step::Rewind, ..change });
+    }
+
+    /// Whether it is the key's own limits that grant nothing, and not another
+    /// key's.
+    pub fn denies(&self) -> bool {
+        self.granted == 0 && self.quota.retry_after_us != Some(0)
+    }
+
+    /// Whether there is room for the reservation that the charge is to open, if
+    /// any. To be asked when all keys have agreed: whoever is denied is to wait,
+    /// and no room would help.
+    pub fn check_room(&self) -> Result<(), Refusal> {
+        match self.reservation() {
+            Some(_) if self.full => Err(Refusal::TooManyReservations),
+            _ => Ok(()),
+        }
     }
 
     /// The reservation that the charge is to open, if any.

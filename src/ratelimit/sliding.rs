@@ -97,11 +97,11 @@ impl Meter for Sliding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{Algorithm, MAX_TIME_US, MAX_WINDOW_US};
+    use super::super::policy::{Algorithm, MAX_WINDOW_US};
     use super::super::sliding_log::Charge;
     use super::super::testing::{Oracle, check, endure, follow, no_positions, ordeal, traffic};
     use super::*;
-    use crate::bounds::MAX_AMOUNT;
+    use crate::bounds::{MAX_AMOUNT, MAX_TIME_US};
     use proptest::prelude::*;
 
     const SECOND: Micros = 1_000_000;

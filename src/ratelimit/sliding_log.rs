@@ -26,7 +26,8 @@
 //! block, and 65 charges are exact.
 
 use super::meter::Settlement;
-use super::policy::{Cost, MAX_TIME_US, Policy};
+use super::policy::{Cost, Policy};
+use crate::bounds::MAX_TIME_US;
 use crate::bug;
 use crate::time::Micros;
 use std::iter;
@@ -39,6 +40,9 @@ const FEW: usize = SUB_WINDOWS / 4;
 
 /// A log that shrinks keeps room for this many.
 const LEAST_ROOM: usize = SUB_WINDOWS / 8;
+
+/// A log's first block has room for this many.
+const FIRST_ROOM: usize = SUB_WINDOWS / 16;
 
 /// The largest sum, far above any limit: what is more saturates, so that the
 /// sum of all sums does not wrap.
@@ -260,6 +264,12 @@ impl SlidingLog {
     fn log_newest(&mut self, policy: &Policy) {
         match &mut self.older {
             Older::Log(log) if log.len() < SUB_WINDOWS => {
+                if log.len() == log.capacity() {
+                    // Twice the room, but never more than a full log takes: one that
+                    // was loaded or copied is of any length.
+                    let room = (2 * log.len()).clamp(FIRST_ROOM, SUB_WINDOWS);
+                    log.reserve_exact(room - log.len());
+                }
                 log.push(Charge { at_us: self.newest_us, cost: self.newest_cost });
                 self.newest_cost = 0;
             }
@@ -459,6 +469,30 @@ mod tests {
                 let mut moved = log.clone();
                 moved.relocate(|block| *block = block.clone(), |block| *block = block.clone());
                 prop_assert_eq!(moved, log);
+            }
+        }
+
+        /// What was loaded or copied has no more room than it needs, and grows
+        /// from any length.
+        #[test]
+        fn takes_at_most_1_kib_also_from_when_it_was_loaded_or_copied(
+            steps in prop::collection::vec((1u64..20_000, 1u64..1_000), 2..140),
+            start: prop::sample::Index,
+        ) {
+            let policy = Policy::new(0, 1_000_000);
+            let (before, after) = steps.split_at(start.index(steps.len()));
+            let log = charged(&policy, before);
+            let charges: Vec<_> = log.charges(&policy).collect();
+            let loaded = SlidingLog::from_charges(&policy, log.exact(), &charges).unwrap();
+            for mut copy in [loaded, log.clone()] {
+                let mut now_us = before.iter().map(|(step_us, _)| step_us).sum();
+                for (step_us, cost) in after {
+                    now_us += step_us;
+                    copy.forget(&policy, now_us);
+                    copy.push(&policy, *cost, now_us);
+                    prop_assert!(copy.heap_bytes() <= 1_024, "{}", copy.heap_bytes());
+                }
+                prop_assert_eq!(copy, charged(&policy, &steps));
             }
         }
 

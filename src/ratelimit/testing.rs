@@ -1,9 +1,9 @@
 //! Random traffic, and what every algorithm has to make of it.
 
 use super::meter::{Meter, Position, Settlement};
-use super::policy::{Algorithm, Cost, MAX_TIME_US, MAX_WINDOW_US, MIN_WINDOW_US, Policy};
+use super::policy::{Algorithm, Cost, MAX_WINDOW_US, MIN_WINDOW_US, Policy};
 use super::quota::Quota;
-use crate::bounds::MAX_AMOUNT;
+use crate::bounds::{MAX_AMOUNT, MAX_TIME_US};
 use crate::time::{MICROS_PER_MILLI, Micros};
 use proptest::prelude::*;
 use std::iter;

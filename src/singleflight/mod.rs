@@ -32,6 +32,13 @@ const FLIGHT_BYTES: usize = 512;
 /// What a caller that waits takes of memory, beside what its owner keeps of it.
 const WAITER_BYTES: usize = 256;
 
+/// The most flights at a key, and the most leases remembered there: an event at a
+/// key goes through all of them.
+const MOST_AT_A_KEY: usize = 256;
+
+/// The most stages that end in one call.
+const MOST_AT_ONCE: usize = 1_000;
+
 /// How much may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -122,9 +129,13 @@ enum Stage {
     Leased { token: Id, since: Monotonic, lease_us: Monotonic },
     /// Nobody is to.
     BackedOff,
-    /// Nobody does, and the first who waits is to be handed the lease.
-    Unheld,
+    /// Nobody does, and the first who waits is to be handed the lease. Until then it
+    /// is still that of the holder whose time is over.
+    Unheld { late: Option<Held> },
 }
+
+/// A lease that somebody holds, or did: its token, since when, and for how long.
+type Held = (Id, Monotonic, Monotonic);
 
 #[derive(Debug)]
 struct Waiting<W> {
@@ -150,6 +161,11 @@ struct Flight<W> {
 }
 
 impl<W> Flight<W> {
+    /// Whether its stage is over by then, and nobody waits to be told so.
+    fn is_over(&self, now: Monotonic) -> bool {
+        self.until <= now && self.waiters.is_empty()
+    }
+
     fn is_held_by(&self, asked: Id) -> bool {
         matches!(self.stage, Stage::Leased { token, .. } if token == asked)
     }
@@ -242,6 +258,12 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         std::mem::take(&mut self.expired)
     }
 
+    /// Whether more is over than was [seen to](Self::advance) in one call.
+    pub fn is_behind(&self, now: Monotonic) -> bool {
+        let end = self.ends.first_key_value().map(|((end, _), _)| *end);
+        end.is_some_and(|end| end <= now) || self.past.is_behind(now)
+    }
+
     /// When the next stage ends, if somebody waits for one.
     pub fn next_end(&self) -> Option<Monotonic> {
         let ((end, _), _) = self.ends.first_key_value().filter(|_| !self.waiting.is_empty())?;
@@ -260,6 +282,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         now: Monotonic,
     ) -> Result<Lease, Refusal> {
         self.advance(now);
+        self.end_if_over(key, now);
         if let Some(token) = own
             && let Some(left_us) = self.held(key, token, now)
         {
@@ -268,9 +291,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         if let Some(refusal) = self.taken(key, now) {
             return Err(refusal);
         }
-        // Whoever was late with it is too late.
-        self.past.forget_one(key, End::RanOut);
-        if !self.make_room(1, FLIGHT_BYTES + key.bytes()) {
+        if !self.make_place(key) {
             return Err(Refusal::Full);
         }
         let token = own.unwrap_or_else(mint);
@@ -287,10 +308,10 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     /// Why nobody would be granted a lease now, but for want of room.
     pub fn taken(&self, key: &FlightKey, now: Monotonic) -> Option<Refusal> {
-        let flight = self.flights.get(key)?;
+        let flight = self.flights.get(key).filter(|flight| !flight.is_over(now))?;
         let left_us = flight.until.saturating_sub(now);
         Some(match flight.stage {
-            Stage::Leased { .. } | Stage::Unheld => Refusal::Leased(left_us),
+            Stage::Leased { .. } | Stage::Unheld { .. } => Refusal::Leased(left_us),
             Stage::BackedOff => Refusal::BackedOff(left_us),
         })
     }
@@ -343,7 +364,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         let Some((key, number)) = self.waiting.remove(&waiter) else { return };
         self.take_waiter(&key, number);
         if self.unheld.contains(&key) && self.first_waiter(&key).is_none() {
-            self.close(&key, &Outcome::Closed);
+            self.give_up(&key);
         }
     }
 
@@ -370,10 +391,17 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     /// takes the lease, or for as long again.
     pub fn standing(&self, key: &FlightKey, token: Id, now: Monotonic) -> Standing {
         if let Some(flight) = self.flights.get(key)
-            && let Stage::Leased { token: held, since, .. } = flight.stage
+            && let Stage::Leased { token: held, since, lease_us } = flight.stage
             && held == token
+            && !flight.is_over(now.saturating_sub(lease_us))
         {
             return Standing::Holder { since, is_late: flight.until <= now };
+        }
+        if let Some(((held, since, lease_us), ran_out)) = self.late(key)
+            && held == token
+            && now < ran_out.saturating_add(lease_us)
+        {
+            return Standing::Holder { since, is_late: true };
         }
         let past = |end| self.past.find(key, end, now).filter(|past| past.token == token);
         if let Some(past) = past(End::RanOut) {
@@ -397,16 +425,21 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     ) {
         let held = token.and_then(|token| {
             let open = self.flights.get(key).and_then(|flight| match flight.stage {
-                Stage::Leased { token: held, since, lease_us } if held == token => {
+                Stage::Leased { token: held, since, lease_us }
+                | Stage::Unheld { late: Some((held, since, lease_us)) }
+                    if held == token =>
+                {
                     Some((since, lease_us))
                 }
                 _ => None,
             });
-            let late = || {
-                let past = self.past.find(key, End::RanOut, now)?;
+            // Or was late with it, or says so a second time.
+            let past = |end| {
+                let past = self.past.find(key, end, now)?;
                 (past.token == token).then_some((past.since, past.lease_us))
             };
-            open.or_else(late).map(|(since, lease_us)| (token, since, lease_us))
+            let past = || past(End::RanOut).or_else(|| past(End::Completed));
+            open.or_else(past).map(|(since, lease_us)| (token, since, lease_us))
         });
         match self.flights.get(key).map(|flight| flight.waiters.is_empty()) {
             None => {}
@@ -427,9 +460,11 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     /// Ends the leases and backoffs at a key, on one name or on all: what was read
     /// for them is no longer true.
     pub fn invalidate(&mut self, scope: i32, key: &[u8], name: Option<&[u8]>) {
-        for flight in self.keys_at(scope, key) {
-            if name.is_none_or(|name| flight.name() == name) {
-                self.end_lease(&flight);
+        match name {
+            Some(name) => self.end_lease(&FlightKey::new(scope, key, name)),
+            None => {
+                let all: Vec<_> = self.at(scope, key).map(|(key, _)| key.clone()).collect();
+                all.iter().for_each(|flight| self.end_lease(flight));
             }
         }
         self.past.forget_at(scope, key, name);
@@ -476,10 +511,33 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         back_off_us: Option<Monotonic>,
         now: Monotonic,
     ) -> bool {
-        let Some(flight) = self.key_held_by(scope, key, token, now) else { return false };
-        match back_off_us {
-            None => self.end_lease(&flight),
-            Some(left_us) => {
+        let mut any = false;
+        // Under each name that the token computes at the key.
+        for _ in 0..2 * MOST_AT_A_KEY {
+            if !self.release_one(scope, key, token, back_off_us, now) {
+                break;
+            }
+            any = true;
+        }
+        any
+    }
+
+    fn release_one(
+        &mut self,
+        scope: i32,
+        key: &[u8],
+        token: Id,
+        back_off_us: Option<Monotonic>,
+        now: Monotonic,
+    ) -> bool {
+        let Some((flight, late)) = self.held_at(scope, key, token, now) else { return false };
+        match (back_off_us, late) {
+            (None, None) => self.end_lease(&flight),
+            (None, Some(_)) => self.past.forget_one(&flight, End::RanOut),
+            (Some(left_us), late) => {
+                if late.is_some_and(|late| !self.reopen(&flight, &late, now)) {
+                    return false;
+                }
                 self.set_stage(&flight, Stage::BackedOff, now.saturating_add(left_us));
                 self.dismiss(&flight, &Outcome::BackedOff { left_us });
             }
@@ -497,76 +555,120 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         lease_us: Monotonic,
         now: Monotonic,
     ) -> bool {
-        let Some(flight) = self.key_held_by(scope, key, token, now) else { return false };
-        if let Some(Stage::Leased { since, .. }) = self.flights.get(&flight).map(|one| one.stage) {
-            let stage = Stage::Leased { token, since, lease_us };
-            self.set_stage(&flight, stage, now.saturating_add(lease_us));
+        let held = |flights: &Self| -> Vec<FlightKey> {
+            let held = flights.at(scope, key).filter(|(_, flight)| flight.is_held_by(token));
+            held.map(|(key, _)| key.clone()).collect()
+        };
+        held(self).iter().for_each(|flight| self.end_if_over(flight, now));
+        // What the token is late with is open again.
+        while let Some(late) = self.past.ran_out(scope, key, token, now).cloned() {
+            let flight = FlightKey::new(scope, key, &late.name);
+            // Another may have backed off from it meanwhile.
+            if self.flights.contains_key(&flight) || !self.reopen(&flight, &late, now) {
+                break;
+            }
         }
-        true
+        // Under each name that the token computes at the key.
+        let held = held(self);
+        for flight in &held {
+            if let Some(Stage::Leased { since, .. }) = self.flights.get(flight).map(|one| one.stage)
+            {
+                let stage = Stage::Leased { token, since, lease_us };
+                self.set_stage(flight, stage, now.saturating_add(lease_us));
+            }
+        }
+        !held.is_empty()
     }
 
-    /// The flight at a key that a token holds; one whose lease ran out is open
-    /// again.
-    fn key_held_by(
+    /// The flight at a key that a token holds; with the lease, if that ran out.
+    fn held_at(
         &mut self,
         scope: i32,
         key: &[u8],
         token: Id,
         now: Monotonic,
-    ) -> Option<FlightKey> {
-        let held =
-            |key: &&FlightKey| self.flights.get(key).is_some_and(|flight| flight.is_held_by(token));
-        if let Some(open) = self.keys_at(scope, key).iter().find(held) {
-            return Some(open.clone());
+    ) -> Option<(FlightKey, Option<PastLease>)> {
+        let open = self.at(scope, key).find(|(_, flight)| flight.is_held_by(token));
+        if let Some((open, _)) = open {
+            let open = open.clone();
+            self.end_if_over(&open, now);
+            if self.flights.contains_key(&open) {
+                return Some((open, None));
+            }
         }
-        let PastLease { since, lease_us, name, .. } =
-            self.past.take_ran_out(scope, key, token, now)?;
-        let flight = FlightKey::new(scope, key, &name);
-        // Another may have backed off from it meanwhile; and the key is copied
-        // again, for which there must be room.
-        if self.flights.contains_key(&flight) || !self.make_room(1, FLIGHT_BYTES + flight.bytes()) {
-            return None;
+        let late = self.past.ran_out(scope, key, token, now)?.clone();
+        let flight = FlightKey::new(scope, key, &late.name);
+        // Another may have backed off from it meanwhile.
+        (!self.flights.contains_key(&flight)).then_some((flight, Some(late)))
+    }
+
+    /// Opens the flight of a lease that ran out again; whether there was room to
+    /// copy its key again. Where there was none, it stays as late as it is.
+    fn reopen(&mut self, key: &FlightKey, late: &PastLease, now: Monotonic) -> bool {
+        let PastLease { token, since, lease_us, .. } = *late;
+        let has_place = self.make_place(key);
+        if has_place {
+            self.open_flight(key, Stage::Leased { token, since, lease_us }, now, lease_us);
         }
-        self.open_flight(&flight, Stage::Leased { token, since, lease_us }, now, lease_us);
-        Some(flight)
+        has_place
     }
 
     /// How long the longest lease at a key lasts still, and how many callers wait
     /// there.
     pub fn look(&self, scope: i32, key: &[u8], now: Monotonic) -> (Monotonic, usize) {
-        let keys = self.keys_at(scope, key);
-        let flights = || keys.iter().filter_map(|key| self.flights.get(key));
-        let leased = flights().filter(|flight| matches!(flight.stage, Stage::Leased { .. }));
-        let left_us = leased.map(|flight| flight.until.saturating_sub(now)).max();
-        (left_us.unwrap_or(0), flights().map(|flight| flight.waiters.len()).sum())
-    }
-
-    /// The things that somebody waits for at a key.
-    pub fn waited_for(&self, scope: i32, key: &[u8]) -> Vec<FlightKey> {
-        let awaited =
-            |key: &FlightKey| self.flights.get(key).is_some_and(|one| !one.waiters.is_empty());
-        self.keys_at(scope, key).into_iter().filter(awaited).collect()
-    }
-
-    /// Ends the stages whose time is over. A lease that nobody waits for is
-    /// remembered, in case its holder is only late.
-    pub fn advance(&mut self, now: Monotonic) {
-        while let Some(((end, _), key)) = self.ends.first_key_value()
-            && *end <= now
-        {
-            let key = key.clone();
-            let Some(flight) = self.flights.get(&key) else { bug("an end of no flight") };
-            let (stage, until) = (flight.stage, flight.until);
-            let awaited = !flight.waiters.is_empty();
-            self.end_lease(&key);
-            if let Stage::Leased { token, since, lease_us } = stage {
-                self.expired.push(key.clone());
-                if !awaited {
-                    self.remember(&key, End::RanOut, (token, since, lease_us), until);
-                }
+        let (mut longest_us, mut waiters) = (0, 0);
+        for (_, flight) in self.at(scope, key) {
+            waiters += flight.waiters.len();
+            if matches!(flight.stage, Stage::Leased { .. }) {
+                longest_us = longest_us.max(flight.until.saturating_sub(now));
             }
         }
+        (longest_us, waiters)
+    }
+
+    /// Ends stages whose time is over, the earliest first and so many at most that
+    /// nobody else is held up; whether there are more is [known](Self::is_behind). A
+    /// lease that nobody waits for is remembered, in case its holder is only late.
+    pub fn advance(&mut self, now: Monotonic) {
+        for _ in 0..MOST_AT_ONCE {
+            let first = self.ends.first_key_value().filter(|((end, _), _)| *end <= now);
+            let Some(key) = first.map(|(_, key)| key.clone()) else { break };
+            self.end_stage(&key);
+        }
         self.past.advance(now);
+    }
+
+    /// Ends the stage of a flight if it is over and nobody waits in it, whether or
+    /// not it is the turn of that.
+    fn end_if_over(&mut self, key: &FlightKey, now: Monotonic) {
+        if self.flights.get(key).is_some_and(|flight| flight.is_over(now)) {
+            self.end_stage(key);
+        }
+    }
+
+    fn end_stage(&mut self, key: &FlightKey) {
+        let Some(flight) = self.flights.get(key) else { bug("an end of no flight") };
+        let (stage, until) = (flight.stage, flight.until);
+        let awaited = !flight.waiters.is_empty();
+        self.end_lease(key);
+        if let Stage::Leased { token, since, lease_us } = stage {
+            self.expired.push(key.clone());
+            let late = (token, since, lease_us);
+            match awaited {
+                true => self.set_stage(key, Stage::Unheld { late: Some(late) }, until),
+                false => self.remember(key, End::RanOut, late, until),
+            }
+        }
+    }
+
+    /// The lease that ran out at a flight that nobody has been handed since, and
+    /// when it did.
+    fn late(&self, key: &FlightKey) -> Option<(Held, Monotonic)> {
+        let flight = self.flights.get(key)?;
+        match flight.stage {
+            Stage::Unheld { late } => late.map(|late| (late, flight.until)),
+            _ => None,
+        }
     }
 
     /// A flight that somebody waits in and nobody has the lease of. The owner
@@ -583,12 +685,15 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     }
 
     /// Grants the lease of a flight to the caller that has waited longest; without
-    /// any, the flight is over.
+    /// any, the flight is over. One that somebody has the lease of stays as it is.
     pub fn hand_over(&mut self, key: &FlightKey, mint: impl FnOnce() -> Id, now: Monotonic) {
+        if !self.unheld.contains(key) {
+            return;
+        }
         let first = self.flights.get(key).and_then(|flight| flight.waiters.first_key_value());
         let first = first.map(|(number, _)| *number);
         let Some(next) = first.and_then(|number| self.take_waiter(key, number)) else {
-            self.close(key, &Outcome::Closed);
+            self.give_up(key);
             return;
         };
         let (waiter, lease_us) = (next.waiter, next.lease_us);
@@ -600,9 +705,17 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         self.woken.push(Woken { waiter, key: key.clone(), outcome });
     }
 
-    /// Ends a flight that nothing comes of.
+    /// Ends a flight that nobody has the lease of, and nothing comes of.
     pub fn give_up(&mut self, key: &FlightKey) {
+        if !self.unheld.contains(key) {
+            return;
+        }
+        let late = self.late(key);
         self.close(key, &Outcome::Closed);
+        // Nobody took it: it stays its holder's.
+        if let Some((late, ran_out)) = late {
+            self.remember(key, End::RanOut, late, ran_out);
+        }
     }
 
     fn number(&mut self) -> u64 {
@@ -610,25 +723,30 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         self.next
     }
 
-    fn keys_at(&self, scope: i32, key: &[u8]) -> Vec<FlightKey> {
-        if self.flights.is_empty() {
-            return Vec::new();
-        }
-        let from = FlightKey::new(scope, key, b"");
-        let all = self.flights.range(from..).map(|(key, _)| key);
-        all.take_while(|one| one.is_at(scope, key)).cloned().collect()
+    /// The flights at a key.
+    fn at(&self, scope: i32, key: &[u8]) -> impl Iterator<Item = (&FlightKey, &Flight<W>)> {
+        let from = (!self.flights.is_empty()).then(|| FlightKey::new(scope, key, b""));
+        let all = from.into_iter().flat_map(|from| self.flights.range(from..));
+        all.take_while(move |(one, _)| one.is_at(scope, key))
     }
 
     /// The leases that are over make room, the oldest first, for so many flights
-    /// and bytes more; whether there is room then.
+    /// and bytes more; whether there is room then. Where there would be none, they
+    /// stay.
     fn make_room(&mut self, flights: usize, bytes: usize) -> bool {
-        while !(self.has_room_for(bytes) && self.has_place_for(flights)) {
-            if !self.past.forget_oldest() {
-                // What is open already may be more than may be opened.
-                return self.has_room_for(bytes) && (flights == 0 || self.has_place_for(flights));
-            }
-        }
-        true
+        let fits = self.fits(flights, bytes);
+        while fits
+            && !(self.has_room_for(bytes) && self.has_place_for(flights))
+            && self.past.forget_oldest()
+        {}
+        fits
+    }
+
+    /// Whether so much more may be open. What is open already may be more than may be
+    /// opened.
+    fn fits(&self, flights: usize, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= self.limits.bytes
+            && (flights == 0 || self.flights.len() + flights <= self.limits.leases)
     }
 
     fn has_place_for(&self, flights: usize) -> bool {
@@ -640,8 +758,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     }
 
     fn trim(&mut self) {
-        // Whether what is open fits is not asked any more.
-        let _ = self.make_room(0, 0);
+        while !(self.has_room_for(0) && self.has_place_for(0)) && self.past.forget_oldest() {}
     }
 
     fn remember(
@@ -653,6 +770,18 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     ) {
         self.past.remember(key, end, token, since, lease_us, from.saturating_add(lease_us));
         self.trim();
+    }
+
+    /// Makes room for a flight; whether there is, at its key too. Whoever was late
+    /// with it is too late then.
+    fn make_place(&mut self, key: &FlightKey) -> bool {
+        let bytes = FLIGHT_BYTES + key.bytes();
+        let neighbours = self.at(key.scope(), key.key()).take(MOST_AT_A_KEY).count();
+        if neighbours == MOST_AT_A_KEY || !self.fits(1, bytes) {
+            return false;
+        }
+        self.past.forget_one(key, End::RanOut);
+        self.make_room(1, bytes)
     }
 
     fn open_flight(&mut self, key: &FlightKey, stage: Stage, now: Monotonic, lease_us: Monotonic) {
@@ -668,7 +797,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
             self.ends.remove(&(flight.until, flight.number));
             flight.stage = stage;
             flight.until = until;
-            if stage != Stage::Unheld {
+            if !matches!(stage, Stage::Unheld { .. }) {
                 self.ends.insert((until, flight.number), key.clone());
             }
         }
@@ -682,7 +811,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
             self.close(key, &Outcome::Closed);
         } else {
             let until = flight.until;
-            self.set_stage(key, Stage::Unheld, until);
+            self.set_stage(key, Stage::Unheld { late: None }, until);
             self.unheld.insert(key.clone());
         }
     }

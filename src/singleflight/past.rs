@@ -5,7 +5,7 @@
 //! No key is copied: a keyed hash of 128 bits stands for it, so that nobody can
 //! look for two keys that are taken for one.
 
-use super::FlightKey;
+use super::{FlightKey, MOST_AT_A_KEY, MOST_AT_ONCE};
 use crate::id::Id;
 use crate::time::Monotonic;
 use std::collections::hash_map::RandomState;
@@ -39,16 +39,16 @@ pub struct PastLease {
 }
 
 /// By its hash: a key of a scope.
-type Place = (i32, u128);
+type KeyHash = (i32, u128);
 
 /// By its hash: a name there.
-type Name = u64;
+type NameHash = u64;
 
 type Number = u64;
 
 #[derive(Debug)]
 struct Record {
-    at: (Place, Name, End),
+    at: (KeyHash, NameHash, End),
     lease: PastLease,
     /// When it is forgotten.
     until: Monotonic,
@@ -61,7 +61,7 @@ pub struct PastLeases {
     hashers: [RandomState; 2],
     /// By age: numbers count up.
     records: BTreeMap<Number, Record>,
-    places: BTreeMap<(Place, Name, End), Number>,
+    places: BTreeMap<(KeyHash, NameHash, End), Number>,
     ends: BTreeSet<(Monotonic, Number)>,
     next: Number,
     bytes: usize,
@@ -78,23 +78,23 @@ impl PastLeases {
         self.bytes
     }
 
-    fn place(&self, scope: i32, key: &[u8]) -> Place {
+    fn place(&self, scope: i32, key: &[u8]) -> KeyHash {
         let [high, low] = &self.hashers;
         let hash = u128::from(high.hash_one(key)) << 64 | u128::from(low.hash_one(key));
         (scope, hash)
     }
 
-    fn name(&self, name: &[u8]) -> Name {
+    fn name(&self, name: &[u8]) -> NameHash {
         let [hasher, _] = &self.hashers;
         hasher.hash_one(name)
     }
 
-    fn at(&self, key: &FlightKey, end: End) -> (Place, Name, End) {
+    fn at(&self, key: &FlightKey, end: End) -> (KeyHash, NameHash, End) {
         (self.place(key.scope(), key.key()), self.name(key.name()), end)
     }
 
     /// Remembers a lease until then, in place of the one that came to the same
-    /// end before.
+    /// end before, or of the oldest where too many are known of its key.
     pub fn remember(
         &mut self,
         key: &FlightKey,
@@ -106,6 +106,12 @@ impl PastLeases {
     ) {
         let at = self.at(key, end);
         self.forget(at);
+        let neighbours = self.at_key(key.scope(), key.key());
+        if neighbours.len() >= MOST_AT_A_KEY
+            && let Some((_, oldest)) = neighbours.into_iter().min_by_key(|(_, number)| *number)
+        {
+            self.remove(oldest);
+        }
         let lease = PastLease { token, since, lease_us, name: key.name().into() };
         let number = self.next;
         self.next += 1;
@@ -129,30 +135,22 @@ impl PastLeases {
         Some(&record.lease)
     }
 
-    /// Takes out the lease of this token that ran out, from a key: of whatever
-    /// name.
-    pub fn take_ran_out(
-        &mut self,
-        scope: i32,
-        key: &[u8],
-        token: Id,
-        now: Monotonic,
-    ) -> Option<PastLease> {
-        let at = self.at_key(scope, key).into_iter().find(|(at, number)| {
-            let record = self.records.get(number);
-            let is_it = |record: &Record| record.lease.token == token && now < record.until;
-            at.2 == End::RanOut && record.is_some_and(is_it)
-        });
-        self.forget(at?.0)
+    /// The lease of this token that ran out, at a key: of whatever name.
+    pub fn ran_out(&self, scope: i32, key: &[u8], token: Id, now: Monotonic) -> Option<&PastLease> {
+        let ran_out = self.at_key(scope, key).into_iter().filter(|(at, _)| at.2 == End::RanOut);
+        let mut records = ran_out.filter_map(|(_, number)| self.records.get(&number));
+        let held = records.find(|record| record.lease.token == token && now < record.until);
+        held.map(|record| &record.lease)
     }
 
-    fn at_key(&self, scope: i32, key: &[u8]) -> Vec<((Place, Name, End), Number)> {
+    fn at_key(&self, scope: i32, key: &[u8]) -> Vec<((KeyHash, NameHash, End), Number)> {
         if self.records.is_empty() {
             return Vec::new();
         }
         let place = self.place(scope, key);
-        let all =
-            self.places.range((place, Name::MIN, End::RanOut)..=(place, Name::MAX, End::Completed));
+        let all = self
+            .places
+            .range((place, NameHash::MIN, End::RanOut)..=(place, NameHash::MAX, End::Completed));
         all.map(|(at, number)| (*at, *number)).collect()
     }
 
@@ -165,11 +163,15 @@ impl PastLeases {
 
     /// Forgets the leases at a key, of one name or of all.
     pub fn forget_at(&mut self, scope: i32, key: &[u8], name: Option<&[u8]>) {
-        let name = name.map(|name| self.name(name));
-        for (at, _) in self.at_key(scope, key) {
-            if name.is_none_or(|name| at.1 == name) {
-                self.forget(at);
+        match name.map(|name| self.name(name)) {
+            Some(name) if !self.records.is_empty() => {
+                let place = self.place(scope, key);
+                for end in [End::RanOut, End::Completed] {
+                    self.forget((place, name, end));
+                }
             }
+            Some(_) => {}
+            None => self.at_key(scope, key).into_iter().for_each(|(at, _)| _ = self.forget(at)),
         }
     }
 
@@ -180,19 +182,26 @@ impl PastLeases {
             *self = Self { hashers, next: self.next, ..Self::default() };
             return;
         };
-        let first = ((scope, u128::MIN), Name::MIN, End::RanOut);
-        let last = ((scope, u128::MAX), Name::MAX, End::Completed);
+        let first = ((scope, u128::MIN), NameHash::MIN, End::RanOut);
+        let last = ((scope, u128::MAX), NameHash::MAX, End::Completed);
         let all: Vec<_> = self.places.range(first..=last).map(|(at, _)| *at).collect();
         for at in all {
             self.forget(at);
         }
     }
 
-    /// Forgets those whose time to be remembered is over.
+    /// Forgets those whose time to be remembered is over, so many at most.
     pub fn advance(&mut self, now: Monotonic) {
-        while let Some((_, number)) = self.ends.first().copied().filter(|(end, _)| *end <= now) {
+        for _ in 0..MOST_AT_ONCE {
+            let first = self.ends.first().copied().filter(|(end, _)| *end <= now);
+            let Some((_, number)) = first else { break };
             self.remove(number);
         }
+    }
+
+    /// Whether there are more of these.
+    pub fn is_behind(&self, now: Monotonic) -> bool {
+        self.ends.first().is_some_and(|(end, _)| *end <= now)
     }
 
     /// Forgets the oldest; whether there was one.
@@ -201,7 +210,7 @@ impl PastLeases {
         oldest.and_then(|number| self.remove(number)).is_some()
     }
 
-    fn forget(&mut self, at: (Place, Name, End)) -> Option<PastLease> {
+    fn forget(&mut self, at: (KeyHash, NameHash, End)) -> Option<PastLease> {
         let number = self.places.get(&at).copied()?;
         self.remove(number)
     }

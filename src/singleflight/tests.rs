@@ -364,6 +364,106 @@ fn no_more_is_kept_than_may_be_and_the_oldest_that_is_over_makes_room() {
     assert!(tower.lease(&long(4), 100).is_ok());
 }
 
+#[test]
+fn a_lease_that_somebody_has_is_neither_handed_over_nor_given_up() {
+    let mut tower = Tower::default();
+    tower.lease(b"k", 100).unwrap();
+    tower.wait(b"k", 1, None, 100);
+    tower.wait(b"k", 2, None, 100);
+    tower.flights.hand_over(&key(b"k"), || token(9), 0);
+    tower.flights.give_up(&key(b"k"));
+    assert_eq!(tower.woken(), []);
+    assert_eq!(tower.standing(b"k", 1), holder(0));
+}
+
+#[test]
+fn of_many_leases_that_are_over_some_end_at_a_time_and_each_is_judged_by_its_own() {
+    let mut flights = SingleFlight::<usize, Answer>::default();
+    let at = |number: usize| key(&number.to_be_bytes());
+    let id = |number: usize| Id((number as u128).to_be_bytes());
+    let lease = |flights: &mut SingleFlight<_, _>, number: usize, now| {
+        flights.lease(&at(number), None, || id(number), 100, now).is_ok()
+    };
+    let all = 2 * MOST_AT_ONCE + 1;
+    for number in 0..all {
+        assert!(lease(&mut flights, number, 0));
+    }
+    flights.advance(100);
+    assert_eq!(flights.remembered(), MOST_AT_ONCE);
+    assert!(flights.is_behind(100));
+    // The last is not ended yet: its holder is late, and another may take it.
+    let last = all - 1;
+    assert_eq!(flights.standing(&at(last), id(last), 100), late(0));
+    assert_eq!(flights.standing(&at(last), id(last), 200), Standing::Nobody);
+    assert_eq!(flights.taken(&at(last), 100), None);
+    assert!(flights.renew(0, at(last).key(), id(last), 50, 100));
+    assert_eq!(flights.held(&at(last), id(last), 100), Some(50));
+    assert_eq!(flights.remembered(), MOST_AT_ONCE);
+    let longer = all - 2;
+    assert!(!flights.release(0, at(longer).key(), id(longer), None, 200), "for too long");
+    assert!(lease(&mut flights, longer, 100), "anew");
+    while flights.is_behind(100) {
+        flights.advance(100);
+    }
+    assert_eq!((flights.open(), flights.remembered()), (2, all - 2));
+    flights.past.assert_sound();
+}
+
+#[test]
+fn a_key_has_so_many_leases_and_remembers_as_many() {
+    let mut flights = SingleFlight::<usize, Answer>::default();
+    let at = |number: usize| FlightKey::new(0, b"k", &number.to_be_bytes());
+    let lease = |flights: &mut SingleFlight<_, _>, number: usize, now| {
+        flights.lease(&at(number), None, || Id((number as u128).to_be_bytes()), 1_000, now)
+    };
+    for number in 0..MOST_AT_A_KEY {
+        assert!(lease(&mut flights, number, 0).is_ok());
+    }
+    assert_eq!(lease(&mut flights, MOST_AT_A_KEY, 0), Err(Refusal::Full));
+    assert!(flights.lease(&key(b"other"), None, || token(1), 10, 0).is_ok());
+    flights.invalidate(0, b"k", Some(&7_usize.to_be_bytes()));
+    assert!(lease(&mut flights, MOST_AT_A_KEY, 0).is_ok());
+    assert_eq!(flights.open(), MOST_AT_A_KEY + 1);
+    flights.advance(1_000);
+    assert!(lease(&mut flights, MOST_AT_A_KEY + 1, 1_000).is_ok());
+    flights.complete(
+        &at(MOST_AT_A_KEY + 1),
+        Some(Id((MOST_AT_A_KEY as u128 + 1).to_be_bytes())),
+        1_000,
+        || "",
+    );
+    assert_eq!(flights.remembered(), MOST_AT_A_KEY, "and the other key's is forgotten");
+    flights.past.assert_sound();
+}
+
+#[test]
+fn a_batch_that_completes_a_thing_twice_is_known_to_have() {
+    let mut tower = Tower::default();
+    tower.lease(b"k", 100).unwrap();
+    tower.complete(b"k", Some(1));
+    tower.complete(b"k", Some(1));
+    assert_eq!(tower.standing(b"k", 1), Standing::Completed);
+    tower.complete(b"k", None);
+    assert_eq!(tower.standing(b"k", 1), Standing::Nobody);
+}
+
+#[test]
+fn a_late_lease_that_cannot_be_opened_again_stays_late() {
+    let mut tower = Tower::default();
+    let long = vec![b'k'; 2_000];
+    tower.lease(&long, 100).unwrap();
+    tower.lease(b"a", 1_000).unwrap();
+    tower.advance(100);
+    tower.flights.set_limits(Limits { leases: 10, bytes: 2_000 });
+    assert_eq!(tower.standing(&long, 1), late(0));
+    assert!(!tower.renew(&long, 1, 100));
+    assert!(!tower.release(&long, 1, Some(100)));
+    assert_eq!(tower.lease(&long, 100), Err(Refusal::Full));
+    assert_eq!(tower.standing(&long, 1), late(0));
+    assert!(tower.release(&long, 1, None), "which opens nothing");
+    assert_eq!(tower.standing(&long, 1), Standing::Nobody);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Fetch(u8, Option<u8>, Monotonic),
@@ -606,15 +706,13 @@ proptest! {
                     } else if let Some(until) = off {
                         prop_assert_eq!(answer, Err(Refusal::BackedOff(until - oracle.now)));
                     } else {
-                        oracle.forget(at, Some(false));
-                        while !oracle.over.is_empty()
-                            && oracle.open() + oracle.over.len() + 1 > oracle.most
-                        {
-                            oracle.over.remove(0);
-                        }
                         if oracle.open() + 1 > oracle.most {
                             prop_assert_eq!(answer, Err(Refusal::Full));
                         } else {
+                            oracle.forget(at, Some(false));
+                            while oracle.open() + oracle.over.len() + 1 > oracle.most {
+                                oracle.over.remove(0);
+                            }
                             let token = own.unwrap_or_else(|| oracle.mint());
                             prop_assert_eq!(answer, Ok(Lease { token, left_us: length }));
                             let holder = (token, oracle.now, length, oracle.now + length);
@@ -729,4 +827,45 @@ proptest! {
             prop_assert_eq!(tower.flights.bytes, open + in_flights * WAITER_BYTES);
         }
     }
+}
+
+#[test]
+fn a_lease_that_nobody_is_handed_stays_its_late_holder_s() {
+    for leaves in [false, true] {
+        let mut tower = Tower::default();
+        let held = tower.lease(b"k", 100).unwrap();
+        tower.wait(b"k", 1, None, 50);
+        tower.flights.advance(100);
+        assert_eq!(tower.flights.next_unheld(), Some(key(b"k")));
+        let late = Standing::Holder { since: 0, is_late: true };
+        assert_eq!(tower.flights.standing(&key(b"k"), held, 100), late);
+        match leaves {
+            true => tower.flights.leave(1),
+            false => tower.flights.give_up(&key(b"k")),
+        }
+        assert_eq!(tower.flights.standing(&key(b"k"), held, 199), late);
+        assert_eq!(tower.flights.standing(&key(b"k"), held, 200), Standing::Nobody);
+    }
+    let mut tower = Tower::default();
+    let held = tower.lease(b"k", 100).unwrap();
+    tower.wait(b"k", 1, None, 50);
+    tower.flights.advance(100);
+    tower.flights.hand_over(&key(b"k"), || token(9), 100);
+    assert_eq!(tower.flights.standing(&key(b"k"), held, 101), Standing::Nobody);
+}
+
+#[test]
+fn a_token_is_renewed_and_released_under_each_name_it_computes() {
+    let mut flights = SingleFlight::<u8, &str>::default();
+    let keys = [b"v1", b"v2", b"v3"].map(|name| FlightKey::new(0, b"k", name));
+    for key in &keys {
+        flights.lease(key, Some(token(7)), || token(0), 100, 0).unwrap();
+    }
+    assert!(flights.renew(0, b"k", token(7), 1_000, 50));
+    for key in &keys {
+        assert_eq!(flights.held(key, token(7), 200), Some(850));
+    }
+    assert!(!flights.release(0, b"k", token(8), None, 200));
+    assert!(flights.release(0, b"k", token(7), None, 200));
+    assert!(flights.is_idle());
 }

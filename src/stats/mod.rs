@@ -47,7 +47,7 @@ impl Asked<'_> {
 
 /// How many namespaces are counted by name.
 pub fn max_namespaces() -> usize {
-    usize::try_from(config::NAMESPACES.get_unsigned()).unwrap_or(usize::MAX)
+    config::NAMESPACES.get_count()
 }
 
 /// A count, as it stands in a reply.

@@ -319,3 +319,14 @@ fn both_protocols_answer_alike() {
         assert_eq!(client.run("ML.CACHEGET k w"), Value::Nil);
     }
 }
+
+#[test]
+fn a_refused_call_looks_no_key_up() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("CONFIG RESETSTAT").ok();
+    assert!(client.run("ML.CACHEGET missing v NEVER").is_error());
+    assert_eq!(client.info("keyspace_misses"), "0");
+    assert_eq!(client.run("ML.CACHEGET missing v STALE"), Value::Nil);
+    assert_eq!(client.info("keyspace_misses"), "1");
+}

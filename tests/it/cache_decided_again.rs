@@ -160,6 +160,36 @@ fn a_waiter_is_handed_nothing_that_its_user_may_not_have_any_more() {
 }
 
 #[test]
+fn a_waiter_whose_user_may_use_some_databases_is_decided_by_the_one_it_waits_in() {
+    let server = Server::start();
+    let mut client = server.client();
+    let rights = "on nopass ~* +@all resetdbs db=0,3";
+    if call!(client, "ACL", "SETUSER", "app", rights.split(' ').collect::<Vec<_>>()).is_error() {
+        // A server whose users may use all databases or none.
+        return;
+    }
+    let mut crowd = Crowd::of(&server, 2);
+    crowd.send_all("AUTH app x");
+    crowd.wait_for(2);
+    crowd.send_all("SELECT 3");
+    crowd.wait_for(2);
+    client.run("SELECT 3").ok();
+    let token = lease(&mut client, "k v", 60_000);
+    crowd.send_all(&format!("ML.CACHEFETCH k v {LONG}"));
+    wait_for("both to wait", || waiters(&mut client, "k") == 2);
+    call!(client, "ML.CACHERELEASE", "k", token).integer();
+    crowd.wait_for(1);
+    let first = crowd.answered()[0];
+    assert_eq!(crowd.row(first).status, "LEASE");
+    call!(client, "ACL", "SETUSER", "app", "resetdbs", "db=0").ok();
+    client.run("ML.CACHESET k v x").ok();
+    crowd.wait_for(2);
+    let error = crowd.answers(1 - first).last().unwrap().error();
+    assert_eq!(error, "NOPERM No permissions to access database");
+    crowd.assert_in_step();
+}
+
+#[test]
 fn a_waiter_whose_user_is_deleted_is_handed_nothing() {
     let server = Server::start();
     let mut client = server.client();
@@ -347,4 +377,85 @@ fn leases_are_refused_where_writes_are() {
         assert!(error.starts_with("NOREPLICAS"), "{call}: {error}");
     }
     assert_eq!(client.run("ML.CACHEGET k v"), Value::Nil, "which reads goes on");
+}
+
+#[test]
+fn a_waiter_is_served_what_is_stale_where_a_new_call_would_be() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("ML.CACHESET other v x PX 1 STALE 600000").ok();
+    wait_for("the answer to be stale", || client.run("ML.CACHEGET other v") == Value::Nil);
+    let dump = client.run("DUMP other").bytes();
+    let restore = |client: &mut Client, key: &str| {
+        call!(client, "RESTORE", key, 0, dump.clone(), "REPLACE").ok();
+    };
+
+    // At the end of its wait.
+    lease(&mut client, "over v", 60_000);
+    let mut crowd = Crowd::waiting(&server, 1, "over v LEASE 60000 WAIT 500");
+    restore(&mut client, "over");
+    assert_eq!(fetch(&mut client, "over v LEASE 60000").brief(), "STALE x");
+    crowd.wait_for(1);
+    assert_eq!(crowd.row(0).brief(), "STALE x");
+    assert!(crowd.row(0).ms > 500_000, "how long it may be served");
+
+    // Where all are to back off.
+    let token = lease(&mut client, "off v", 60_000);
+    let mut crowd = Crowd::waiting(&server, 3, &format!("off v {LONG}"));
+    restore(&mut client, "off");
+    call!(client, "ML.CACHERELEASE", "off", token, "BACKOFF", 60_000).integer();
+    crowd.wait_for(3);
+    for member in 0..3 {
+        assert_eq!(crowd.row(member).brief(), "STALE x");
+    }
+
+    // With the lease that it is handed.
+    let token = lease(&mut client, "handed v", 60_000);
+    let mut crowd = Crowd::waiting(&server, 1, &format!("handed v {LONG}"));
+    restore(&mut client, "handed");
+    call!(client, "ML.CACHERELEASE", "handed", token).integer();
+    crowd.wait_for(1);
+    assert_eq!(crowd.row(0).brief(), "LEASE x");
+    crowd.assert_in_step();
+}
+
+#[test]
+fn what_is_decided_of_a_waiter_is_what_it_is_told_however_soon_it_is_unblocked() {
+    let server = Server::start();
+    let mut client = server.client();
+    lease(&mut client, "p:k a", 60_000);
+    let mut crowd = Crowd::of(&server, 1);
+    crowd.send(0, "CLIENT ID");
+    crowd.wait_for(1);
+    let id = crowd.answers(0)[0].integer();
+    crowd.send(0, &format!("ML.CACHEFETCH p:k a {LONG}"));
+    wait_for("a caller to wait", || waiters(&mut client, "p:k") == 1);
+    client.run("MULTI").ok();
+    // Version b is in force in namespace p.
+    call!(client, "ML.APPLYVERSIONS", b"\x02\x01p\x01\x01b");
+    client.run(&format!("CLIENT UNBLOCK {id}"));
+    client.run("EXEC");
+    crowd.wait_for(1);
+    assert_eq!(crowd.row(0).status, "RETIRED");
+    crowd.assert_in_step();
+}
+
+#[test]
+fn an_answer_put_in_by_hand_ends_the_lease_on_it() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut change = vec![1, 0, 0];
+    for moment in [u64::MAX >> 2, u64::MAX >> 2, 0, 0] {
+        change.extend(moment.to_le_bytes());
+    }
+    change.extend(b"\x01v");
+    let token = lease(&mut client, "k v", 60_000);
+    let more = call!(client, "ML.APPLYANSWERS", "k", &change[..], "x", "y");
+    assert!(more.is_error(), "{more:?}");
+    assert!(call!(client, "ML.APPLYANSWERS", "k", &change[..]).is_error());
+    assert_eq!(total(&mut client, "open_leases"), 1);
+    call!(client, "ML.APPLYANSWERS", "k", &change[..], "x").ok();
+    assert_eq!(total(&mut client, "open_leases"), 0);
+    assert!(!fill(&mut client, "k v z", &token));
+    assert_eq!(client.run("ML.CACHEGET k v"), bulk("x"));
 }

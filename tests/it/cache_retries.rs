@@ -271,6 +271,19 @@ fn a_set_said_again_is_ok_while_nothing_has_changed_and_writes_nothing() {
 }
 
 #[test]
+fn a_batch_with_a_key_twice_said_again_is_ok() {
+    let server = Server::start();
+    let mut client = server.client();
+    let token = lease(&mut client, "k v", 60_000);
+    let set = format!("ML.CACHEMSET 2 k x k y v TOKEN {token}");
+    let both = Value::Array(vec![Value::Okay, Value::Okay]);
+    assert_eq!(client.run(&set), both);
+    let before = client.digest();
+    assert_eq!(client.run(&set), both);
+    assert_eq!(client.digest(), before);
+}
+
+#[test]
 fn after_a_failover_no_token_of_before_sets_anything() {
     let mut primary = Server::start();
     let mut client = primary.client();

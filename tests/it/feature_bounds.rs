@@ -268,6 +268,143 @@ fn what_is_asked_for_once_is_answered_as_hgetall_does() {
     assert_eq!(call!(client, "ML.FEATUREGETALL", "viewed", "VIEW", &view).map().len(), 40);
 }
 
+#[test]
+fn names_are_looked_for_in_so_many_entities_only() {
+    let server = Server::start();
+    let mut client = server.client();
+    call!(client, "HSET", "h", "f", vec![b'v'; 65]).integer();
+    for field in ["g", "i"] {
+        call!(client, "ML.FEATURESET", field, "FIELDS", 1, field, 1).integer();
+    }
+    let name = vec![b'n'; MIB];
+    for key in ["h", "g"] {
+        let asked = ("FIELDS", 2, "f", &name);
+        let few = call!(client, "ML.FEATUREGET", 100, vec![key; 100], asked).items();
+        assert!(few.len() == 100 && few.iter().all(|one| one.items()[1] == Value::Nil));
+        let error = call!(client, "ML.FEATUREGET", 200, vec![key; 200], asked).error();
+        assert!(
+            error.contains("FIELDS") && error.contains("ml.features-max-reply-bytes"),
+            "{error}"
+        );
+    }
+    // A name may have a colon anywhere.
+    let (view, field) = ("v".repeat(65_535), "f".repeat(65_535));
+    call!(client, "ML.FEATURESET", "r", "VIEW", &view, "FIELDS", 1, &field, 7).integer();
+    let names = [format!("{view}:{field}"), format!("{view}v:{field}"), format!("{view}:{field}f")];
+    let values = call!(client, "ML.FEATURES", "r", &names).items();
+    assert_eq!(values, [bulk("7"), Value::Nil, Value::Nil]);
+}
+
+#[test]
+fn a_view_of_a_long_name_is_written_moved_and_read_as_any_other() {
+    let server = Server::start();
+    let mut client = server.client();
+    let view = "v".repeat(60_000);
+    let fields: Vec<_> = (0..5_000).map(|field| format!("f{field}")).collect();
+    let options = ("TYPE", "F32", "FIELDS", 5_000, &fields, "VIEW", &view);
+    call!(client, "ML.FEATUREMSET", 1, "r", vec![0u8; 4 * 5_000], options).integers();
+    for (field, view) in [("new", view.clone()), ("f17", view.clone()), ("f1", format!("{view}w"))]
+    {
+        call!(client, "ML.FEATURESET", "r", "VIEW", view, "FIELDS", 1, field, 5).integer();
+    }
+    assert_eq!(
+        call!(client, "ML.FEATUREDEL", "r", "FIELDS", 1, format!("{view}:f18")).integer(),
+        1
+    );
+    let dump = call!(client, "DUMP", "r").bytes();
+    let digest = client.digest();
+    client.run("DEL r").integer();
+    call!(client, "RESTORE", "r", 0, &dump).ok();
+    assert_eq!(client.digest(), digest);
+    work(&mut client);
+    let error = call!(client, "ML.FEATUREGETALL", "r").error();
+    assert!(error.contains("ml.features-max-reply-bytes"), "{error}");
+    let (allocated, _) = work(&mut client);
+    assert!(allocated < MIB, "{allocated} bytes");
+    let all = call!(client, "ML.FEATUREGETALL", "r", "VIEW", &view).map();
+    assert!(all.len() == 5_000 && all["new"] == bulk("5") && all["f17"] == bulk("5"));
+    // What the default view hides is left out, whatever else is there.
+    let hides = format!("{view}:f3");
+    call!(client, "ML.FEATURESET", "r2", "VIEW", &view, "FIELDS", 2, "f3", 1, "f4", 2).integer();
+    call!(client, "ML.FEATURESET", "r2", "FIELDS", 2, &hides, 3, "f4", 4).integer();
+    let all = call!(client, "ML.FEATUREGETALL", "r2").map();
+    assert_eq!(all.len(), 3);
+    assert_eq!([&all[&hides], &all["f4"]], [&bulk("3"), &bulk("4")]);
+    assert_eq!(all[&format!("{view}:f4")], bulk("2"));
+}
+
+#[test]
+fn a_batch_does_not_multiply_names_by_rows() {
+    let server = Server::start();
+    let mut client = server.client();
+    for key in 0..300 {
+        call!(client, "ML.FEATURESET", format!("r{key}"), "FIELDS", 1, format!("f{key}"), 1)
+            .integer();
+    }
+    let digest = client.digest();
+    let keys: Vec<_> = (0..300).map(|key| format!("r{key}")).collect();
+    let name = "n".repeat(60_000);
+    let blob = vec![0u8; 300 * 4];
+    work(&mut client);
+    let options = ("TYPE", "F32", "FIELDS", 1, &name);
+    let error = call!(client, "ML.FEATUREMSET", 300, &keys, &blob, options).error();
+    assert!(error.contains("FIELDS"), "{error}");
+    assert_eq!(client.digest(), digest, "nothing is written");
+    let (_, most) = work(&mut client);
+    assert!(most < 18 * MIB, "{most} bytes");
+    assert_eq!(client.info("ml_features_layouts"), "300");
+    // Fewer can be, and any number of rows that come to the same fields.
+    let answers = call!(client, "ML.FEATUREMSET", 100, &keys[..100], &blob[..400], options);
+    assert_eq!(answers.integers(), [1; 100]);
+    let options = ("TYPE", "F32", "FIELDS", 1, &name, "REPLACE");
+    let answers = call!(client, "ML.FEATUREMSET", 300, &keys, &blob, options);
+    assert_eq!(answers.integers(), [1; 300]);
+    assert_eq!(client.info("ml_features_layouts"), "1");
+}
+
+#[test]
+fn what_is_held_for_a_reply_is_bounded_in_every_form() {
+    let server = Server::with("ml.features-max-reply-bytes 1mb");
+    let mut client = server.client();
+    let fields: Vec<_> = (0..80).map(|field| format!("f{field}")).collect();
+    for field in &fields {
+        for key in ["few", "many"] {
+            call!(client, "HSET", key, field, vec![b'7'; 100_000]).integer();
+        }
+    }
+    // One is read in a pass, the other by look-ups.
+    let more: Vec<_> = (0..600).flat_map(|field| [format!("g{field}"), "1".into()]).collect();
+    call!(client, "HSET", "many", &more).integer();
+    for key in ["few", "many"] {
+        for form in ["VALUES", "JSON", "TENSOR"] {
+            for again in [0, 1] {
+                let asked = ("FIELDS", 80 + again, &fields, &fields[..again], "AS", form);
+                work(&mut client);
+                let error = call!(client, "ML.FEATUREGET", 1, key, asked).error();
+                assert!(error.contains("ml.features-max-reply-bytes"), "{error}");
+                let (_, most) = work(&mut client);
+                assert!(most < 3 * MIB, "{key} as {form}: {most} bytes were held");
+            }
+        }
+        let asked = ("FIELDS", 5, &fields[..5], "AS", "TENSOR");
+        let answer = call!(client, "ML.FEATUREGET", 1, key, asked).items();
+        assert_eq!(answer[4].bytes(), [0; 5], "out of range");
+    }
+    // What is escaped is six times as long.
+    let default = vec![0u8; 2 * MIB];
+    let error =
+        call!(client, "ML.FEATUREGET", 1, "h", "FIELDS", 1, "f", "AS", "JSON", "DEFAULT", &default);
+    assert!(error.clone().error().contains("ml.features-max-reply-bytes"), "{error:?}");
+    let (_, most) = work(&mut client);
+    assert!(most < 3 * MIB, "{most} bytes were held");
+    // An event time counts, too.
+    let keys = vec!["none"; 25_000];
+    let asked = ("FIELDS", 1, "f");
+    assert_eq!(call!(client, "ML.FEATUREGET", 25_000, &keys, asked).items().len(), 25_000);
+    let error = call!(client, "ML.FEATUREGET", 25_000, &keys, asked, "WITHTIMES").error();
+    assert!(error.contains("ml.features-max-reply-bytes"), "{error}");
+}
+
 /// Whatever the number of views that a row has, of which few are asked for.
 #[test]
 fn a_row_of_many_views_is_read_by_those_that_are_asked_for() {

@@ -52,7 +52,6 @@ pub const GRAMMAR: &[&str] = &[
     "ML.FEATUREDEL {key} FIELDS {#field}",
     "ML.FEATUREDEL {key} VIEW {view}",
     "ML.FEATUREINFO {key}",
-    "ML.FEATUREGETALL {key} [VIEW {view}]",
     "ML.APPLYLIMIT {key} {bytes}",
     "ML.APPLYPERMIT {key} {bytes}",
     "ML.APPLYANSWERS {key} {bytes} [{value}]",

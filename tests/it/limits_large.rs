@@ -205,13 +205,21 @@ fn small(algorithm: u8, rest: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
+/// A limiter with eight small windows of a fixed algorithm, and then these bytes.
+fn eight(rest: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![1, 0, 8];
+    (0..8).for_each(|window| out.extend([9, 0xe8 + window, 7, 9, 5, 5]));
+    rest(&mut out);
+    out
+}
+
 /// So many reservations of the fewest bytes, each with so many positions.
 fn reservations(count: u64, positions: u8, out: &mut Vec<u8>) {
     push(count, out);
     for number in 0..count {
         out.extend(u128::from(number).to_be_bytes());
         out.extend([1, 1, 1, positions]);
-        (0..positions).for_each(|_| out.extend([0xe8, 7, 0]));
+        (0..positions).for_each(|window| out.extend([0xe8 + window, 7, 0]));
     }
 }
 
@@ -249,7 +257,8 @@ fn no_payload_takes_more_memory_than_in_proportion_to_its_length() {
         ("as many charges as bytes", "ML.LOADRATE", sliding(4 << 20, 8 << 20), false),
         ("more charges than bytes", "ML.LOADRATE", sliding(u64::MAX, 8 << 20), false),
         ("reservations", "ML.LOADRATE", fixed(&|out| reservations(FULL, 0, out)), true),
-        ("positions", "ML.LOADRATE", fixed(&|out| reservations(FULL, 8, out)), true),
+        ("positions", "ML.LOADRATE", eight(|out| reservations(FULL, 8, out)), true),
+        ("positions in no window", "ML.LOADRATE", fixed(&|out| reservations(FULL, 8, out)), false),
         ("too many", "ML.LOADRATE", fixed(&|out| reservations(4 * FULL, 0, out)), false),
         ("none of as many", "ML.LOADRATE", fixed(&|out| push(u64::MAX, out)), false),
         ("an id twice", "ML.LOADRATE", fixed(&|out| out.extend(twice.clone())), false),

@@ -171,11 +171,11 @@ fn effects_of_an_older_module_are_what_they_were_or_refused_by_name() {
         let server = Server::start();
         let mut client = server.client();
         back_then(&mut client);
-        let known = commands::names().contains(&&name[..]);
-        // An error quotes arguments, which the client takes for text.
-        let text = [name.as_bytes(), b"key", b"change"].map(<[u8]>::to_vec);
-        let answer = call!(client, if known { &words[..] } else { &text[..] });
-        if known {
+        let is_known = commands::names().contains(&&name[..]);
+        // The error for a command that is not known quotes the arguments, which are
+        // not text.
+        let answer = call!(client, if is_known { &words[..] } else { &words[..1] });
+        if is_known {
             answer.ok();
             println!("{name} is what it was");
             if made == "-" {
@@ -220,5 +220,7 @@ fn load_a_log_of(like: &Server, words: &[Vec<u8>]) -> String {
         ended = process.try_wait().unwrap().is_some();
         ended
     });
-    std::fs::read_to_string(directory.path().join("log")).unwrap()
+    // Some servers quote the arguments of what they refuse, which are not text.
+    let log = std::fs::read(directory.path().join("log")).unwrap();
+    String::from_utf8_lossy(&log).into_owned()
 }

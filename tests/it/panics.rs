@@ -138,8 +138,8 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
             other.write_all(b"ML.CACHEFETCH ready v LEASE 9000 WAIT 90000\r\n").unwrap();
             wait_for("the client", || client.info("blocked_clients") == "1");
             // It misses what enters its key, and waits on.
-            client.run("SET ready x").ok();
-            client.run("DEL ready").integer();
+            client.run("ML.CACHESET enters w x").ok();
+            client.run("RENAME enters ready").ok();
             client.run(&format!("ML.CACHESET ready v x TOKEN {token}")).ok();
             wait_for("the client", || client.info("blocked_clients") == "0");
             client.run("FLUSHALL").ok();

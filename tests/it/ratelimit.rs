@@ -3,7 +3,7 @@
 //! `[granted, limit, remaining, retry_after_ms, reset_after_ms]`
 
 use crate::support::rates::{ALGORITHMS, Info, Row, frozen};
-use crate::support::{Answer, Events, Flood, Random, Server, Tap, call, wait_for};
+use crate::support::{Answer, Client, Events, Flood, Random, Server, Tap, call, wait_for};
 use redis::Value;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -599,6 +599,29 @@ fn a_sliding_window_of_any_limit_is_bounded_in_memory() {
         assert!(usage <= 1_280, "{usage} bytes");
     }
     assert_eq!(Info::of(&mut client, "k").unwrap().used(), [10_000]);
+}
+
+#[test]
+fn a_sliding_window_that_was_loaded_or_copied_takes_as_little_memory() {
+    let (_server, mut client, start) = frozen();
+    for charges in 1..=64 {
+        client.run("FLUSHALL").ok();
+        let charge = |client: &mut Client, key: &str, number: u64| {
+            client.freeze(start + number * MILLI);
+            client.run(&format!("ML.RATELIMIT {key} 1000 3600 ALGORITHM SLIDING"));
+            client.run(&format!("MEMORY USAGE {key}")).integer()
+        };
+        (0..charges).for_each(|number| _ = charge(&mut client, "made", number));
+        let payload = client.run("DUMP made").bytes();
+        call!(client, "RESTORE", "loaded", 0, payload).ok();
+        client.run("COPY made copied").integer();
+        for key in ["made", "loaded", "copied"] {
+            for number in charges..charges + 2 {
+                let usage = charge(&mut client, key, number);
+                assert!(usage <= 1_280, "{usage} bytes: {key}, {number} charges");
+            }
+        }
+    }
 }
 
 #[test]

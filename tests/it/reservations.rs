@@ -255,6 +255,19 @@ fn no_more_are_open_on_a_key_than_the_config_allows_and_one_more_charges_nothing
         assert!(error.starts_with("ERR ") && error.contains("max-reservations"), "{error}");
         assert_eq!(client.footprint(), before, "{call}");
     }
+    // Whoever is denied is told how long to wait, room or not, by whichever key.
+    for call in [
+        "ML.RATELIMIT k 100 3600 COST 98 RESERVE 5000",
+        "ML.RATEMULTI 1 k 100 3600 COST 98 RESERVE 5000",
+        "ML.RATEMULTI 2 k other 100 3600 4 3600 COST 5 RESERVE 5000",
+        "ML.RATEMULTI 2 other k 4 3600 100 3600 COST 5 RESERVE 5000",
+    ] {
+        let answer = client.run(call);
+        let rows = if call.contains("MULTI") { Row::all(&answer) } else { vec![Row::of(&answer)] };
+        assert!(rows.iter().all(|row| row.granted == 0 && row.id.is_none()), "{call}");
+        assert!(rows.iter().any(|row| row.retry_ms != 0), "{call}");
+        assert_eq!(client.footprint(), before, "{call}");
+    }
     assert_eq!(tap.names(&mut client), [""; 0]);
     // What is not reserved is granted as ever; what is settled makes room.
     assert_eq!(Row::of(&client.run("ML.RATELIMIT k 100 3600")).granted, 1);

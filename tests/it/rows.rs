@@ -1020,3 +1020,20 @@ fn payloads_of_the_first_version_load_and_its_changes_are_refused_by_name() {
     let error = call!(client, "ML.APPLYROW", &[2, 3, 0, 1, b'v'], "s", "s").error();
     assert!(error.contains("once"), "{error}");
 }
+
+/// Only a payload made elsewhere has such a row.
+#[test]
+fn a_row_that_holds_nothing_goes_with_a_deletion_on_replicas_too() {
+    let server = Server::start();
+    let replica = server.replica("");
+    let mut client = server.client();
+    for deletion in ["ML.FEATUREDEL row VIEW v", "ML.FEATUREDEL row FIELDS 1 f"] {
+        call!(client, "ML.LOADFEATURE", "row", "").ok();
+        replica.catch_up(&server);
+        assert_eq!(replica.client().run("EXISTS row").integer(), 1);
+        assert_eq!(client.run(deletion).integer(), 0);
+        assert_eq!(client.run("EXISTS row").integer(), 0);
+        replica.catch_up(&server);
+        assert_eq!(replica.client().run("EXISTS row").integer(), 0, "{deletion}");
+    }
+}

@@ -55,7 +55,10 @@ fn decisions_of_limits_are_counted_by_namespace() {
     assert_eq!(limits(&mut client, "m"), Some((2, 2)), "all of a call are denied with one");
     let of = |key: &str, count| (key.to_owned(), count);
     assert_eq!(most_denied(&mut client, "acme"), [of("acme:u1", 1)]);
-    assert_eq!(most_denied(&mut client, "m"), [of("m:a", 1), of("m:c", 1)]);
+    assert_eq!(most_denied(&mut client, "m"), [of("m:a", 1)], "m:c denied nothing");
+    client.run("ML.RATEMULTI 3 m:a m:c m:d 1 60 0 60 1 60");
+    assert_eq!(limits(&mut client, "m"), Some((2, 5)));
+    assert_eq!(most_denied(&mut client, "m"), [of("m:a", 2), of("m:c", 1)]);
     assert_eq!(most_denied(&mut client, "none"), []);
     assert_eq!(names(&mut client, "LIMITS"), ["", "acme", "m"]);
 }

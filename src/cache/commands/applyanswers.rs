@@ -26,14 +26,14 @@ fn apply(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let change = codec::decode_change(call.args.arg()?.bytes())
         .ok_or_else(|| refuse("change is not a change of the answers of a key"))?;
-    let put = match (&change.put, call.args.peek()) {
-        (Some((version, lifetime)), Some(value)) => {
+    let put = match &change.put {
+        Some((version, lifetime)) => {
+            let value = call.args.arg()?;
             Some((answer(version, value, *lifetime)?, value))
         }
-        (Some(_), None) => return Err(Error::WrongArity),
-        (None, Some(_)) => return Err(refuse("value goes with a change that puts one in only")),
-        (None, None) => None,
+        None => None,
     };
+    call.args.end()?;
     let open = call.keys.write(key);
     {
         let answers = open.value_ref::<Answer>()?;
@@ -46,11 +46,11 @@ fn apply(call: &mut Call) -> Result<(), Error> {
             return Ok(());
         }
     }
-    let is_put = put.is_some();
     commit(open, &change, put)?;
-    if is_put {
-        // On a primary: where slots arrive, or somebody mends by hand.
-        leases::entered(&call.lock(), call.db(), key.bytes());
+    if let Some((version, _)) = &change.put {
+        // On a primary, where slots arrive or somebody mends by hand: who waits for
+        // it has it, and no lease on it is worth anything.
+        leases::invalidate(&call.lock(), call.db(), key.bytes(), Some(version));
     }
     call.reply.ok();
     Ok(())

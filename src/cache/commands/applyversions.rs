@@ -1,6 +1,7 @@
 //! ML.APPLYVERSIONS: versions in force, as replicas and the AOF take them.
 
-use crate::cache::versions::{APPLY_VERSIONS, load};
+use crate::cache::leases;
+use crate::cache::versions::{APPLY_VERSIONS, put_in_force};
 use crate::server::{Argument, Call, Command, Error, handler, refuse};
 
 /// ML.APPLYVERSIONS
@@ -16,8 +17,11 @@ pub const COMMAND: Command = Command::internal(
 /// ML.APPLYVERSIONS payload
 fn apply(call: &mut Call) -> Result<(), Error> {
     let payload = call.args.arg()?.bytes();
-    load(&call.lock(), payload).ok_or_else(|| refuse("payload is not one of versions in force"))?;
+    let lock = call.lock();
+    put_in_force(&lock, payload)
+        .ok_or_else(|| refuse("payload is not one of versions in force"))?;
     call.commit_keyless(APPLY_VERSIONS, payload);
+    leases::withdraw_retired(&lock);
     call.reply.ok();
     Ok(())
 }

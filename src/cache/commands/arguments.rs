@@ -7,6 +7,7 @@ use crate::cache::in_force::MAX_NAME_BYTES;
 use crate::id::Id;
 use crate::namespace::bare;
 use crate::server::{Arg, Argument, Error, Options, refuse};
+use crate::time::{MICROS_PER_MILLI, Millis, Monotonic};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
@@ -38,6 +39,15 @@ pub fn lease_ms(value: Arg, what: &str) -> Result<u64, Error> {
     value.integer(what, 1..=most).map(i64::cast_unsigned).map_err(|_| {
         refuse(format!("{what} must be an integer from 1 to {most} (ml.cache-max-lease)"))
     })
+}
+
+/// How long a caller of a fetch has to compute, in microseconds, once all options are
+/// read: one must say.
+pub fn lease_us(lease_ms: Option<Millis>) -> Result<Monotonic, Error> {
+    let lease_ms = lease_ms.ok_or_else(|| {
+        refuse("LEASE must be given: how many milliseconds the caller has to compute")
+    })?;
+    Ok(lease_ms.saturating_mul(MICROS_PER_MILLI))
 }
 
 /// A version.

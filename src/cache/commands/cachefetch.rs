@@ -1,11 +1,14 @@
 //! ML.CACHEFETCH: an answer, or the lease to compute it, or a wait for who has that.
 
-use super::arguments::{KEY, LEASE, TOKEN, TTLS, VERSION, lease_ms, own_token, unsigned, version};
-use super::look::{Asked, Outcome, look};
+use super::arguments::{
+    KEY, LEASE, TOKEN, TTLS, VERSION, lease_ms, lease_us, own_token, unsigned, version,
+};
+use super::look::{LeaseRequest, Served, look};
 use crate::cache::answer::Answer;
 use crate::cache::counts::Counter;
 use crate::cache::leases::{self, Callers, Place};
 use crate::cache::reply::{Fetched, millis, reply_fetched};
+use crate::cache::state;
 use crate::server::{
     Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, User, handler, new_id, refuse,
 };
@@ -34,7 +37,7 @@ pub const COMMAND: Command = Command {
 
 /// The options of ML.CACHEFETCH.
 struct Fetch {
-    asked: Asked,
+    asked: LeaseRequest,
     /// How long it waits, if it does.
     wait_ms: Option<Millis>,
 }
@@ -52,11 +55,7 @@ impl Fetch {
                 _ => beta = Some(self::beta(options.value()?)?),
             }
         }
-        let lease_ms = lease.ok_or_else(|| {
-            refuse("LEASE must be given: how many milliseconds the caller has to compute")
-        })?;
-        let lease_us = lease_ms.saturating_mul(MICROS_PER_MILLI);
-        Ok(Self { asked: Asked { lease_us, token, beta }, wait_ms })
+        Ok(Self { asked: LeaseRequest { lease_us: lease_us(lease)?, token, beta }, wait_ms })
     }
 }
 
@@ -83,24 +82,30 @@ fn fetch(call: &mut Call) -> Result<(), Error> {
         let now_ms = call.now() / MICROS_PER_MILLI;
         let answers = open.value_ref::<Answer>()?;
         match look(&lock, place, answers.as_deref(), &asked, new_id, now_ms) {
-            Outcome::Now(fetched) => {
+            Served::Now(fetched) => {
+                leases::settle_later(&lock);
                 reply_fetched(call.reply, &fetched);
-                None
+                return Ok(());
             }
-            Outcome::Later(left_us) => Some(left_us),
+            Served::Later(left_us) => left_us,
         }
     };
-    if let Some(left_us) = left_us
-        && !wait_ms.is_some_and(|wait_ms| wait(call, key, place, &asked, wait_ms))
-    {
+    let waits = wait_ms.is_some_and(|wait_ms| wait(call, key, place, &asked, wait_ms));
+    leases::settle_later(&lock);
+    if !waits {
         reply_fetched(call.reply, &Fetched::Busy(millis(left_us)));
     }
-    leases::settle(&lock);
     Ok(())
 }
 
 /// Has the caller wait; whether it does.
-fn wait<'a>(call: &Call<'a>, key: Arg<'a>, place: Place, asked: &Asked, at_most: Millis) -> bool {
+fn wait<'a>(
+    call: &Call<'a>,
+    key: Arg<'a>,
+    place: Place,
+    asked: &LeaseRequest,
+    at_most: Millis,
+) -> bool {
     let (lock, flight) = (call.lock(), place.flight());
     let user = call.may_wait().then(|| call.user());
     let Some(user) = user else { return false };
@@ -109,7 +114,7 @@ fn wait<'a>(call: &Call<'a>, key: Arg<'a>, place: Place, asked: &Asked, at_most:
         return false;
     }
     let Some(client) = call.wait::<Callers>(&lock, key, at_most) else { return false };
-    leases::tally(&lock, place.key, place.version, Counter::Waits, 1);
+    state::tally(&lock, place.key, place.version, Counter::Waits, 1);
     leases::wait(&lock, &flight, client, user, asked.token, asked.lease_us);
     true
 }

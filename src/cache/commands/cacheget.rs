@@ -24,13 +24,13 @@ pub const COMMAND: Command = Command {
 fn get(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let version = version(call.args.arg()?)?;
-    let open = call.keys.read(key);
-    open.prefetch::<Answer>();
     let mut stale = false;
     let mut options = call.args.options();
     while options.next(&["STALE"])?.is_some() {
         stale = true;
     }
+    let open = call.keys.read(key);
+    open.prefetch::<Answer>();
     let wanted = Wanted { version, stale, now_ms: call.now() / MICROS_PER_MILLI };
     let answers = open.value_ref::<Answer>()?;
     let found = find(&call.lock(), key, &wanted, answers.as_deref());

@@ -1,11 +1,13 @@
 //! ML.CACHEMFETCH: the answers of several keys, or the leases to compute them.
 
-use super::arguments::{KEYS, LEASE, NUMKEYS, TOKEN, VERSION, lease_ms, own_token, version};
-use super::look::{Asked, Outcome, look, look_again};
+use super::arguments::{
+    KEYS, LEASE, NUMKEYS, TOKEN, VERSION, lease_ms, lease_us, own_token, version,
+};
+use super::look::{LeaseRequest, Served, look, look_again};
 use crate::cache::answer::Answer;
 use crate::cache::leases::{self, Place};
 use crate::cache::reply::{Fetched, millis, reply_fetched};
-use crate::server::{Args, Call, Command, Error, KeyAccess, KeySpec, handler, new_id, refuse};
+use crate::server::{Args, Call, Command, Error, KeyAccess, KeySpec, handler, new_id};
 use crate::time::MICROS_PER_MILLI;
 use std::collections::HashSet;
 
@@ -25,7 +27,7 @@ pub const COMMAND: Command = Command {
 };
 
 /// `LEASE ms [TOKEN token]`
-fn asked(args: &mut Args) -> Result<Asked, Error> {
+fn asked(args: &mut Args) -> Result<LeaseRequest, Error> {
     let (mut lease, mut token) = (None, None);
     let mut options = args.options();
     while let Some(option) = options.next(&["LEASE", "TOKEN"])? {
@@ -34,10 +36,7 @@ fn asked(args: &mut Args) -> Result<Asked, Error> {
             _ => token = Some(own_token(options.value()?)?),
         }
     }
-    let lease_ms = lease.ok_or_else(|| {
-        refuse("LEASE must be given: how many milliseconds the caller has to compute")
-    })?;
-    Ok(Asked { lease_us: lease_ms.saturating_mul(MICROS_PER_MILLI), token, beta: None })
+    Ok(LeaseRequest { lease_us: lease_us(lease)?, token, beta: None })
 }
 
 /// ML.CACHEMFETCH numkeys key [key ...] version LEASE ms [TOKEN token]
@@ -48,35 +47,33 @@ fn mfetch(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let (lock, db) = (call.lock(), call.db());
     leases::settle(&lock);
-    {
-        // All are read before anything is granted.
-        let open: Vec<_> = keys.iter().map(|key| call.keys.read(*key)).collect();
-        let answers: Vec<_> =
-            open.iter().map(|open| open.value_ref::<Answer>()).collect::<Result<_, _>>()?;
-        // One token for all that the batch leases.
-        let mut minted = None;
-        let mut leased = HashSet::new();
-        let mut all = Vec::with_capacity(keys.len());
-        for (key, answers) in keys.iter().zip(&answers) {
-            let place = Place { db, key: key.bytes(), version };
-            let outcome = if leased.contains(key.bytes()) {
-                look_again(&lock, place, answers.as_deref(), now_ms)
-            } else {
-                let mint = || *minted.get_or_insert_with(new_id);
-                look(&lock, place, answers.as_deref(), &asked, mint, now_ms)
-            };
-            let fetched = match outcome {
-                Outcome::Now(fetched) => fetched,
-                Outcome::Later(left_us) => Fetched::Busy(millis(left_us)),
-            };
-            if matches!(fetched, Fetched::Lease(..)) {
-                leased.insert(key.bytes());
-            }
-            all.push(fetched);
+    // All are read before anything is granted.
+    let open: Vec<_> = keys.iter().map(|key| call.keys.read(*key)).collect();
+    let answers: Vec<_> =
+        open.iter().map(|open| open.value_ref::<Answer>()).collect::<Result<_, _>>()?;
+    // One token for all that the batch leases.
+    let mut minted = None;
+    let mut leased = HashSet::new();
+    let mut all = Vec::with_capacity(keys.len());
+    for (key, answers) in keys.iter().zip(&answers) {
+        let place = Place { db, key: key.bytes(), version };
+        let outcome = if leased.contains(key.bytes()) {
+            look_again(&lock, place, answers.as_deref(), now_ms)
+        } else {
+            let mint = || *minted.get_or_insert_with(new_id);
+            look(&lock, place, answers.as_deref(), &asked, mint, now_ms)
+        };
+        let fetched = match outcome {
+            Served::Now(fetched) => fetched,
+            Served::Later(left_us) => Fetched::Busy(millis(left_us)),
+        };
+        if matches!(fetched, Fetched::Lease(..)) {
+            leased.insert(key.bytes());
         }
-        call.reply.array(all.len());
-        all.iter().for_each(|fetched| reply_fetched(call.reply, fetched));
+        all.push(fetched);
     }
-    leases::settle(&lock);
+    leases::settle_later(&lock);
+    call.reply.array(all.len());
+    all.iter().for_each(|fetched| reply_fetched(call.reply, fetched));
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::cache::config::TTL;
 use crate::cache::counts::Counter;
 use crate::cache::leases::{self, Place};
 use crate::cache::lifetime::Lifetime;
+use crate::cache::state;
 use crate::id::Id;
 use crate::server::{
     Arg, Args, Argument, Call, Command, EXPIRIES, Error, KeyAccess, KeySpec, Lock, handler,
@@ -180,7 +181,7 @@ pub fn permission(lock: &Lock, place: Place, token: Option<Arg>) -> Permission {
         Some(Some(token)) => Some(leases::standing(lock, place, token)),
     };
     let (cost_ms, is_late) = match standing {
-        _ if !leases::admits(lock, place.key, place.version) => (None, false),
+        _ if !state::admits(lock, place.key, place.version) => (None, false),
         None => (Some(0), false),
         Some(Standing::Nobody) => (None, false),
         Some(Standing::Completed) => return Permission::IsSet,
@@ -191,11 +192,11 @@ pub fn permission(lock: &Lock, place: Place, token: Option<Arg>) -> Permission {
         }
     };
     let Some(cost_ms) = cost_ms else {
-        leases::tally(lock, place.key, place.version, Counter::RefusedSets, 1);
+        state::tally(lock, place.key, place.version, Counter::RefusedSets, 1);
         return Permission::Refused;
     };
     if is_late {
-        leases::tally(lock, place.key, place.version, Counter::LateSets, 1);
+        state::tally(lock, place.key, place.version, Counter::LateSets, 1);
     }
     Permission::Set { cost_ms, token: token.and_then(arguments::token) }
 }

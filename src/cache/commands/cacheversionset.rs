@@ -32,21 +32,18 @@ fn set(call: &mut Call) -> Result<(), Error> {
     let versions: Vec<_> = call.args.remaining().collect();
     let versions = parse(&versions)?;
     let versions = Versions::of(&versions);
-    let most = NAMESPACES.get_unsigned();
+    let most = NAMESPACES.get_count();
     let lock = call.lock();
-    let changed = state::with(&lock, |state| {
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        state.in_force.set(&namespace, versions, most)
-    });
+    let mut payload = Vec::new();
+    codec::encode_namespaces([(&*namespace, versions)], &mut payload);
+    let changed = state::with(&lock, |state| state.in_force.set(&namespace, versions, most));
     let changed = changed.map_err(|_: TooMany| {
         refuse(format!("namespace would be one more than {most} (ml.cache-max-namespaces)"))
     })?;
     if changed {
+        call.commit_keyless(APPLY_VERSIONS, &payload);
         leases::withdraw_retired(&lock);
         leases::settle(&lock);
-        let mut payload = Vec::new();
-        codec::encode_namespaces([(&*namespace, versions)], &mut payload);
-        call.commit_keyless(APPLY_VERSIONS, &payload);
     }
     call.reply.ok();
     Ok(())

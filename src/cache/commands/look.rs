@@ -13,7 +13,7 @@ use crate::singleflight::{Lease, Refusal};
 use crate::time::{Millis, Monotonic};
 
 /// What a caller asks for, of one key.
-pub struct Asked {
+pub struct LeaseRequest {
     /// How long it has, if it is to compute.
     pub lease_us: Monotonic,
     /// The token it brings to do so under, if it does.
@@ -23,7 +23,7 @@ pub struct Asked {
 }
 
 /// What a caller gets.
-pub enum Outcome<'a> {
+pub enum Served<'a> {
     /// An answer, of whatever kind.
     Now(Fetched<'a>),
     /// Another caller computes, for so long at most: this one could wait.
@@ -36,10 +36,10 @@ pub fn look<'e>(
     lock: &Lock,
     place: Place,
     answers: Option<&'e Answer>,
-    asked: &Asked,
+    asked: &LeaseRequest,
     mint: impl FnOnce() -> Id,
     now_ms: Millis,
-) -> Outcome<'e> {
+) -> Served<'e> {
     let version = place.version;
     let alive = answers
         .and_then(|answers| answers.answer(version))
@@ -50,19 +50,19 @@ pub fn look<'e>(
         tally.count(Counter::Hits, 1);
         tally.count(Counter::SavedMs, answer.lifetime().cost_ms.into());
         let ttl_ms = answer.lifetime().expires_at_ms.saturating_sub(now_ms);
-        Outcome::Now(Fetched::Hit(answer.value(), ttl_ms))
+        Served::Now(Fetched::Hit(answer.value(), ttl_ms))
     };
     let at_once = state::with(lock, |state| {
         let mut tally = state.tally(place.key, version);
         if !tally.is_in_force {
             tally.count(Counter::Misses, 1);
-            return Some(Outcome::Now(Fetched::Retired));
+            return Some(Served::Now(Fetched::Retired));
         }
         // The lease that the caller has already, should it have lost the answer.
         if let Some(token) = asked.token
             && let Some(left_us) = leases::held(lock, place, token)
         {
-            return Some(Outcome::Now(Fetched::Lease(token, millis(left_us), value())));
+            return Some(Served::Now(Fetched::Lease(token, millis(left_us), value())));
         }
         let Some(answer) = fresh else {
             tally.count(Counter::Misses, 1);
@@ -84,8 +84,8 @@ pub fn look<'e>(
     };
     match (lease, fresh, alive) {
         (Ok(Lease { token, left_us }), ..) => {
-            leases::tally(lock, place.key, version, Counter::Leases, 1);
-            Outcome::Now(Fetched::Lease(token, millis(left_us), value()))
+            state::tally(lock, place.key, version, Counter::Leases, 1);
+            Served::Now(Fetched::Lease(token, millis(left_us), value()))
         }
         (_, Some(answer), _) => {
             state::with(lock, |state| hit(&mut state.tally(place.key, version), answer))
@@ -102,8 +102,8 @@ pub fn look_again<'e>(
     place: Place,
     answers: Option<&'e Answer>,
     now_ms: Millis,
-) -> Outcome<'e> {
-    leases::tally(lock, place.key, place.version, Counter::Misses, 1);
+) -> Served<'e> {
+    state::tally(lock, place.key, place.version, Counter::Misses, 1);
     let held = answers.and_then(|answers| answers.answer(place.version));
     match held.filter(|answer| answer.lifetime().is_alive(now_ms)) {
         Some(answer) => stale(lock, place, answer, now_ms),
@@ -119,16 +119,16 @@ fn grants_leases(lock: &Lock) -> bool {
     is_primary(lock) && !is_over_maxmemory(lock)
 }
 
-fn stale<'e>(lock: &Lock, place: Place, answer: &'e Answer, now_ms: Millis) -> Outcome<'e> {
-    leases::tally(lock, place.key, place.version, Counter::Stale, 1);
+fn stale<'e>(lock: &Lock, place: Place, answer: &'e Answer, now_ms: Millis) -> Served<'e> {
+    state::tally(lock, place.key, place.version, Counter::Stale, 1);
     let left_ms = answer.lifetime().stale_until_ms.saturating_sub(now_ms);
-    Outcome::Now(Fetched::Stale(answer.value(), left_ms))
+    Served::Now(Fetched::Stale(answer.value(), left_ms))
 }
 
-fn refused<'e>(refusal: Refusal) -> Outcome<'e> {
+fn refused<'e>(refusal: Refusal) -> Served<'e> {
     match refusal {
-        Refusal::Leased(left_us) => Outcome::Later(left_us),
-        Refusal::BackedOff(left_us) => Outcome::Now(Fetched::Busy(millis(left_us))),
-        Refusal::Full => Outcome::Now(Fetched::Busy(0)),
+        Refusal::Leased(left_us) => Served::Later(left_us),
+        Refusal::BackedOff(left_us) => Served::Now(Fetched::Busy(millis(left_us))),
+        Refusal::Full => Served::Now(Fetched::Busy(0)),
     }
 }

@@ -8,6 +8,9 @@ use crate::server::{Call, Error, Reply, refuse};
 /// What a value counts for in a reply beside its text.
 pub const VALUE_BYTES: usize = 32;
 
+/// What an event time counts for in a reply.
+pub const TIME_BYTES: usize = 16;
+
 /// What answers values one by one: those of rows as what they are in RESP3, which
 /// has integers and doubles, and as text in RESP2.
 pub struct Answers<'a> {

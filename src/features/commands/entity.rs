@@ -5,6 +5,7 @@ use super::hash::HashPlan;
 use crate::bug;
 use crate::features::buffer::{Found, ValueBuffer};
 use crate::features::by_namespace::{self, Counts};
+use crate::features::layout::ReadName;
 use crate::features::resolved::ResolvedFields;
 use crate::features::row::{Row, Values, ViewTimes};
 use crate::features::shared_layout::SharedLayout;
@@ -24,7 +25,7 @@ pub struct EntityReader<'a> {
     tally: Tally,
     hashes: Option<HashPlan<'a>>,
     buffer: ValueBuffer,
-    layouts: Layouts,
+    layouts: Layouts<'a>,
     states: Vec<State>,
 }
 
@@ -39,12 +40,14 @@ enum State {
 }
 
 impl<'a> EntityReader<'a> {
-    /// A reader at a moment, of rows not older than `max_age_ms`.
+    /// A reader at a moment, of rows not older than `max_age_ms`, and of hashes whose
+    /// values take at most so many bytes.
     pub fn new(
         lock: Lock<'a>,
         fields: &'a [Arg<'a>],
         now_ms: Millis,
         max_age_ms: Option<Millis>,
+        most: usize,
     ) -> Self {
         Self {
             lock,
@@ -53,7 +56,7 @@ impl<'a> EntityReader<'a> {
             max_age_ms,
             tally: Tally::default(),
             hashes: None,
-            buffer: ValueBuffer::new(usize::MAX),
+            buffer: ValueBuffer::new(most),
             layouts: Layouts::default(),
             states: Vec::new(),
         }
@@ -270,21 +273,26 @@ impl Drop for Tally {
 
 /// What a call asks for, resolved for the layouts that it met.
 #[derive(Default)]
-struct Layouts {
+struct Layouts<'a> {
+    /// The names, cut when the first layout is met.
+    names: Vec<ReadName<'a>>,
     met: Vec<ResolvedFields>,
     /// By the address of each, which is its own while it is held in `met`.
     places: HashMap<usize, usize>,
     last: usize,
 }
 
-impl Layouts {
+impl<'a> Layouts<'a> {
     /// The fields of a layout. Rows of the same mostly follow each other.
-    fn of(&mut self, layout: &SharedLayout, fields: &[Arg]) -> &ResolvedFields {
+    fn of(&mut self, layout: &SharedLayout, fields: &[Arg<'a>]) -> &ResolvedFields {
         let is_last = self.met.get(self.last).is_some_and(|last| last.layout().is(layout));
         if !is_last {
-            let met = &mut self.met;
+            if self.names.is_empty() {
+                self.names = fields.iter().map(|field| ReadName::new(field.bytes())).collect();
+            }
+            let (met, names) = (&mut self.met, &self.names);
             self.last = *self.places.entry(layout.address()).or_insert_with(|| {
-                met.push(ResolvedFields::new(layout, fields.iter().map(|field| field.bytes())));
+                met.push(ResolvedFields::new(layout, names));
                 met.len() - 1
             });
         }

@@ -1,11 +1,11 @@
 //! ML.FEATUREGET: the same fields of several entities.
 
-use super::answers::{Answers, VALUE_BYTES, check, most_bytes, too_long};
+use super::answers::{Answers, TIME_BYTES, VALUE_BYTES, check, most_bytes, too_long};
 use super::entity::{Entity, EntityReader, F32Row, Repeats};
 use super::write_options::{FIELDS, NUMBERS};
 use crate::bug;
 use crate::features::buffer::{Found, ValueBuffer};
-use crate::features::config::MAX_VALUES;
+use crate::features::config::{MAX_REPLY_BYTES, MAX_VALUES};
 use crate::features::json::{self, Document, Unwritten};
 use crate::features::tensor::{Dtype, Tensor};
 use crate::features::value::Value;
@@ -66,7 +66,8 @@ pub const COMMAND: Command = Command {
 fn featureget(call: &mut Call) -> Result<(), Error> {
     let request = Request::parse(&mut call.args)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
-    let mut reader = EntityReader::new(call.lock(), &request.fields, now_ms, request.max_age_ms);
+    let mut reader =
+        EntityReader::new(call.lock(), &request.fields, now_ms, request.max_age_ms, most_bytes());
     match request.form {
         Form::Values => values(call, &request, &mut reader),
         Form::Tensor(dtype) => tensor(call, &request, &mut reader, dtype),
@@ -143,6 +144,15 @@ impl<'a> Request<'a> {
         if values > most {
             return Err(refuse(format!(
                 "numkeys times FIELDS must be at most {most} (ml.features-max-values)"
+            )));
+        }
+        // Each entity is asked for each name.
+        let names = fields.iter().fold(0u64, |sum, name| sum + name.bytes().len() as u64);
+        let most = MAX_REPLY_BYTES.get_unsigned();
+        if names.saturating_mul(keys.len() as u64) > most {
+            return Err(refuse(format!(
+                "numkeys times the bytes of FIELDS must be at most {most} \
+                 (ml.features-max-reply-bytes)"
             )));
         }
         let mut request = Self {
@@ -234,6 +244,7 @@ fn values<'a>(
 ) -> Result<(), Error> {
     let columns = request.fields.len();
     let most = most_bytes();
+    let each = VALUE_BYTES + if request.timed { TIME_BYTES } else { 0 };
     // A key of another type is an error of the whole call: nothing is replied
     // before all are read. An entity that comes again is kept once.
     let mut buffer = ValueBuffer::new(most);
@@ -245,7 +256,8 @@ fn values<'a>(
             None => {
                 let before = reader.counts();
                 let (read, more) = reader.read(&call.keys, *key, |entity| {
-                    let (kept, mut more) = (buffer.text_bytes(), 0usize);
+                    let (kept, room) = (buffer.text_bytes(), most.saturating_sub(bytes));
+                    let mut left = room;
                     buffer.begin();
                     for place in 0..columns {
                         let found = request.found(entity, *key, place)?;
@@ -253,17 +265,15 @@ fn values<'a>(
                             Found::Value(value) => value.text(),
                             Found::TooOld | Found::Nothing => request.defaults.get(place).copied(),
                         };
-                        more = more.saturating_add(VALUE_BYTES + text.map_or(0, <[u8]>::len));
-                        if more > most.saturating_sub(bytes) {
-                            return Err(too_long());
-                        }
+                        let cost = each + text.map_or(0, <[u8]>::len);
+                        left = left.checked_sub(cost).ok_or_else(too_long)?;
                         buffer.push(found);
                         if request.timed {
                             times.push(entity.event_time(place));
                         }
                     }
                     let texts = buffer.text_bytes() - kept;
-                    Ok((entity.bytes() + texts, more))
+                    Ok((entity.bytes() + texts, room - left))
                 })?;
                 let stands = (met * columns, more);
                 met += 1;
@@ -364,23 +374,38 @@ fn tensor<'a>(
     Ok(())
 }
 
+/// What writes a text as JSON does, in at most so many bytes.
+type Escape = fn(&[u8], usize) -> Result<Vec<u8>, Unwritten>;
+
 fn document<'a>(
     call: &Call<'a>,
     request: &Request<'a>,
     reader: &mut EntityReader<'a>,
 ) -> Result<(), Error> {
     let places = distinct(&request.fields);
-    let names = places.iter().map(|place| {
-        let field = request.fields.get(*place).unwrap_or_else(|| bug("a place without a field"));
-        let not_text = || refuse(format!("field {} is not UTF-8", quoted(field.bytes())));
-        json::string(field.bytes()).ok_or_else(not_text)
-    });
+    let entities = request.keys.len();
+    // What is escaped is longer than it was, up to six times.
+    let mut left = most_bytes();
+    let mut escaped = |what: &str, text: &[u8], escape: Escape| {
+        let escaped = escape(text, left).map_err(|unwritten| match unwritten {
+            Unwritten::NotText => refuse(format!("{what} {} is not UTF-8", quoted(text))),
+            Unwritten::TooLong => too_long(),
+        })?;
+        left -= escaped.len();
+        Ok(escaped)
+    };
+    let field = |place: &usize| {
+        let field = request.fields.get(*place);
+        field.unwrap_or_else(|| bug("a place without a field")).bytes()
+    };
+    // A name stands in each object between quotes, with a colon, a digit and a comma.
+    let object =
+        places.iter().map(field).fold(2usize, |sum, name| sum.saturating_add(name.len() + 5));
+    check(object.saturating_mul(entities))?;
+    let names = places.iter().map(field).map(|name| escaped("field", name, json::string));
     let names = names.collect::<Result<_, _>>()?;
-    let defaults = request.defaults.map(|default| {
-        let not_text = || refuse(format!("DEFAULT {} is not UTF-8", quoted(default)));
-        json::text(default).ok_or_else(not_text)
-    })?;
-    let document = Document::new(names, request.keys.len(), most_bytes());
+    let defaults = request.defaults.map(|default| escaped("DEFAULT", default, json::text))?;
+    let document = Document::new(names, entities, most_bytes());
     let mut document = document.ok_or_else(too_long)?;
     let too_long = |_: Unwritten| too_long();
     let mut repeats = Repeats::new();

@@ -75,49 +75,61 @@ fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Re
     let views: Vec<_> =
         views.filter(|view| only.is_none_or(|only| layout.view_name(*view) == only)).collect();
     let values = row.values();
-    let (mut name, mut pairs) = (Vec::new(), Vec::new());
-    let (mut all, mut once) = (0usize, 0usize);
+    let value_bytes = |field: usize| values.get(field).text().map_or(0, <[u8]>::len) + VALUE_BYTES;
+    // What the row holds is answered, as long as it is. But the name of a view stands
+    // before each of its fields.
+    let held = views.iter().fold(0usize, |held, view| {
+        let fields = layout.fields(*view);
+        let each = fields.map(|field| layout.field_name(field).len() + 1 + value_bytes(field));
+        held.saturating_add(layout.view_name(*view).len()).saturating_add(each.sum())
+    });
+    let most = most_bytes().max(held);
+    let (mut name, mut pairs, mut bytes) = (Vec::new(), Vec::new(), 0usize);
+    // Only what is in the default view hides others.
+    let default = layout.view(b"").filter(|view| only.is_none() && alive(view));
     for view in views {
-        once += layout.view_name(view).len();
+        let prefix = start_name(layout, view, only, &mut name);
         for field in layout.fields(view) {
-            name_of(layout, view, field, only, &mut name);
-            let hides = |found: Option<(usize, usize)>| {
-                found.is_some_and(|(other, _)| other != view && alive(&other))
-            };
-            if only.is_none()
-                && layout.resolve(&name, field).first().is_some_and(|whole| hides(*whole))
-            {
-                continue;
+            let own = layout.field_name(field);
+            if let Some(default) = default.filter(|default| *default != view) {
+                name.truncate(prefix);
+                name.extend_from_slice(own);
+                if layout.has(default, &name) {
+                    continue;
+                }
             }
-            let text = values.get(field).text().map_or(0, <[u8]>::len) + VALUE_BYTES;
-            all = all.saturating_add(name.len() + text);
-            once = once.saturating_add(layout.field_name(field).len() + 1 + text);
+            bytes = bytes.saturating_add(prefix + own.len() + value_bytes(field));
+            if bytes > most {
+                return Err(too_long());
+            }
             pairs.push((view, field));
         }
-    }
-    // The name of a view stands before each of its fields.
-    if all > most_bytes().max(once) {
-        return Err(too_long());
     }
     let mut answers = Answers::of(call);
     call.reply.map(pairs.len());
     let found = pairs.len() as u64;
-    for (view, field) in pairs {
-        name_of(layout, view, field, only, &mut name);
-        call.reply.bytes(&name);
-        answers.value(values.get(field));
+    for same in pairs.chunk_by(|(one, _), (next, _)| one == next) {
+        let view = same.first().map(|(view, _)| *view);
+        let prefix = view.map_or(0, |view| start_name(layout, view, only, &mut name));
+        for (_, field) in same {
+            name.truncate(prefix);
+            name.extend_from_slice(layout.field_name(*field));
+            call.reply.bytes(&name);
+            answers.value(values.get(*field));
+        }
     }
     Ok(found)
 }
 
-fn name_of(layout: &Layout, view: usize, field: usize, only: Option<&[u8]>, name: &mut Vec<u8>) {
+/// Begins the names of a view's fields, as they are answered; returns how long that is.
+fn start_name(layout: &Layout, view: usize, only: Option<&[u8]>, name: &mut Vec<u8>) -> usize {
     name.clear();
     let prefix = layout.view_name(view);
     if only.is_none() && !prefix.is_empty() {
         name.extend_from_slice(prefix);
         name.push(b':');
     }
-    name.extend_from_slice(layout.field_name(field));
+    name.len()
 }
 
 /// All is read before anything is answered: a pass may fail.

@@ -10,6 +10,7 @@ use crate::features::change::{Applier, Change, Put, Set};
 use crate::features::codec;
 use crate::features::datatype::APPLY;
 use crate::features::row::{Row, ViewTimes};
+use crate::features::shared_layout::SharedLayout;
 use crate::features::stats::{LATE, WRITTEN};
 use crate::features::tensor::Dtype;
 use crate::features::value::Value;
@@ -104,6 +105,35 @@ struct Decided {
     rows: Vec<DecidedRow>,
 }
 
+/// The layouts that a call brings into being: rows of different fields each come to
+/// another, with names of its own.
+#[derive(Default)]
+struct NewLayouts {
+    /// They are held, so that one that comes again is known.
+    layouts: Vec<SharedLayout>,
+    bytes: usize,
+}
+
+impl NewLayouts {
+    /// How many bytes those of one call take.
+    const MOST: usize = 16 << 20;
+
+    /// Adds a layout, if it is new; all but the first may be too much.
+    fn add(&mut self, layout: Option<&SharedLayout>) -> Result<(), Error> {
+        let Some(layout) = layout.filter(|layout| layout.is_new()) else { return Ok(()) };
+        self.bytes = self.bytes.saturating_add(layout.bytes());
+        if self.bytes > Self::MOST && !self.layouts.is_empty() {
+            return Err(refuse(format!(
+                "the names of FIELDS, and of what the keys hold, would take more than {} bytes \
+                 for keys of different fields: write fewer keys at a time",
+                Self::MOST
+            )));
+        }
+        self.layouts.push(layout.clone());
+        Ok(())
+    }
+}
+
 struct DecidedRow {
     /// Which key's, and at the same time which row's of the blob.
     number: usize,
@@ -156,13 +186,22 @@ impl<'a> Batch<'a> {
         let mut rows = Vec::with_capacity(self.keys.len());
         let mut values = Vec::new();
         let again = Again::of(&self.keys);
+        let mut new_layouts = NewLayouts::default();
+        // Rows of the same layout mostly follow each other.
+        let mut last_layout: Option<(SharedLayout, Option<usize>)> = None;
         for first in (0..self.keys.len()).filter(|number| again.is_first(*number)) {
             // Opened as for the write itself: it is none of the reads that are counted.
             let open = keys.write(self.key(first));
             let row = open.value_ref::<Row>()?;
             let mut places = again.all(first);
             let events = again.all(first).map(|number| self.event(number));
-            let last = self.set.decide(row.as_deref(), now_ms, events, |written| {
+            let view = row.as_deref().and_then(|row| {
+                let known = last_layout.take().filter(|(layout, _)| layout.is(row.layout()));
+                let known = known
+                    .unwrap_or_else(|| (row.layout().clone(), row.layout().view(self.set.view)));
+                Some((row, last_layout.insert(known).1?))
+            });
+            let last = self.set.decide_in(view, now_ms, events, |written| {
                 let answer = places.next().and_then(|number| answers.get_mut(number));
                 *answer.unwrap_or_else(|| bug("an event of no key")) = written;
             });
@@ -170,9 +209,12 @@ impl<'a> Batch<'a> {
             let Some((last, times)) = last else { continue };
             let number =
                 again.all(first).nth(last).unwrap_or_else(|| bug("a key that is not there"));
-            self.read(number, &mut values);
-            let put = Put { times, values: &values };
-            applier.check(row.as_deref(), Some(put)).map_err(refused)?;
+            if !applier.has_room_for_numbers(row.as_deref()).map_err(refused)? {
+                self.read(number, &mut values);
+                let put = Put { times, values: &values };
+                applier.check(row.as_deref(), Some(put)).map_err(refused)?;
+            }
+            new_layouts.add(applier.layout())?;
             rows.push(DecidedRow { number, times });
         }
         Ok(Decided { answers, rows })

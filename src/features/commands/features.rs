@@ -25,7 +25,9 @@ pub const COMMAND: Command = Command {
 fn features(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let fields: Vec<_> = call.args.remaining().collect();
-    let mut reader = EntityReader::new(call.lock(), &fields, call.now() / MICROS_PER_MILLI, None);
+    let now_ms = call.now() / MICROS_PER_MILLI;
+    // What is asked for once is answered, as long as it is.
+    let mut reader = EntityReader::new(call.lock(), &fields, now_ms, None, usize::MAX);
     let mut answers = Answers::of(call);
     reader.read(&call.keys, key, |entity| {
         check(entity, &fields)?;

@@ -1,7 +1,7 @@
 //! ML.RATELIMIT: a call's cost, taken from a limit if it fits.
 
 use super::arguments::{ALGORITHM, COST, FORCE, LIMITS, PEEK, RESERVE, options, plain, policy};
-use super::store::{carry_out, decide};
+use super::store::{carry_out, check_room, decide};
 use crate::ratelimit::limiter::Limiter;
 use crate::ratelimit::policy::{MAX_WINDOWS, Policies};
 use crate::ratelimit::request::Request;
@@ -65,6 +65,7 @@ fn ratelimit(call: &mut Call) -> Result<(), Error> {
     open.prefetch::<Box<Limiter>>();
     let request = parse(&mut call.args)?;
     let decision = decide(open.value::<Limiter>()?.as_deref(), &request, now_us)?;
+    check_room(&decision, &request)?;
     carry_out(&lock, key, open, &request, &decision, now_us)?.reply(call.reply);
     Ok(())
 }

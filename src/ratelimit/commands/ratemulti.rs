@@ -4,7 +4,7 @@
 use super::arguments::{
     ALGORITHM, COST, FORCE, LIMITS, PEEK, RESERVE, check_force, options, plain, policy,
 };
-use super::store::{carry_out, decide};
+use super::store::{carry_out, check_room, decide};
 use crate::ratelimit::limiter::Limiter;
 use crate::ratelimit::policy::Policies;
 use crate::ratelimit::request::Request;
@@ -77,6 +77,9 @@ fn ratemulti(call: &mut Call) -> Result<(), Error> {
     }
     if decisions.iter().any(|decision| decision.granted == 0) {
         decisions.iter_mut().for_each(|decision| decision.deny());
+    }
+    for (decision, request) in decisions.iter().zip(&requests) {
+        check_room(decision, request)?;
     }
     let mut rows = Vec::with_capacity(keys.len());
     for ((key, request), decision) in keys.iter().zip(&requests).zip(&decisions) {

@@ -14,19 +14,30 @@ use crate::server::{Arg, Error, Lives, Lock, Reply, WriteKey, new_id, refuse};
 use crate::time::{Micros, whole_millis};
 use std::ffi::CStr;
 
-/// Decides on a call on one key.
+/// Decides on a call on one key. When all of the call's keys have agreed, it is to
+/// be [checked](check_room) for room.
 pub fn decide<'r>(
     current: Option<&Limiter>,
     request: &'r Request,
     now_us: Micros,
 ) -> Result<Decision<'r>, Error> {
-    Limiter::decide(current, request, now_us, new_id).map_err(|refusal| match refusal {
+    let decision = Limiter::decide(current, request, now_us, new_id);
+    decision.map_err(|refusal| error(refusal, request))
+}
+
+/// Refuses a call whose reservation one of its keys has no room for.
+pub fn check_room(decision: &Decision, request: &Request) -> Result<(), Error> {
+    decision.check_room().map_err(|refusal| error(refusal, request))
+}
+
+fn error(refusal: Refusal, request: &Request) -> Error {
+    match refusal {
         Refusal::BurstWithoutBucket => refuse("BURST needs ALGORITHM GCRA"),
         Refusal::TooManyReservations => refuse(format!(
             "key has {} reservations open already (ml.ratelimit-max-reservations)",
             request.max_reservations
         )),
-    })
+    }
 }
 
 /// Carries a decision out on the key that it was made on, and counts it: the
@@ -51,7 +62,7 @@ pub fn carry_out(
     }
     stats::count(algorithm, request.mode, granted > 0);
     if request.mode != Mode::Peek {
-        by_namespace::count(lock, key.bytes(), granted > 0, now_us);
+        by_namespace::count(lock, key.bytes(), decision, now_us);
     }
     let remaining = match request.mode {
         Mode::Force => quota.balance(),

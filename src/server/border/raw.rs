@@ -2,6 +2,10 @@
 
 pub use redis_module::raw::*;
 
+use std::ffi::{c_int, c_void};
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+
 /// Calls one function of the module API.
 ///
 /// The API is a table of function pointers that the server fills when the
@@ -27,6 +31,36 @@ macro_rules! offers {
         let offered = matches!(unsafe { $crate::server::border::raw::$function }, Some(_));
         offered
     }};
+}
+
+/// Whether a user may call a command in a database; why not is written where the
+/// last argument points to, unless that is null.
+pub type AclCheckPermissions = unsafe extern "C" fn(
+    *mut RedisModuleUser,
+    *mut *mut RedisModuleString,
+    c_int,
+    c_int,
+    *mut c_int,
+) -> c_int;
+
+/// A denial for the database.
+pub const ACL_LOG_DB: c_int = 4;
+
+/// What Valkey 9.1 has in place of `RedisModule_ACLCheckCommandPermissions`, which
+/// knows no database and so refuses there whoever may not use all. The bindings
+/// lack it: it is looked up by its name.
+pub fn acl_check_permissions() -> Option<AclCheckPermissions> {
+    static FOUND: OnceLock<Option<AclCheckPermissions>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let name = c"ValkeyModule_ACLCheckPermissions";
+        let mut found: *mut c_void = null_mut();
+        // SAFETY: the server writes the function's address, or nothing, and has
+        // declared it as the type does. Null is `None`.
+        unsafe {
+            api!(RedisModule_GetApi(name.as_ptr(), (&raw mut found).cast()));
+            std::mem::transmute::<*mut c_void, Option<AclCheckPermissions>>(found)
+        }
+    })
 }
 
 #[cold]

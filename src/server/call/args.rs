@@ -54,6 +54,14 @@ impl<'a> Arg<'a> {
         })
     }
 
+    /// A number of things that follow, from 1 to `most`; otherwise an error that
+    /// names `what` and them.
+    fn count(self, what: &str, things: &str, most: usize) -> Result<usize, Error> {
+        let count = parse_integer(self.bytes()).and_then(|count| usize::try_from(count).ok());
+        let wrong = || refuse(format!("{what} must be the number of {things}"));
+        count.filter(|count| (1..=most).contains(count)).ok_or_else(wrong)
+    }
+
     /// One of these keywords (upper case), by its place; otherwise an error that
     /// names `what` and them.
     pub fn one_of(self, what: &str, keywords: &[&str]) -> Result<usize, Error> {
@@ -137,10 +145,7 @@ impl<'a> Args<'a> {
     /// The next argument, a number of things, and as many arguments after it;
     /// otherwise an error that names `what` and them.
     pub fn counted(&mut self, what: &str, things: &str) -> Result<Vec<Arg<'a>>, Error> {
-        let count = self.arg()?.integer(what, 1..=i64::MAX)?;
-        let count = usize::try_from(count).ok().filter(|count| *count <= self.left());
-        let count =
-            count.ok_or_else(|| refuse(format!("{what} must be the number of {things}")))?;
+        let count = self.arg()?.count(what, things, self.left())?;
         let mut all = Vec::with_capacity(count);
         for _ in 0..count {
             all.push(self.arg()?);
@@ -154,10 +159,7 @@ impl<'a> Args<'a> {
         what: &str,
         things: &str,
     ) -> Result<Vec<(Arg<'a>, Arg<'a>)>, Error> {
-        let count = self.arg()?.integer(what, 1..=i64::MAX)?;
-        let count = usize::try_from(count).ok().filter(|count| *count <= self.left() / 2);
-        let count =
-            count.ok_or_else(|| refuse(format!("{what} must be the number of {things}")))?;
+        let count = self.arg()?.count(what, things, self.left() / 2)?;
         let mut all = Vec::with_capacity(count);
         for _ in 0..count {
             all.push((self.arg()?, self.arg()?));
@@ -237,12 +239,9 @@ impl<'a> Options<'_, 'a> {
 
     /// A number of things, and as many values after it, each of `size` arguments.
     pub fn counted(&mut self, things: &str, size: usize) -> Result<Vec<Arg<'a>>, Error> {
-        let count = self.integer(1..=i64::MAX)?;
-        let count = usize::try_from(count).ok().and_then(|count| count.checked_mul(size));
-        let count = count.filter(|count| *count <= self.args.left());
-        let keyword = self.current;
-        let wrong = || refuse(format!("{keyword} must be the number of {things}"));
-        let count = count.ok_or_else(wrong)?;
+        let number = self.value()?;
+        let count = number.count(self.current, things, self.args.left() / size)?;
+        let count = count * size;
         let mut all = Vec::with_capacity(count);
         for _ in 0..count {
             all.push(self.value()?);

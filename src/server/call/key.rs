@@ -6,6 +6,7 @@
 
 use super::args::Arg;
 use super::error::Error;
+use crate::bug;
 use crate::server::border::callback::Callback;
 use crate::server::border::guard::guard;
 use crate::server::border::raw::{
@@ -21,6 +22,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A key of the server, open; null for one that does not exist.
 struct OpenKey<'a> {
@@ -134,10 +136,11 @@ impl<'a> Keyspace<'a> {
 
     /// Opens a key for writing; until it is closed, no other key is opened.
     pub fn write<'k>(&'k mut self, key: Arg<'a>) -> WriteKey<'k> {
+        let writing = Writing::begin();
         // SAFETY: the context is valid for all of 'a, and the borrow keeps this
         // the only open key.
         let open = unsafe { OpenKey::open(self.ctx, key, REDISMODULE_READ | REDISMODULE_WRITE) };
-        WriteKey { open }
+        WriteKey { open, _writing: writing }
     }
 
     /// Commits a change of several keys, each [closed](WriteKey::close) already:
@@ -374,6 +377,53 @@ impl Drop for HashField<'_> {
 /// [`commit`](Self::commit).
 pub struct WriteKey<'k> {
     open: OpenKey<'k>,
+    _writing: Writing,
+}
+
+/// How many keys are open for writing, of whatever call.
+static WRITING: AtomicUsize = AtomicUsize::new(0);
+
+/// How many looks are taken at keys beside a call.
+static LOOKING: AtomicUsize = AtomicUsize::new(0);
+
+/// Proof that a key is open for writing. The borrow of a [`Keyspace`] knows of its
+/// own keys only: a look beside the call is kept off by this.
+struct Writing(());
+
+impl Writing {
+    fn begin() -> Self {
+        if LOOKING.load(Relaxed) > 0 {
+            bug("a key opened for writing while one is looked at");
+        }
+        WRITING.fetch_add(1, Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        WRITING.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Proof that no key is open for writing, nor will be while a look is taken at one
+/// beside a call.
+pub(in crate::server) struct Looking(());
+
+impl Looking {
+    pub(in crate::server) fn begin() -> Self {
+        if WRITING.load(Relaxed) > 0 {
+            bug("a key looked at while one is open for writing");
+        }
+        LOOKING.fetch_add(1, Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        LOOKING.fetch_sub(1, Relaxed);
+    }
 }
 
 impl<'k> WriteKey<'k> {
@@ -515,5 +565,24 @@ impl<'k> WriteKey<'k> {
                 api!(RedisModule_SetAbsExpire(self.open.raw, at_ms));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::catch_unwind;
+
+    #[test]
+    fn no_key_is_looked_at_beside_one_that_is_open_for_writing_nor_the_other_way_round() {
+        let writing = Writing::begin();
+        assert!(catch_unwind(Looking::begin).is_err());
+        drop(writing);
+        let looking = Looking::begin();
+        drop(Looking::begin());
+        assert!(catch_unwind(Writing::begin).is_err());
+        drop(looking);
+        drop(Writing::begin());
+        drop(Looking::begin());
     }
 }

@@ -84,9 +84,10 @@ fn unblock(lock: &Lock, client: BlockedClient) {
 
 impl<'a> Call<'a> {
     /// Whether the client may be made to wait: not within MULTI or a script, or
-    /// wherever else the server says so.
+    /// wherever else the server says so, nor in the call of another module, behind
+    /// which there may be no user whose rights could be asked for.
     pub fn may_wait(&self) -> bool {
-        self.context_flags() & REDISMODULE_CTX_FLAGS_DENY_BLOCKING == 0
+        self.context_flags() & REDISMODULE_CTX_FLAGS_DENY_BLOCKING == 0 && self.has_user()
     }
 
     /// Has the client wait for an answer about a key, at most so long (not 0);

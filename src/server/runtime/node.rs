@@ -6,7 +6,7 @@ use crate::server::border::raw::{
     REDISMODULE_CTX_FLAGS_MASTER, REDISMODULE_CTX_FLAGS_OOM, REDISMODULE_OK,
 };
 use crate::server::call::args::Arg;
-use crate::server::call::key::{Keyspace, ReadKey};
+use crate::server::call::key::{Keyspace, Looking, ReadKey};
 use crate::server::declare::module::context;
 use std::ffi::c_int;
 
@@ -33,7 +33,7 @@ pub fn avoids_replica_traffic(_lock: &Lock) -> bool {
 }
 
 /// Looks at a key of a database outside of a call, or beside one: while no key is
-/// open for writing.
+/// open for writing, or else that is a panic.
 pub fn look_at<R>(
     _lock: &Lock,
     db: i32,
@@ -41,8 +41,10 @@ pub fn look_at<R>(
     look: impl FnOnce(&ReadKey) -> R,
 ) -> Option<R> {
     let name = ServerString::new(key);
+    let _looking = Looking::begin();
     // SAFETY: the module's own context outlives the module, and the server calls
-    // under its lock; the name outlives the open key.
+    // under its lock; the name outlives the open key. Nothing is written to while it
+    // is looked at.
     unsafe {
         if api!(RedisModule_SelectDb(context(), db as c_int)) != REDISMODULE_OK as c_int {
             return None;

@@ -3,7 +3,8 @@
 
 use super::global::Lock;
 use crate::server::border::raw::{
-    REDISMODULE_CMD_KEY_ACCESS, REDISMODULE_OK, RedisModuleString, RedisModuleUser,
+    ACL_LOG_DB, REDISMODULE_CMD_KEY_ACCESS, REDISMODULE_OK, RedisModuleString, RedisModuleUser,
+    acl_check_permissions,
 };
 use crate::server::call::Call;
 use crate::server::call::args::Arg;
@@ -16,22 +17,38 @@ use std::ptr::null_mut;
 pub struct User(Box<[u8]>);
 
 impl Call<'_> {
+    /// Whether the client has a user. That of a call of another module's may have
+    /// none.
+    pub(in crate::server) fn has_user(&self) -> bool {
+        self.user_name().is_some()
+    }
+
     /// The client's user; `None` for one that the server's list of users does not
-    /// have, such as one that another module made up, whose rights nobody can
-    /// change by name.
+    /// have, such as one that another module made up, whose rights nobody can change
+    /// by name.
     pub fn user(&self) -> Option<User> {
-        // SAFETY: the context of the running command; the string is freed once,
-        // after its last use.
-        let name = unsafe {
+        self.user_name().map(User).filter(User::is_listed)
+    }
+
+    fn user_name(&self) -> Option<Box<[u8]>> {
+        // SAFETY: the context of the running command; the string is freed once, after
+        // its last use. Servers differ in how they are asked for the name of no user:
+        // later ones have none, and earlier ones crash, but list only clients that
+        // are connected and so have one. Without a place to write what is known of
+        // the client, it is only asked whether it is listed.
+        unsafe {
+            let id = api!(RedisModule_GetClientId(self.context()));
+            if api!(RedisModule_GetClientInfoById(null_mut(), id)) != REDISMODULE_OK as c_int {
+                return None;
+            }
             let name = api!(RedisModule_GetCurrentUserName(self.context()));
             if name.is_null() {
                 return None;
             }
             let bytes = Arg::from_raw(name).bytes().into();
             api!(RedisModule_FreeString(null_mut(), name));
-            bytes
-        };
-        Some(User(name)).filter(User::is_listed)
+            Some(bytes)
+        }
     }
 }
 
@@ -45,30 +62,37 @@ impl User {
         self.with(|user, _| !user.is_null())
     }
 
-    /// Whether the user may call a command with these arguments, its name first,
-    /// of which the second is the key that it reads; otherwise the error that the
-    /// server would answer.
-    pub fn may(&self, _lock: &Lock, command: &[&[u8]]) -> Result<(), Error> {
+    /// Whether the user may call a command with these arguments in a database, its
+    /// name first, of which the second is the key that it reads; otherwise the error
+    /// that the server would answer.
+    pub fn may(&self, _lock: &Lock, db: i32, command: &[&[u8]]) -> Result<(), Error> {
         let strings: Vec<_> = command.iter().map(|word| ServerString::new(word)).collect();
         let mut argv: Vec<_> = strings.iter().map(|string| string.0).collect();
         self.with(|user, _| {
             if user.is_null() {
                 return Err(Error::NoPermission("User is no longer there".to_owned()));
             }
-            // SAFETY: the user and the strings are valid here.
+            let (ok, count) = (REDISMODULE_OK as c_int, argv.len() as c_int);
+            let mut reason = 0;
+            // SAFETY: the user and the strings are valid here, and so is where the
+            // reason is written.
             let (may_call, may_read) = unsafe {
-                let count = argv.len() as c_int;
-                let call =
-                    api!(RedisModule_ACLCheckCommandPermissions(user, argv.as_mut_ptr(), count));
-                let read = argv.get(1).map(|key| {
+                let argv = argv.as_mut_ptr();
+                let call = match acl_check_permissions() {
+                    Some(check) => check(user, argv, count, db, &raw mut reason),
+                    None => api!(RedisModule_ACLCheckCommandPermissions(user, argv, count)),
+                };
+                let read = strings.get(1).map(|key| {
                     let access = REDISMODULE_CMD_KEY_ACCESS as c_int;
-                    api!(RedisModule_ACLCheckKeyPermissions(user, *key, access))
+                    api!(RedisModule_ACLCheckKeyPermissions(user, key.0, access))
                 });
-                let ok = REDISMODULE_OK as c_int;
                 (call == ok, read.is_none_or(|read| read == ok))
             };
             match (may_call, may_read) {
                 (true, _) => Ok(()),
+                (false, _) if reason == ACL_LOG_DB => {
+                    Err(Error::NoPermission("No permissions to access database".to_owned()))
+                }
                 (false, false) => {
                     Err(Error::NoPermission("No permissions to access a key".to_owned()))
                 }

@@ -1,13 +1,16 @@
 //! ML.STATS: what was counted of each namespace.
 
 use crate::namespace::bare;
-use crate::server::{Argument, Call, Command, Error, handler};
+use crate::server::{Argument, Call, Command, Error, Lock, handler};
 use crate::stats::{Asked, Section};
 
 /// The sections there are.
 pub trait Sections: 'static {
     /// They, in the order in which they are told.
     const ALL: &'static [Section];
+
+    /// Has what is over counted before anything is told.
+    fn settle(lock: &Lock);
 }
 
 const ARGUMENTS: &[Argument] = &[
@@ -60,6 +63,7 @@ fn stats<S: Sections>(call: &mut Call) -> Result<(), Error> {
     let asked = Asked { namespace: namespace.as_deref(), now };
     let sections = S::ALL.iter().filter(|section| one.is_none_or(|one| one == section.keyword));
     let (reply, lock) = (call.reply, call.lock());
+    S::settle(&lock);
     reply.map(sections.clone().count());
     for section in sections {
         reply.bytes(section.keyword.to_ascii_lowercase().as_bytes());
