@@ -561,10 +561,8 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         };
         held(self).iter().for_each(|flight| self.end_if_over(flight, now));
         // What the token is late with is open again.
-        while let Some(late) = self.past.ran_out(scope, key, token, now).cloned() {
-            let flight = FlightKey::new(scope, key, &late.name);
-            // Another may have backed off from it meanwhile.
-            if self.flights.contains_key(&flight) || !self.reopen(&flight, &late, now) {
+        while let Some((flight, late)) = self.late_at(scope, key, token, now) {
+            if !self.reopen(&flight, &late, now) {
                 break;
             }
         }
@@ -596,10 +594,21 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
                 return Some((open, None));
             }
         }
+        self.late_at(scope, key, token, now).map(|(flight, late)| (flight, Some(late)))
+    }
+
+    /// The flight at a key that a token is late with, and the lease that ran out.
+    fn late_at(
+        &self,
+        scope: i32,
+        key: &[u8],
+        token: Id,
+        now: Monotonic,
+    ) -> Option<(FlightKey, PastLease)> {
         let late = self.past.ran_out(scope, key, token, now)?.clone();
         let flight = FlightKey::new(scope, key, &late.name);
         // Another may have backed off from it meanwhile.
-        (!self.flights.contains_key(&flight)).then_some((flight, Some(late)))
+        (!self.flights.contains_key(&flight)).then_some((flight, late))
     }
 
     /// Opens the flight of a lease that ran out again; whether there was room to

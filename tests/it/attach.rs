@@ -266,12 +266,12 @@ fn a_replica_of_a_replica() {
     });
 }
 
-#[test]
-fn a_replica_started_from_what_save_wrote() {
-    each_round("SAVE", MAKES_WAIT, |server, way| {
+/// A replica that is started from what a command wrote without a fork.
+fn continues_from_what_is_written(command: &str) {
+    each_round(command, MAKES_WAIT, |server, way| {
         let (_waits, replica) = under_traffic(&server, |client| {
             let waits = ask_and_wait(client, server.port());
-            client.run("SAVE").ok();
+            client.run(command).ok();
             (waits, continue_from_the_dump(&server))
         });
         assert_continued(&server, &replica, way);
@@ -280,16 +280,13 @@ fn a_replica_started_from_what_save_wrote() {
 }
 
 #[test]
+fn a_replica_started_from_what_save_wrote() {
+    continues_from_what_is_written("SAVE");
+}
+
+#[test]
 fn a_replica_started_from_what_a_reload_wrote() {
-    each_round("DEBUG RELOAD", MAKES_WAIT, |server, way| {
-        let (_waits, replica) = under_traffic(&server, |client| {
-            let waits = ask_and_wait(client, server.port());
-            client.run("DEBUG RELOAD").ok();
-            (waits, continue_from_the_dump(&server))
-        });
-        assert_continued(&server, &replica, way);
-        assert_same(&server, &replica, way);
-    });
+    continues_from_what_is_written("DEBUG RELOAD");
 }
 
 #[test]
