@@ -18,7 +18,8 @@ use crate::id::Id;
 use crate::metrics::Share;
 use crate::server::{
     BlockedClient, Error, Event, Global, Listener, Lock, OnUnblock, Reply, Timer, User,
-    avoids_replica_traffic, is_over_maxmemory, is_primary, look_at, monotonic, new_id, now, wake,
+    avoids_replica_traffic, is_over_maxmemory, is_primary, let_in_anew, look_at, monotonic, new_id,
+    now, wake,
 };
 use crate::singleflight::{
     FlightKey, Lease, Limits, Outcome, Refusal, SingleFlight, Standing, Woken,
@@ -267,15 +268,20 @@ fn grant_next(lock: &Lock, key: &FlightKey, now: Monotonic) {
     }
 }
 
-/// Why a client's user may not have, or no longer, what it waits for.
+/// Why a client may not compute, or no longer, what it waits for.
 fn refused(lock: &Lock, client: BlockedClient, key: &FlightKey) -> Option<Error> {
-    let user = STATE.with(lock, |state| state.users.get(&client).cloned().flatten())?;
-    refused_to(lock, &user, key)
+    let user = STATE.with(lock, |state| state.users.get(&client).cloned().flatten());
+    let_in_anew(lock, user.as_ref(), key.scope(), &call_of(key)).err()
 }
 
+/// Why a client's user may not have, or no longer, what it waits for.
 fn refused_to(lock: &Lock, user: &User, key: &FlightKey) -> Option<Error> {
-    let call: [&[u8]; 5] = [b"ML.CACHEFETCH", key.key(), key.name(), b"LEASE", b"1"];
-    user.may(lock, key.scope(), &call).err()
+    user.may(lock, key.scope(), &call_of(key)).err()
+}
+
+/// The call of whoever waits in a flight.
+fn call_of(key: &FlightKey) -> [&[u8]; 5] {
+    [b"ML.CACHEFETCH", key.key(), key.name(), b"LEASE", b"1"]
 }
 
 /// Counts, and wakes those who wait no more with what they are told.

@@ -29,7 +29,7 @@ pub use declare::{
 };
 pub use runtime::{
     BlockedClient, Global, Lock, OnUnblock, Timer, User, avoids_replica_traffic, is_over_maxmemory,
-    is_primary, look_at, wake,
+    is_primary, let_in_anew, look_at, wake,
 };
 
 /// What [`export_module`] expands to stands on.

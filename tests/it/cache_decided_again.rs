@@ -380,6 +380,50 @@ fn leases_are_refused_where_writes_are() {
 }
 
 #[test]
+fn a_waiter_is_handed_no_lease_where_the_server_refuses_writes() {
+    let server = Server::with("save 900 1\nstop-writes-on-bgsave-error no\ndbfilename taken");
+    let mut client = server.client();
+    // Saving fails: the file's name is a directory's.
+    let directory = call!(client, "CONFIG", "GET", "dir").texts().remove(1);
+    std::fs::create_dir(std::path::Path::new(&directory).join("taken")).unwrap();
+    client.run("BGSAVE");
+    wait_for("it to fail", || client.info("rdb_last_bgsave_status") == "err");
+    for (code, setting, refuses, takes) in [
+        ("NOREPLICAS", "min-replicas-to-write", "1", "0"),
+        ("MISCONF", "stop-writes-on-bgsave-error", "yes", "no"),
+    ] {
+        let token = lease(&mut client, "k v", 60_000);
+        let mut barred = crowd_of_user(&server, 1, &format!("k v {LONG}"));
+        call!(client, "ACL", "SETUSER", "app", "resetkeys").ok();
+        let mut crowd = Crowd::of(&server, 2);
+        crowd.send_all(&format!("ML.CACHEFETCH k v {LONG}"));
+        wait_for("all to wait", || waiters(&mut client, "k") == 3);
+        // In one step: by itself, the second would be refused.
+        let steps = [
+            "MULTI".to_owned(),
+            format!("CONFIG SET {setting} {refuses}"),
+            format!("ML.CACHERELEASE k {token}"),
+            "EXEC".to_owned(),
+        ];
+        assert_eq!(client.run_all(&steps)[3].items(), [Value::Okay, Value::Int(1)]);
+        crowd.wait_for(2);
+        barred.wait_for(1);
+        let expected = client.run("ML.CACHEFETCH other v LEASE 9").error();
+        assert!(expected.starts_with(code), "{expected}");
+        for member in 0..2 {
+            assert_eq!(crowd.answers(member).last().unwrap().error(), expected);
+        }
+        let error = barred.answers(0).last().unwrap().error();
+        assert!(error.starts_with("NOPERM "), "its own fault comes first: {error}");
+        assert_eq!(total(&mut client, "open_leases"), 0, "{code}");
+        call!(client, "CONFIG", "SET", setting, takes).ok();
+        let token = lease(&mut client, "k v", 60_000);
+        call!(client, "ML.CACHERELEASE", "k", token).integer();
+        crowd.assert_in_step();
+    }
+}
+
+#[test]
 fn a_waiter_is_served_what_is_stale_where_a_new_call_would_be() {
     let server = Server::start();
     let mut client = server.client();

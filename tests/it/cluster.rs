@@ -258,6 +258,23 @@ fn who_waits_for_an_answer_of_a_slot_that_moves_is_sent_on_or_told_to_try_again(
     let node = &cluster.nodes[0];
     let leased = call!(node.client(), "ML.CACHEFETCH", &key, "v", "LEASE", 60_000).items();
     assert_eq!(leased[0].text(), "LEASE");
+    // While it moves, a new call would be sent to ask the other node.
+    let (mut waiter, mut client) = (node.client(), node.client());
+    let answer = std::thread::scope(|scope| {
+        let call = format!("ML.CACHEFETCH {key} v LEASE 9000 WAIT 50000");
+        let waits = scope.spawn(move || waiter.run(&call));
+        wait_for("it to wait", || client.info("ml_cache_waiters") == "1");
+        let (slot, to) = (slot_of(key.as_bytes()), id(&cluster.nodes[1]));
+        call!(client, "CLUSTER", "SETSLOT", slot, "MIGRATING", to).ok();
+        // Which ends the lease.
+        client.run("FLUSHALL").ok();
+        let answer = waits.join().unwrap();
+        call!(client, "CLUSTER", "SETSLOT", slot, "STABLE").ok();
+        answer
+    });
+    assert!(answer.is_error() && answer.error().starts_with("TRYAGAIN "), "{answer:?}");
+    let leased = call!(client, "ML.CACHEFETCH", &key, "v", "LEASE", 60_000).items();
+    assert_eq!(leased[0].text(), "LEASE");
     let answers = std::thread::scope(|scope| {
         let waiters: Vec<_> = (0..10)
             .map(|waiter| {

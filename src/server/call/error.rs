@@ -19,6 +19,9 @@ pub enum Error {
     /// server's own.
     #[error("NOPERM {0}")]
     NoPermission(String),
+    /// The server would not take the call now. The text is the server's own.
+    #[error("{0}")]
+    Server(String),
     /// An argument is not what the command takes: the text names the argument
     /// and its allowed range.
     #[error("ERR {0}")]

@@ -7,6 +7,7 @@ use crate::server::border::callback::Callback;
 use crate::server::border::guard::{guard, log};
 use crate::server::border::raw::{self, REDISMODULE_OK, RedisModuleCtx, RedisModuleString};
 use crate::server::call::{Args, Call, Error, Reply};
+use crate::server::runtime::only_asks;
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::{null, null_mut};
 
@@ -62,6 +63,12 @@ unsafe extern "C" fn run<H: Handler>(
     argv: *mut *mut RedisModuleString,
     argc: c_int,
 ) -> c_int {
+    // SAFETY: the context of the running command.
+    let reply = unsafe { Reply::from_raw(ctx) };
+    if only_asks() {
+        reply.ok();
+        return REDISMODULE_OK as c_int;
+    }
     let outcome = guard(Callback::Command, || {
         // SAFETY: `H` has no size, so that reading one touches no memory, and
         // a value of it exists: the function that `handler` was given. The
@@ -73,8 +80,6 @@ unsafe extern "C" fn run<H: Handler>(
         // SAFETY: as above; this is the only `Call` made of the context.
         handler(&mut unsafe { Call::new(ctx, Args::from_raw(argv)) })
     });
-    // SAFETY: the context of the running command.
-    let reply = unsafe { Reply::from_raw(ctx) };
     if let Err(error) = outcome.unwrap_or(Err(Error::Internal)) {
         reply.error(&error);
     }

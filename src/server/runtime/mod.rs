@@ -1,6 +1,7 @@
 //! What runs by itself, between commands: clients that wait, timers, the state
 //! beside the keys, and whether anybody gets the effects of writes.
 
+mod anew;
 mod blocked;
 mod global;
 mod node;
@@ -8,6 +9,8 @@ pub(in crate::server) mod propagation;
 mod timer;
 mod user;
 
+pub use anew::let_in_anew;
+pub(in crate::server) use anew::only_asks;
 pub use blocked::{BlockedClient, OnUnblock, wake};
 pub use global::{Global, Lock};
 pub use node::{avoids_replica_traffic, is_over_maxmemory, is_primary, look_at};

@@ -32,23 +32,24 @@ pub fn avoids_replica_traffic(_lock: &Lock) -> bool {
     unsafe { api!(RedisModule_AvoidReplicaTraffic()) != 0 }
 }
 
+/// Has what follows be about a database; whether there is such a one.
+pub(super) fn select(_lock: &Lock, db: i32) -> bool {
+    // SAFETY: the module's own context outlives the module.
+    unsafe { api!(RedisModule_SelectDb(context(), db as c_int)) == REDISMODULE_OK as c_int }
+}
+
 /// Looks at a key of a database outside of a call, or beside one: while no key is
 /// open for writing, or else that is a panic.
-pub fn look_at<R>(
-    _lock: &Lock,
-    db: i32,
-    key: &[u8],
-    look: impl FnOnce(&ReadKey) -> R,
-) -> Option<R> {
+pub fn look_at<R>(lock: &Lock, db: i32, key: &[u8], look: impl FnOnce(&ReadKey) -> R) -> Option<R> {
     let name = ServerString::new(key);
     let _looking = Looking::begin();
+    if !select(lock, db) {
+        return None;
+    }
     // SAFETY: the module's own context outlives the module, and the server calls
     // under its lock; the name outlives the open key. Nothing is written to while it
     // is looked at.
     unsafe {
-        if api!(RedisModule_SelectDb(context(), db as c_int)) != REDISMODULE_OK as c_int {
-            return None;
-        }
         let keys = Keyspace::new(context());
         let open = keys.read(Arg::from_raw(name.0));
         Some(look(&open))
