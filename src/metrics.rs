@@ -1,5 +1,6 @@
 //! What is counted for `INFO ml`.
 
+use crate::bug;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 /// A figure of `INFO ml`.
@@ -55,7 +56,7 @@ impl Gauge {
 
 impl Metric for Gauge {
     fn value(&self) -> u64 {
-        u64::try_from(self.0.load(Relaxed)).unwrap_or(0)
+        u64::try_from(self.0.load(Relaxed)).unwrap_or_else(|_| bug("a gauge below nothing"))
     }
 }
 

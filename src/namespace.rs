@@ -5,6 +5,7 @@
 //! braces of a hash tag, which say where a cluster keeps a key and nothing of what
 //! it is, stand aside: `{pred:a}` and `pred:a` are in the same.
 
+use crate::bug;
 use std::borrow::Cow;
 
 /// What stands between the parts of a key.
@@ -35,10 +36,9 @@ pub fn bare(key: &[u8]) -> Cow<'_, [u8]> {
 /// has one part only.
 pub fn first_part(key: &[u8]) -> Cow<'_, [u8]> {
     let end = find(key, SEPARATOR).unwrap_or(0);
-    let Some(part) = key.get(..end).filter(|part| find(part, b'{').is_some()) else {
-        return Cow::Borrowed(key.get(..end).unwrap_or_default());
-    };
-    match (braces(key), part) {
+    let part = key.get(..end).unwrap_or_else(|| bug("a part outside of its key"));
+    let braces = find(part, b'{').and_then(|_| braces(key));
+    match (braces, part) {
         (None, _) => Cow::Borrowed(part),
         // A tag that is the whole part, or begins with it, is cut out by its ends.
         (Some((0, close)), [_, inside @ .., _]) if close + 1 == end => Cow::Borrowed(inside),

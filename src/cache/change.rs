@@ -4,6 +4,7 @@
 
 use super::answer::{Answer, Head, MAX_VERSIONS};
 use super::lifetime::Lifetime;
+use crate::bug;
 use crate::time::Millis;
 use std::borrow::Cow;
 
@@ -69,9 +70,8 @@ impl Change<'_> {
             (None, Some(others)) => _ = key.replace(others)?,
             (Some(_), None) => {}
             (Some(_), others) => {
-                if let Some(newest) = key.newest()? {
-                    newest.set_older(others);
-                }
+                let newest = key.newest()?;
+                newest.unwrap_or_else(|| bug("an answer just put in is gone")).set_older(others);
             }
         }
         Ok(put.max(others_ms))

@@ -7,6 +7,7 @@
 //! of reading the key, however many parts it has.
 
 use super::counts::Counts;
+use crate::bug;
 use crate::namespace::{SEPARATOR, bare};
 use arrayvec::ArrayVec;
 use std::collections::HashMap;
@@ -106,7 +107,8 @@ impl Namespace {
 
     /// The first part of its name, under which its keys are counted.
     pub fn first_part(&self) -> &[u8] {
-        self.name.split(|byte| *byte == SEPARATOR).next().unwrap_or(&self.name)
+        let first = self.name.split(|byte| *byte == SEPARATOR).next();
+        first.unwrap_or_else(|| bug("a name without a part"))
     }
 
     /// Its versions in force, of which there is one at least.
@@ -116,17 +118,26 @@ impl Namespace {
 
     /// What was counted of each version in force.
     pub fn counts(&self) -> impl Iterator<Item = (&[u8], Counts)> {
-        let counts = |place| self.counts.as_ref()?.get(place).copied();
         let versions = self.versions().iter().enumerate();
-        versions.map(move |(place, version)| (version, counts(place).unwrap_or_default()))
+        versions.map(|(place, version)| {
+            let counts = self.counts.as_ref().map(|counts| counts.get(place));
+            let counts = counts.map(|counts| *counts.unwrap_or_else(|| uncounted()));
+            (version, counts.unwrap_or_default())
+        })
     }
 
     /// Where to count for a version, if it is in force.
     pub fn counts_of(&mut self, version: &[u8]) -> Option<&mut Counts> {
         let place = Versions(&self.versions).iter().position(|held| held == version)?;
         let all = Versions(&self.versions).iter().count();
-        self.counts.get_or_insert_with(|| vec![Counts::default(); all].into()).get_mut(place)
+        let counts = self.counts.get_or_insert_with(|| vec![Counts::default(); all].into());
+        Some(counts.get_mut(place).unwrap_or_else(|| uncounted()))
     }
+}
+
+#[cold]
+fn uncounted() -> ! {
+    bug("a version in force without a place to count in")
 }
 
 /// As many namespaces as there may be have versions in force already.
@@ -189,13 +200,14 @@ impl InForce {
         let ends = (0..=name.len().min(MAX_NAME_BYTES))
             .filter(|end| name.get(*end).is_none_or(|byte| *byte == SEPARATOR));
         ends.map(move |end| {
-            hasher.write(name.get(start..end).unwrap_or_default());
+            hasher.write(name.get(start..end).unwrap_or_else(|| bug("a part outside of its name")));
             start = end;
             (end, hasher.finish())
         })
     }
 
-    /// The hash of a name, which goes over it by its parts as that of a key does.
+    /// The hash of a name, which goes over it by its parts as that of a key does; 0 of
+    /// one that is too long to be a namespace's.
     fn hash_of(&self, name: &[u8]) -> u64 {
         self.prefixes(name).last().map_or(0, |(_, hash)| hash)
     }

@@ -3,6 +3,7 @@
 
 use super::counts::{Counter, Counts};
 use super::state;
+use crate::bug;
 use crate::metrics::{Counter as Total, Gauge};
 use crate::server::{Lock, Reply, Section};
 use crate::stats::{self, Asked, reply_count};
@@ -48,8 +49,9 @@ pub const INFO: Section = Section {
 
 /// Counts so many more of something, of all namespaces.
 pub fn count(counter: Counter, more: u64) {
-    if let Some(total) = TOTALS.get(counter as usize) {
-        total.add(more);
+    match TOTALS.get(counter as usize) {
+        Some(total) => total.add(more),
+        None => bug("a counter has no place"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! JSON (RFC 8259) but that zeros may lead. Nothing around it, no hexadecimals,
 //! no `nan` or `inf`.
 
+use crate::bug;
 use crate::number::parse_integer;
 
 /// The integer that a text is exactly; `None` for one that has decimals, or does
@@ -79,7 +80,7 @@ pub fn is_json_number(text: &[u8]) -> bool {
 fn decimal(text: &[u8]) -> Option<&str> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let after = digits.get(whole..)?;
+    let after = digits.get(whole..).unwrap_or_else(|| bug("more digits than there are"));
     let bare = after.first() == Some(&b'.') && !after.get(1).is_some_and(u8::is_ascii_digit);
     if whole == 0 || bare { None } else { std::str::from_utf8(text).ok() }
 }

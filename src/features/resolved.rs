@@ -2,6 +2,7 @@
 
 use super::layout::ReadName;
 use super::shared_layout::SharedLayout;
+use crate::bug;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -77,7 +78,7 @@ impl ResolvedFields {
     /// The view of a number, as [`Self::all`] names it.
     pub fn view(&self, number: usize) -> usize {
         let view = self.views.get(number).copied();
-        view.unwrap_or_else(|| crate::bug("a view that is none of the call's")) as usize
+        view.unwrap_or_else(|| bug("a view that is none of the call's")) as usize
     }
 
     /// How many fields the call asks for.
@@ -87,15 +88,17 @@ impl ResolvedFields {
 
     /// The field at a place, where all views are served.
     pub fn field(&self, place: usize) -> Option<usize> {
-        let field = *self.fields.get(place)?;
+        let field = *self.fields.get(place).unwrap_or_else(|| bug("a place without a field"));
         (field != NOWHERE).then_some(field as usize)
     }
 
     /// All that may stand for a place: views, by their place in [`Self::views`],
     /// and fields, the first that is served before the others.
     pub fn all(&self, place: usize) -> impl Iterator<Item = (usize, usize)> {
-        let first = self.field(place).zip(self.views_of.get(place));
-        let first = first.map(|(field, view)| (*view as usize, field));
+        let first = self.field(place).map(|field| {
+            let view = self.views_of.get(place);
+            (*view.unwrap_or_else(|| bug("a place without a view")) as usize, field)
+        });
         let other = first.and_then(|_| self.others.get(&place).copied());
         first.into_iter().chain(other)
     }

@@ -368,22 +368,22 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         }
     }
 
-    fn take_waiter(&mut self, key: &FlightKey, number: u64) -> Option<Waiting<W>> {
-        let flight = self.flights.get_mut(key)?;
-        let waiting = flight.waiters.remove(&number)?;
+    fn take_waiter(&mut self, key: &FlightKey, number: u64) -> Waiting<W> {
+        let Some(flight) = self.flights.get_mut(key) else { bug("a caller waits in no flight") };
+        let Some(waiting) = flight.waiters.remove(&number) else { bug("a caller has no place") };
         if let Some(token) = waiting.token {
             flight.tokens.remove(&token);
         }
         self.waiting.remove(&waiting.waiter);
         self.bytes -= WAITER_BYTES + waiting.bytes;
-        Some(waiting)
+        waiting
     }
 
     /// What a caller waits for, and how long the stage that it waits for the end
     /// of lasts still.
     pub fn waits_for(&self, waiter: W, now: Monotonic) -> Option<(&FlightKey, Monotonic)> {
         let (key, _) = self.waiting.get(&waiter)?;
-        let flight = self.flights.get(key)?;
+        let Some(flight) = self.flights.get(key) else { bug("a caller waits in no flight") };
         Some((key, flight.until.saturating_sub(now)))
     }
 
@@ -701,7 +701,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         }
         let first = self.flights.get(key).and_then(|flight| flight.waiters.first_key_value());
         let first = first.map(|(number, _)| *number);
-        let Some(next) = first.and_then(|number| self.take_waiter(key, number)) else {
+        let Some(next) = first.map(|number| self.take_waiter(key, number)) else {
             self.give_up(key);
             return;
         };

@@ -6,6 +6,7 @@
 //! look for two keys that are taken for one.
 
 use super::{FlightKey, MOST_AT_A_KEY, MOST_AT_ONCE};
+use crate::bug;
 use crate::id::Id;
 use crate::time::Monotonic;
 use std::collections::hash_map::RandomState;
@@ -131,16 +132,19 @@ impl PastLeases {
             return None;
         }
         let number = self.places.get(&self.at(key, end))?;
-        let record = self.records.get(number).filter(|record| now < record.until)?;
-        Some(&record.lease)
+        Some(self.record(*number)).filter(|record| now < record.until).map(|record| &record.lease)
     }
 
     /// The lease of this token that ran out, at a key: of whatever name.
     pub fn ran_out(&self, scope: i32, key: &[u8], token: Id, now: Monotonic) -> Option<&PastLease> {
         let ran_out = self.at_key(scope, key).into_iter().filter(|(at, _)| at.2 == End::RanOut);
-        let mut records = ran_out.filter_map(|(_, number)| self.records.get(&number));
+        let mut records = ran_out.map(|(_, number)| self.record(number));
         let held = records.find(|record| record.lease.token == token && now < record.until);
         held.map(|record| &record.lease)
+    }
+
+    fn record(&self, number: Number) -> &Record {
+        self.records.get(&number).unwrap_or_else(|| bug("a place without a record"))
     }
 
     fn at_key(&self, scope: i32, key: &[u8]) -> Vec<((KeyHash, NameHash, End), Number)> {

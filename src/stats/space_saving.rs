@@ -56,8 +56,9 @@ impl SpaceSaving {
         if self.hashes.get(self.last) != Some(&hash) {
             self.last = find(&self.hashes, hash).unwrap_or_else(|| self.place(hash, key));
         }
-        if let Some(count) = self.counts.get_mut(self.last) {
-            *count = count.saturating_add(1);
+        match self.counts.get_mut(self.last) {
+            Some(count) => *count = count.saturating_add(1),
+            None => bug("a key without its counter"),
         }
     }
 
@@ -69,10 +70,12 @@ impl SpaceSaving {
             self.keys.push(Vec::new());
         }
         let index = self.least();
-        if let (Some(held), Some(shown)) = (self.hashes.get_mut(index), self.keys.get_mut(index)) {
-            *held = hash;
-            show(key, shown);
-        }
+        let (Some(held), Some(shown)) = (self.hashes.get_mut(index), self.keys.get_mut(index))
+        else {
+            bug("a counter without its key")
+        };
+        *held = hash;
+        show(key, shown);
         index
     }
 

@@ -109,8 +109,8 @@ fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Re
     call.reply.map(pairs.len());
     let found = pairs.len() as u64;
     for same in pairs.chunk_by(|(one, _), (next, _)| one == next) {
-        let view = same.first().map(|(view, _)| *view);
-        let prefix = view.map_or(0, |view| start_name(layout, view, only, &mut name));
+        let Some((view, _)) = same.first() else { bug("no fields of a view") };
+        let prefix = start_name(layout, *view, only, &mut name);
         for (_, field) in same {
             name.truncate(prefix);
             name.extend_from_slice(layout.field_name(*field));

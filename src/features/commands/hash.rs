@@ -1,6 +1,7 @@
 //! Reading plain hashes: resolved once a call, read once an entity.
 
 use super::answers::too_long;
+use crate::bug;
 use crate::features::buffer::ValueBuffer;
 use crate::server::{Arg, Error, Hash};
 
@@ -55,7 +56,8 @@ impl<'a> HashPlan<'a> {
         } else if self.repeats {
             for same in self.sorted.chunk_by(|one, next| one.0 == next.0) {
                 let first = same.first().and_then(|(_, place)| self.fields.get(*place));
-                if let Some(value) = first.and_then(|field| hash.field(*field)) {
+                let field = first.unwrap_or_else(|| bug("a place without a field"));
+                if let Some(value) = hash.field(*field) {
                     bytes += value.bytes().len();
                     let places = same.iter().map(|(_, place)| *place);
                     buffer.set(places, value.bytes()).ok_or_else(too_long)?;
@@ -75,8 +77,7 @@ impl<'a> HashPlan<'a> {
     /// Where a name stands in the call.
     fn places(&self, name: &[u8]) -> impl Iterator<Item = usize> {
         let start = self.sorted.partition_point(|(other, _)| *other < name);
-        // A partition point is at most the length.
-        let from = self.sorted.get(start..).unwrap_or_default();
+        let from = self.sorted.get(start..).unwrap_or_else(|| bug("a point beyond the names"));
         from.iter().take_while(move |(other, _)| *other == name).map(|(_, place)| *place)
     }
 }

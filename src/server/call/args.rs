@@ -123,7 +123,7 @@ impl<'a> Args<'a> {
     /// # Safety
     /// `argv` holds valid server strings for all of `'a`.
     pub(in crate::server) unsafe fn from_raw(argv: &'a [*mut RedisModuleString]) -> Self {
-        Self { rest: argv.get(1..).unwrap_or_default() }
+        Self { rest: argv.get(1..).unwrap_or_else(|| bug("a call without a command's name")) }
     }
 
     /// How many arguments are left.

@@ -1,5 +1,6 @@
 //! What happens to the server as a whole.
 
+use crate::bug;
 use crate::server::border::callback::Callback;
 use crate::server::border::guard::{guard, log};
 use crate::server::border::raw::{
@@ -86,7 +87,7 @@ unsafe extern "C" fn happened(
         };
         // SAFETY: the server passes what the event is told with.
         if let Some(event) = unsafe { read(event.id, subevent, data) } {
-            let listeners = LISTENERS.get().copied().unwrap_or_default();
+            let Some(listeners) = LISTENERS.get() else { bug("an event before it is watched") };
             listeners.iter().for_each(|listener| listener(&lock, event));
         }
     });

@@ -2,6 +2,7 @@
 //! handed then it must be allowed to have then.
 
 use super::global::Lock;
+use crate::bug;
 use crate::server::border::raw::{
     ACL_LOG_DB, REDISMODULE_CMD_KEY_ACCESS, REDISMODULE_OK, RedisModuleString, RedisModuleUser,
     acl_check_permissions,
@@ -97,7 +98,8 @@ impl User {
                     Err(Error::NoPermission("No permissions to access a key".to_owned()))
                 }
                 (false, true) => {
-                    let name = command.first().copied().unwrap_or_default().to_ascii_lowercase();
+                    let Some(name) = command.first() else { bug("a call of no command") };
+                    let name = name.to_ascii_lowercase();
                     let (user, name) = (quoted(&self.0), quoted(&name));
                     let user = user.trim_matches('\'');
                     Err(Error::NoPermission(format!(
