@@ -68,7 +68,9 @@ fn a_lease_that_runs_out_goes_to_the_next_caller() {
                 true
             })
         });
-        assert_eq!(total(&mut client, "expired_leases"), over + 1);
+        // The last one may have run out as well by now.
+        let expired = total(&mut client, "expired_leases");
+        assert!([over + 1, over + 2].contains(&expired), "{expired} of {}", over + 2);
     }
 }
 
