@@ -89,9 +89,9 @@ pub fn push_version(version: &[u8], list: &mut Vec<u8>) {
     }
 }
 
-/// A namespace with versions in force.
+/// A rollout: the versions in force in a namespace.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Namespace {
+pub struct Rollout {
     name: Box<[u8]>,
     versions: Box<[u8]>,
     /// What was counted of each version, in their order; nothing before the first
@@ -99,7 +99,7 @@ pub struct Namespace {
     counts: Option<Box<[Counts]>>,
 }
 
-impl Namespace {
+impl Rollout {
     /// Its name.
     pub fn name(&self) -> &[u8] {
         &self.name
@@ -148,21 +148,21 @@ pub struct TooMany;
 #[derive(Debug, Default)]
 pub struct InForce {
     /// By the hash of the name; those whose names hash alike stand together.
-    by_hash: HashMap<u64, Vec<Namespace>>,
+    by_hash: HashMap<u64, Vec<Rollout>>,
     hashes: RandomState,
     count: usize,
 }
 
 impl InForce {
-    /// The namespace that decides over a key; `None` where all versions are in
+    /// The rollout that decides over a key; `None` where all versions are in
     /// force.
-    pub fn of_key(&self, key: &[u8]) -> Option<&Namespace> {
+    pub fn of_key(&self, key: &[u8]) -> Option<&Rollout> {
         let (hash, length) = self.deciding(key)?;
         self.by_hash.get(&hash)?.iter().find(|one| one.name.len() == length)
     }
 
     /// The same, to count in.
-    pub fn of_key_mut(&mut self, key: &[u8]) -> Option<&mut Namespace> {
+    pub fn of_key_mut(&mut self, key: &[u8]) -> Option<&mut Rollout> {
         let (hash, length) = self.deciding(key)?;
         self.by_hash.get_mut(&hash)?.iter_mut().find(|one| one.name.len() == length)
     }
@@ -217,7 +217,7 @@ impl InForce {
     pub fn named(&self, name: &[u8]) -> Versions<'_> {
         let same_hash = self.by_hash.get(&self.hash_of(name)).into_iter().flatten();
         let mut named = same_hash.filter(|one| *one.name == *name);
-        named.next().map_or(Versions::default(), Namespace::versions)
+        named.next().map_or(Versions::default(), Rollout::versions)
     }
 
     /// How many namespaces have versions in force.
@@ -256,7 +256,7 @@ impl InForce {
             }
             return Ok(true);
         }
-        let mut now = Namespace { name: name.into(), versions: versions.0.into(), counts: None };
+        let mut now = Rollout { name: name.into(), versions: versions.0.into(), counts: None };
         if let Some(before) = before.as_mut().filter(|before| before.counts.is_some()) {
             for version in versions.iter() {
                 if let Some(counted) = before.counts_of(version).copied()
@@ -281,14 +281,14 @@ impl InForce {
     }
 
     /// All namespaces with versions in force, by name.
-    pub fn all(&self) -> Vec<&Namespace> {
+    pub fn all(&self) -> Vec<&Rollout> {
         let mut all: Vec<_> = self.by_hash.values().flatten().collect();
         all.sort_unstable_by_key(|one| one.name());
         all
     }
 
     /// Sets what was counted to 0, in the namespaces that `asked` says.
-    pub fn reset_counts(&mut self, asked: impl Fn(&Namespace) -> bool) {
+    pub fn reset_counts(&mut self, asked: impl Fn(&Rollout) -> bool) {
         let asked = self.by_hash.values_mut().flatten().filter(|one| asked(one));
         asked.for_each(|one| one.counts = None);
     }

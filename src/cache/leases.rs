@@ -22,7 +22,7 @@ use crate::server::{
     now, wake,
 };
 use crate::singleflight::{
-    FlightKey, Lease, Limits, Outcome, Refusal, SingleFlight, Standing, Woken,
+    FlightKey, Lease, Limits, Refusal, SingleFlight, Standing, WaitOutcome, Woken,
 };
 use crate::time::{MICROS_PER_MILLI, Millis, Monotonic};
 use std::collections::{BTreeSet, HashMap};
@@ -296,29 +296,29 @@ fn tell(lock: &Lock) {
         let user = STATE.with(lock, |state| state.users.get(&waiter).cloned());
         let Some(user) = user else {
             // It is gone already: what it was granted goes to the next.
-            if let Outcome::Granted { token, .. } = outcome {
+            if let WaitOutcome::Granted { token, .. } = outcome {
                 give_back(lock, &key, token);
             }
             continue;
         };
         let verdict = match outcome {
-            Outcome::Completed(hit) => match judge(lock, user, &key, &mut last).0.clone() {
+            WaitOutcome::Completed(hit) => match judge(lock, user, &key, &mut last).0.clone() {
                 Some(error) => Verdict::Refused(error),
                 None => {
                     tally_flight(lock, &key, Counter::Coalesced);
                     Verdict::Hit(hit)
                 }
             },
-            Outcome::Granted { token, lease_us } => {
+            WaitOutcome::Granted { token, lease_us } => {
                 tally_flight(lock, &key, Counter::Leases);
                 let meanwhile = find(lock, &key);
                 Verdict::Lease { key, token, lease_us, meanwhile }
             }
-            Outcome::BackedOff { left_us } | Outcome::Replaced { left_us } => {
+            WaitOutcome::BackedOff { left_us } | WaitOutcome::Replaced { left_us } => {
                 decide_again(lock, user, &key, left_us, &mut last)
             }
-            Outcome::Withdrawn => Verdict::Retired,
-            Outcome::Closed => decide_again(lock, user, &key, 0, &mut last),
+            WaitOutcome::Withdrawn => Verdict::Retired,
+            WaitOutcome::Closed => decide_again(lock, user, &key, 0, &mut last),
         };
         STATE.with(lock, |state| state.verdicts.insert(waiter, verdict));
         wake(lock, waiter);

@@ -50,7 +50,7 @@ pub struct Limits {
 
 /// How it ended for a caller that waited.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome<A> {
+pub enum WaitOutcome<A> {
     /// The thing was computed: here it is.
     Completed(A),
     /// The caller computes.
@@ -84,7 +84,7 @@ pub struct Woken<W, A> {
     /// For what.
     pub key: FlightKey,
     /// How it ended.
-    pub outcome: Outcome<A>,
+    pub outcome: WaitOutcome<A>,
 }
 
 /// Why a lease is not granted.
@@ -338,7 +338,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         let number = self.number();
         let Some(flight) = self.flights.get_mut(key) else {
             // Whoever waits for nothing is told so.
-            self.woken.push(Woken { waiter, key: key.clone(), outcome: Outcome::Closed });
+            self.woken.push(Woken { waiter, key: key.clone(), outcome: WaitOutcome::Closed });
             return;
         };
         let earlier = token.and_then(|token| flight.tokens.get(&token)).copied();
@@ -354,7 +354,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         if let Some(replaced) = replaced {
             self.bytes -= WAITER_BYTES + replaced.bytes;
             self.waiting.remove(&replaced.waiter);
-            let (waiter, outcome) = (replaced.waiter, Outcome::Replaced { left_us });
+            let (waiter, outcome) = (replaced.waiter, WaitOutcome::Replaced { left_us });
             self.woken.push(Woken { waiter, key: key.clone(), outcome });
         }
     }
@@ -443,8 +443,8 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         });
         match self.flights.get(key).map(|flight| flight.waiters.is_empty()) {
             None => {}
-            Some(true) => self.close(key, &Outcome::Closed),
-            Some(false) => self.close(key, &Outcome::Completed(answer())),
+            Some(true) => self.close(key, &WaitOutcome::Closed),
+            Some(false) => self.close(key, &WaitOutcome::Completed(answer())),
         }
         self.past.forget_at(key.scope(), key.key(), Some(key.name()));
         if let Some((token, since, lease_us)) = held {
@@ -486,7 +486,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     pub fn withdraw(&mut self, unwanted: impl Fn(&FlightKey) -> bool) {
         let keys: Vec<_> = self.flights.keys().filter(|key| unwanted(key)).cloned().collect();
         for key in keys {
-            self.close(&key, &Outcome::Withdrawn);
+            self.close(&key, &WaitOutcome::Withdrawn);
         }
         self.past.forget_scope(None);
     }
@@ -495,7 +495,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     pub fn clear(&mut self) {
         let keys: Vec<_> = self.flights.keys().cloned().collect();
         for key in keys {
-            self.close(&key, &Outcome::Closed);
+            self.close(&key, &WaitOutcome::Closed);
         }
         self.past.forget_scope(None);
     }
@@ -539,7 +539,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
                     return false;
                 }
                 self.set_stage(&flight, Stage::BackedOff, now.saturating_add(left_us));
-                self.dismiss(&flight, &Outcome::BackedOff { left_us });
+                self.dismiss(&flight, &WaitOutcome::BackedOff { left_us });
             }
         }
         true
@@ -710,7 +710,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         self.unheld.remove(key);
         let stage = Stage::Leased { token, since: now, lease_us };
         self.set_stage(key, stage, now.saturating_add(lease_us));
-        let outcome = Outcome::Granted { token, lease_us };
+        let outcome = WaitOutcome::Granted { token, lease_us };
         self.woken.push(Woken { waiter, key: key.clone(), outcome });
     }
 
@@ -720,7 +720,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
             return;
         }
         let late = self.late(key);
-        self.close(key, &Outcome::Closed);
+        self.close(key, &WaitOutcome::Closed);
         // Nobody took it: it stays its holder's.
         if let Some((late, ran_out)) = late {
             self.remember(key, End::RanOut, late, ran_out);
@@ -817,7 +817,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     fn end_lease(&mut self, key: &FlightKey) {
         let Some(flight) = self.flights.get(key) else { return };
         if flight.waiters.is_empty() {
-            self.close(key, &Outcome::Closed);
+            self.close(key, &WaitOutcome::Closed);
         } else {
             let until = flight.until;
             self.set_stage(key, Stage::Unheld { late: None }, until);
@@ -826,7 +826,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     }
 
     /// The flight is over; who waits is told so.
-    fn close(&mut self, key: &FlightKey, outcome: &Outcome<A>) {
+    fn close(&mut self, key: &FlightKey, outcome: &WaitOutcome<A>) {
         self.dismiss(key, outcome);
         if let Some(flight) = self.flights.remove(key) {
             self.ends.remove(&(flight.until, flight.number));
@@ -836,7 +836,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     }
 
     /// Nobody waits in the flight any more.
-    fn dismiss(&mut self, key: &FlightKey, outcome: &Outcome<A>) {
+    fn dismiss(&mut self, key: &FlightKey, outcome: &WaitOutcome<A>) {
         let Some(flight) = self.flights.get_mut(key) else { return };
         flight.tokens.clear();
         for (_, Waiting { waiter, bytes, .. }) in std::mem::take(&mut flight.waiters) {

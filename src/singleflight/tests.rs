@@ -88,14 +88,14 @@ impl Tower {
         self.flights.standing(&key(at), token(number), self.now)
     }
 
-    fn woken(&mut self) -> Vec<(usize, Outcome<Answer>)> {
+    fn woken(&mut self) -> Vec<(usize, WaitOutcome<Answer>)> {
         let woken = self.flights.take_woken().into_iter();
         woken.map(|one| (one.waiter, one.outcome)).collect()
     }
 }
 
-fn granted(number: u8, lease_us: Monotonic) -> Outcome<Answer> {
-    Outcome::Granted { token: token(number), lease_us }
+fn granted(number: u8, lease_us: Monotonic) -> WaitOutcome<Answer> {
+    WaitOutcome::Granted { token: token(number), lease_us }
 }
 
 fn holder(since: Monotonic) -> Standing {
@@ -121,7 +121,7 @@ fn one_caller_gets_the_lease_and_the_others_what_it_computes() {
     tower.complete(b"k", Some(1));
     assert_eq!(
         tower.woken(),
-        [(1, Outcome::Completed("answer")), (2, Outcome::Completed("answer"))]
+        [(1, WaitOutcome::Completed("answer")), (2, WaitOutcome::Completed("answer"))]
     );
     assert_eq!((tower.flights.open(), tower.flights.waiters()), (1, 0));
 }
@@ -230,7 +230,7 @@ fn a_token_of_the_callers_own_is_granted_once_and_told_again() {
     tower.wait(b"k", 2, None, 50);
     // The same caller, on a new connection.
     tower.wait(b"k", 3, Some(8), 60);
-    assert_eq!(tower.woken(), [(1, Outcome::Replaced { left_us: 70 })]);
+    assert_eq!(tower.woken(), [(1, WaitOutcome::Replaced { left_us: 70 })]);
     tower.advance(100);
     assert_eq!(tower.woken(), [(3, granted(8, 60))], "in its place");
     assert_eq!(tower.lease_as(b"k", Some(8), 60), Ok(Lease { token: token(8), left_us: 60 }));
@@ -251,7 +251,7 @@ fn a_holder_that_gives_up_hands_over_or_has_all_back_off() {
     assert!(!tower.release(b"k", 1, None), "once");
     assert_eq!(tower.woken(), [(1, granted(2, 50))]);
     assert!(tower.release(b"k", 2, Some(30)));
-    assert_eq!(tower.woken(), [(2, Outcome::BackedOff { left_us: 30 })]);
+    assert_eq!(tower.woken(), [(2, WaitOutcome::BackedOff { left_us: 30 })]);
     tower.now = 10;
     assert_eq!(tower.lease(b"k", 100), Err(Refusal::BackedOff(20)));
     assert!(!tower.flights.may_wait(&key(b"k"), 0), "there is nothing to wait for");
@@ -297,7 +297,7 @@ fn what_is_without_a_holder_is_the_owners_to_see_to() {
     let refused = tower.flights.lease(&key(b"k"), None, || token(9), 100, 0);
     assert_eq!(refused, Err(Refusal::Leased(100)), "nobody gets in between");
     tower.flights.deliver(&key(b"k"), 0, || "there");
-    assert_eq!(tower.woken(), [(1, Outcome::Completed("there"))]);
+    assert_eq!(tower.woken(), [(1, WaitOutcome::Completed("there"))]);
     assert!(tower.flights.is_idle() && tower.flights.next_unheld().is_none());
 
     tower.lease(b"k", 100).unwrap();
@@ -310,7 +310,7 @@ fn what_is_without_a_holder_is_the_owners_to_see_to() {
     tower.wait(b"k", 1, None, 50);
     tower.flights.invalidate(0, b"k", None);
     tower.flights.give_up(&key(b"k"));
-    assert_eq!(tower.woken(), [(1, Outcome::Closed)]);
+    assert_eq!(tower.woken(), [(1, WaitOutcome::Closed)]);
 }
 
 #[test]
@@ -321,11 +321,11 @@ fn what_is_withdrawn_and_a_table_that_is_cleared_tell_all_who_wait() {
     tower.wait(b"a", 1, None, 50);
     tower.wait(b"b", 2, None, 50);
     tower.flights.withdraw(|key| key.key() == b"a");
-    assert_eq!(tower.woken(), [(1, Outcome::Withdrawn)]);
+    assert_eq!(tower.woken(), [(1, WaitOutcome::Withdrawn)]);
     assert_eq!(tower.standing(b"a", 1), Standing::Nobody);
     assert_eq!(tower.standing(b"b", 2), holder(0));
     tower.flights.clear();
-    assert_eq!(tower.woken(), [(2, Outcome::Closed)]);
+    assert_eq!(tower.woken(), [(2, WaitOutcome::Closed)]);
 }
 
 #[test]
@@ -524,7 +524,7 @@ struct Oracle {
     most: usize,
     stories: Vec<Story>,
     over: Vec<Over>,
-    told: Vec<(usize, Outcome<Answer>)>,
+    told: Vec<(usize, WaitOutcome<Answer>)>,
     minted: u8,
     opened: u64,
 }
@@ -561,7 +561,7 @@ impl Oracle {
         let token = own.unwrap_or_else(|| self.mint());
         let holder = (token, self.now, length, self.now + length);
         self.stories[usize::from(at)].holder = Some(holder);
-        self.told.push((waiter, Outcome::Granted { token, lease_us: length }));
+        self.told.push((waiter, WaitOutcome::Granted { token, lease_us: length }));
     }
 
     fn forget(&mut self, at: u8, completed: Option<bool>) {
@@ -630,7 +630,7 @@ impl Oracle {
         };
         let held = held.or_else(late);
         let story = std::mem::take(&mut self.stories[usize::from(at)]);
-        let told = story.waiters.iter().map(|(who, ..)| (*who, Outcome::Completed("answer")));
+        let told = story.waiters.iter().map(|(who, ..)| (*who, WaitOutcome::Completed("answer")));
         self.told.extend(told);
         self.forget(at, None);
         if let Some((token, since, length)) = held {
@@ -697,7 +697,7 @@ proptest! {
                             let waiters = &mut oracle.stories[usize::from(at)].waiters;
                             let same = |one: &&mut (usize, Option<Id>, _)| own.is_some() && one.1 == own;
                             if let Some(earlier) = waiters.iter_mut().find(same) {
-                                oracle.told.push((earlier.0, Outcome::Replaced { left_us }));
+                                oracle.told.push((earlier.0, WaitOutcome::Replaced { left_us }));
                                 *earlier = (caller, own, length);
                             } else {
                                 waiters.push((caller, own, length));
@@ -763,7 +763,7 @@ proptest! {
                             Some(left_us) => {
                                 let story = std::mem::take(&mut oracle.stories[usize::from(at)]);
                                 let told = story.waiters.iter();
-                                let told = told.map(|(who, ..)| (*who, Outcome::BackedOff { left_us }));
+                                let told = told.map(|(who, ..)| (*who, WaitOutcome::BackedOff { left_us }));
                                 oracle.told.extend(told);
                                 let until = Some(oracle.now + left_us);
                                 oracle.stories[usize::from(at)].backed_off_until = until;
@@ -802,7 +802,7 @@ proptest! {
             told.sort_by_key(|(who, _)| *who);
             expected.sort_by_key(|(who, _)| *who);
             for (_, outcome) in &told {
-                if let Outcome::Granted { token, .. } = outcome {
+                if let WaitOutcome::Granted { token, .. } = outcome {
                     known.iter_mut().for_each(|tokens| tokens.push(*token));
                 }
             }
