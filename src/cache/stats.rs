@@ -6,7 +6,8 @@ use super::state;
 use crate::bug;
 use crate::metrics::{Counter as Total, Gauge};
 use crate::server::{Lock, Reply, Section};
-use crate::stats::{self, Asked, reply_count};
+use crate::stats::{self, Selection, reply_count};
+use crate::time::Micros;
 use std::collections::BTreeMap;
 
 static TOTALS: [Total; Counter::ALL.len()] = [const { Total::new() }; Counter::ALL.len()];
@@ -62,16 +63,16 @@ pub const STATS: stats::Section = stats::Section { keyword: "CACHE", report, res
 /// with its counts.
 type Deciding<'s> = Vec<(&'s [u8], Vec<(&'s [u8], Counts)>)>;
 
-fn report(lock: &Lock, asked: Asked, reply: Reply) {
+fn report(lock: &Lock, selection: Selection, _now: Micros, reply: Reply) {
     state::with(lock, |state| {
         let mut all: BTreeMap<&[u8], (Counts, Deciding)> = BTreeMap::new();
         for (name, counts) in state.counts.iter_mut() {
-            if asked.is_about(name) && *counts != Counts::default() {
+            if selection.has(name) && *counts != Counts::default() {
                 all.entry(name).or_default().0 = *counts;
             }
         }
         for one in state.in_force.all() {
-            if asked.is_about(one.first_part()) {
+            if selection.has(one.first_part()) {
                 let deciding = (one.name(), one.counts().collect());
                 all.entry(one.first_part()).or_default().1.push(deciding);
             }
@@ -102,9 +103,9 @@ fn reply_counts(reply: Reply, counts: &Counts) {
     }
 }
 
-fn reset(lock: &Lock, asked: Asked) {
+fn reset(lock: &Lock, selection: Selection) {
     state::with(lock, |state| {
-        state.counts.reset(|name| asked.is_about(name));
-        state.in_force.reset_counts(|one| asked.is_about(one.first_part()));
+        state.counts.reset(|name| selection.has(name));
+        state.in_force.reset_counts(|one| selection.has(one.first_part()));
     });
 }

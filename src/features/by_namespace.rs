@@ -1,7 +1,8 @@
 //! What is counted of each namespace, for ML.STATS.
 
 use crate::server::{Global, Lock, Reply};
-use crate::stats::{Asked, Namespaces, Section, max_namespaces, reply_count};
+use crate::stats::{Namespaces, Section, Selection, max_namespaces, reply_count};
+use crate::time::Micros;
 
 /// Counts of one namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,11 +73,11 @@ pub fn count(lock: &Lock, key: &[u8], more: Counts) {
 /// The section of ML.STATS.
 pub const STATS: Section = Section { keyword: "FEATURES", report, reset };
 
-fn report(lock: &Lock, asked: Asked, reply: Reply) {
+fn report(lock: &Lock, selection: Selection, _now: Micros, reply: Reply) {
     COUNTS.with(lock, |namespaces| {
         let asked_for = namespaces
             .iter_mut()
-            .filter(|(name, counts)| asked.is_about(name) && **counts != Counts::default());
+            .filter(|(name, counts)| selection.has(name) && **counts != Counts::default());
         let asked_for: Vec<_> = asked_for.collect();
         reply.map(asked_for.len());
         for (name, counts) in asked_for {
@@ -88,6 +89,6 @@ fn report(lock: &Lock, asked: Asked, reply: Reply) {
     });
 }
 
-fn reset(lock: &Lock, asked: Asked) {
-    COUNTS.with(lock, |namespaces| namespaces.reset(|name| asked.is_about(name)));
+fn reset(lock: &Lock, selection: Selection) {
+    COUNTS.with(lock, |namespaces| namespaces.reset(|name| selection.has(name)));
 }

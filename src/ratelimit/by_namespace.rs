@@ -3,7 +3,7 @@
 
 use super::request::Decision;
 use crate::server::{Global, Lock, Reply};
-use crate::stats::{Asked, Namespaces, Section, SpaceSaving, max_namespaces, reply_count};
+use crate::stats::{Namespaces, Section, Selection, SpaceSaving, max_namespaces, reply_count};
 use crate::time::Micros;
 
 /// Counts of one namespace.
@@ -36,10 +36,10 @@ pub fn count(lock: &Lock, key: &[u8], decision: &Decision, now: Micros) {
 /// The section of ML.STATS.
 pub const STATS: Section = Section { keyword: "LIMITS", report, reset };
 
-fn report(lock: &Lock, asked: Asked, reply: Reply) {
+fn report(lock: &Lock, selection: Selection, now: Micros, reply: Reply) {
     COUNTS.with(lock, |namespaces| {
         let asked_for = namespaces.iter_mut().filter(|(name, counts)| {
-            asked.is_about(name) && (counts.allowed > 0 || counts.denied > 0)
+            selection.has(name) && (counts.allowed > 0 || counts.denied > 0)
         });
         let asked_for: Vec<_> = asked_for.collect();
         reply.map(asked_for.len());
@@ -49,7 +49,7 @@ fn report(lock: &Lock, asked: Asked, reply: Reply) {
             reply_count(reply, "allowed", counts.allowed);
             reply_count(reply, "denied", counts.denied);
             reply.bytes(b"most_denied");
-            let most = counts.most_denied.as_mut().map(|sketch| sketch.top(asked.now));
+            let most = counts.most_denied.as_mut().map(|sketch| sketch.top(now));
             let most = most.unwrap_or_default();
             reply.array(most.len());
             for (key, denied) in most {
@@ -61,6 +61,6 @@ fn report(lock: &Lock, asked: Asked, reply: Reply) {
     });
 }
 
-fn reset(lock: &Lock, asked: Asked) {
-    COUNTS.with(lock, |namespaces| namespaces.reset(|name| asked.is_about(name)));
+fn reset(lock: &Lock, selection: Selection) {
+    COUNTS.with(lock, |namespaces| namespaces.reset(|name| selection.has(name)));
 }

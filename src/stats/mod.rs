@@ -23,25 +23,20 @@ use crate::time::Micros;
 pub struct Section {
     /// Its keyword in ML.STATS; in lower case, its name in the reply.
     pub keyword: &'static str,
-    /// Answers a map of the namespaces, of one or of all, each a map of counts.
-    pub report: fn(&Lock, Asked, Reply),
-    /// Sets what was counted to 0, of one namespace or of all.
-    pub reset: fn(&Lock, Asked),
+    /// Answers a map of the namespaces selected, each a map of counts, as they are now.
+    pub report: fn(&Lock, Selection, Micros, Reply),
+    /// Sets what was counted to 0, of the namespaces selected.
+    pub reset: fn(&Lock, Selection),
 }
 
-/// Which namespaces ML.STATS is asked about, and when.
+/// The namespaces that a call is about: the one, or all.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// The one; else all.
-    pub namespace: Option<&'a [u8]>,
-    /// The time of the call.
-    pub now: Micros,
-}
+pub struct Selection<'a>(pub Option<&'a [u8]>);
 
-impl Asked<'_> {
-    /// Whether it is about a namespace of this name.
-    pub fn is_about(&self, name: &[u8]) -> bool {
-        self.namespace.is_none_or(|asked| asked == name)
+impl Selection<'_> {
+    /// Whether a namespace of this name is one of them.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.0.is_none_or(|selected| selected == name)
     }
 }
 

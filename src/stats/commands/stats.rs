@@ -2,7 +2,7 @@
 
 use crate::namespace::bare;
 use crate::server::{Argument, Call, Command, Error, Lock, handler};
-use crate::stats::{Asked, Section};
+use crate::stats::{Section, Selection};
 
 /// The sections there are.
 pub trait Sections: 'static {
@@ -60,16 +60,16 @@ fn stats<S: Sections>(call: &mut Call) -> Result<(), Error> {
             }
         }
     }
-    let asked = Asked { namespace: namespace.as_deref(), now };
+    let selection = Selection(namespace.as_deref());
     let sections = S::ALL.iter().filter(|section| one.is_none_or(|one| one == section.keyword));
     let (reply, lock) = (call.reply, call.lock());
     S::settle(&lock);
     reply.map(sections.clone().count());
     for section in sections {
         reply.bytes(section.keyword.to_ascii_lowercase().as_bytes());
-        (section.report)(&lock, asked, reply);
+        (section.report)(&lock, selection, now, reply);
         if reset {
-            (section.reset)(&lock, asked);
+            (section.reset)(&lock, selection);
         }
     }
     Ok(())
