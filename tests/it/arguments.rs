@@ -555,6 +555,8 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
         "ML.CACHEMSET 1 cache y v EX 9",
         "ML.FEATURESET row FIELDS 1 g 1",
         "ML.FEATUREMSET 1 row 1234 TYPE F32 FIELDS 1 g",
+        // What is left may need names of its own.
+        "ML.FEATUREDEL row FIELDS 1 f",
     ] {
         let error = client.run(call).error();
         assert!(error.starts_with("OOM "), "{call}: {error}");
@@ -567,7 +569,6 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
     call!(client, "ML.APPLYPERMIT", "permit", &permit[2]).ok();
     call!(client, "ML.APPLYROW", &feature[1], "row").ok();
     assert_eq!(client.run("ML.FEATURES row f").texts(), ["2"]);
-    assert_eq!(client.run("ML.FEATUREDEL row FIELDS 1 f").integer(), 1, "it may be removed");
     assert_eq!(client.run("ML.RATEINFO limit").map()["algorithm"].text(), "FIXED");
     assert_eq!(client.run("ML.RATESETTLE limit id 1").integer(), 0, "it may give back");
     // A holder can go without memory, too.

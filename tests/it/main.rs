@@ -25,6 +25,7 @@ mod features;
 mod fuzz;
 mod introspection;
 mod limits_large;
+mod maxmemory;
 mod numbers;
 mod old_data;
 mod panics;

@@ -12,7 +12,7 @@ use crate::time::MICROS_PER_MILLI;
 pub const COMMAND: Command = Command {
     name: c"ML.FEATUREDEL",
     run: handler(featuredel),
-    flags: c"write fast",
+    flags: c"write deny-oom fast",
     categories: c"write fast",
     arity: -4,
     keys: Some(KeySpec::one(1, KeyAccess::Write)),
