@@ -38,7 +38,6 @@ fn mset(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let options = Set::parse(&mut call.args, Set::WORDS_OF_MANY, now_ms)?;
     let (lock, db) = (call.lock(), call.db());
-    leases::settle(&lock);
     for (key, value) in &pairs {
         check_size(*value)?;
         call.keys.read(*key).value_ref::<Answer>()?;

@@ -40,7 +40,6 @@ fn release(call: &mut Call) -> Result<(), Error> {
     let token = token(call.args.arg()?);
     let back_off_ms = back_off(&mut call.args)?;
     let lock = call.lock();
-    leases::settle(&lock);
     call.keys.read(key).value_ref::<Answer>()?;
     let released = token.is_some_and(|token| {
         let back_off_us = back_off_ms.map(|ms| ms.saturating_mul(MICROS_PER_MILLI));

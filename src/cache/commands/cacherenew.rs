@@ -26,7 +26,6 @@ fn renew(call: &mut Call) -> Result<(), Error> {
     let token = token(call.args.arg()?);
     let lease_us = lease_ms(call.args.arg()?, "ms")?.saturating_mul(MICROS_PER_MILLI);
     let lock = call.lock();
-    leases::settle(&lock);
     call.keys.read(key).value_ref::<Answer>()?;
     let renewed = token.is_some_and(|token| {
         let (db, now) = (call.db(), monotonic());

@@ -139,9 +139,9 @@ fn set(call: &mut Call) -> Result<(), Error> {
     }
 
     let lock = call.lock();
-    leases::settle(&lock);
     // Opening a key may take away what is over, and leases with it: only then is
-    // it asked who holds one.
+    // it asked who holds one. Before anything is settled, which would hand the lease
+    // of a holder that is late to another, and have that compute for nothing.
     call.keys.read(key).value_ref::<Answer>()?;
     let place = Place { db: call.db(), key: key.bytes(), version };
     match permission(&lock, place, options.token) {
