@@ -66,7 +66,9 @@ pub fn let_in_anew(
 
 /// How to call: as from a script, with an error as the reply, and the arguments in an
 /// array. Where there is a dry run (it came with another function, in Redis 7.2), the
-/// server ends the call; else its entry point does.
+/// server ends the call; else its entry point does. Before 7.0.3, Redis crashes where a
+/// script is not run by a client; what the module is loaded into is 7.0.5 at least, the
+/// first with `SetAbsExpire`.
 fn format() -> *const std::ffi::c_char {
     let format: &CStr =
         if offers!(RedisModule_BlockClientSetPrivateData) { c"SEDv" } else { c"SEv" };
