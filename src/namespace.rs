@@ -47,6 +47,13 @@ pub fn first_part(key: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+/// What a key begins with, where all keys that begin with that are in the same
+/// first part: the part and the separator, with no brace to stand aside.
+pub fn literal_start(key: &[u8]) -> Option<&[u8]> {
+    let start = key.get(..=find(key, SEPARATOR)?)?;
+    find(start, b'{').is_none().then_some(start)
+}
+
 /// All bytes but those in two places.
 fn without(bytes: &[u8], (one, other): (usize, usize)) -> Vec<u8> {
     let kept = bytes.iter().enumerate().filter(|(place, _)| *place != one && *place != other);
@@ -97,6 +104,16 @@ mod tests {
             let whole = bare(key.as_bytes()).into_owned();
             let end = whole.iter().position(|byte| *byte == b':').unwrap_or(0);
             prop_assert_eq!(&first_part(key.as_bytes())[..], &whole[..end]);
+        }
+
+        #[test]
+        fn keys_that_begin_alike_have_the_same_first_part(
+            key in "[a{}:]{0,6}", other in "[a{}:]{0,6}",
+        ) {
+            if let Some(start) = literal_start(key.as_bytes()) {
+                let other = [start, other.as_bytes()].concat();
+                prop_assert_eq!(first_part(&other), first_part(key.as_bytes()));
+            }
         }
     }
 }

@@ -53,19 +53,29 @@ impl ValueBuffer {
         self.places.resize(places, Place::Nothing);
     }
 
-    /// Puts a text into places; it is kept once. `None`, and nothing kept, where all
-    /// would take more than they may.
-    pub fn set(&mut self, places: impl Iterator<Item = usize>, text: &[u8]) -> Option<()> {
-        let mut kept = None;
-        for number in places {
-            if kept.is_none() && text.len() > self.most.saturating_sub(self.texts.len()) {
-                return None;
-            }
-            let (start, end) = *kept.get_or_insert_with(|| keep(&mut self.texts, text, self.most));
-            let place = self.places.get_mut(number);
-            *place.unwrap_or_else(|| bug("a value for no place")) = Place::Text(start, end);
+    /// Puts a text into a place. `None`, and nothing kept, where all texts would take
+    /// more than they may.
+    #[inline]
+    pub fn set(&mut self, place: usize, text: &[u8]) -> Option<()> {
+        if text.len() > self.most.saturating_sub(self.texts.len()) {
+            return None;
         }
+        let (start, end) = keep(&mut self.texts, text, self.most);
+        *self.place_mut(place) = Place::Text(start, end);
         Some(())
+    }
+
+    /// The same of several places; the text is kept once.
+    pub fn set_all(&mut self, mut places: impl Iterator<Item = usize>, text: &[u8]) -> Option<()> {
+        let Some(first) = places.next() else { return Some(()) };
+        self.set(first, text)?;
+        let kept = *self.place_mut(first);
+        places.for_each(|place| *self.place_mut(place) = kept);
+        Some(())
+    }
+
+    fn place_mut(&mut self, place: usize) -> &mut Place {
+        self.places.get_mut(place).unwrap_or_else(|| bug("a value for no place"))
     }
 
     /// Begins the next entity.
@@ -76,6 +86,7 @@ impl ValueBuffer {
     }
 
     /// Adds a place.
+    #[inline]
     pub fn push(&mut self, found: Found) {
         let place = match found {
             Found::Nothing => Place::Nothing,
@@ -95,16 +106,23 @@ impl ValueBuffer {
         self.places.push(place);
     }
 
+    #[inline]
     fn keep_once(&mut self, text: &[u8]) -> (usize, usize) {
-        if text.len() <= LONG {
-            return keep(&mut self.texts, text, self.most);
+        match text.len() {
+            ..=LONG => keep(&mut self.texts, text, self.most),
+            _ => self.keep_long(text),
         }
+    }
+
+    #[cold]
+    fn keep_long(&mut self, text: &[u8]) -> (usize, usize) {
         let (texts, most) = (&mut self.texts, self.most);
         let place = (text.as_ptr().addr(), text.len());
         *self.long.entry(place).or_insert_with(|| keep(texts, text, most))
     }
 
     /// What is in a place.
+    #[inline]
     pub fn get(&self, place: usize) -> Found<'_> {
         match self.places.get(place) {
             Some(Place::Nothing) => Found::Nothing,
@@ -156,7 +174,7 @@ mod tests {
     fn what_is_put_into_a_place_is_there_and_kept_once() {
         let mut buffer = ValueBuffer::new(usize::MAX);
         buffer.reset(3);
-        buffer.set([2, 0].into_iter(), b"both").unwrap();
+        buffer.set_all([2, 0].into_iter(), b"both").unwrap();
         assert!(matches!(buffer.get(0), Found::Value(Value::Text(b"both"))));
         assert!(matches!(buffer.get(1), Found::Nothing));
         assert!(matches!(buffer.get(2), Found::Value(Value::Text(b"both"))));
@@ -178,11 +196,11 @@ mod tests {
         let mut buffer = ValueBuffer::new(6);
         for _ in 0..2 {
             buffer.reset(3);
-            assert_eq!(buffer.set([0, 1].into_iter(), b"1234"), Some(()));
-            assert_eq!(buffer.set([2].into_iter(), b"567"), None);
+            assert_eq!(buffer.set_all([0, 1].into_iter(), b"1234"), Some(()));
+            assert_eq!(buffer.set(2, b"567"), None);
             assert!(matches!(buffer.get(2), Found::Nothing));
-            assert_eq!(buffer.set([].into_iter(), b"567"), Some(()), "it is not asked for");
-            assert_eq!(buffer.set([2].into_iter(), b"56"), Some(()));
+            assert_eq!(buffer.set_all([].into_iter(), b"567"), Some(()), "it is not asked for");
+            assert_eq!(buffer.set(2, b"56"), Some(()));
             assert!(buffer.texts.capacity() <= 6);
         }
     }

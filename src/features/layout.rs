@@ -42,6 +42,11 @@ impl<'n> ReadName<'n> {
         Self { name, colon: colon.filter(|at| *at > 0) }
     }
 
+    /// A name that is not cut, for rows without a view that has a name.
+    pub fn whole(name: &'n [u8]) -> Self {
+        Self { name, colon: None }
+    }
+
     /// The fields that it stands for, the first that is there before the other.
     pub fn stands_for(self) -> [Option<Name<'n>>; 2] {
         let Self { name, colon } = self;
@@ -115,6 +120,11 @@ impl Layout {
         self.views.len()
     }
 
+    /// Whether any view has a name: the last one then, as they are sorted.
+    pub fn has_named_views(&self) -> bool {
+        self.views.last().is_some_and(|last| last.name.length > 0)
+    }
+
     /// The name of a view.
     pub fn view_name(&self, view: usize) -> &[u8] {
         let view = self.views.get(view).unwrap_or_else(|| bug("a view that the layout has not"));
@@ -144,6 +154,10 @@ impl Layout {
 
     /// The view of a name.
     pub fn view(&self, name: &[u8]) -> Option<usize> {
+        if name.is_empty() {
+            // The default view sorts before all others.
+            return self.views.first().filter(|first| first.name.length == 0).map(|_| 0);
+        }
         self.views.binary_search_by_key(&name, |view| self.text(view.name)).ok()
     }
 
@@ -168,11 +182,12 @@ impl Layout {
     /// a view and the field in it. `likely` is a guess, which costs little where it
     /// is wrong: callers often ask for fields in order.
     pub fn resolve(&self, name: ReadName, likely: usize) -> [Option<(usize, usize)>; 2] {
-        name.stands_for().map(|name| {
-            let (view, field) = name?;
+        let find = |(view, field): Name| {
             let view = self.view(view)?;
             Some((view, self.field(view, field, likely)?))
-        })
+        };
+        let [whole, of_view] = name.stands_for();
+        [whole.and_then(find), of_view.and_then(find)]
     }
 
     /// Bytes that it takes.

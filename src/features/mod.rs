@@ -18,6 +18,7 @@ mod datatype;
 mod json;
 mod layout;
 mod number;
+mod numbering;
 mod resolved;
 mod row;
 mod shared_layout;

@@ -1,14 +1,13 @@
 //! The fields of a call, resolved for the rows of one layout.
 
-use super::layout::ReadName;
-use super::shared_layout::SharedLayout;
+use super::layout::{Layout, ReadName};
+use super::numbering::Numbering;
 use crate::bug;
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// Where in the rows of a layout the fields of a call stand.
 pub struct ResolvedFields {
-    layout: SharedLayout,
     /// For each place of the call the field; [`NOWHERE`] where there is none.
     fields: Vec<u32>,
     are_all_there: bool,
@@ -28,46 +27,43 @@ const NOWHERE: u32 = u32::MAX;
 
 impl ResolvedFields {
     /// The fields of these names, in the rows of a layout.
-    pub fn new(layout: &SharedLayout, names: &[ReadName]) -> Self {
+    pub fn new<'n>(layout: &Layout, names: impl ExactSizeIterator<Item = ReadName<'n>>) -> Self {
         let mut fields = Vec::with_capacity(names.len());
         let mut views_of = Vec::with_capacity(names.len());
         let mut others = HashMap::new();
-        let mut views = Vec::new();
-        let mut places = HashMap::new();
-        let (mut likely, mut last_view) = (0, (NOWHERE, NOWHERE));
-        for (place, name) in names.iter().enumerate() {
+        let (mut views, mut numbering) = (Vec::new(), Numbering::default());
+        let mut number_of = |view: usize| {
+            let number = numbering.of(view);
+            if number == views.len() {
+                views.push(view as u32);
+            }
+            number
+        };
+        let mut likely = 0;
+        for (place, name) in names.enumerate() {
+            let (first, other) = match layout.resolve(name, likely) {
+                [Some(first), other] => (first, other),
+                [None, Some(first)] => (first, None),
+                [None, None] => {
+                    views_of.push(NOWHERE);
+                    fields.push(NOWHERE);
+                    continue;
+                }
+            };
             // A row has fewer views and fields than 2^32 by far.
-            let found = layout.resolve(*name, likely).map(|found| {
-                found.map(|(view, field)| {
-                    let view = view as u32;
-                    if last_view.0 != view {
-                        let number = *places.entry(view).or_insert_with(|| {
-                            views.push(view);
-                            views.len() as u32 - 1
-                        });
-                        last_view = (view, number);
-                    }
-                    (last_view.1, field as u32)
-                })
-            });
-            let mut found = found.into_iter().flatten();
-            let (view, field) = found.next().unwrap_or((NOWHERE, NOWHERE));
-            views_of.push(view);
-            fields.push(field);
-            likely = field.wrapping_add(1) as usize;
-            others.extend(found.map(|(view, field)| (place, (view as usize, field as usize))));
+            views_of.push(number_of(first.0) as u32);
+            fields.push(first.1 as u32);
+            likely = first.1 + 1;
+            if let Some((view, field)) = other {
+                others.insert(place, (number_of(view), field));
+            }
         }
         let are_all_there = fields.iter().all(|field| *field != NOWHERE);
         let first = fields.first().map_or(0, |first| *first as usize);
         let run = first..first + fields.len();
         let in_order = fields.iter().map(|field| *field as usize).eq(run.clone());
         let run = (are_all_there && in_order).then_some(run);
-        Self { layout: layout.clone(), fields, are_all_there, run, views, views_of, others }
-    }
-
-    /// The layout.
-    pub fn layout(&self) -> &SharedLayout {
-        &self.layout
+        Self { fields, are_all_there, run, views, views_of, others }
     }
 
     /// The views that any of the fields is in.
@@ -116,17 +112,16 @@ impl ResolvedFields {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layout::Layout;
     use super::*;
 
     #[test]
     fn fields_are_resolved_in_the_order_asked_for() {
         let names = [("", "a"), ("", "v:b"), ("v", "a"), ("v", "b"), ("w", "c")];
         let names = names.map(|(view, field)| (view.as_bytes(), field.as_bytes()));
-        let layout = SharedLayout::new(Layout::of(names.into_iter()).unwrap());
+        let layout = Layout::of(names.into_iter()).unwrap();
         let asked = |names: &[&'static str]| {
-            let names: Vec<_> = names.iter().map(|name| ReadName::new(name.as_bytes())).collect();
-            ResolvedFields::new(&layout, &names)
+            let names = names.iter().map(|name| ReadName::new(name.as_bytes()));
+            ResolvedFields::new(&layout, names)
         };
         let resolved = asked(&["v:b", "a", "none", "w:c", "v:b"]);
         assert_eq!(resolved.views().collect::<Vec<_>>(), [0, 1, 2]);

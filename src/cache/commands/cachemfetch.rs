@@ -41,7 +41,7 @@ fn asked(args: &mut Args) -> Result<LeaseRequest, Error> {
 
 /// ML.CACHEMFETCH numkeys key [key ...] version LEASE ms [TOKEN token]
 fn mfetch(call: &mut Call) -> Result<(), Error> {
-    let keys = call.args.counted("numkeys", "keys")?;
+    let keys: Vec<_> = call.args.counted("numkeys", "keys")?.collect();
     let version = version(call.args.arg()?)?;
     let asked = asked(&mut call.args)?;
     let now_ms = call.now() / MICROS_PER_MILLI;

@@ -5,6 +5,7 @@ use super::find::{Wanted, find, reply_value};
 use crate::cache::answer::Answer;
 use crate::server::{Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::MICROS_PER_MILLI;
+use arrayvec::ArrayVec;
 
 /// ML.CACHEMGET
 pub const COMMAND: Command = Command {
@@ -20,27 +21,31 @@ pub const COMMAND: Command = Command {
     since: c"0.1.0",
 };
 
+/// How many keys are looked up before the first of them is read: as many as the
+/// processor fetches at once, and few enough that the server has their handles ready.
+const AHEAD: usize = 16;
+
 /// ML.CACHEMGET numkeys key [key ...] version
 fn mget(call: &mut Call) -> Result<(), Error> {
-    let keys = call.args.counted("numkeys", "keys")?;
+    let keys: Vec<_> = call.args.counted("numkeys", "keys")?.collect();
     let version = version(call.args.arg()?)?;
     call.args.end()?;
     let wanted = Wanted { version, stale: false, now_ms: call.now() / MICROS_PER_MILLI };
     let lock = call.lock();
-    // The answers come from memory while further keys are looked up.
-    let open = keys.iter().map(|key| {
-        let open = call.keys.read(*key);
-        open.prefetch::<Answer>();
-        open
-    });
-    let open: Vec<_> = open.collect();
-    // What is no answer has none, as MGET has it.
-    let answers: Vec<_> =
-        open.iter().map(|open| open.value_ref::<Answer>().ok().flatten()).collect();
-    let found = keys.iter().zip(&answers);
-    let found: Vec<_> =
-        found.map(|(key, answers)| find(&lock, *key, &wanted, answers.as_deref())).collect();
-    call.reply.array(found.len());
-    found.into_iter().for_each(|answer| reply_value(call.reply, answer));
+    call.reply.array(keys.len());
+    for keys in keys.chunks(AHEAD) {
+        // The answers come from memory while further keys are looked up.
+        let open = keys.iter().map(|key| {
+            let open = call.keys.read(*key);
+            open.prefetch::<Answer>();
+            open
+        });
+        let open: ArrayVec<_, AHEAD> = open.collect();
+        for (key, open) in keys.iter().zip(&open) {
+            // What is no answer has none, as MGET has it.
+            let answers = open.value_ref::<Answer>().ok().flatten();
+            reply_value(call.reply, find(&lock, *key, &wanted, answers.as_deref()));
+        }
+    }
     Ok(())
 }

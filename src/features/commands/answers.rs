@@ -26,6 +26,7 @@ impl<'a> Answers<'a> {
     }
 
     /// Answers what was found, or what stands in for it.
+    #[inline]
     pub fn reply(&mut self, found: Found, default: Option<&[u8]>) {
         match (found, default) {
             (Found::Value(value), _) => self.value(value),
@@ -35,6 +36,7 @@ impl<'a> Answers<'a> {
     }
 
     /// Answers a value.
+    #[inline]
     pub fn value(&mut self, value: Value) {
         match value {
             Value::I64(integer) if self.typed => self.reply.integer(integer),

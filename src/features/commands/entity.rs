@@ -6,23 +6,42 @@ use crate::bug;
 use crate::features::buffer::{Found, ValueBuffer};
 use crate::features::by_namespace::{self, Counts};
 use crate::features::layout::ReadName;
+use crate::features::numbering::Numbering;
 use crate::features::resolved::ResolvedFields;
 use crate::features::row::{Row, Values, ViewTimes};
 use crate::features::shared_layout::SharedLayout;
 use crate::features::stats::{FOUND, MISSING, TOO_OLD};
 use crate::features::tensor::NO_TIME;
+use crate::namespace::literal_start;
 use crate::server::{Arg, Error, Keyspace, Lock};
 use crate::time::Millis;
 use std::cell::Cell;
 use std::collections::HashMap;
 
+/// A field that a call asks for.
+#[derive(Clone, Copy)]
+pub struct Field<'a> {
+    /// The argument.
+    pub arg: Arg<'a>,
+    /// Its bytes, for which the server is asked once.
+    pub name: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    /// The field that an argument names.
+    pub fn of(arg: Arg<'a>) -> Self {
+        Self { arg, name: arg.bytes() }
+    }
+}
+
 /// What reads the fields of a call from one entity after the other.
 pub struct EntityReader<'a> {
-    lock: Lock<'a>,
-    fields: &'a [Arg<'a>],
+    fields: &'a [Field<'a>],
     now_ms: Millis,
     max_age_ms: Option<Millis>,
-    tally: Tally,
+    tally: Tally<'a>,
+    /// What was counted before the entity that was read last.
+    before: Counts,
     hashes: Option<HashPlan<'a>>,
     buffer: ValueBuffer,
     layouts: Layouts<'a>,
@@ -44,17 +63,17 @@ impl<'a> EntityReader<'a> {
     /// values take at most so many bytes.
     pub fn new(
         lock: Lock<'a>,
-        fields: &'a [Arg<'a>],
+        fields: &'a [Field<'a>],
         now_ms: Millis,
         max_age_ms: Option<Millis>,
         most: usize,
     ) -> Self {
         Self {
-            lock,
             fields,
             now_ms,
             max_age_ms,
-            tally: Tally::default(),
+            tally: Tally::new(lock),
+            before: Counts::default(),
             hashes: None,
             buffer: ValueBuffer::new(most),
             layouts: Layouts::default(),
@@ -69,25 +88,15 @@ impl<'a> EntityReader<'a> {
         key: Arg<'a>,
         work: impl FnOnce(&Entity) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let before = self.counts();
-        let outcome = self.look(keys, key, work);
-        by_namespace::count(&self.lock, key.bytes(), self.counts().since(&before));
-        outcome
-    }
-
-    fn look<R>(
-        &mut self,
-        keys: &Keyspace<'a>,
-        key: Arg<'a>,
-        work: impl FnOnce(&Entity) -> Result<R, Error>,
-    ) -> Result<R, Error> {
+        self.tally.turn_to(key.bytes());
+        self.before = self.tally.counts.get();
         let open = keys.read(key);
-        let tally = &self.tally;
-        match open.value_ref::<Row>() {
-            Ok(None) => work(&Entity { content: Content::Nothing, tally, bytes: 0 }),
+        let (tally, row) = (&self.tally, open.value_ref::<Row>());
+        let mut bytes = 0;
+        let content = match &row {
+            Ok(None) => Content::Nothing,
             Ok(Some(row)) => {
                 tally.add(|counts| counts.rows += 1);
-                let row: &Row = &row;
                 let (now_ms, max_age_ms) = (self.now_ms, self.max_age_ms);
                 let state = |times: ViewTimes| match times {
                     _ if !times.is_alive(now_ms) => State::Expired,
@@ -101,39 +110,38 @@ impl<'a> EntityReader<'a> {
                 self.states.extend(fields.views().map(|view| state(row.times(view))));
                 let all_fresh = self.states.iter().all(|state| *state == State::Fresh);
                 let states = (!all_fresh).then_some(self.states.as_slice());
-                let content = Content::Row { row, values: row.values(), fields, states };
-                work(&Entity { content, tally, bytes: 0 })
+                Content::Row { row, values: row.values(), fields, states }
             }
-            Err(_) => {
-                // It may still be a hash.
-                let Some(hash) = open.hash()? else {
-                    return work(&Entity { content: Content::Nothing, tally, bytes: 0 });
-                };
-                tally.add(|counts| counts.hashes += 1);
-                let plan = self.hashes.get_or_insert_with(|| HashPlan::new(self.fields));
-                let bytes = plan.read(&hash, &mut self.buffer)?;
-                work(&Entity { content: Content::Hash(&self.buffer), tally, bytes })
-            }
-        }
+            // It may still be a hash.
+            Err(_) => match open.hash()? {
+                None => Content::Nothing,
+                Some(hash) => {
+                    tally.add(|counts| counts.hashes += 1);
+                    let plan = self.hashes.get_or_insert_with(|| HashPlan::new(self.fields));
+                    bytes = plan.read(&hash, &mut self.buffer)?;
+                    Content::Hash(&self.buffer)
+                }
+            },
+        };
+        work(&Entity { content, tally, bytes })
     }
 
-    /// What was counted up to now.
-    pub fn counts(&self) -> Counts {
-        self.tally.0.get()
+    /// What was counted of the entity that was read last.
+    fn counted(&self) -> Counts {
+        self.tally.counts.get().since(&self.before)
     }
 
-    /// Counts what was counted of a key between two moments once more.
-    pub fn count_again(&self, key: Arg, before: &Counts, after: &Counts) {
-        let again = after.since(before);
+    /// Counts once more what was counted of a key.
+    fn count_again(&mut self, key: Arg<'a>, again: Counts) {
+        self.tally.turn_to(key.bytes());
         self.tally.add(|counts| *counts += again);
-        by_namespace::count(&self.lock, key.bytes(), again);
     }
 }
 
 /// An entity, as a call reads it.
 pub struct Entity<'e> {
     content: Content<'e>,
-    tally: &'e Tally,
+    tally: &'e Tally<'e>,
     bytes: usize,
 }
 
@@ -151,6 +159,7 @@ enum Content<'e> {
 
 impl<'e> Entity<'e> {
     /// What stands for the field at a place of the call. It is counted.
+    #[inline]
     pub fn get(&self, place: usize) -> Found<'e> {
         let found = self.peek(place);
         self.tally.count(&found);
@@ -158,6 +167,7 @@ impl<'e> Entity<'e> {
     }
 
     /// What stands there, and is not counted.
+    #[inline]
     pub fn peek(&self, place: usize) -> Found<'e> {
         match &self.content {
             Content::Nothing => Found::Nothing,
@@ -240,15 +250,54 @@ pub enum F32Row<'e> {
     Spread(&'e [[u8; 4]], &'e [u32]),
 }
 
-/// What was found, and how often. Counted in INFO when the call is over.
-#[derive(Default)]
-struct Tally(Cell<Counts>);
+/// What was found, and how often: of keys that follow each other in a namespace
+/// counted together, when another begins or the call is over.
+struct Tally<'a> {
+    lock: Lock<'a>,
+    /// The first of them.
+    key: &'a [u8],
+    /// What others begin with that are in its namespace, once there is another.
+    start: Option<&'a [u8]>,
+    counts: Cell<Counts>,
+}
 
-impl Tally {
+impl<'a> Tally<'a> {
+    fn new(lock: Lock<'a>) -> Self {
+        Self { lock, key: b"", start: None, counts: Cell::default() }
+    }
+
+    /// Has what comes counted in the namespace of a key.
+    #[inline]
+    fn turn_to(&mut self, key: &'a [u8]) {
+        if !self.start.is_some_and(|start| key.starts_with(start)) {
+            self.leave_for(key);
+        }
+    }
+
+    fn leave_for(&mut self, key: &'a [u8]) {
+        match literal_start(self.key).filter(|start| key.starts_with(start)) {
+            Some(start) => self.start = Some(start),
+            None => {
+                self.count_all();
+                (self.key, self.start) = (key, None);
+            }
+        }
+    }
+
+    fn count_all(&mut self) {
+        let counts = self.counts.take();
+        if counts != Counts::default() {
+            by_namespace::count(&self.lock, self.key, counts);
+            FOUND.add(counts.found);
+            MISSING.add(counts.missing);
+            TOO_OLD.add(counts.too_old);
+        }
+    }
+
     fn add(&self, add: impl FnOnce(&mut Counts)) {
-        let mut counts = self.0.get();
+        let mut counts = self.counts.get();
         add(&mut counts);
-        self.0.set(counts);
+        self.counts.set(counts);
     }
 
     fn count(&self, found: &Found) {
@@ -262,41 +311,48 @@ impl Tally {
     }
 }
 
-impl Drop for Tally {
+impl Drop for Tally<'_> {
     fn drop(&mut self) {
-        let counts = self.0.get();
-        FOUND.add(counts.found);
-        MISSING.add(counts.missing);
-        TOO_OLD.add(counts.too_old);
+        self.count_all();
     }
 }
 
 /// What a call asks for, resolved for the layouts that it met.
 #[derive(Default)]
 struct Layouts<'a> {
-    /// The names, cut when the first layout is met.
+    /// The names, cut once for all layouts from the second on: mostly there is one.
     names: Vec<ReadName<'a>>,
-    met: Vec<ResolvedFields>,
-    /// By the address of each, which is its own while it is held in `met`.
-    places: HashMap<usize, usize>,
-    last: usize,
+    met: Vec<(SharedLayout, ResolvedFields)>,
+    /// Of the address of each, which is its own while it is held in `met`.
+    numbering: Numbering,
 }
 
 impl<'a> Layouts<'a> {
-    /// The fields of a layout. Rows of the same mostly follow each other.
-    fn of(&mut self, layout: &SharedLayout, fields: &[Arg<'a>]) -> &ResolvedFields {
-        let is_last = self.met.get(self.last).is_some_and(|last| last.layout().is(layout));
-        if !is_last {
-            if self.names.is_empty() {
-                self.names = fields.iter().map(|field| ReadName::new(field.bytes())).collect();
-            }
-            let (met, names) = (&mut self.met, &self.names);
-            self.last = *self.places.entry(layout.address()).or_insert_with(|| {
-                met.push(ResolvedFields::new(layout, names));
-                met.len() - 1
-            });
+    /// The fields of a layout.
+    #[inline]
+    fn of(&mut self, layout: &SharedLayout, fields: &[Field<'a>]) -> &ResolvedFields {
+        let number = self.numbering.of(layout.address());
+        if number == self.met.len() {
+            self.resolve(layout, fields);
         }
-        self.met.get(self.last).unwrap_or_else(|| bug("a layout that was not met"))
+        let met = self.met.get(number);
+        met.map_or_else(|| bug("a layout that was not met"), |(_, fields)| fields)
+    }
+
+    #[inline(never)]
+    fn resolve(&mut self, layout: &SharedLayout, fields: &[Field<'a>]) {
+        let has_named_views = layout.has_named_views();
+        let resolved = if self.met.is_empty() || !has_named_views {
+            let cut =
+                |name| if has_named_views { ReadName::new(name) } else { ReadName::whole(name) };
+            ResolvedFields::new(layout, fields.iter().map(|field| cut(field.name)))
+        } else {
+            if self.names.is_empty() {
+                self.names = fields.iter().map(|field| ReadName::new(field.name)).collect();
+            }
+            ResolvedFields::new(layout, self.names.iter().copied())
+        };
+        self.met.push((layout.clone(), resolved));
     }
 }
 
@@ -304,7 +360,7 @@ impl<'a> Layouts<'a> {
 /// is stands in the answer already. So a call costs no more than what it sends
 /// and what its keys hold, each once.
 pub struct Repeats<'a, S> {
-    met: HashMap<&'a [u8], (S, Counts, Counts)>,
+    met: HashMap<&'a [u8], (S, Counts)>,
 }
 
 /// An entity of which no more bytes were read is read again: that costs about
@@ -319,27 +375,19 @@ impl<'a, S: Clone> Repeats<'a, S> {
 
     /// Where the entity of a key stands, if it was met; what was counted then is
     /// counted again.
-    pub fn met(&self, key: Arg<'a>, reader: &EntityReader) -> Option<S> {
+    pub fn met(&self, key: Arg<'a>, reader: &mut EntityReader<'a>) -> Option<S> {
         if self.met.is_empty() {
             return None;
         }
-        let (stands, before, after) = self.met.get(key.bytes())?;
-        reader.count_again(key, before, after);
+        let (stands, counted) = self.met.get(key.bytes())?;
+        reader.count_again(key, *counted);
         Some(stands.clone())
     }
 
-    /// Remembers where the entity of a key stands, if it took so many bytes;
-    /// `before` is what was counted before it was read.
-    pub fn remember(
-        &mut self,
-        key: Arg<'a>,
-        bytes: usize,
-        stands: S,
-        before: Counts,
-        reader: &EntityReader,
-    ) {
+    /// Remembers where the entity that was read last stands, if it took so many bytes.
+    pub fn remember(&mut self, key: Arg<'a>, bytes: usize, stands: S, reader: &EntityReader) {
         if bytes > COSTLY {
-            self.met.insert(key.bytes(), (stands, before, reader.counts()));
+            self.met.insert(key.bytes(), (stands, reader.counted()));
         }
     }
 }

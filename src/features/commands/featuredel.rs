@@ -61,7 +61,7 @@ fn parse<'a>(args: &mut Args<'a>) -> Result<Deletion<'a>, Error> {
         0 => Deletion::View(view(args.arg()?)?),
         _ => {
             let names = args.counted("FIELDS", "fields that follow")?;
-            Deletion::Fields(names.iter().map(|name| name.bytes()).collect())
+            Deletion::Fields(names.map(|name| name.bytes()).collect())
         }
     };
     match args.left() {

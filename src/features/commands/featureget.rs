@@ -1,7 +1,7 @@
 //! ML.FEATUREGET: the same fields of several entities.
 
 use super::answers::{Answers, TIME_BYTES, VALUE_BYTES, check, most_bytes, too_long};
-use super::entity::{Entity, EntityReader, F32Row, Repeats};
+use super::entity::{EntityReader, F32Row, Field, Repeats};
 use super::write_options::{FIELDS, NUMBERS};
 use crate::bug;
 use crate::features::buffer::{Found, ValueBuffer};
@@ -121,7 +121,7 @@ struct Request<'a> {
     /// The entities.
     keys: Vec<Arg<'a>>,
     /// The features of each.
-    fields: Vec<Arg<'a>>,
+    fields: Vec<Field<'a>>,
     /// How they are answered.
     form: Form,
     /// What stands in for a field that is missing.
@@ -136,9 +136,9 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     fn parse(args: &mut Args<'a>) -> Result<Self, Error> {
-        let keys = args.counted("numkeys", "keys")?;
+        let keys: Vec<_> = args.counted("numkeys", "keys")?.collect();
         args.arg()?.one_of("the argument after the keys", &["FIELDS"])?;
-        let fields = args.counted("FIELDS", "fields")?;
+        let fields: Vec<_> = args.counted("FIELDS", "fields")?.map(Field::of).collect();
         let most = MAX_VALUES.get_unsigned();
         let values = (keys.len() as u64).saturating_mul(fields.len() as u64);
         if values > most {
@@ -147,7 +147,7 @@ impl<'a> Request<'a> {
             )));
         }
         // Each entity is asked for each name.
-        let names = fields.iter().fold(0u64, |sum, name| sum + name.bytes().len() as u64);
+        let names = fields.iter().fold(0u64, |sum, field| sum + field.name.len() as u64);
         let most = MAX_REPLY_BYTES.get_unsigned();
         if names.saturating_mul(keys.len() as u64) > most {
             return Err(refuse(format!(
@@ -217,13 +217,10 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// What was found for a field of a key; with STRICT, an error where that is no
-    /// value.
-    fn found<'e>(&self, entity: &Entity<'e>, key: Arg, place: usize) -> Result<Found<'e>, Error> {
-        let found = entity.get(place);
+    /// Refuses, for STRICT, what was found for a field of a key and is no value.
+    fn check(&self, found: &Found, key: Arg, place: usize) -> Result<(), Error> {
         let wrong = match found {
-            Found::Value(_) => return Ok(found),
-            _ if !self.strict => return Ok(found),
+            Found::Value(_) => return Ok(()),
             Found::TooOld => "is older than MAXAGE",
             Found::Nothing => "is missing",
         };
@@ -233,7 +230,7 @@ impl<'a> Request<'a> {
     /// A field of a key, as errors name it.
     fn name(&self, key: Arg, place: usize) -> String {
         let field = self.fields.get(place).unwrap_or_else(|| bug("a place without a field"));
-        format!("field {} of key {}", quoted(field.bytes()), quoted(key.bytes()))
+        format!("field {} of key {}", quoted(field.name), quoted(key.bytes()))
     }
 }
 
@@ -254,13 +251,15 @@ fn values<'a>(
         let (place, more) = match repeats.met(*key, reader) {
             Some(stands) => stands,
             None => {
-                let before = reader.counts();
                 let (read, more) = reader.read(&call.keys, *key, |entity| {
                     let (kept, room) = (buffer.text_bytes(), most.saturating_sub(bytes));
                     let mut left = room;
                     buffer.begin();
                     for place in 0..columns {
-                        let found = request.found(entity, *key, place)?;
+                        let found = entity.get(place);
+                        if request.strict {
+                            request.check(&found, *key, place)?;
+                        }
                         let text = match found {
                             Found::Value(value) => value.text(),
                             Found::TooOld | Found::Nothing => request.defaults.get(place).copied(),
@@ -268,16 +267,16 @@ fn values<'a>(
                         let cost = each + text.map_or(0, <[u8]>::len);
                         left = left.checked_sub(cost).ok_or_else(too_long)?;
                         buffer.push(found);
-                        if request.timed {
-                            times.push(entity.event_time(place));
-                        }
+                    }
+                    if request.timed {
+                        times.extend((0..columns).map(|place| entity.event_time(place)));
                     }
                     let texts = buffer.text_bytes() - kept;
                     Ok((entity.bytes() + texts, room - left))
                 })?;
                 let stands = (met * columns, more);
                 met += 1;
-                repeats.remember(*key, read, stands, before, reader);
+                repeats.remember(*key, read, stands, reader);
                 stands
             }
         };
@@ -332,7 +331,6 @@ fn tensor<'a>(
             tensor.repeat(first, columns);
             continue;
         }
-        let before = reader.counts();
         let read = reader.read(&call.keys, *key, |entity| {
             if request.timed {
                 (0..columns).for_each(|place| tensor.push_time(entity.event_time(place)));
@@ -348,7 +346,10 @@ fn tensor<'a>(
             }
             tensor.begin();
             for place in 0..columns {
-                let found = request.found(entity, *key, place)?;
+                let found = entity.get(place);
+                if request.strict {
+                    request.check(&found, *key, place)?;
+                }
                 tensor.push(found, defaults.get(place).copied()).ok_or_else(|| {
                     refuse(format!(
                         "{} has no value of type {}, which has no NaN: give a DEFAULT",
@@ -359,7 +360,7 @@ fn tensor<'a>(
             }
             Ok(entity.bytes() + tensor.long_bytes())
         })?;
-        repeats.remember(*key, read, number, before, reader);
+        repeats.remember(*key, read, number, reader);
     }
     let (data, status) = tensor.parts();
     call.reply.array(if request.timed { 6 } else { 5 });
@@ -396,7 +397,7 @@ fn document<'a>(
     };
     let field = |place: &usize| {
         let field = request.fields.get(*place);
-        field.unwrap_or_else(|| bug("a place without a field")).bytes()
+        field.unwrap_or_else(|| bug("a place without a field")).name
     };
     // A name stands in each object between quotes, with a colon, a digit and a comma.
     let object =
@@ -414,11 +415,14 @@ fn document<'a>(
             document.repeat(object).map_err(too_long)?;
             continue;
         }
-        let before = reader.counts();
         let (read, object) = reader.read(&call.keys, *key, |entity| {
             let start = document.begin().map_err(too_long)?;
             for place in &places {
-                let pushed = match request.found(entity, *key, *place)? {
+                let found = entity.get(*place);
+                if request.strict {
+                    request.check(&found, *key, *place)?;
+                }
+                let pushed = match found {
                     Found::Value(value) => document.push(value),
                     _ => match defaults.get(*place) {
                         Some(default) => document.push_json(default),
@@ -435,7 +439,7 @@ fn document<'a>(
             let object = document.end(start).map_err(too_long)?;
             Ok((entity.bytes() + object.len(), object))
         })?;
-        repeats.remember(*key, read, object, before, reader);
+        repeats.remember(*key, read, object, reader);
     }
     call.reply.bytes(&document.finish().map_err(too_long)?);
     Ok(())
@@ -443,8 +447,8 @@ fn document<'a>(
 
 /// The places of the fields, of a name that is asked for twice the first only: an
 /// object of JSON has each name once.
-fn distinct(fields: &[Arg]) -> Vec<usize> {
+fn distinct(fields: &[Field]) -> Vec<usize> {
     let mut known = HashSet::new();
     let places = fields.iter().enumerate();
-    places.filter(|(_, field)| known.insert(field.bytes())).map(|(place, _)| place).collect()
+    places.filter(|(_, field)| known.insert(field.name)).map(|(place, _)| place).collect()
 }

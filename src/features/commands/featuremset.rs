@@ -149,7 +149,7 @@ impl<'a> Batch<'a> {
             types: &Dtype::NAMES,
             field_size: 1,
         };
-        let keys = args.counted("numkeys", "keys")?;
+        let keys: Vec<_> = args.counted("numkeys", "keys")?.collect();
         let blob = args.arg()?.bytes();
         let options = WriteOptions::parse(args, now_ms, TAKEN)?;
         let dtype = options.kind.map(Dtype::at);

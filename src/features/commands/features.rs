@@ -1,9 +1,9 @@
 //! ML.FEATURES: the fields of one entity.
 
 use super::answers::{Answers, VALUE_BYTES, most_bytes, too_long};
-use super::entity::{Entity, EntityReader};
+use super::entity::{Entity, EntityReader, Field};
 use crate::features::buffer::Found;
-use crate::server::{Arg, Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
+use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::MICROS_PER_MILLI;
 use std::collections::HashSet;
 
@@ -24,7 +24,7 @@ pub const COMMAND: Command = Command {
 /// ML.FEATURES key field [field ...]
 fn features(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
-    let fields: Vec<_> = call.args.remaining().collect();
+    let fields: Vec<_> = call.args.remaining().map(Field::of).collect();
     let now_ms = call.now() / MICROS_PER_MILLI;
     // What is asked for once is answered, as long as it is.
     let mut reader = EntityReader::new(call.lock(), &fields, now_ms, None, usize::MAX);
@@ -39,7 +39,7 @@ fn features(call: &mut Call) -> Result<(), Error> {
 
 /// Refuses a reply that is too long because fields are asked for again and again.
 /// What is asked for once is answered, as long as it is.
-fn check(entity: &Entity, fields: &[Arg]) -> Result<(), Error> {
+fn check(entity: &Entity, fields: &[Field]) -> Result<(), Error> {
     let most = most_bytes();
     let bound = entity.text_bytes().saturating_add(VALUE_BYTES).saturating_mul(fields.len());
     if bound <= most {
@@ -52,7 +52,7 @@ fn check(entity: &Entity, fields: &[Arg]) -> Result<(), Error> {
             Found::TooOld | Found::Nothing => 0,
         };
         all = all.saturating_add(text + VALUE_BYTES);
-        if known.insert(field.bytes()) {
+        if known.insert(field.name) {
             once += text + VALUE_BYTES;
         }
     }

@@ -1,33 +1,33 @@
 //! Reading plain hashes: resolved once a call, read once an entity.
 
 use super::answers::too_long;
+use super::entity::Field;
 use crate::bug;
 use crate::features::buffer::ValueBuffer;
-use crate::server::{Arg, Error, Hash};
+use crate::server::{Error, Hash};
 
 /// The fields of a call, as they are looked for in hashes.
 pub struct HashPlan<'a> {
-    fields: &'a [Arg<'a>],
-    /// Their names.
-    texts: Vec<&'a [u8]>,
+    fields: &'a [Field<'a>],
     /// The names sorted, each with its place in the call.
     sorted: Vec<(&'a [u8], usize)>,
     /// Whether a name is asked for more than once.
     repeats: bool,
-    /// Bytes of the names that are longer than those in lists.
-    long_bytes: usize,
 }
 
 impl<'a> HashPlan<'a> {
     /// The plan for these fields.
-    pub fn new(fields: &'a [Arg<'a>]) -> Self {
-        let texts: Vec<_> = fields.iter().map(|field| field.bytes()).collect();
-        let mut sorted: Vec<_> = texts.iter().copied().zip(0..).collect();
-        sorted.sort_unstable();
-        let repeats = sorted.iter().zip(sorted.iter().skip(1)).any(|(one, next)| one.0 == next.0);
-        let long = texts.iter().map(|text| text.len()).filter(|length| *length > LIST_NAME);
-        let long_bytes = long.sum();
-        Self { fields, texts, sorted, repeats, long_bytes }
+    pub fn new(fields: &'a [Field<'a>]) -> Self {
+        let mut sorted: Vec<_> = fields.iter().map(|field| field.name).zip(0..).collect();
+        // Names that are the same meet, as all neighbours do that are put in order.
+        let mut repeats = false;
+        sorted.sort_unstable_by(|(one, place), (other, other_place)| {
+            one.cmp(other).then_with(|| {
+                repeats |= place != other_place;
+                place.cmp(other_place)
+            })
+        });
+        Self { fields, sorted, repeats }
     }
 
     /// Reads the fields of an entity; how many bytes that took. An error where the
@@ -35,7 +35,7 @@ impl<'a> HashPlan<'a> {
     pub fn read(&self, hash: &Hash, buffer: &mut ValueBuffer) -> Result<usize, Error> {
         buffer.reset(self.fields.len());
         let mut bytes = 0;
-        if one_pass_is_faster(hash.field_count(), self.fields.len(), self.long_bytes) {
+        if one_pass_is_faster(hash.field_count(), self.fields.len(), || self.long_bytes()) {
             // Hashes are mostly written in the order in which they are asked for:
             // the field that follows the last one is tried first.
             let (mut next, mut kept) = (0, Some(()));
@@ -44,34 +44,41 @@ impl<'a> HashPlan<'a> {
                 if kept.is_none() {
                     return;
                 }
-                if !self.repeats && self.texts.get(next).is_some_and(|text| *text == field) {
-                    kept = buffer.set([next].into_iter(), value);
+                if !self.repeats && self.fields.get(next).is_some_and(|asked| asked.name == field) {
+                    kept = buffer.set(next, value);
                     next += 1;
                     return;
                 }
                 let places = self.places(field).inspect(|place| next = *place + 1);
-                kept = buffer.set(places, value);
+                kept = buffer.set_all(places, value);
             })?;
             kept.ok_or_else(too_long)?;
         } else if self.repeats {
             for same in self.sorted.chunk_by(|one, next| one.0 == next.0) {
                 let first = same.first().and_then(|(_, place)| self.fields.get(*place));
                 let field = first.unwrap_or_else(|| bug("a place without a field"));
-                if let Some(value) = hash.field(*field) {
-                    bytes += value.bytes().len();
+                if let Some(value) = hash.field(field.arg) {
+                    let value = value.bytes();
+                    bytes += value.len();
                     let places = same.iter().map(|(_, place)| *place);
-                    buffer.set(places, value.bytes()).ok_or_else(too_long)?;
+                    buffer.set_all(places, value).ok_or_else(too_long)?;
                 }
             }
         } else {
             for (place, field) in self.fields.iter().enumerate() {
-                if let Some(value) = hash.field(*field) {
-                    bytes += value.bytes().len();
-                    buffer.set([place].into_iter(), value.bytes()).ok_or_else(too_long)?;
+                if let Some(value) = hash.field(field.arg) {
+                    let value = value.bytes();
+                    bytes += value.len();
+                    buffer.set(place, value).ok_or_else(too_long)?;
                 }
             }
         }
         Ok(bytes)
+    }
+
+    /// Bytes of the names that are longer than those in lists.
+    fn long_bytes(&self) -> usize {
+        self.fields.iter().map(|field| field.name.len()).filter(|length| *length > LIST_NAME).sum()
     }
 
     /// Where a name stands in the call.
@@ -91,10 +98,13 @@ impl<'a> HashPlan<'a> {
 /// list of 50 is passed over for 33 fields and more, one of 500 for 59.
 ///
 /// A table hashes each name that is looked up, about a byte a unit.
-fn one_pass_is_faster(fields: usize, asked: usize, long_bytes: usize) -> bool {
+fn one_pass_is_faster(fields: usize, asked: usize, long_bytes: impl FnOnce() -> usize) -> bool {
     const LARGEST_LIST: usize = 512;
-    let look_ups = asked.saturating_mul(48 + fields).saturating_add(long_bytes);
-    fields <= LARGEST_LIST && look_ups > fields.saturating_mul(64)
+    if fields > LARGEST_LIST {
+        return false;
+    }
+    let (pass, look_ups) = (fields * 64, asked.saturating_mul(48 + fields));
+    look_ups > pass || look_ups.saturating_add(long_bytes()) > pass
 }
 
 /// The longest name of a field in a list, as servers come.

@@ -144,13 +144,16 @@ impl<'a> Args<'a> {
 
     /// The next argument, a number of things, and as many arguments after it;
     /// otherwise an error that names `what` and them.
-    pub fn counted(&mut self, what: &str, things: &str) -> Result<Vec<Arg<'a>>, Error> {
+    pub fn counted(
+        &mut self,
+        what: &str,
+        things: &str,
+    ) -> Result<impl ExactSizeIterator<Item = Arg<'a>> + use<'a>, Error> {
         let count = self.arg()?.count(what, things, self.left())?;
-        let mut all = Vec::with_capacity(count);
-        for _ in 0..count {
-            all.push(self.arg()?);
-        }
-        Ok(all)
+        let (counted, rest) = self.rest.split_at_checked(count).ok_or(Error::WrongArity)?;
+        self.rest = rest;
+        // SAFETY: promised to `from_raw`.
+        Ok(counted.iter().map(|raw| unsafe { Arg::from_raw(*raw) }))
     }
 
     /// The same of pairs of arguments: a number, and twice as many after it.
@@ -174,10 +177,8 @@ impl<'a> Args<'a> {
 
     /// All that is left.
     pub fn remaining(&mut self) -> impl ExactSizeIterator<Item = Arg<'a>> + use<'a> {
-        std::mem::take(&mut self.rest).iter().map(|raw| {
-            // SAFETY: promised to `from_raw`.
-            unsafe { Arg::from_raw(*raw) }
-        })
+        // SAFETY: promised to `from_raw`.
+        std::mem::take(&mut self.rest).iter().map(|raw| unsafe { Arg::from_raw(*raw) })
     }
 
     /// The keywords that follow the positional arguments.
@@ -252,6 +253,10 @@ impl<'a> Options<'_, 'a> {
     /// Refuses the keyword just read where one that excludes it was read
     /// before. `known` is what [`Self::next`] was given.
     pub fn excludes(&self, known: &[&'static str], others: &[&'static str]) -> Result<(), Error> {
+        // Mostly nothing was read before it.
+        if self.seen.is_power_of_two() {
+            return Ok(());
+        }
         let clash = known.iter().zip(0u32..).find(|(keyword, place)| {
             let seen = self.seen & bit(*place) != 0;
             seen && **keyword != self.current && others.contains(keyword)
