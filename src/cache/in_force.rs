@@ -174,10 +174,12 @@ impl InForce {
 
     /// The hash and the length of the longest name that is one of a key's; no
     /// two of those are of the same length.
+    #[inline]
     fn deciding(&self, key: &[u8]) -> Option<(u64, usize)> {
-        if self.by_hash.is_empty() {
-            return None;
-        }
+        if self.by_hash.is_empty() { None } else { self.longest_of(key) }
+    }
+
+    fn longest_of(&self, key: &[u8]) -> Option<(u64, usize)> {
         let key = bare(key);
         let prefixes = self.prefixes(&key).filter(|(end, _)| key.get(*end) == Some(&SEPARATOR));
         let mut hits: ArrayVec<_, { MAX_NAME_BYTES + 1 }> =

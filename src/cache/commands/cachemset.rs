@@ -59,7 +59,8 @@ fn mset(call: &mut Call) -> Result<(), Error> {
     }
     for ((key, value), answer) in pairs.into_iter().zip(answers) {
         if let Some((answer, token)) = answer {
-            put(call, key, version, answer, value, token, now_ms)?;
+            let place = Place { db, key: key.bytes(), version };
+            put(call.keys.write(key), &lock, place, answer, value, token, now_ms)?;
         }
     }
     leases::settle(&lock);

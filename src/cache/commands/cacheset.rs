@@ -139,16 +139,17 @@ fn set(call: &mut Call) -> Result<(), Error> {
     }
 
     let lock = call.lock();
+    let place = Place { db: call.db(), key: key.bytes(), version };
     // Opening a key may take away what is over, and leases with it: only then is
     // it asked who holds one. Before anything is settled, which would hand the lease
     // of a holder that is late to another, and have that compute for nothing.
-    call.keys.read(key).value_ref::<Answer>()?;
-    let place = Place { db: call.db(), key: key.bytes(), version };
+    let open = call.keys.write(key);
+    open.value_ref::<Answer>()?;
     match permission(&lock, place, options.token) {
         Permission::Set { cost_ms, token } => {
             let lifetime = options.lifetime(random_fraction, cost_ms, now_ms);
             let answer = answer(version, value, lifetime)?;
-            put(call, key, version, answer, value, token, now_ms)?;
+            put(open, &lock, place, answer, value, token, now_ms)?;
             leases::settle(&lock);
             call.reply.ok();
         }

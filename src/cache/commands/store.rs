@@ -10,7 +10,7 @@ use crate::cache::leases::{self, Hit, Place};
 use crate::cache::lifetime::Lifetime;
 use crate::cache::state;
 use crate::id::Id;
-use crate::server::{Arg, Call, Error, Lives, WriteKey, refuse};
+use crate::server::{Arg, Error, Lives, Lock, WriteKey, refuse};
 use crate::time::Millis;
 use std::ffi::CStr;
 
@@ -32,38 +32,36 @@ pub fn answer(version: &[u8], value: Arg, lifetime: Lifetime) -> Result<Answer, 
         .ok_or_else(|| refuse("not enough memory for value"))
 }
 
-/// Puts the answer of a version, whose value came as an argument, into a key. Those
+/// Puts the answer of a version, whose value came as an argument, into its key. Those
 /// who wait for it have it when leases are settled.
-pub fn put<'a>(
-    call: &mut Call<'a>,
-    key: Arg<'a>,
-    version: &[u8],
+pub fn put(
+    open: WriteKey,
+    lock: &Lock,
+    place: Place,
     answer: Answer,
-    value: Arg<'a>,
+    value: Arg,
     token: Option<Id>,
     now_ms: Millis,
 ) -> Result<(), Error> {
-    let lock = call.lock();
+    let Place { key, version, .. } = place;
     let lifetime = answer.lifetime();
-    let open = call.keys.write(key);
     let change = {
         let answers = open.value_ref::<Answer>()?;
-        state::with(&lock, |state| {
-            let keep = state.versions_to_keep(key.bytes());
-            let in_force = |version: &[u8]| state.in_force.admits(key.bytes(), version);
+        state::with(lock, |state| {
+            let keep = state.versions_to_keep(key);
+            let in_force = |version: &[u8]| state.in_force.admits(key, version);
             decide_put(answers.as_deref(), (version, lifetime), keep, in_force, now_ms)
         })
     };
     commit(open, &change, Some((answer, value)))?;
     let length = value.bytes().len() as u64;
-    state::with(&lock, |state| {
-        let mut tally = state.tally(key.bytes(), version);
+    state::with(lock, |state| {
+        let mut tally = state.tally(key, version);
         tally.count(Counter::EntriesWritten, 1);
         tally.count(Counter::BytesWritten, length);
     });
-    let place = Place { db: call.db(), key: key.bytes(), version };
     let ttl_ms = lifetime.expires_at_ms.saturating_sub(now_ms);
-    leases::complete(&lock, place, token, || Hit::new(value.bytes(), ttl_ms));
+    leases::complete(lock, place, token, || Hit::new(value.bytes(), ttl_ms));
     Ok(())
 }
 

@@ -52,27 +52,33 @@ impl<'a> OpenKey<'a> {
         self.kind() == REDISMODULE_KEYTYPE_EMPTY as c_int
     }
 
-    /// What the server holds the value by, if the key exists.
-    fn value<T: DataType>(&self) -> Result<Option<*mut c_void>, Error> {
+    /// What the server holds a value of this type by, if there is one.
+    fn held<T: DataType>(&self) -> Option<*mut c_void> {
         if self.raw.is_null() {
-            return Ok(None);
+            return None;
         }
         // SAFETY: `raw` is an open key. The type of an empty key, or of a key
         // that no module owns, reads as null; that of ours names what its
         // value points to.
         unsafe {
             let held = api!(RedisModule_ModuleTypeGetType(self.raw));
-            if !held.is_null() && held == T::handle().get() {
-                return Ok(Some(api!(RedisModule_ModuleTypeGetValue(self.raw))));
-            }
+            let is_one = !held.is_null() && held == T::handle().get();
+            is_one.then(|| api!(RedisModule_ModuleTypeGetValue(self.raw)))
         }
-        if self.is_empty() { Ok(None) } else { Err(Error::WrongType) }
+    }
+
+    /// The same; a value of another type is an error.
+    fn value<T: DataType>(&self) -> Result<Option<*mut c_void>, Error> {
+        match self.held::<T>() {
+            None if !self.is_empty() => Err(Error::WrongType),
+            held => Ok(held),
+        }
     }
 
     /// Has the processor fetch the value from memory, so that it is there when
     /// it is asked for a little later.
     fn prefetch<T: DataType>(&self) {
-        if let Ok(Some(raw)) = self.value::<T>() {
+        if let Some(raw) = self.held::<T>() {
             fetch(raw);
         }
     }
@@ -348,7 +354,9 @@ unsafe extern "C" fn scanned(
         let (field, value) = unsafe { (Arg::from_raw(field), Arg::from_raw(value)) };
         (pass.work)(field.bytes(), value.bytes());
     });
-    pass.panicked = done.is_none();
+    if done.is_none() {
+        pass.panicked = true;
+    }
 }
 
 /// The value of a hash field: a string of the server's, released when dropped.
@@ -455,7 +463,7 @@ impl<'k> WriteKey<'k> {
     /// Puts a value into the key, in place of the one it held, which is given
     /// back; a value of another type goes.
     pub fn set<T: DataType>(&mut self, value: T) -> Result<Option<T>, Error> {
-        let held = self.open.value::<T>().ok().flatten().is_some();
+        let held = self.open.held::<T>().is_some();
         let (raw, kind) = (value.into_raw(), T::handle().get());
         let mut old = null_mut();
         // SAFETY: the key is open for writing. The server takes the value over

@@ -35,7 +35,12 @@ impl<T: Default> Global<T> {
     /// Works on the state. `work` calls nothing of the server that could call
     /// back for the same state: that would be a panic.
     pub fn with<R>(&self, _lock: &Lock, work: impl FnOnce(&mut T) -> R) -> R {
-        work(self.0.borrow_mut().get_or_insert_with(T::default))
+        let mut slot = self.0.borrow_mut();
+        let state = match &mut *slot {
+            Some(state) => state,
+            none => none.insert(T::default()),
+        };
+        work(state)
     }
 }
 
