@@ -5,7 +5,8 @@
 //! its own: [`ratelimit`], [`permit`], [`cache`], [`features`]. Each parses, decides
 //! on plain state, sends the effect to replicas and the AOF, and replies. Only
 //! [`server`] touches the module API. Who computes what many miss, and who waits for
-//! it, is decided in [`singleflight`], by bytes, for any domain.
+//! it, is decided in [`singleflight`], who is next of those that wait to be admitted
+//! in [`queue`], by bytes, for any domain.
 
 #[macro_use]
 pub mod server;
@@ -20,6 +21,7 @@ pub mod metrics;
 mod namespace;
 pub mod number;
 pub mod permit;
+pub mod queue;
 pub mod ratelimit;
 pub mod singleflight;
 mod stats;

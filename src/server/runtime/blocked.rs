@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A client that waits: the server's handle of it, and a number, because the
 /// server may give the handle of one that is gone to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockedClient {
     handle: usize,
     number: u64,
