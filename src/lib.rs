@@ -11,11 +11,14 @@
 #[macro_use]
 pub mod server;
 
+pub mod admission;
+pub mod allowance;
 pub mod block;
 pub mod bounds;
 mod bug;
 pub mod cache;
 pub mod features;
+pub mod hold;
 pub mod id;
 pub mod metrics;
 mod namespace;
@@ -40,14 +43,21 @@ pub static MODULE: server::Module = server::Module {
     types: &[ratelimit::TYPES, permit::TYPES, cache::TYPES, features::TYPES],
     commands: &[
         ratelimit::COMMANDS,
+        admission::COMMANDS,
         permit::COMMANDS,
         cache::COMMANDS,
         features::COMMANDS,
         &[stats::command::<Counted>()],
     ],
-    configs: &[ratelimit::CONFIGS, cache::CONFIGS, features::CONFIGS, stats::CONFIGS],
-    info: &[ratelimit::INFO, permit::INFO, cache::INFO, features::INFO],
-    listeners: &[cache::LISTENER, cache::LEASES],
+    configs: &[
+        ratelimit::CONFIGS,
+        admission::CONFIGS,
+        cache::CONFIGS,
+        features::CONFIGS,
+        stats::CONFIGS,
+    ],
+    info: &[ratelimit::INFO, permit::INFO, admission::INFO, cache::INFO, features::INFO],
+    listeners: &[cache::LISTENER, cache::LEASES, admission::LISTENER],
 };
 
 /// What ML.STATS tells of.

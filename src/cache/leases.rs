@@ -271,12 +271,12 @@ fn grant_next(lock: &Lock, key: &FlightKey, now: Monotonic) {
 /// Why a client may not compute, or no longer, what it waits for.
 fn refused(lock: &Lock, client: BlockedClient, key: &FlightKey) -> Option<Error> {
     let user = STATE.with(lock, |state| state.users.get(&client).cloned().flatten());
-    let_in_anew(lock, user.as_ref(), key.scope(), &call_of(key)).err()
+    let_in_anew(lock, user.as_ref(), key.scope(), &call_of(key), 1).err()
 }
 
 /// Why a client's user may not have, or no longer, what it waits for.
 fn refused_to(lock: &Lock, user: &User, key: &FlightKey) -> Option<Error> {
-    user.may(lock, key.scope(), &call_of(key)).err()
+    user.may(lock, key.scope(), &call_of(key), 1).err()
 }
 
 /// The call of whoever waits in a flight.

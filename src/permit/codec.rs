@@ -2,21 +2,24 @@
 //! Numbers are LEB128 (see [`crate::wire`]), ids their 16 bytes.
 //!
 //! ```text
-//! permits  version u8 = 1 · clock_us · how many · for each, what expires first
-//!          first: id · cost · ttl_ms · age_us, which is clock_us − since_us
-//! change   version u8 = 1 · now_us · step u8, and of the step:
+//! permits  version u8 = 2 · how many · for each, what ends first, first:
+//!          id · cost · ttl_ms · since_us
+//! change   version u8 = 2 · now_us · step u8, and of the step:
 //!          0 rewind
 //!          1 acquire: id · cost · ttl_ms
 //!          2 renew: id · ttl_ms
 //!          3 release: id
 //! ```
+//!
+//! Permits of version 1 begin with a moment, clock_us, and have in place of since_us
+//! how long before that it was.
 
 use super::change::{Change, Step};
-use super::permits::{MAX_PERMITS, Permit, Permits};
+use super::permits::Permits;
+use crate::hold::{Hold, MAX_HOLDS};
 use crate::wire::{Reader, push_number};
-use std::collections::VecDeque;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The least bytes of a permit.
 const LEAST_PERMIT: usize = 19;
@@ -24,33 +27,45 @@ const LEAST_PERMIT: usize = 19;
 /// Appends the payload of the permits of a key.
 pub fn encode(permits: &Permits, out: &mut Vec<u8>) {
     out.push(VERSION);
-    push_number(permits.clock_us(), out);
-    push_number(permits.all().len() as u64, out);
-    for Permit { id, cost, ttl_ms, since_us } in permits.all() {
+    push_number(permits.holds().len() as u64, out);
+    for (id, Hold { cost, ttl_ms, since_us, .. }) in permits.holds().iter() {
         out.extend(id.0);
-        push_number(*cost, out);
-        push_number(*ttl_ms, out);
-        push_number(permits.clock_us().saturating_sub(*since_us), out);
+        for number in [cost, ttl_ms, since_us] {
+            push_number(*number, out);
+        }
     }
 }
 
 /// Reads the payload of the permits of a key; `None` unless they can be.
 pub fn decode(payload: &[u8]) -> Option<Permits> {
-    let mut reader = start(payload)?;
-    let clock_us = reader.time_us()?;
+    let mut reader = Reader::new(payload);
+    let clock_us = match reader.u8()? {
+        1 => Some(reader.time_us()?),
+        VERSION => None,
+        _ => return None,
+    };
     let count = usize::try_from(reader.number()?).ok()?;
-    if count > MAX_PERMITS.min(reader.rest().len() / LEAST_PERMIT) {
+    if count > MAX_HOLDS.min(reader.rest().len() / LEAST_PERMIT) {
         return None;
     }
-    let mut all = VecDeque::with_capacity(count);
+    let mut permits = Permits::default();
+    let mut last = None;
     for _ in 0..count {
         let id = reader.id()?;
-        let (cost, ttl_ms) = (reader.cost()?, reader.ttl_ms()?);
-        let since_us = clock_us.checked_sub(reader.number()?)?;
-        all.push_back(Permit { id, cost, ttl_ms, since_us });
+        let (cost, ttl_ms) = (reader.amount()?, reader.ttl_ms()?);
+        let since_us = match clock_us {
+            Some(clock_us) => clock_us.checked_sub(reader.number()?)?,
+            None => reader.time_us()?,
+        };
+        let hold = Hold { cost, ttl_ms, since_us, note: () };
+        let order = Some((hold.ends_us(), id));
+        if last >= order || !permits.load(id, hold) {
+            return None;
+        }
+        last = order;
     }
     reader.end()?;
-    Permits::of(all, clock_us)
+    Some(permits)
 }
 
 /// Appends the payload of a change.
@@ -79,13 +94,16 @@ pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
 
 /// Reads the payload of a change; `None` unless it can be.
 pub fn decode_change(payload: &[u8]) -> Option<Change> {
-    let mut reader = start(payload)?;
+    let mut reader = Reader::new(payload);
+    if reader.u8()? != VERSION {
+        return None;
+    }
     let now_us = reader.time_us()?;
     let step = match reader.u8()? {
         0 => Step::Rewind,
         1 => {
             let id = reader.id()?;
-            Step::Acquire { id, cost: reader.cost()?, ttl_ms: reader.ttl_ms()? }
+            Step::Acquire { id, cost: reader.amount()?, ttl_ms: reader.ttl_ms()? }
         }
         2 => Step::Renew { id: reader.id()?, ttl_ms: reader.ttl_ms()? },
         3 => Step::Release { id: reader.id()? },
@@ -93,11 +111,6 @@ pub fn decode_change(payload: &[u8]) -> Option<Change> {
     };
     reader.end()?;
     Some(Change { now_us, step })
-}
-
-fn start(payload: &[u8]) -> Option<Reader<'_>> {
-    let mut reader = Reader::new(payload);
-    (reader.u8()? == VERSION).then_some(reader)
 }
 
 #[cfg(test)]
@@ -121,7 +134,7 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         let id = any::<[u8; 16]>().prop_map(Id);
-        (id, 1..=MAX_AMOUNT, 1..=MAX_TTL_MS, 0..4).prop_map(|(id, cost, ttl_ms, step)| match step {
+        (id, 0..=MAX_AMOUNT, 1..=MAX_TTL_MS, 0..4).prop_map(|(id, cost, ttl_ms, step)| match step {
             0 => Step::Rewind,
             1 => Step::Acquire { id, cost, ttl_ms },
             2 => Step::Renew { id, ttl_ms },
@@ -130,18 +143,13 @@ mod tests {
     }
 
     fn permits() -> impl Strategy<Value = Permits> {
-        let permit = (any::<[u8; 16]>(), 1..=MAX_AMOUNT / 20, 1..=MAX_TTL_MS, any::<u64>());
-        let permits = prop::collection::vec(permit, 0..20);
-        (permits, 0..=MAX_TIME_US).prop_map(|(permits, clock_us)| {
-            let mut held: Vec<_> = permits
-                .into_iter()
-                .map(|(id, cost, ttl_ms, since_us)| {
-                    let since_us = since_us % (clock_us + 1);
-                    Permit { id: Id(id), cost, ttl_ms, since_us }
-                })
-                .collect();
-            held.sort_by_key(Permit::order);
-            Permits::of(held.into(), clock_us).unwrap()
+        let permit = (any::<[u8; 16]>(), 0..=MAX_AMOUNT / 20, 1..=MAX_TTL_MS, 0..=MAX_TIME_US);
+        prop::collection::vec(permit, 0..20).prop_map(|permits| {
+            let mut all = Permits::default();
+            for (id, cost, ttl_ms, since_us) in permits {
+                all.load(Id(id), Hold { cost, ttl_ms, since_us, note: () });
+            }
+            all
         })
     }
 
@@ -180,7 +188,7 @@ mod tests {
                 payload
             };
             for payload in [bytes.clone(), changed(encoded(&permits))] {
-                if let Some(permits) = decode(&payload) {
+                if let Some(permits) = decode(&payload).filter(|_| payload[0] == VERSION) {
                     prop_assert_eq!(encoded(&permits), payload);
                 }
             }
@@ -193,13 +201,13 @@ mod tests {
         }
     }
 
-    /// The payload of permits written at the moment 50, each of an id of one
-    /// byte repeated, a cost, a TTL and an age.
+    /// The payload of permits, each of an id of one byte repeated, a cost, a TTL and
+    /// a moment.
     fn payload(permits: &[(u8, u64, u64, u64)]) -> Vec<u8> {
-        let mut payload = vec![VERSION, 50, permits.len() as u8];
-        for (id, cost, ttl_ms, age_us) in permits {
+        let mut payload = vec![VERSION, permits.len() as u8];
+        for (id, cost, ttl_ms, since_us) in permits {
             payload.extend([*id; 16]);
-            for number in [*cost, *ttl_ms, *age_us] {
+            for number in [*cost, *ttl_ms, *since_us] {
                 push_number(number, &mut payload);
             }
         }
@@ -209,32 +217,44 @@ mod tests {
     #[test]
     fn refuses_what_no_permits_can_be() {
         assert_eq!(decode(&encoded(&Permits::default())), Some(Permits::default()));
-        assert!(decode(&payload(&[(1, 1, 9, 50), (2, 1, 9, 0)])).is_some());
+        assert!(decode(&payload(&[(1, 1, 9, 0), (2, 0, 9, 50)])).is_some());
         assert!(decode(&payload(&[(1, MAX_AMOUNT - 1, 9, 0), (2, 1, MAX_TTL_MS, 0)])).is_some());
         for (permits, why) in [
-            (&[(1, 1, 9, 0), (2, 1, 9, 50)][..], "what expires last, first"),
+            (&[(1, 1, 9, 50), (2, 1, 9, 0)][..], "what ends last, first"),
             (&[(2, 1, 9, 0), (1, 1, 9, 0)], "ids in disorder"),
             (&[(1, 1, 9, 0), (1, 1, 9, 0)], "the same permit twice"),
-            (&[(1, 1, 9, 50), (1, 1, 9, 0)], "the same id twice"),
-            (&[(1, 0, 9, 0)], "a permit of nothing"),
+            (&[(1, 1, 9, 0), (1, 1, 9, 50)], "the same id twice"),
             (&[(1, MAX_AMOUNT + 1, 9, 0)], "a cost above the largest"),
             (&[(1, MAX_AMOUNT, 9, 0), (2, 1, 9, 0)], "more in use than can be"),
             (&[(1, 1, 0, 0)], "no time"),
             (&[(1, 1, MAX_TTL_MS + 1, 0)], "a TTL above the longest"),
-            (&[(1, 1, 9, 51)], "a permit from before the epoch"),
+            (&[(1, 1, 9, MAX_TIME_US + 1)], "a moment that no clock shows"),
         ] {
             assert_eq!(decode(&payload(permits)), None, "{why}");
         }
-        let mut many = vec![VERSION, 0];
-        push_number(MAX_PERMITS as u64 + 1, &mut many);
+        let mut many = vec![VERSION];
+        push_number(MAX_HOLDS as u64 + 1, &mut many);
         assert_eq!(decode(&many), None, "more permits than a key holds");
         let mut late = vec![VERSION];
         push_number(MAX_TIME_US + 1, &mut late);
         late.push(0);
-        assert_eq!(decode(&late), None, "a moment that no clock shows");
         assert_eq!(decode_change(&late), None, "a moment that no clock shows");
-        assert_eq!(decode(&[2, 50, 0]), None, "an unknown version");
-        assert_eq!(decode_change(&[2, 50, 0]), None, "an unknown version");
-        assert_eq!(decode_change(&[1, 50, 4]), None, "an unknown step");
+        assert_eq!(decode(&[VERSION + 1, 0]), None, "an unknown version");
+        assert_eq!(decode_change(&[VERSION + 1, 50, 0]), None, "an unknown version");
+        assert_eq!(decode_change(&[VERSION, 50, 4]), None, "an unknown step");
+    }
+
+    #[test]
+    fn permits_of_version_1_load_with_the_age_that_they_had() {
+        let mut payload = vec![1, 50, 2];
+        for (id, age_us) in [(1, 50), (2, 0)] {
+            payload.extend([id; 16]);
+            payload.extend([3, 9, age_us]);
+        }
+        let permits = decode(&payload).unwrap();
+        let since_us: Vec<_> = permits.holds().iter().map(|(_, hold)| hold.since_us).collect();
+        assert_eq!((since_us, permits.in_use(50)), (vec![0, 50], 6));
+        payload[20] = 51;
+        assert!(decode(&payload).is_none(), "one from before the epoch");
     }
 }

@@ -1,7 +1,7 @@
 //! How permits live in a key.
 
 use super::codec;
-use super::permits::{Permit, Permits};
+use super::permits::Permits;
 use crate::server::{DataType, Defrag, Digest, TypeHandle};
 use std::ffi::CStr;
 
@@ -30,25 +30,20 @@ impl DataType for Box<Permits> {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.all().capacity() * size_of::<Permit>()
+        self.holds().heap_bytes()
     }
 
     fn blocks(&self) -> usize {
-        1
+        1 + self.holds().len()
     }
 
-    fn defrag(permits: &mut Permits, defrag: &Defrag) {
-        permits.relocate(|all| defrag.list(all));
-    }
+    /// What is held stays where it is: the nodes of a B-tree cannot be moved.
+    fn defrag(_: &mut Permits, _: &Defrag) {}
 
     fn digest(&self, digest: &mut Digest) {
-        digest.number(self.clock_us());
-        for Permit { id, cost, ttl_ms, since_us } in self.all() {
-            digest.bytes(&id.0);
-            for number in [*cost, *ttl_ms, *since_us] {
-                digest.number(number);
-            }
-        }
+        let mut payload = Vec::new();
+        self.encode(&mut payload);
+        digest.bytes(&payload);
         digest.end();
     }
 }

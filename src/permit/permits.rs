@@ -3,167 +3,196 @@
 //! it, so that a holder that crashed keeps nobody out for longer than its TTL.
 
 use super::change::{Change, Step};
+use super::stats::HELD;
+use crate::allowance::Allowance;
 use crate::bounds::MAX_AMOUNT;
 use crate::bug;
+use crate::hold::{Hold, Holds, MAX_HOLDS};
 use crate::id::Id;
-use crate::metrics::{Gauge, Share};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::borrow::Cow;
-use std::collections::VecDeque;
-
-/// The most permits a key holds at once: bounds its memory, and how long the
-/// search for one of them takes.
-pub const MAX_PERMITS: usize = 65_536;
-
-/// A permit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permit {
-    /// Whose it is.
-    pub id: Id,
-    /// How much of the limit it takes.
-    pub cost: u64,
-    /// How long it lasts, from `since_us` on.
-    pub ttl_ms: Millis,
-    /// When it was granted, or last renewed.
-    pub since_us: Micros,
-}
-
-impl Permit {
-    /// When it ends by itself.
-    pub fn expires_us(&self) -> Micros {
-        self.since_us.saturating_add(self.ttl_ms.saturating_mul(MICROS_PER_MILLI))
-    }
-
-    /// What permits are sorted by: no two are equal in it.
-    pub fn order(&self) -> (Micros, Id) {
-        (self.expires_us(), self.id)
-    }
-}
 
 /// A call for a permit, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// How much may be in use at once; 0 denies always.
+    /// How much may be in use at once; 0 denies all that takes something.
     pub max: u64,
     /// How much of it the permit takes.
     pub cost: u64,
-    /// How long the permit lasts.
-    pub ttl_ms: Millis,
+    /// The permit to open, by its id, and how long it lasts; without it the call
+    /// only looks.
+    pub permit: Option<(Id, Millis)>,
+    /// How many permits a key can have open.
+    pub max_holds: usize,
 }
 
-/// The answer to a call for a permit.
+/// A decision on one key. It has changed nothing: of several keys all are asked
+/// before any is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The permit's id; `None` when denied.
-    pub id: Option<Id>,
-    /// What is in use after the call.
-    pub in_use: u64,
-    /// The wait after which the same call is granted, if nobody releases or
-    /// renews: 0 when it was, `None` when it never can be.
-    pub retry_after_us: Option<Micros>,
+pub struct Decision {
+    /// Whether the call is let in.
+    pub allowed: bool,
+    /// What the key says, as it is when all is done.
+    pub allowance: Allowance,
     /// What the call does to the state, if anything.
     pub change: Option<Change>,
+    /// Whether the call only looks.
+    looks: bool,
+    /// Whether something lies ahead of a clock that stepped back.
+    ahead: bool,
+    /// Whether the permit is to be opened and as many are open as there can be.
+    full: bool,
+    /// What is in use before the call.
+    in_use: u64,
+    /// Until the last of the permits ends that are open before the call.
+    reset_after_us: Micros,
 }
 
-/// The refusal of a call that fits, because the key holds [`MAX_PERMITS`].
+/// A call that makes no sense on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub enum Refusal {
+    /// The permit of that id was asked for with another cost.
+    AskedFor(u64),
+    /// As many permits as there can be are open.
+    Full,
+}
 
-/// The permits of all keys.
-pub static HELD: Gauge = Gauge::new();
+impl Decision {
+    /// Whether it takes something that the caller has not yet.
+    pub fn takes(&self) -> bool {
+        match self.change.map(|change| change.step) {
+            Some(Step::Acquire { cost, .. }) => cost > 0,
+            Some(Step::Rewind | Step::Release { .. } | Step::Renew { .. }) => false,
+            // It only looks, or it has it.
+            None => self.allowance.granted > 0 && self.looks,
+        }
+    }
+
+    /// Denies what another key denies. A denied call writes only what would else
+    /// stay ahead of the clock.
+    pub fn deny(&mut self) {
+        let Allowance { limit, .. } = self.allowance;
+        self.allowed = false;
+        self.allowance.granted = 0;
+        self.allowance.remaining = limit.saturating_sub(self.in_use).cast_signed();
+        self.allowance.reset_after_us = self.reset_after_us;
+        self.change = self
+            .change
+            .filter(|_| self.ahead)
+            .map(|change| Change { step: Step::Rewind, ..change });
+    }
+
+    /// Whether there is room for the permit, if one is to be opened. To be asked
+    /// when all keys have agreed.
+    pub fn check_room(&self) -> Result<(), Refusal> {
+        if self.allowed && self.full { Err(Refusal::Full) } else { Ok(()) }
+    }
+}
 
 /// The state of one key. The default holds no permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permits {
-    /// Sorted by [`Permit::order`]: what expires first stands first.
-    all: VecDeque<Permit>,
+    holds: Holds<()>,
     /// The cost of all of them. At most [`MAX_AMOUNT`]: nothing is granted
-    /// beyond a maximum, and what has expired goes before something is granted.
+    /// beyond a maximum, and what has ended goes before something is granted.
     cost: u64,
-    /// The clock as the last write read it: no permit is from a later moment.
-    clock_us: Micros,
-    /// How many they are, counted.
-    counted: Share,
 }
 
 impl Default for Permits {
     fn default() -> Self {
-        Self { all: VecDeque::new(), cost: 0, clock_us: 0, counted: Share::none_of(&HELD) }
+        Self { holds: Holds::none(&HELD), cost: 0 }
     }
 }
 
 impl Permits {
-    /// The state of these permits, as the clock stood at `clock_us`; `None`
-    /// unless they are sorted, distinct, not from later and not too many.
-    pub fn of(all: VecDeque<Permit>, clock_us: Micros) -> Option<Self> {
-        let mut ids: Vec<_> = all.iter().map(|permit| permit.id).collect();
-        ids.sort_unstable();
-        let cost = all.iter().try_fold(0u64, |sum, permit| sum.checked_add(permit.cost))?;
-        let sound = all.len() <= MAX_PERMITS
-            && cost <= MAX_AMOUNT
-            && ids.is_sorted_by(|one, next| one != next)
-            && all.iter().is_sorted_by_key(Permit::order)
-            && all.iter().all(|permit| permit.since_us <= clock_us);
-        let mut counted = Share::none_of(&HELD);
-        counted.set(all.len());
-        sound.then_some(Self { all, cost, clock_us, counted })
+    /// Adds a permit that is saved; `false` where it cannot be.
+    pub fn load(&mut self, id: Id, hold: Hold<()>) -> bool {
+        let sound = self.holds.len() < MAX_HOLDS
+            && hold.cost <= MAX_AMOUNT.saturating_sub(self.cost)
+            && self.holds.get(id).is_none();
+        if sound {
+            self.add(id, hold);
+        }
+        sound
     }
 
-    /// All permits, those that have expired included; what expires first, first.
-    pub fn all(&self) -> &VecDeque<Permit> {
-        &self.all
+    /// All permits, those that have ended included.
+    pub fn holds(&self) -> &Holds<()> {
+        &self.holds
     }
 
-    /// The clock as the last write read it.
-    pub fn clock_us(&self) -> Micros {
-        self.clock_us
-    }
-
-    /// When the last of the permits expires, in milliseconds since the epoch;
-    /// `None` without any.
+    /// When the last of the permits ends, in milliseconds since the epoch; `None`
+    /// without any.
     pub fn expires_at_ms(&self) -> Option<Millis> {
-        self.all.back().map(|last| last.expires_us().div_ceil(MICROS_PER_MILLI))
+        self.holds.last_end_us().map(|ends_us| ends_us.div_ceil(MICROS_PER_MILLI))
     }
 
-    /// Decides on a call for a permit at `now_us`.
-    pub fn decide(
-        &self,
-        request: &Request,
-        now_us: Micros,
-        new_id: impl FnOnce() -> Id,
-    ) -> Result<Outcome, Full> {
-        let Request { cost, ttl_ms, .. } = *request;
-        let in_use = self.in_use(now_us);
-        let retry_after_us = self.wait(request, now_us);
+    /// Decides on a call for a permit at `now_us`. Whether there is
+    /// [room](Decision::check_room) for it is to be asked before that is done.
+    pub fn decide(&self, request: &Request, now_us: Micros) -> Result<Decision, Refusal> {
+        let Request { max, cost, permit, max_holds } = *request;
+        let seen = self.seen_at(now_us);
+        let in_use = seen.in_use(now_us);
+        let ahead = self.holds.is_ahead(now_us);
         let change = |step| Some(Change { now_us, step });
-        if retry_after_us != Some(0) {
-            // Left ahead of the clock, permits would seem to be granted anew at
-            // each call until the clock had caught up.
-            let change = if self.is_ahead(now_us) { change(Step::Rewind) } else { None };
-            return Ok(Outcome { id: None, in_use, retry_after_us, change });
+        let rewind = || if ahead && permit.is_some() { change(Step::Rewind) } else { None };
+        let reset_after_us = seen.holds.last_end_us().unwrap_or(0).saturating_sub(now_us);
+        let decided = |retry_after_us, in_use_then: u64, reset_after_us, change| {
+            let allowed = retry_after_us == Some(0);
+            let allowance = Allowance {
+                granted: if allowed { cost } else { 0 },
+                limit: max,
+                remaining: max.saturating_sub(in_use_then).cast_signed(),
+                retry_after_us,
+                reset_after_us,
+            };
+            let full = matches!(change, Some(Change { step: Step::Acquire { .. }, .. }))
+                && seen.open(now_us) >= max_holds;
+            let looks = permit.is_none();
+            Decision { allowed, allowance, change, looks, ahead, full, in_use, reset_after_us }
+        };
+        let held = permit.and_then(|(id, _)| seen.holds.open(id, now_us));
+        match held.map(|held| held.cost) {
+            Some(held) if held != cost => return Err(Refusal::AskedFor(held)),
+            // It is held already, and takes nothing more.
+            Some(_) => return Ok(decided(Some(0), in_use, reset_after_us, rewind())),
+            None => {}
         }
-        if self.open(now_us).len() >= MAX_PERMITS {
-            return Err(Full);
-        }
-        let id = new_id();
-        Ok(Outcome {
-            id: Some(id),
-            in_use: in_use + cost,
-            retry_after_us,
-            change: change(Step::Acquire { id, cost, ttl_ms }),
+        let retry_after_us = if cost == 0 { Some(0) } else { seen.wait(request, now_us) };
+        Ok(match permit.filter(|_| retry_after_us == Some(0)) {
+            Some((id, ttl_ms)) => {
+                let ends_after_us = ttl_ms.saturating_mul(MICROS_PER_MILLI);
+                let (in_use_then, last_us) = (in_use + cost, reset_after_us.max(ends_after_us));
+                let decision = decided(
+                    retry_after_us,
+                    in_use_then,
+                    last_us,
+                    change(Step::Acquire { id, cost, ttl_ms }),
+                );
+                Decision { reset_after_us, ..decision }
+            }
+            // Left ahead of the clock, permits would seem to be granted anew at each
+            // call until the clock had caught up.
+            None => decided(retry_after_us, in_use, reset_after_us, rewind()),
         })
     }
 
-    /// Until so many permits have expired that the request fits; `None` when it
-    /// never can.
+    /// Decides on a step with a permit: `None` unless that is open.
+    pub fn decide_on(&self, id: Id, step: Step, now_us: Micros) -> Option<Change> {
+        self.holds.open(id, now_us)?;
+        Some(Change { now_us, step })
+    }
+
+    /// Until so many permits have ended that the request fits; `None` when it never
+    /// can.
     fn wait(&self, request: &Request, now_us: Micros) -> Option<Micros> {
         let room = request.max.checked_sub(request.cost)?;
         let mut in_use = self.in_use(now_us);
         let mut wait_us = 0;
         if in_use > room {
-            for permit in self.seen_at(now_us).open(now_us) {
+            for (_, permit) in self.holds.iter().skip_while(|(_, permit)| !permit.is_open(now_us)) {
                 in_use = in_use.saturating_sub(permit.cost);
-                wait_us = permit.expires_us().saturating_sub(now_us);
+                wait_us = permit.ends_us().saturating_sub(now_us);
                 if in_use <= room {
                     break;
                 }
@@ -172,53 +201,38 @@ impl Permits {
         Some(wait_us)
     }
 
+    /// How many are open at `now_us`.
+    pub fn open(&self, now_us: Micros) -> usize {
+        self.holds.len() - self.holds.ended(now_us).count()
+    }
+
     /// What is in use at `now_us`.
     pub fn in_use(&self, now_us: Micros) -> u64 {
-        let expired = self.all.range(..self.expired(now_us)).map(|permit| permit.cost).sum();
-        self.cost.saturating_sub(expired)
-    }
-
-    /// Whether the permit is open at `now_us`.
-    pub fn is_open(&self, id: Id, now_us: Micros) -> bool {
-        self.open(now_us).any(|permit| permit.id == id)
-    }
-
-    /// The permits open at `now_us`.
-    pub fn open(&self, now_us: Micros) -> impl ExactSizeIterator<Item = &Permit> {
-        self.all.range(self.expired(now_us)..)
-    }
-
-    /// How many permits, the first ones, have expired at `now_us`.
-    fn expired(&self, now_us: Micros) -> usize {
-        self.all.partition_point(|permit| permit.expires_us() <= now_us)
+        let ended: u64 = self.holds.ended(now_us).map(|(_, permit)| permit.cost).sum();
+        self.cost.saturating_sub(ended)
     }
 
     /// The state as it is to be seen at `now_us`: after the clock stepped back,
     /// with each permit counted as granted now at the latest.
     pub fn seen_at(&self, now_us: Micros) -> Cow<'_, Self> {
         let mut seen = Cow::Borrowed(self);
-        if self.is_ahead(now_us) {
-            seen.to_mut().rewind_to(now_us);
+        if self.holds.is_ahead(now_us) {
+            seen.to_mut().holds.rewind_to(now_us);
         }
         seen
-    }
-
-    /// Whether a permit is from later than `now_us`: the clock stepped back.
-    fn is_ahead(&self, now_us: Micros) -> bool {
-        now_us < self.clock_us && self.all.iter().any(|permit| permit.since_us > now_us)
     }
 
     /// Whether a change that comes from elsewhere can be one of this state.
     pub fn takes(&self, change: &Change) -> bool {
         let now_us = change.now_us;
         match change.step {
-            Step::Rewind => self.open(now_us).len() > 0,
+            Step::Rewind => !self.holds.is_empty(),
             Step::Acquire { id, cost, .. } => {
-                self.open(now_us).len() < MAX_PERMITS
+                self.open(now_us) < MAX_HOLDS
                     && cost <= MAX_AMOUNT.saturating_sub(self.in_use(now_us))
-                    && !self.all.iter().any(|permit| permit.id == id)
+                    && self.holds.open(id, now_us).is_none()
             }
-            Step::Renew { id, .. } | Step::Release { id } => self.is_open(id, now_us),
+            Step::Renew { id, .. } | Step::Release { id } => self.holds.open(id, now_us).is_some(),
         }
     }
 
@@ -226,60 +240,26 @@ impl Permits {
     /// [takes](Self::takes).
     pub fn apply(&mut self, change: &Change) {
         let now_us = change.now_us;
-        if now_us < self.clock_us {
-            self.rewind_to(now_us);
+        self.holds.rewind_to(now_us);
+        while let Some(ended) = self.holds.remove_ended(now_us) {
+            self.cost -= ended.cost;
         }
-        self.clock_us = now_us;
-        self.all.drain(..self.expired(now_us)).for_each(|permit| self.cost -= permit.cost);
         match change.step {
             Step::Rewind => {}
             Step::Acquire { id, cost, ttl_ms } => {
-                self.insert(Permit { id, cost, ttl_ms, since_us: now_us });
+                self.add(id, Hold { cost, ttl_ms, since_us: now_us, note: () });
             }
-            Step::Renew { id, ttl_ms } => {
-                let permit = self.remove(id);
-                self.insert(Permit { ttl_ms, since_us: now_us, ..permit });
-            }
-            Step::Release { id } => _ = self.remove(id),
+            Step::Renew { id, ttl_ms } => self.holds.renew(id, ttl_ms, now_us),
+            Step::Release { id } => match self.holds.remove(id) {
+                Some(released) => self.cost -= released.cost,
+                None => bug("a change of a permit that is not open"),
+            },
         }
-        self.give_back();
-        self.counted.set(self.all.len());
     }
 
-    /// Counts permits from later than `now_us` as granted now: left as they
-    /// are, they would outlive their TTL by as much as the clock stepped back.
-    fn rewind_to(&mut self, now_us: Micros) {
-        self.all.iter_mut().for_each(|permit| permit.since_us = permit.since_us.min(now_us));
-        self.all.make_contiguous().sort_unstable_by_key(Permit::order);
-    }
-
-    fn insert(&mut self, permit: Permit) {
-        let at = self.all.partition_point(|other| other.order() < permit.order());
-        self.all.insert(at, permit);
-        self.cost += permit.cost;
-    }
-
-    fn remove(&mut self, id: Id) -> Permit {
-        let at = self.all.iter().position(|permit| permit.id == id);
-        let Some(permit) = at.and_then(|at| self.all.remove(at)) else {
-            bug("a change of a permit that is not open")
-        };
-        self.cost -= permit.cost;
-        permit
-    }
-
-    /// Has the block of the permits moved.
-    pub fn relocate(&mut self, block: impl FnOnce(&mut Vec<Permit>)) {
-        let mut all = Vec::from(std::mem::take(&mut self.all));
-        block(&mut all);
-        self.all = all.into();
-    }
-
-    /// Gives the memory of a rush back after it.
-    fn give_back(&mut self) {
-        if self.all.capacity() > 16 && self.all.len() < self.all.capacity() / 4 {
-            self.all.shrink_to(self.all.len() * 2);
-        }
+    fn add(&mut self, id: Id, hold: Hold<()>) {
+        self.cost += hold.cost;
+        self.holds.add(id, hold);
     }
 }
 

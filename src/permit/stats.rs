@@ -1,8 +1,10 @@
 //! What is counted.
 
-use super::permits::HELD;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Gauge};
 use crate::server::Section;
+
+/// Permits of all keys.
+pub static HELD: Gauge = Gauge::new();
 
 /// Permits granted.
 pub static GRANTED: Counter = Counter::new();

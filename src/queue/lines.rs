@@ -21,7 +21,7 @@ impl Turn {
     }
 
     /// The turn of whoever comes now, and does not wait yet: after its equals.
-    pub(super) fn of_newcomer(priority: u8) -> Self {
+    pub fn of_newcomer(priority: u8) -> Self {
         Self::new(priority, u64::MAX)
     }
 

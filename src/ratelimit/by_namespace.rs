@@ -22,12 +22,12 @@ static COUNTS: Global<Namespaces<Counts>> = Global::new();
 pub fn count(lock: &Lock, key: &[u8], decision: &Decision, now: Micros) {
     COUNTS.with(lock, |namespaces| {
         let counts = namespaces.of_key(key, max_namespaces);
-        if decision.granted > 0 {
+        if decision.allowed {
             counts.allowed = counts.allowed.wrapping_add(1);
         } else {
             counts.denied = counts.denied.wrapping_add(1);
         }
-        if decision.denies() {
+        if !decision.allowed && decision.quota.retry_after_us != Some(0) {
             counts.most_denied.get_or_insert_default().add(key, now);
         }
     });

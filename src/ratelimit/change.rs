@@ -4,8 +4,8 @@ use super::policy::{Algorithm, Cost, Policy};
 use crate::id::Id;
 use crate::time::{Micros, Millis};
 
-/// A change: what a write does, and the moment of it, up to which reservations
-/// that have expired go as well and by which a state ahead of the clock is
+/// A change: what a write does, and the moment of it, up to which holds that
+/// have ended go as well and by which a state ahead of the clock is
 /// rewound. Applied to equal states, wherever and whenever, it leaves equal
 /// states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +29,32 @@ pub enum Step<'p> {
         policies: &'p [Policy],
         /// What is charged.
         cost: Cost,
-        /// Where the cost is an estimate, by what and for how long it can be
-        /// settled.
-        reservation: Option<(Id, Millis)>,
+        /// The hold that the charge opens, if it does.
+        hold: Option<Opened>,
     },
-    /// A reservation is settled by the actual cost.
+    /// A hold is settled by the actual cost.
     Settle {
         /// Which one.
         id: Id,
-        /// What it really cost.
-        actual: Cost,
+        /// What it really cost; as estimated, if nothing else is said.
+        actual: Option<Cost>,
     },
+    /// The time of a hold starts anew.
+    Renew {
+        /// Which one.
+        id: Id,
+        /// How long it lasts from now on.
+        ttl_ms: Millis,
+    },
+}
+
+/// A hold that a charge opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// What it is settled by.
+    pub id: Id,
+    /// How long it lasts.
+    pub ttl_ms: Millis,
+    /// What was asked for: all of the cost, or more than could be charged.
+    pub asked: Cost,
 }

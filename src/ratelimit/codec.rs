@@ -2,72 +2,93 @@
 //! Numbers are LEB128 (see [`crate::wire`]), ids their 16 bytes.
 //!
 //! ```text
-//! limiter      version u8 = 1 · algorithm u8 · how many windows u8 · for each:
+//! limiter      version u8 = 2 · algorithm u8 · how many windows u8 · for each:
 //!              limit · window_us · burst ·
 //!              FIXED: opened_us · used
 //!              SLIDING: exact u8 · how many · for each charge: at_us · cost
 //!              GCRA: debt in tokens · debt in parts · charged_us · charged
-//!              how many reservations · for each: id · estimate · ttl_ms ·
-//!              expires_at_ms · how many positions u8 · for each: window_us · position
-//! change       version u8 = 1 · now_us · step u8, and of the step:
+//!              one that closes at a moment, known by a window_us beyond the longest,
+//!              whose burst is that moment: closes_us · used · opened
+//!              how many holds · for each: id · cost · asked · ttl_ms · since_us ·
+//!              how many positions u8 · for each: window_us · position
+//! change       version u8 = 2 · now_us · step u8, and of the step:
 //!              0 rewind
 //!              1 charge: algorithm u8 · how many limits u8 · for each: limit ·
-//!              window_us · burst · then cost · 0 u8, or 1 u8 · id · ttl_ms
-//!              2 settle: id · actual
+//!              window_us · burst · then cost · 0 u8, or 1 u8 · id · ttl_ms · asked
+//!              2 settle: id · 0 u8, or 1 u8 · actual
+//!              3 renew: id · ttl_ms
 //! ```
+//!
+//! A limiter of version 1 has reservations in place of holds: id · cost · ttl_ms ·
+//! ends_ms · positions.
 
-use super::change::{Change, Step};
+use super::change::{Change, Opened, Step};
+use super::closing::Closing;
 use super::fixed::Fixed;
 use super::gcra::Gcra;
+use super::ledger::{Entry, Ledger, Positions};
 use super::limiter::Limiter;
 use super::meter::Position;
-use super::policy::{Algorithm, MAX_WINDOW_US, MAX_WINDOWS, MIN_WINDOW_US, Policies, Policy};
-use super::reservation::{MAX_RESERVATIONS, Positions, Reservation};
+use super::policy::{
+    Algorithm, MAX_WINDOW_US, MAX_WINDOWS, MIN_WINDOW_US, Policies, Policy, closing,
+};
 use super::sliding::Sliding;
 use super::sliding_log::{Charge, SlidingLog};
 use super::window::{Usage, Window};
 use crate::bounds::{MAX_TIME_US, MAX_TTL_MS};
+use crate::hold::MAX_HOLDS;
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use crate::wire::{Reader, push_number};
 
-const VERSION: u8 = 1;
-const CHANGE_VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const CHANGE_VERSION: u8 = 2;
 
-/// The latest expiry of a reservation.
+/// The latest end of a reservation.
 const MAX_TIME_MS: Millis = MAX_TIME_US / MICROS_PER_MILLI + MAX_TTL_MS;
 
-/// The least bytes of a reservation.
-const LEAST_RESERVATION: usize = 20;
+/// The least bytes of a hold.
+const LEAST_HOLD: usize = 20;
 
 /// Appends the payload of a limiter.
 pub fn encode(limiter: &Limiter, out: &mut Vec<u8>) {
     out.push(VERSION);
-    out.push(limiter.algorithm() as u8);
+    out.push(limiter.algorithm().unwrap_or_default() as u8);
     out.push(limiter.windows().len() as u8);
     limiter.windows().iter().for_each(|window| push_window(window, out));
-    push_number(limiter.reservations().len() as u64, out);
-    limiter.reservations().iter().for_each(|reservation| push_reservation(reservation, out));
+    let ledger = limiter.ledger();
+    push_number(ledger.map_or(0, |ledger| ledger.holds().len()) as u64, out);
+    ledger.into_iter().flat_map(Ledger::entries).for_each(|entry| push_entry(&entry, out));
 }
 
 /// Reads the payload of a limiter; `None` unless it is one that can be.
 pub fn decode(payload: &[u8]) -> Option<Limiter> {
     let mut reader = Reader::new(payload);
-    if reader.u8()? != VERSION {
-        return None;
-    }
+    let entry = match reader.u8()? {
+        1 => reservation,
+        VERSION => entry,
+        _ => return None,
+    };
     let algorithm = algorithm(&mut reader)?;
     let count = count(&mut reader)?;
-    let windows = (0..count).map(|_| window(algorithm, &mut reader)).collect::<Option<_>>()?;
+    let windows: Vec<_> =
+        (0..count).map(|_| window(algorithm, &mut reader)).collect::<Option<_>>()?;
+    let is_there = |window_us| windows.iter().any(|window| window.policy.window_us == window_us);
     let count = usize::try_from(reader.number()?).ok()?;
-    if count > MAX_RESERVATIONS.min(reader.rest().len() / LEAST_RESERVATION) {
+    if count > MAX_HOLDS.min(reader.rest().len() / LEAST_HOLD) {
         return None;
     }
-    let mut reservations = Vec::with_capacity(count);
+    let mut ledger = Ledger::default();
     for _ in 0..count {
-        reservations.push(reservation(&mut reader)?);
+        let entry = entry(&mut reader)?;
+        // A charge sits in windows that are there: those are few.
+        let sits = entry.positions.iter().all(|(window_us, _)| is_there(*window_us));
+        if !sits || ledger.holds().get(entry.id).is_some() {
+            return None;
+        }
+        ledger.add(entry);
     }
     reader.end()?;
-    Limiter::of(windows, reservations)
+    Limiter::of(windows, ledger)
 }
 
 /// Appends the payload of a change.
@@ -76,22 +97,31 @@ pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
     push_number(change.now_us, out);
     match change.step {
         Step::Rewind => out.push(0),
-        Step::Charge { algorithm, policies, cost, reservation } => {
+        Step::Charge { algorithm, policies, cost, hold } => {
             out.push(1);
             out.push(algorithm as u8);
             out.push(policies.len() as u8);
             policies.iter().for_each(|policy| push_policy(policy, out));
             push_number(cost, out);
-            out.push(u8::from(reservation.is_some()));
-            if let Some((id, ttl_ms)) = reservation {
+            out.push(u8::from(hold.is_some()));
+            if let Some(Opened { id, ttl_ms, asked }) = hold {
                 out.extend(id.0);
                 push_number(ttl_ms, out);
+                push_number(asked, out);
             }
         }
         Step::Settle { id, actual } => {
             out.push(2);
             out.extend(id.0);
-            push_number(actual, out);
+            out.push(u8::from(actual.is_some()));
+            if let Some(actual) = actual {
+                push_number(actual, out);
+            }
+        }
+        Step::Renew { id, ttl_ms } => {
+            out.push(3);
+            out.extend(id.0);
+            push_number(ttl_ms, out);
         }
     }
 }
@@ -115,14 +145,24 @@ pub fn decode_change<'p>(payload: &[u8], policies: &'p mut Policies) -> Option<C
                 }
                 policies.try_push(policy).ok()?;
             }
-            let cost = reader.cost()?;
-            let reservation = match flag(&mut reader)? {
-                true => Some((reader.id()?, reader.ttl_ms()?)),
-                false => None,
+            let cost = reader.amount()?;
+            let hold = match flag(&mut reader)? {
+                true => Some(Opened {
+                    id: reader.id()?,
+                    ttl_ms: reader.ttl_ms()?,
+                    asked: reader.amount().filter(|asked| *asked >= cost)?,
+                }),
+                false if cost > 0 => None,
+                false => return None,
             };
-            Step::Charge { algorithm, policies, cost, reservation }
+            Step::Charge { algorithm, policies, cost, hold }
         }
-        2 => Step::Settle { id: reader.id()?, actual: reader.amount()? },
+        2 => {
+            let id = reader.id()?;
+            let actual = if flag(&mut reader)? { Some(reader.amount()?) } else { None };
+            Step::Settle { id, actual }
+        }
+        3 => Step::Renew { id: reader.id()?, ttl_ms: reader.ttl_ms()? },
         _ => return None,
     };
     reader.end()?;
@@ -136,7 +176,14 @@ fn push_policy(policy: &Policy, out: &mut Vec<u8>) {
 }
 
 fn policy(reader: &mut Reader) -> Option<Policy> {
-    Some(Policy { limit: reader.amount()?, window_us: length(reader)?, burst: reader.amount()? })
+    let (limit, window_us) = (reader.amount()?, length(reader)?);
+    let burst = if closing(window_us).is_some() { close(reader)? } else { reader.amount()? };
+    Some(Policy { limit, window_us, burst })
+}
+
+/// The moment at which a window closes.
+fn close(reader: &mut Reader) -> Option<Micros> {
+    reader.number().filter(|at_us| *at_us <= MAX_TIME_US + MAX_WINDOW_US)
 }
 
 fn push_window(Window { policy, usage }: &Window, out: &mut Vec<u8>) {
@@ -154,6 +201,11 @@ fn push_window(Window { policy, usage }: &Window, out: &mut Vec<u8>) {
                 push_number(cost, out);
             }
         }
+        Usage::Closing(Closing { closes_us, used, opened }) => {
+            for number in [closes_us, used, opened] {
+                push_number(*number, out);
+            }
+        }
         Usage::Gcra(Gcra { debt_tokens, debt_parts, charged_us, charged }) => {
             for number in [debt_tokens, debt_parts, charged_us, charged] {
                 push_number(*number, out);
@@ -165,6 +217,11 @@ fn push_window(Window { policy, usage }: &Window, out: &mut Vec<u8>) {
 fn window(algorithm: Algorithm, reader: &mut Reader) -> Option<Window> {
     let policy = policy(reader)?;
     let usage = match algorithm {
+        _ if policy.close().is_some() => Usage::Closing(Closing {
+            closes_us: close(reader)?,
+            used: reader.number()?,
+            opened: reader.number()?,
+        }),
         Algorithm::Fixed => {
             Usage::Fixed(Fixed { opened_us: reader.time_us()?, used: reader.number()? })
         }
@@ -190,10 +247,10 @@ fn sliding_log(policy: &Policy, reader: &mut Reader) -> Option<SlidingLog> {
     SlidingLog::from_charges(policy, exact, &charges)
 }
 
-fn push_reservation(reservation: &Reservation, out: &mut Vec<u8>) {
-    let Reservation { id, estimate, ttl_ms, expires_at_ms, positions } = reservation;
+fn push_entry(entry: &Entry, out: &mut Vec<u8>) {
+    let Entry { id, cost, asked, ttl_ms, since_us, positions } = entry;
     out.extend(id.0);
-    for number in [estimate, ttl_ms, expires_at_ms] {
+    for number in [cost, asked, ttl_ms, since_us] {
         push_number(*number, out);
     }
     out.push(positions.len() as u8);
@@ -203,16 +260,35 @@ fn push_reservation(reservation: &Reservation, out: &mut Vec<u8>) {
     }
 }
 
-fn reservation(reader: &mut Reader) -> Option<Reservation> {
-    let id = reader.id()?;
-    let estimate = reader.cost()?;
-    let ttl_ms = reader.ttl_ms()?;
-    let expires_at_ms = reader.number().filter(|at| (ttl_ms..=MAX_TIME_MS).contains(at))?;
+fn entry(reader: &mut Reader) -> Option<Entry> {
+    let (id, cost) = (reader.id()?, reader.amount()?);
+    let asked = reader.amount().filter(|asked| *asked >= cost)?;
+    let (ttl_ms, since_us) = (reader.ttl_ms()?, reader.time_us()?);
+    let positions = positions(reader)?;
+    let in_order = positions.is_sorted_by_key(|(window_us, _)| *window_us);
+    in_order.then_some(Entry { id, cost, asked, ttl_ms, since_us, positions })
+}
+
+fn reservation(reader: &mut Reader) -> Option<Entry> {
+    let (id, cost, ttl_ms) = (reader.id()?, reader.cost()?, reader.ttl_ms()?);
+    let ends_ms = reader.number().filter(|at| (ttl_ms..=MAX_TIME_MS).contains(at))?;
+    let since_us = (ends_ms - ttl_ms) * MICROS_PER_MILLI;
+    if since_us > MAX_TIME_US {
+        return None;
+    }
+    Some(Entry { id, cost, asked: cost, ttl_ms, since_us, positions: positions(reader)? })
+}
+
+fn positions(reader: &mut Reader) -> Option<Positions> {
     let mut positions = Positions::new();
     for _ in 0..reader.u8()? {
-        positions.try_push((length(reader)?, Position(reader.number()?))).ok()?;
+        let (window_us, position) = (length(reader)?, Position(reader.number()?));
+        if positions.iter().any(|(other_us, _)| *other_us == window_us) {
+            return None;
+        }
+        positions.try_push((window_us, position)).ok()?;
     }
-    Some(Reservation::new(id, estimate, ttl_ms, expires_at_ms, &positions))
+    Some(positions)
 }
 
 fn algorithm(reader: &mut Reader) -> Option<Algorithm> {
@@ -229,12 +305,15 @@ fn flag(reader: &mut Reader) -> Option<bool> {
 }
 
 fn length(reader: &mut Reader) -> Option<Micros> {
-    reader.number().filter(|length_us| (MIN_WINDOW_US..=MAX_WINDOW_US).contains(length_us))
+    reader.number().filter(|length_us| {
+        (MIN_WINDOW_US..=MAX_WINDOW_US).contains(length_us) || closing(*length_us).is_some()
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::{Mode, Request};
+    use super::super::closing::Close;
+    use super::super::request::{HoldRequest, Mode, Request};
     use super::*;
     use crate::bounds::MAX_AMOUNT;
     use crate::id::Id;
@@ -246,9 +325,18 @@ mod tests {
         payload
     }
 
-    fn request(lengths_us: &[u64], algorithm: Algorithm, cost: u64, reserve: bool) -> Request {
+    fn request(
+        lengths_us: &[u64],
+        algorithm: Algorithm,
+        cost: u64,
+        hold: Option<u8>,
+        now_us: Micros,
+    ) -> Request {
         let limit = 1_000 + cost % 7;
-        let policies = lengths_us.iter().map(|length_us| Policy::new(limit, *length_us));
+        let policies = lengths_us.iter().map(|length_us| match closing(*length_us) {
+            Some(close) => Policy::until(limit, close, close.next(now_us) - cost),
+            None => Policy::new(limit, *length_us),
+        });
         Request {
             policies: Policies::from_iter(policies),
             algorithm: Some(algorithm),
@@ -256,20 +344,21 @@ mod tests {
             has_burst: false,
             cost,
             mode: Mode::Force,
-            reserve_ms: reserve.then_some(2_000),
-            max_reservations: 5,
+            hold: hold.map(|id| HoldRequest { id: Id([id; 16]), ttl_ms: 2_000 }),
+            max_holds: 5,
         }
     }
 
     type Traffic = (Vec<Micros>, usize, u64, bool, Option<u8>, i64);
 
-    /// Traffic on one key: windows, which come and go, algorithm, cost, whether to reserve, which
-    /// reservation to settle instead, and how far the clock moves.
+    /// Traffic on one key: windows, which come and go, algorithm, cost, whether to hold, which hold
+    /// to settle or renew instead, and how far the clock moves.
     fn steps() -> impl Strategy<Value = Vec<Traffic>> {
         let jump = prop_oneof![5 => 0i64..800_000, 1 => -9_000_000i64..9_000_000];
-        let lengths_us = vec![3_000_000, 1_000, 60_000_000, 777_777];
+        let marks_us = [Close::Day, Close::Until].map(|close| Policy::until(1, close, 1).window_us);
+        let lengths_us = [&[3_000_000, 1_000, 60_000_000, 777_777], &marks_us[..]].concat();
         let windows = prop::sample::subsequence(lengths_us, 1..4);
-        let step = (windows, 0usize..3, 1u64..500, any::<bool>(), any::<Option<u8>>(), jump);
+        let step = (windows, 0usize..3, 0u64..500, any::<bool>(), any::<Option<u8>>(), jump);
         prop::collection::vec(step, 1..60)
     }
 
@@ -279,19 +368,22 @@ mod tests {
         let mut now_us: Micros = 1_800_000_000_000_000;
         // Most traffic keeps to one algorithm.
         let usual = steps.first().map_or(0, |step| step.1);
-        for (count, (windows, algorithm, cost, reserve, settle, jump)) in
-            steps.into_iter().enumerate()
-        {
+        for (count, (windows, algorithm, cost, holds, end, jump)) in steps.into_iter().enumerate() {
             now_us = now_us.saturating_add_signed(jump);
             let before = limiter.clone();
             let algorithm = Algorithm::ALL[if count % 9 == 8 { algorithm } else { usual }];
-            let call = request(&windows, algorithm, cost, reserve);
-            let change = if let Some(index) = settle {
-                let held = limiter.reservations().get(usize::from(index) % 4);
-                held.and_then(|held| limiter.decide_settlement(held.id, cost, now_us))
+            let call = request(&windows, algorithm, cost, holds.then_some(count as u8), now_us);
+            let change = if let Some(index) = end {
+                let mut held =
+                    limiter.ledger().into_iter().flat_map(|ledger| ledger.holds().iter());
+                let held = held.nth(usize::from(index) % 4).map(|(id, _)| id);
+                held.and_then(|id| match index / 64 {
+                    0 => limiter.decide_renewal(id, cost + 1, now_us),
+                    1 => limiter.decide_settlement(id, None, now_us),
+                    _ => limiter.decide_settlement(id, Some(cost), now_us),
+                })
             } else {
-                let id = || Id([count as u8; 16]);
-                let decision = Limiter::decide(Some(&limiter), &call, now_us, id);
+                let decision = Limiter::decide(Some(&limiter), &call, now_us);
                 let decision = decision.ok().filter(|decision| decision.check_room().is_ok());
                 decision.and_then(|decision| decision.change)
             };
@@ -355,7 +447,7 @@ mod tests {
                     payload
                 };
                 let payload = spoil(encoded(limiter));
-                if let Some(limiter) = decode(&payload) {
+                if let Some(limiter) = decode(&payload).filter(|_| payload[0] == VERSION) {
                     assert_eq!(encoded(&limiter), payload);
                 }
                 let mut payload = Vec::new();
@@ -400,44 +492,56 @@ mod tests {
         assert_eq!(windows(0, &[sound; 9]), None, "too many windows");
         assert_eq!(windows(0, &[[MAX_AMOUNT + 1, 1_000, 9, 5, 3]]), None);
         assert_eq!(windows(0, &[[9, MIN_WINDOW_US - 1, 9, 5, 3]]), None);
-        assert_eq!(windows(0, &[[9, MAX_WINDOW_US + 1, 9, 5, 3]]), None);
+        assert_eq!(windows(0, &[[9, MAX_WINDOW_US + 5, 9, 5, 3]]), None, "an unknown word");
         assert_eq!(windows(0, &[[9, 1_000, 9, MAX_TIME_US + 1, 3]]), None);
         let mut many = encoded(&Limiter::default());
         many.pop();
         push_number(u64::MAX, &mut many);
-        assert_eq!(decode(&many), None, "more reservations than bytes");
+        assert_eq!(decode(&many), None, "more holds than bytes");
         let mut unknown = encoded(&Limiter::default());
         unknown[0] = VERSION + 1;
         assert_eq!(decode(&unknown), None);
-        let reservations = |ids: &[u8]| {
+        let holds = |ids: &[u8]| {
             let mut payload = encoded(&Limiter::default());
             payload.pop();
             payload.push(ids.len() as u8);
             for id in ids {
                 payload.extend([*id; 16]);
-                payload.extend([1, 2, 3, 0]);
+                payload.extend([1, 1, 2, 3, 0]);
             }
             decode(&payload)
         };
-        assert!(reservations(&[1, 2]).is_some());
-        assert_eq!(reservations(&[1, 2, 1]), None, "an id twice");
-        let reservation = |estimate: u8, ttl_ms: u8, expires_at_ms: u8, positions: &[u64]| {
+        assert!(holds(&[1, 2]).is_some());
+        assert_eq!(holds(&[1, 2, 1]), None, "an id twice");
+        let one = |version: u8, figures: &[u8], positions: &[u64]| {
             let mut payload = encoded(&Limiter::default());
+            payload[0] = version;
             payload.pop();
             payload.push(1);
             payload.extend([7; 16]);
-            payload.extend([estimate, ttl_ms, expires_at_ms, positions.len() as u8]);
+            payload.extend(figures);
+            payload.push(positions.len() as u8);
             for window_us in positions {
                 push_number(*window_us, &mut payload);
                 payload.push(5);
             }
             decode(&payload)
         };
-        assert!(reservation(1, 2, 2, &[MIN_WINDOW_US]).is_some());
-        assert_eq!(reservation(0, 2, 3, &[]), None, "an estimate of nothing");
-        assert_eq!(reservation(1, 2, 1, &[]), None, "one from before the epoch");
-        assert_eq!(reservation(1, 2, 3, &[MIN_WINDOW_US; 2]), None, "a window twice");
-        assert_eq!(reservation(1, 2, 3, &[MIN_WINDOW_US + 1]), None, "a window that is not there");
+        let hold = |figures: [u8; 4], positions: &[u64]| one(VERSION, &figures, positions);
+        assert!(hold([1, 1, 2, 2], &[MIN_WINDOW_US]).is_some());
+        assert!(hold([0, 9, 2, 2], &[]).is_some(), "one that takes nothing yet");
+        assert_eq!(hold([2, 1, 2, 2], &[]), None, "more than was asked for");
+        assert_eq!(hold([1, 1, 0, 2], &[]), None, "one that has no time");
+        assert_eq!(hold([1, 1, 2, 3], &[MIN_WINDOW_US; 2]), None, "a window twice");
+        assert_eq!(hold([1, 1, 2, 3], &[MIN_WINDOW_US + 1]), None, "a window that is not there");
+        // Those of version 1 say when they end.
+        let reservation = |figures: [u8; 3]| one(1, &figures, &[MIN_WINDOW_US]);
+        let loaded = reservation([1, 2, 5]).unwrap();
+        assert_eq!(loaded.ledger().unwrap().holds().last_end_us(), Some(5_000));
+        let late = [&[1, 1][..], &[0xff; 9], &[1]].concat();
+        assert_eq!(one(1, &late, &[MIN_WINDOW_US]), None, "a moment that no clock shows");
+        assert_eq!(reservation([0, 2, 3]), None, "an estimate of nothing");
+        assert_eq!(reservation([1, 2, 1]), None, "one from before the epoch");
         let bucket = |debt_parts| {
             let gcra = Gcra { debt_tokens: 3, debt_parts, charged_us: 5, charged: 3 };
             let window = Window { policy: Policy::new(9, 1_000), usage: Usage::Gcra(gcra) };
@@ -458,12 +562,15 @@ mod tests {
         assert!(charge(&[limit(9)], &[1, 0]));
         assert!(!charge(&[limit(9); 2], &[1, 0]), "the same window twice");
         assert!(!charge(&[], &[1, 0]), "no window");
-        assert!(!charge(&[limit(9)], &[0, 0]), "no cost");
+        assert!(!charge(&[limit(9)], &[0, 0]), "nothing, and no hold");
         assert!(!charge(&[limit(9)], &[1, 2]), "no flag");
-        assert!(!charge(&[limit(9)], &[&[1, 1][..], &[7; 16], &[0]].concat()), "no time");
-        assert!(charge(&[limit(9)], &[&[1, 1][..], &[7; 16], &[1]].concat()));
+        assert!(!charge(&[limit(9)], &[&[1, 1][..], &[7; 16], &[0, 1]].concat()), "no time");
+        let none_asked = [&[1, 1][..], &[7; 16], &[1, 0]].concat();
+        assert!(!charge(&[limit(9)], &none_asked), "more than was asked for");
+        assert!(charge(&[limit(9)], &[&[0, 1][..], &[7; 16], &[1, 0]].concat()));
+        assert!(charge(&[limit(9)], &[&[1, 1][..], &[7; 16], &[1, 1]].concat()));
         assert!(decoded(&[CHANGE_VERSION, 5, 0]) && !decoded(&[CHANGE_VERSION + 1, 5, 0]));
-        assert!(!decoded(&[CHANGE_VERSION, 5, 3]), "an unknown step");
+        assert!(!decoded(&[CHANGE_VERSION, 5, 4]), "an unknown step");
         let mut late = vec![CHANGE_VERSION];
         push_number(MAX_TIME_US + 1, &mut late);
         late.push(0);

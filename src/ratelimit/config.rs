@@ -7,9 +7,8 @@ use crate::server::Config;
 pub static ALGORITHM: Config =
     Config::choice(c"ratelimit-algorithm", &[c"FIXED", c"SLIDING", c"GCRA"]);
 
-/// How many reservations a key can have open.
-pub static MAX_RESERVATIONS: Config =
-    Config::number(c"ratelimit-max-reservations", 1024, 1, 65_536);
+/// How many holds a key can have open, of limits or of permits.
+pub static MAX_HOLDS: Config = Config::number(c"limit-max-holds", 65_536, 1, 65_536);
 
 /// The configs of this domain.
-pub const CONFIGS: &[&Config] = &[&ALGORITHM, &MAX_RESERVATIONS];
+pub const CONFIGS: &[&Config] = &[&ALGORITHM, &MAX_HOLDS];

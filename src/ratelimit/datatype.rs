@@ -1,8 +1,8 @@
 //! How a limiter lives in a key.
 
 use super::codec;
+use super::ledger::Ledger;
 use super::limiter::Limiter;
-use super::reservation::Reservation;
 use super::window::{Usage, Window};
 use crate::server::{DataType, Defrag, Digest, TypeHandle};
 use std::ffi::CStr;
@@ -34,28 +34,22 @@ impl DataType for Box<Limiter> {
     fn heap_bytes(&self) -> usize {
         let windows = self.windows().iter().map(Window::heap_bytes).sum::<usize>();
         let Limiter::Many(many) = &**self else { return windows };
-        let positions = many.reservations.iter().map(|held| size_of_val(&*held.positions));
+        let ledger = many.ledger.as_deref();
         many.windows.capacity() * size_of::<Window>()
-            + many.reservations.capacity() * size_of::<Reservation>()
             + windows
-            + positions.sum::<usize>()
+            + ledger.map_or(0, |ledger| size_of::<Ledger>() + ledger.heap_bytes())
     }
 
     fn blocks(&self) -> usize {
-        self.windows().len() + self.reservations().len()
+        self.windows().len() + self.ledger().map_or(0, |ledger| ledger.holds().len())
     }
 
+    /// What is held stays where it is: the nodes of a B-tree cannot be moved.
     fn defrag(limiter: &mut Limiter, defrag: &Defrag) {
         let windows = match limiter {
             Limiter::One(window) => std::slice::from_mut(window),
             Limiter::Many(many) => {
                 defrag.list(&mut many.windows);
-                defrag.list(&mut many.reservations);
-                for reservation in &mut many.reservations {
-                    let mut positions = std::mem::take(&mut reservation.positions).into_vec();
-                    defrag.list(&mut positions);
-                    reservation.positions = positions.into_boxed_slice();
-                }
                 &mut many.windows
             }
         };

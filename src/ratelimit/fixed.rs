@@ -30,7 +30,7 @@ impl Fixed {
 }
 
 impl Meter for Fixed {
-    fn is_ahead(&self, now_us: Micros) -> bool {
+    fn is_ahead(&self, _: &Policy, now_us: Micros) -> bool {
         self.opened_us > now_us
     }
 
@@ -38,11 +38,11 @@ impl Meter for Fixed {
     /// come to look like them.
     fn rewind_to<'p>(
         &mut self,
-        _: &Policy,
+        policy: &Policy,
         positions: impl Iterator<Item = &'p mut Position>,
         now_us: Micros,
     ) {
-        if !self.is_ahead(now_us) {
+        if !self.is_ahead(policy, now_us) {
             return;
         }
         for position in positions.filter(|position| position.0 >= now_us) {
@@ -79,16 +79,11 @@ impl Meter for Fixed {
     }
 
     /// A window that has closed since is left alone.
-    fn settle<'p>(
-        &mut self,
-        policy: &Policy,
-        settlement: &Settlement,
-        _: impl Iterator<Item = &'p mut Position>,
-        now_us: Micros,
-    ) {
+    fn settle(&mut self, policy: &Policy, settlement: &Settlement, now_us: Micros) -> Cost {
         if settlement.position == Position(self.opened_us) && self.used(policy, now_us) > 0 {
             self.used = settlement.correct(self.used);
         }
+        0
     }
 
     fn reset_at(&self, policy: &Policy) -> Micros {
@@ -197,16 +192,11 @@ mod tests {
         let mut window = Fixed::default();
         let position = window.charge(&POLICY, 8, 0);
         let settlement = Settlement { position, estimate: 8, actual: 3 };
-        window.settle(&POLICY, &settlement, no_positions(), 60 * SECOND - 1);
+        window.settle(&POLICY, &settlement, 60 * SECOND - 1);
         assert_eq!(window.used(&POLICY, 60 * SECOND - 1), 3);
         window.charge(&POLICY, 9, 60 * SECOND);
         for actual in [3, 10] {
-            window.settle(
-                &POLICY,
-                &Settlement { actual, ..settlement },
-                no_positions(),
-                61 * SECOND,
-            );
+            window.settle(&POLICY, &Settlement { actual, ..settlement }, 61 * SECOND);
             assert_eq!(window.used(&POLICY, 61 * SECOND), 9);
         }
     }

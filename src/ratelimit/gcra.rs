@@ -16,6 +16,7 @@
 use super::meter::{Meter, Position, Settlement};
 use super::policy::{Cost, MAX_WAIT_US, Policy};
 use super::quota::Quota;
+use crate::bug;
 use crate::time::Micros;
 
 /// A token bucket. The default is full.
@@ -104,7 +105,7 @@ impl Gcra {
 }
 
 impl Meter for Gcra {
-    fn is_ahead(&self, now_us: Micros) -> bool {
+    fn is_ahead(&self, _: &Policy, now_us: Micros) -> bool {
         self.charged_us > now_us
     }
 
@@ -151,22 +152,16 @@ impl Meter for Gcra {
 
     /// Refills pay off the oldest charges first: what is given back is at most
     /// the part of this charge that they have not reached. What it cost beyond
-    /// the estimate is charged now. A refund leaves a gap in the queue, which
-    /// the charges before it move up to close, by whole tokens: where this one
-    /// was paid in part, they are paid, unless the clock steps back.
-    fn settle<'p>(
-        &mut self,
-        policy: &Policy,
-        settlement: &Settlement,
-        others: impl Iterator<Item = &'p mut Position>,
-        now_us: Micros,
-    ) {
+    /// the estimate is charged now. A refund leaves a gap in the queue, of whole
+    /// tokens: where this charge was paid in part, those before it are paid, unless
+    /// the clock steps back.
+    fn settle(&mut self, policy: &Policy, settlement: &Settlement, now_us: Micros) -> Cost {
         let Settlement { position, estimate, actual } = *settlement;
         if actual > estimate {
             self.charge(policy, actual - estimate, now_us);
         }
         if actual >= estimate {
-            return;
+            return 0;
         }
         let behind = self.charged.wrapping_sub(position.0);
         let debt = self.debt(policy, now_us);
@@ -174,10 +169,9 @@ impl Meter for Gcra {
         let refund = unpaid.min(parts(policy, estimate - actual));
         self.owe(policy, self.debt_then(policy).saturating_sub(refund));
         let gap = quotient(refund, policy.window_us).map(|(tokens, _)| tokens);
-        // No more than the estimate, which is a word.
-        let Some(gap) = gap.and_then(|gap| u64::try_from(gap).ok()) else { return };
-        for other in others.filter(|other| self.charged.wrapping_sub(other.0) > behind) {
-            other.0 = other.0.wrapping_add(gap);
+        match gap.map(u64::try_from) {
+            Some(Ok(gap)) => gap,
+            _ => bug("a refund of more than was charged"),
         }
     }
 
@@ -365,12 +359,12 @@ mod tests {
         let position = bucket.charge(&TEN, 10, 0);
         bucket.charge(&TEN, 9, 9 * SECOND);
         let settlement = Settlement { position, estimate: 10, actual: 0 };
-        bucket.settle(&TEN, &settlement, no_positions(), 9 * SECOND);
+        bucket.settle(&TEN, &settlement, 9 * SECOND);
         assert_eq!(bucket.used(&TEN, 9 * SECOND), 9);
         // Twice, or past full: nothing more to give back.
-        bucket.settle(&TEN, &settlement, no_positions(), 9 * SECOND);
+        bucket.settle(&TEN, &settlement, 9 * SECOND);
         assert_eq!(bucket.used(&TEN, 9 * SECOND), 9);
-        bucket.settle(&TEN, &settlement, no_positions(), 60 * SECOND);
+        bucket.settle(&TEN, &settlement, 60 * SECOND);
         assert_eq!(bucket.used(&TEN, 60 * SECOND), 0);
     }
 
@@ -378,7 +372,7 @@ mod tests {
     fn what_costs_more_than_estimated_is_charged_into_debt() {
         let mut bucket = Gcra::default();
         let position = bucket.charge(&TEN, 10, 0);
-        bucket.settle(&TEN, &Settlement { position, estimate: 10, actual: 15 }, no_positions(), 0);
+        bucket.settle(&TEN, &Settlement { position, estimate: 10, actual: 15 }, 0);
         assert_eq!(check(&bucket, &TEN, 1, 0).retry_after_us, Some(6 * SECOND));
     }
 
@@ -389,7 +383,8 @@ mod tests {
         for last in [3, 3, 0, 1, 0] {
             let settlement =
                 Settlement { position: positions.remove(last), estimate: 2, actual: 1 };
-            bucket.settle(&TEN, &settlement, positions.iter_mut(), 0);
+            let gap = bucket.settle(&TEN, &settlement, 0);
+            positions.iter_mut().take(last).for_each(|before| before.0 += gap);
         }
         assert_eq!(bucket.used(&TEN, 0), 5);
     }

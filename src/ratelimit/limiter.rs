@@ -1,21 +1,24 @@
-//! A limiter: the windows of a key, decided together, and the reservations
-//! open on it.
+//! A limiter: the windows of a key, decided together, and what is held of it.
 //!
 //! A call is [decided](Limiter::decide) without changing anything. What it
 //! changes, if anything, is a [`Change`], and [`Limiter::apply`] the only code
 //! that carries one out, on whoever decided it and on replicas alike. All of a
 //! call's windows are charged there, or none is.
 
-use super::change::{Change, Step};
+use super::change::{Change, Opened, Step};
+use super::ledger::{Entry, Ledger, Positions};
 use super::meter::{Position, Settlement};
-use super::policy::{Algorithm, Cost, MAX_WINDOWS, Policy};
+use super::policy::{Algorithm, Cost, MAX_WINDOWS, Policy, closing};
 use super::quota::Quota;
-use super::request::{Decision, Mode, Refusal, Request};
-use super::reservation::{MAX_RESERVATIONS, Positions, Reservation};
+use super::request::{Decision, HoldRequest, Mode, Refusal, Request};
 use super::window::Window;
 use crate::bug;
+use crate::hold::MAX_HOLDS;
 use crate::id::Id;
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
+use arrayvec::ArrayVec;
+use std::borrow::Cow;
+use std::iter;
 
 /// The state of one key. Most have one window and nothing else: these are one
 /// block.
@@ -23,18 +26,18 @@ use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 pub enum Limiter {
     /// One window.
     One(Window),
-    /// Several windows, or reservations.
+    /// Several windows, or holds.
     Many(Many),
 }
 
-/// Several windows, or reservations.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Several windows, or holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Many {
     /// The windows, each of another length; at least one, at most
     /// [`MAX_WINDOWS`].
     pub windows: Vec<Window>,
-    /// What is yet to be settled, in the order it was charged.
-    pub reservations: Vec<Reservation>,
+    /// What is yet to be settled, if anything is.
+    pub ledger: Option<Box<Ledger>>,
 }
 
 /// A limiter that nobody has charged.
@@ -45,29 +48,21 @@ impl Default for Limiter {
 }
 
 impl Limiter {
-    /// A limiter of these parts; `None` unless there can be one.
-    pub fn of(windows: Vec<Window>, reservations: Vec<Reservation>) -> Option<Self> {
-        let first = windows.first()?;
-        let alike = windows.iter().all(|window| window.algorithm() == first.algorithm());
+    /// A limiter of these parts, where the charges that are held sit in these windows;
+    /// `None` unless there can be one.
+    pub fn of(windows: Vec<Window>, ledger: Ledger) -> Option<Self> {
+        let mut kept_by = windows.iter().filter_map(Window::algorithm);
+        let first = kept_by.next();
+        let alike = kept_by.all(|algorithm| Some(algorithm) == first);
         let mut lengths: Vec<_> = windows.iter().map(|window| window.policy.window_us).collect();
         lengths.sort_unstable();
         let distinct = lengths.is_sorted_by(|one, next| one != next);
-        // A charge sits in windows that are there, in each once.
-        let sits = |reservation: &Reservation| {
-            let charged = || reservation.positions.iter().map(|(window_us, _)| window_us);
-            charged().enumerate().all(|(index, window_us)| {
-                lengths.contains(window_us) && !charged().take(index).any(|one| one == window_us)
-            })
-        };
-        let mut ids: Vec<_> = reservations.iter().map(|reservation| reservation.id).collect();
-        ids.sort_unstable();
         let sound = alike
             && distinct
-            && reservations.iter().all(sits)
-            && windows.len() <= MAX_WINDOWS
-            && ids.is_sorted_by(|one, next| one != next)
-            && ids.len() <= MAX_RESERVATIONS;
-        let mut limiter = Self::Many(Many { windows, reservations });
+            && (1..=MAX_WINDOWS).contains(&windows.len())
+            && ledger.holds().len() <= MAX_HOLDS;
+        let ledger = (!ledger.holds().is_empty()).then(|| Box::new(ledger));
+        let mut limiter = Self::Many(Many { windows, ledger });
         limiter.compact();
         sound.then_some(limiter)
     }
@@ -80,40 +75,36 @@ impl Limiter {
         }
     }
 
-    /// What is yet to be settled, in the order it was charged.
-    pub fn reservations(&self) -> &[Reservation] {
+    /// What is yet to be settled, if anything is.
+    pub fn ledger(&self) -> Option<&Ledger> {
         match self {
-            Self::One(_) => &[],
-            Self::Many(many) => &many.reservations,
+            Self::One(_) => None,
+            Self::Many(many) => many.ledger.as_deref(),
         }
     }
 
-    /// The windows and the reservations.
-    fn parts_mut(&mut self) -> (&mut [Window], &mut [Reservation]) {
+    /// The windows and what is yet to be settled.
+    fn parts_mut(&mut self) -> (&mut [Window], Option<&mut Ledger>) {
         match self {
-            Self::One(window) => (std::slice::from_mut(window), &mut []),
-            Self::Many(many) => (&mut many.windows, &mut many.reservations),
+            Self::One(window) => (std::slice::from_mut(window), None),
+            Self::Many(many) => (&mut many.windows, many.ledger.as_deref_mut()),
         }
     }
 
-    /// The algorithm that its windows are kept by.
-    pub fn algorithm(&self) -> Algorithm {
-        match self.windows() {
-            [first, ..] => first.algorithm(),
-            [] => bug("a limiter without a window"),
-        }
+    /// The algorithm that its windows are kept by; `None` where all of them close at a
+    /// moment.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        self.windows().iter().find_map(Window::algorithm)
     }
 
-    /// Decides on a call. `current` is the key's state, if it has one; `new_id`
-    /// is drawn where a reservation is to be opened. Whether there is
-    /// [room](Decision::check_room) for it is to be asked before that is done.
+    /// Decides on a call. `current` is the key's state, if it has one. Whether there
+    /// is [room](Decision::check_room) for it is to be asked before that is done.
     pub fn decide<'r>(
         current: Option<&Self>,
         request: &'r Request,
         now_us: Micros,
-        new_id: impl FnOnce() -> Id,
     ) -> Result<Decision<'r>, Refusal> {
-        let kept = || current.map_or(request.default_algorithm, Self::algorithm);
+        let kept = || current.and_then(Self::algorithm).unwrap_or(request.default_algorithm);
         let algorithm = request.algorithm.unwrap_or_else(kept);
         if request.has_burst && algorithm != Algorithm::Gcra {
             return Err(Refusal::BurstWithoutBucket);
@@ -121,9 +112,29 @@ impl Limiter {
         let ask = |cost, granted| {
             Self::quota(current, algorithm, &request.policies, cost, granted, now_us)
         };
+        let ahead = current.is_some_and(|limiter| limiter.is_ahead(now_us));
+        let change = |step| Some(Change { now_us, step });
+        let hold = request.hold.filter(|_| request.mode != Mode::Peek);
+        if let Some(held) = hold.and_then(|hold| current?.held(hold.id, now_us)) {
+            if held.asked != request.cost {
+                return Err(Refusal::AskedFor(held.asked));
+            }
+            // It is let in already, and takes nothing more.
+            return Ok(Decision {
+                algorithm,
+                allowed: true,
+                granted: held.cost,
+                quota: ask(request.cost, true),
+                change: if ahead { change(Step::Rewind) } else { None },
+                ahead,
+                full: false,
+                hold: hold.map(|hold| hold.id),
+            });
+        }
         let mut quota = ask(request.cost, false);
+        let fits = quota.retry_after_us == Some(0) || request.cost == 0;
         let granted = match request.mode {
-            _ if quota.retry_after_us == Some(0) => request.cost,
+            _ if fits => request.cost,
             Mode::Force => request.cost,
             Mode::Partial => {
                 // What all of them have left, whichever denies for the longest.
@@ -135,24 +146,26 @@ impl Limiter {
             }
             Mode::Whole | Mode::Peek => 0,
         };
-        let ahead = current.is_some_and(|limiter| limiter.is_ahead(now_us));
-        let mut full = false;
-        let step = match request.mode {
+        let allowed = fits || granted > 0;
+        let opens = hold.filter(|_| allowed);
+        let full = opens.is_some()
+            && current.is_some_and(|limiter| limiter.open(now_us) >= request.max_holds);
+        let change = match request.mode {
             Mode::Peek => None,
-            _ if granted > 0 => {
-                let mut reservation = None;
-                if let Some(ttl_ms) = request.reserve_ms {
-                    let open = current.map_or(0, |limiter| limiter.open(now_us).count());
-                    full = open >= request.max_reservations;
-                    reservation = Some((new_id(), ttl_ms));
-                }
+            _ if granted > 0 || opens.is_some() => {
+                let hold = opens.map(|HoldRequest { id, ttl_ms }| Opened {
+                    id,
+                    ttl_ms,
+                    asked: request.cost,
+                });
                 let policies = request.policies.as_slice();
-                Some(Step::Charge { algorithm, policies, cost: granted, reservation })
+                change(Step::Charge { algorithm, policies, cost: granted, hold })
             }
-            _ => ahead.then_some(Step::Rewind),
+            _ if ahead => change(Step::Rewind),
+            _ => None,
         };
-        let change = step.map(|step| Change { now_us, step });
-        Ok(Decision { algorithm, granted, quota, change, ahead, full })
+        let hold = opens.map(|hold| hold.id);
+        Ok(Decision { algorithm, allowed, granted, quota, change, ahead, full, hold })
     }
 
     /// What the limits of a call say to a cost, the one that binds: before any of
@@ -183,45 +196,69 @@ impl Limiter {
         self.windows().iter().find(|window| window.policy.window_us == window_us)
     }
 
-    /// The reservations that can be settled at `now_us`.
-    pub fn open(&self, now_us: Micros) -> impl Iterator<Item = &Reservation> {
-        let now_ms = now_us / MICROS_PER_MILLI;
-        self.reservations().iter().filter(move |reservation| reservation.is_open(now_ms))
+    /// How many holds are open.
+    pub fn open(&self, now_us: Micros) -> usize {
+        let holds = self.ledger().map(Ledger::holds);
+        holds.map_or(0, |holds| holds.len() - holds.ended(now_us).count())
+    }
+
+    /// The state as it is to be seen at `now_us`: rewound, where the clock stepped
+    /// back behind it.
+    pub fn seen_at(&self, now_us: Micros) -> Cow<'_, Self> {
+        let mut seen = Cow::Borrowed(self);
+        if self.is_ahead(now_us) {
+            seen.to_mut().rewind_to(now_us);
+        }
+        seen
+    }
+
+    /// What is open under an id.
+    fn held(&self, id: Id, now_us: Micros) -> Option<Held> {
+        let hold = self.ledger()?.holds().open(id, now_us)?;
+        Some(Held { cost: hold.cost, asked: hold.note.asked })
     }
 
     /// Whether anything of it lies ahead of a clock that stepped back.
     fn is_ahead(&self, now_us: Micros) -> bool {
-        let now_ms = now_us / MICROS_PER_MILLI;
         self.windows().iter().any(|window| window.is_ahead(now_us))
-            || self.reservations().iter().any(|reservation| reservation.is_ahead(now_ms))
+            || self.ledger().is_some_and(|ledger| ledger.holds().is_ahead(now_us))
     }
 
-    /// Decides on a settlement: `None` unless the reservation is open.
+    /// Decides on a settlement, by the actual cost or else as estimated: `None`
+    /// unless the hold is open.
     pub fn decide_settlement(
         &self,
         id: Id,
-        actual: Cost,
+        actual: Option<Cost>,
         now_us: Micros,
     ) -> Option<Change<'static>> {
-        let is_open = self.open(now_us).any(|reservation| reservation.id == id);
-        is_open.then_some(Change { now_us, step: Step::Settle { id, actual } })
+        self.held(id, now_us)?;
+        Some(Change { now_us, step: Step::Settle { id, actual } })
+    }
+
+    /// Decides on a renewal: `None` unless the hold is open.
+    pub fn decide_renewal(
+        &self,
+        id: Id,
+        ttl_ms: Millis,
+        now_us: Micros,
+    ) -> Option<Change<'static>> {
+        self.held(id, now_us)?;
+        Some(Change { now_us, step: Step::Renew { id, ttl_ms } })
     }
 
     /// Whether a change that comes from elsewhere can be one of this state, or of
     /// a key that does not exist.
     pub fn takes(current: Option<&Self>, change: &Change) -> bool {
-        let is_open = |id| {
-            let mut open = current.into_iter().flat_map(|limiter| limiter.open(change.now_us));
-            open.any(|reservation| reservation.id == id)
-        };
+        let is_open = |id| current.is_some_and(|limiter| limiter.held(id, change.now_us).is_some());
         match change.step {
             Step::Rewind => current.is_some(),
-            Step::Charge { reservation: None, .. } => true,
-            Step::Charge { reservation: Some((id, _)), .. } => {
-                let open = current.map_or(0, |limiter| limiter.open(change.now_us).count());
-                open < MAX_RESERVATIONS && !is_open(id)
+            Step::Charge { hold: None, .. } => true,
+            Step::Charge { hold: Some(Opened { id, .. }), .. } => {
+                let open = current.map_or(0, |limiter| limiter.open(change.now_us));
+                open < MAX_HOLDS && !is_open(id)
             }
-            Step::Settle { id, .. } => is_open(id),
+            Step::Settle { id, .. } | Step::Renew { id, .. } => is_open(id),
         }
     }
 
@@ -231,11 +268,11 @@ impl Limiter {
         let now_us = change.now_us;
         // Nearly every change is a charge to one window that is there already: the
         // same steps, without a look for what is not.
-        if let (Self::One(window), Step::Charge { algorithm, policies, cost, reservation: None }) =
+        if let (Self::One(window), Step::Charge { algorithm, policies, cost, hold: None }) =
             (&mut *self, change.step)
             && let [policy] = policies
             && window.policy.window_us == policy.window_us
-            && window.algorithm() == algorithm
+            && window.is_kept_by(algorithm)
         {
             window.rewind_to(std::iter::empty(), now_us);
             window.charge(policy, cost, now_us);
@@ -245,38 +282,41 @@ impl Limiter {
         self.prune(now_us);
         match change.step {
             Step::Rewind => {}
-            Step::Charge { algorithm, policies, cost, reservation } => {
+            Step::Charge { algorithm, policies, cost, hold } => {
                 self.make_room(policies, algorithm, now_us);
-                if self.algorithm() != algorithm {
+                if cost > 0 && self.algorithm().is_some_and(|kept| kept != algorithm) {
                     self.carry_over(algorithm, now_us);
                 }
                 let positions = self.charge(policies, cost, now_us);
-                if let Some((id, ttl_ms)) = reservation {
-                    let expires_at_ms = (now_us / MICROS_PER_MILLI).saturating_add(ttl_ms);
-                    self.add(Reservation::new(id, cost, ttl_ms, expires_at_ms, &positions));
+                if let Some(Opened { id, ttl_ms, asked }) = hold {
+                    let entry = Entry { id, cost, asked, ttl_ms, since_us: now_us, positions };
+                    self.many().ledger.get_or_insert_default().add(entry);
                 }
             }
             Step::Settle { id, actual } => self.settle(id, actual, now_us),
+            Step::Renew { id, ttl_ms } => self.ledger_mut().renew(id, ttl_ms, now_us),
         }
-        self.give_back();
     }
 
     /// Rewinds to a clock that stepped back what lies ahead of it.
     fn rewind_to(&mut self, now_us: Micros) {
-        let now_ms = now_us / MICROS_PER_MILLI;
-        let (windows, reservations) = self.parts_mut();
-        for window in windows {
+        let (windows, mut ledger) = self.parts_mut();
+        for window in windows.iter_mut().filter(|window| window.is_ahead(now_us)) {
             let window_us = window.policy.window_us;
-            let positions = reservations.iter_mut().filter_map(|held| held.position_mut(window_us));
-            window.rewind_to(positions, now_us);
+            match &mut ledger {
+                Some(ledger) => window.rewind_to(ledger.positions_mut(window_us), now_us),
+                None => window.rewind_to(iter::empty(), now_us),
+            }
         }
-        reservations.iter_mut().for_each(|reservation| reservation.rewind_to(now_ms));
+        if let Some(ledger) = ledger {
+            ledger.rewind_to(now_us);
+        }
     }
 
-    /// Forgets the reservations that have expired.
+    /// Forgets the holds that have ended.
     fn prune(&mut self, now_us: Micros) {
-        if let Self::Many(many) = self {
-            many.reservations.retain(|reservation| reservation.is_open(now_us / MICROS_PER_MILLI));
+        if let (_, Some(ledger)) = self.parts_mut() {
+            ledger.prune(now_us);
             self.compact();
         }
     }
@@ -284,15 +324,21 @@ impl Limiter {
     /// Has all windows kept by another algorithm, which takes over what is
     /// used; the charges in it can be told apart no more.
     fn carry_over(&mut self, algorithm: Algorithm, now_us: Micros) {
-        let (windows, reservations) = self.parts_mut();
+        let (windows, ledger) = self.parts_mut();
         windows.iter_mut().for_each(|window| window.carry_over(algorithm, now_us));
-        reservations.iter_mut().for_each(|reservation| reservation.positions = Box::default());
+        if let Some(ledger) = ledger {
+            ledger.keep_tracks(|window_us| closing(window_us).is_some());
+        }
     }
 
     /// Makes sure that there is a window for each of the policies. Other ones
     /// stay while something is used of them: a caller that asks by turns for
     /// different windows finds each as it left it.
     fn make_room(&mut self, policies: &[Policy], algorithm: Algorithm, now_us: Micros) {
+        // A new key is kept as its first caller says, who may charge nothing yet.
+        if let ([first, ..], true) = (policies, *self == Self::default()) {
+            *self = Self::One(Window::unused(algorithm, *first));
+        }
         if policies.iter().all(|policy| self.window(policy.window_us).is_some()) {
             return;
         }
@@ -305,9 +351,14 @@ impl Limiter {
         let is_asked = |window: &Window| {
             policies.iter().any(|policy| policy.window_us == window.policy.window_us)
         };
-        let kept_by = self.algorithm();
-        let Many { windows, reservations } = self.many();
-        windows.retain(|window| is_asked(window) || window.reset_at() > now_us);
+        let kept_by = self.algorithm().unwrap_or(algorithm);
+        let Many { windows, ledger } = self.many();
+        // What is held of a window may yet be charged to it.
+        let is_tracked = |window: &Window| {
+            ledger.as_ref().is_some_and(|ledger| ledger.tracks(window.policy.window_us))
+        };
+        windows
+            .retain(|window| is_asked(window) || window.reset_at() > now_us || is_tracked(window));
         for policy in policies {
             if !windows.iter().any(|window| window.policy.window_us == policy.window_us) {
                 windows.push(Window::unused(kept_by, *policy));
@@ -321,8 +372,8 @@ impl Limiter {
             };
             windows.remove(index);
         }
-        for reservation in reservations {
-            reservation.keep_positions(|window_us| {
+        if let Some(ledger) = ledger {
+            ledger.keep_tracks(|window_us| {
                 windows.iter().any(|window| window.policy.window_us == window_us)
             });
         }
@@ -339,7 +390,11 @@ impl Limiter {
             else {
                 bug("a limit without a window")
             };
-            let position: Position = window.charge(policy, cost, now_us);
+            // Nothing is stored for nothing: not the caller's limit either.
+            let position = match cost {
+                0 => Position::GONE,
+                _ => window.charge(policy, cost, now_us),
+            };
             if positions.try_push((policy.window_us, position)).is_err() {
                 bug("a call with more limits than a key has windows")
             }
@@ -347,25 +402,29 @@ impl Limiter {
         positions
     }
 
-    fn add(&mut self, reservation: Reservation) {
-        self.many().reservations.push(reservation);
+    fn settle(&mut self, id: Id, actual: Option<Cost>, now_us: Micros) {
+        let (settled, number) = self.ledger_mut().take(id);
+        let (windows, ledger) = self.parts_mut();
+        let Some(ledger) = ledger else { bug("a ledger that was there is not") };
+        let mut gaps = ArrayVec::<_, MAX_WINDOWS>::new();
+        for (window_us, position) in settled.positions {
+            let mut windows = windows.iter_mut();
+            let Some(window) = windows.find(|window| window.policy.window_us == window_us) else {
+                bug("a charge in a window that is not there")
+            };
+            let actual = actual.unwrap_or(settled.cost);
+            let settlement = Settlement { position, estimate: settled.cost, actual };
+            gaps.push((window_us, window.settle(&settlement, now_us)));
+        }
+        ledger.close_gaps(number, &gaps);
+        self.compact();
     }
 
-    fn settle(&mut self, id: Id, actual: Cost, now_us: Micros) {
-        let Self::Many(many) = self else { bug("a settlement without a reservation") };
-        let index = many.reservations.iter().position(|reservation| reservation.id == id);
-        let Some(index) = index else { bug("a settlement without its reservation") };
-        let settled = many.reservations.remove(index);
-        for window in &mut many.windows {
-            let window_us = window.policy.window_us;
-            let position = settled.positions.iter().find(|(length_us, _)| *length_us == window_us);
-            let Some((_, position)) = position else { continue };
-            let settlement = Settlement { position: *position, estimate: settled.estimate, actual };
-            let others = many.reservations.iter_mut();
-            let others = others.filter_map(|other| other.position_mut(window_us));
-            window.settle(&settlement, others, now_us);
+    fn ledger_mut(&mut self) -> &mut Ledger {
+        match self.parts_mut() {
+            (_, Some(ledger)) => ledger,
+            (_, None) => bug("a change of a hold where there is none"),
         }
-        self.compact();
     }
 
     /// When the key can go, in milliseconds since the epoch: nothing is used
@@ -375,9 +434,8 @@ impl Limiter {
             Self::One(window) => window.reset_at().div_ceil(MICROS_PER_MILLI),
             Self::Many(many) => {
                 let windows = many.windows.iter().map(Window::reset_at);
-                let settled = many.reservations.iter().map(|reservation| reservation.expires_at_ms);
-                let windows = windows.map(|at_us| at_us.div_ceil(MICROS_PER_MILLI));
-                windows.chain(settled).fold(0, Millis::max)
+                let held = many.ledger.as_ref().and_then(|ledger| ledger.holds().last_end_us());
+                windows.chain(held).fold(0, Micros::max).div_ceil(MICROS_PER_MILLI)
             }
         }
     }
@@ -386,7 +444,7 @@ impl Limiter {
     fn many(&mut self) -> &mut Many {
         if let Self::One(_) = self {
             let Self::One(window) = std::mem::take(self) else { bug("one window is not one") };
-            *self = Self::Many(Many { windows: vec![window], reservations: Vec::new() });
+            *self = Self::Many(Many { windows: vec![window], ledger: None });
         }
         match self {
             Self::Many(many) => many,
@@ -394,35 +452,35 @@ impl Limiter {
         }
     }
 
-    /// Gives the memory of a rush of reservations back after it.
-    fn give_back(&mut self) {
-        if let Self::Many(Many { reservations, .. }) = self
-            && reservations.capacity() > 16
-            && reservations.len() < reservations.capacity() / 4
-        {
-            reservations.shrink_to(reservations.len() * 2);
-        }
-    }
-
     /// Goes back to one block, if that is enough.
     fn compact(&mut self) {
-        if let Self::Many(many) = self
-            && let ([_], []) = (many.windows.as_slice(), many.reservations.as_slice())
-            && let Some(window) = many.windows.pop()
-        {
-            *self = Self::One(window);
+        if let Self::Many(many) = self {
+            if many.ledger.as_ref().is_some_and(|ledger| ledger.holds().is_empty()) {
+                many.ledger = None;
+            }
+            if let ([_], None) = (many.windows.as_slice(), &many.ledger)
+                && let Some(window) = many.windows.pop()
+            {
+                *self = Self::One(window);
+            }
         }
     }
 }
 
+/// What is open under an id: what was charged, and what was asked for.
+struct Held {
+    cost: Cost,
+    asked: Cost,
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::closing::Close;
     use super::super::codec;
     use super::super::policy::Policies;
     use super::*;
     use crate::bounds::MAX_AMOUNT;
     use proptest::prelude::*;
-    use std::cell::Cell;
 
     const SECOND: Micros = 1_000_000;
     const MILLI: Micros = MICROS_PER_MILLI;
@@ -436,8 +494,8 @@ mod tests {
             has_burst: false,
             cost,
             mode: Mode::Whole,
-            reserve_ms: None,
-            max_reservations: 2,
+            hold: None,
+            max_holds: 2,
         }
     }
 
@@ -448,12 +506,17 @@ mod tests {
         Request { algorithm: Some(Algorithm::Gcra), has_burst: true, ..request }
     }
 
+    /// A hold to be opened.
+    fn held(ttl_ms: Millis) -> Option<HoldRequest> {
+        Some(HoldRequest { id: Id([0; 16]), ttl_ms })
+    }
+
     /// A key, and the replica of it: both apply what is decided.
     #[derive(Default)]
     struct Key {
         limiter: Option<Limiter>,
         replica: Option<Limiter>,
-        ids: Cell<u8>,
+        ids: u8,
     }
 
     impl Key {
@@ -462,10 +525,7 @@ mod tests {
             request: &'r Request,
             now_us: Micros,
         ) -> Result<Decision<'r>, Refusal> {
-            Limiter::decide(self.limiter.as_ref(), request, now_us, || {
-                self.ids.set(self.ids.get() + 1);
-                Id([self.ids.get(); 16])
-            })
+            Limiter::decide(self.limiter.as_ref(), request, now_us)
         }
 
         fn apply(&mut self, change: &Change) {
@@ -479,15 +539,30 @@ mod tests {
             assert_eq!(self.replica, self.limiter);
         }
 
-        /// What is granted, what the limits say then, and the reservation.
-        fn reserve(
+        /// What is granted, what the limits say then, and the hold, whose id is a new
+        /// one.
+        fn hold(
+            &mut self,
+            request: &Request,
+            now_us: Micros,
+        ) -> Result<(Cost, Quota, Option<Id>), Refusal> {
+            let mut request = request.clone();
+            if let Some(hold) = &mut request.hold {
+                self.ids += 1;
+                hold.id = Id([self.ids; 16]);
+            }
+            self.hold_again(&request, now_us)
+        }
+
+        /// The same, by the id that the request brings.
+        fn hold_again(
             &mut self,
             request: &Request,
             now_us: Micros,
         ) -> Result<(Cost, Quota, Option<Id>), Refusal> {
             let decision = self.decide(request, now_us)?;
             decision.check_room()?;
-            let Decision { algorithm, granted, mut quota, .. } = decision;
+            let Decision { algorithm, granted, mut quota, hold, .. } = decision;
             if let Some(change) = &decision.change {
                 self.apply(change);
                 let (policies, all) = (&request.policies, granted == request.cost);
@@ -496,16 +571,17 @@ mod tests {
                     quota = Limiter::quota(limiter, algorithm, policies, request.cost, all, now_us);
                 }
             }
-            Ok((granted, quota, decision.reservation()))
+            Ok((granted, quota, hold))
         }
 
         fn call(&mut self, request: &Request, now_us: Micros) -> Result<(Cost, Quota), Refusal> {
-            self.reserve(request, now_us).map(|(granted, quota, _)| (granted, quota))
+            self.hold(request, now_us).map(|(granted, quota, _)| (granted, quota))
         }
 
         fn settle(&mut self, id: Id, actual: Cost, now_us: Micros) -> bool {
             let limiter = self.limiter.as_ref();
-            let change = limiter.and_then(|limiter| limiter.decide_settlement(id, actual, now_us));
+            let change =
+                limiter.and_then(|limiter| limiter.decide_settlement(id, Some(actual), now_us));
             change.inspect(|change| self.apply(change)).is_some()
         }
 
@@ -574,14 +650,14 @@ mod tests {
             let call = Request { algorithm: Some(algorithm), ..request(&[(10, 60)], 1) };
             assert_eq!(key.call(&call, 0).unwrap().0, 1);
             let limiter = key.limiter.as_ref().unwrap();
-            assert!(limiter.windows().iter().all(|window| window.algorithm() == algorithm));
+            assert!(limiter.windows().iter().all(|window| window.algorithm() == Some(algorithm)));
             assert_eq!(key.remaining(&[(20, 600)], 0), 13, "and of all windows");
         }
         assert_eq!(key.remaining(&[(10, 60)], 0), 0);
         // Without a word, a key keeps its own.
         let call = Request { default_algorithm: Algorithm::Gcra, ..request(&[(20, 60)], 1) };
         key.call(&call, 0).unwrap();
-        assert_eq!(key.limiter.unwrap().algorithm(), Algorithm::Fixed);
+        assert_eq!(key.limiter.unwrap().algorithm(), Some(Algorithm::Fixed));
     }
 
     #[test]
@@ -674,14 +750,14 @@ mod tests {
     #[test]
     fn a_refund_leaves_the_time_of_the_last_charge_and_a_surcharge_is_one() {
         let mut key = Key::default();
-        let estimate = Request { reserve_ms: Some(60_000), ..bucket(10, 10, 10, 10) };
-        let (_, _, id) = key.reserve(&estimate, 0).unwrap();
+        let estimate = Request { hold: held(60_000), ..bucket(10, 10, 10, 10) };
+        let (_, _, id) = key.hold(&estimate, 0).unwrap();
         assert!(key.settle(id.unwrap(), 4, 2 * SECOND));
         // 4 of 10 since then: at the caller's 20 in 10 s, 2 s have paid them.
         assert!(key.fits(&bucket(20, 10, 10, 10), 2 * SECOND));
         assert!(!key.fits(&bucket(10, 10, 10, 9), 2 * SECOND));
 
-        let (_, _, id) = key.reserve(&estimate, 4 * SECOND).unwrap();
+        let (_, _, id) = key.hold(&estimate, 4 * SECOND).unwrap();
         assert!(key.settle(id.unwrap(), 15, 5 * SECOND));
         // 14 are owed from then on, so that time before pays at no caller's rate.
         let quota = key.decide(&bucket(100, 10, 10, 1), 5 * SECOND).unwrap().quota;
@@ -696,7 +772,7 @@ mod tests {
         let gcra = Request { algorithm: Some(Algorithm::Gcra), ..request(&[(10, 60)], 1) };
         let (granted, quota) = key.call(&gcra, 30 * SECOND).unwrap();
         assert_eq!((granted, quota.retry_after_us), (0, Some(30 * SECOND)));
-        assert_eq!(key.limiter.as_ref().unwrap().algorithm(), Algorithm::Fixed);
+        assert_eq!(key.limiter.as_ref().unwrap().algorithm(), Some(Algorithm::Fixed));
         let raised = Request { algorithm: Some(Algorithm::Gcra), ..request(&[(12, 60)], 1) };
         assert_eq!(key.call(&raised, 30 * SECOND).unwrap().0, 1);
         // 11 are charged as of then, and paid at 12 in 60 s.
@@ -705,93 +781,56 @@ mod tests {
     }
 
     #[test]
-    fn a_reservation_is_settled_once_and_only_while_it_is_open() {
+    fn a_hold_is_settled_once_and_only_while_it_is_open() {
         let mut key = Key::default();
-        let estimate = Request { reserve_ms: Some(5_000), ..request(&[(10, 60)], 6) };
-        let (_, _, first) = key.reserve(&estimate, 0).unwrap();
-        assert_eq!(key.reserve(&estimate, 0).unwrap().2, None);
+        let estimate = Request { hold: held(5_000), ..request(&[(10, 60)], 6) };
+        let (_, _, first) = key.hold(&estimate, 0).unwrap();
+        assert_eq!(key.hold(&estimate, 0).unwrap().2, None);
         assert!(!key.settle(Id([2; 16]), 0, 0), "a denied one leaves nothing behind");
         assert!(key.settle(first.unwrap(), 2, SECOND));
         assert!(!key.settle(first.unwrap(), 2, SECOND));
         assert!(matches!(key.limiter, Some(Limiter::One(_))));
         assert_eq!(key.remaining(&[(10, 60)], SECOND), 8);
 
-        let (_, _, next) = key.reserve(&estimate, SECOND).unwrap();
+        let (_, _, next) = key.hold(&estimate, SECOND).unwrap();
         assert!(!key.settle(next.unwrap(), 0, 6 * SECOND), "late");
         assert_eq!(key.remaining(&[(10, 60)], 6 * SECOND), 2);
     }
 
     #[test]
-    fn a_key_has_as_many_reservations_open_as_it_may_and_outlives_them() {
+    fn a_key_has_as_many_holds_open_as_it_may_and_outlives_them() {
         let mut key = Key::default();
-        let estimate = Request { reserve_ms: Some(90_000), ..request(&[(10, 60)], 1) };
+        let estimate = Request { hold: held(90_000), ..request(&[(10, 60)], 1) };
         for _ in 0..2 {
-            key.reserve(&estimate, 0).unwrap();
+            key.hold(&estimate, 0).unwrap();
         }
-        assert_eq!(key.reserve(&estimate, 0), Err(Refusal::TooManyReservations));
+        assert_eq!(key.hold(&estimate, 0), Err(Refusal::TooManyHolds));
         // Whoever is denied has to wait, room or not.
         let beyond = Request { cost: 9, ..estimate.clone() };
-        let (granted, quota, id) = key.reserve(&beyond, 0).unwrap();
+        let (granted, quota, id) = key.hold(&beyond, 0).unwrap();
         assert_eq!((granted, quota.retry_after_us, id), (0, Some(60 * SECOND), None));
         // So it is when another key denies.
         let mut decision = key.decide(&estimate, 0).unwrap();
-        assert_eq!(decision.check_room(), Err(Refusal::TooManyReservations));
+        assert_eq!(decision.check_room(), Err(Refusal::TooManyHolds));
         decision.deny();
         assert_eq!(decision.check_room(), Ok(()));
-        assert!(!decision.denies() && key.decide(&beyond, 0).unwrap().denies());
+        assert!(!decision.allowed && decision.quota.retry_after_us == Some(0));
         assert_eq!(key.remaining(&[(10, 60)], 0), 8);
         assert_eq!(key.limiter.as_ref().unwrap().expires_at_ms(), 90_000);
-        // Those that have expired make room.
-        assert!(key.reserve(&estimate, 90 * SECOND).is_ok());
-        assert_eq!(key.limiter.unwrap().reservations().len(), 1);
+        // Those that have ended make room.
+        assert!(key.hold(&estimate, 90 * SECOND).is_ok());
+        assert_eq!(key.limiter.unwrap().open(90 * SECOND), 1);
     }
 
     #[test]
-    fn the_memory_of_a_rush_of_reservations_is_given_back() {
-        let rush = |settles: bool| {
-            let mut key = Limiter::default();
-            let policies = [Policy::new(MAX_AMOUNT, SECOND)];
-            let mut apply = |step, now_us| {
-                key.apply(&Change { now_us, step });
-                key.reservations().len()
-            };
-            let charge = |id: u16, ttl_ms| {
-                let mut bytes = [0; 16];
-                bytes[..2].copy_from_slice(&id.to_le_bytes());
-                Step::Charge {
-                    algorithm: Algorithm::Fixed,
-                    policies: &policies,
-                    cost: 1,
-                    reservation: Some((Id(bytes), ttl_ms)),
-                }
-            };
-            for id in 0..10_000 {
-                assert_eq!(apply(charge(id, 300), 0), usize::from(id) + 1);
-            }
-            if settles {
-                for id in 0..9_999 {
-                    let Step::Charge { reservation: Some((id, _)), .. } = charge(id, 300) else {
-                        unreachable!()
-                    };
-                    apply(Step::Settle { id, actual: 1 }, 0);
-                }
-            } else {
-                assert_eq!(apply(charge(10_000, 300), 300 * MILLI), 1);
-            }
-            let Limiter::Many(many) = key else { panic!("one is open") };
-            many.reservations.capacity()
-        };
-        assert!(rush(false) <= 16 && rush(true) <= 16);
-    }
-
-    #[test]
-    fn a_clock_that_steps_back_keeps_no_reservation_longer_than_it_was_to_be_open() {
+    fn a_clock_that_steps_back_keeps_no_hold_longer_than_it_was_to_be_open() {
         let mut key = Key::default();
-        let estimate = Request { reserve_ms: Some(5_000), ..request(&[(1, 60)], 1) };
-        key.reserve(&estimate, 10_000 * SECOND).unwrap();
+        let estimate = Request { hold: held(5_000), ..request(&[(1, 60)], 1) };
+        key.hold(&estimate, 10_000 * SECOND).unwrap();
         assert_eq!(key.call(&request(&[(1, 60)], 1), 10 * SECOND).unwrap().0, 0);
         let limiter = key.limiter.unwrap();
-        assert_eq!(limiter.reservations()[0].expires_at_ms, 15_000);
+        let ends_us = limiter.ledger().unwrap().holds().last_end_us();
+        assert_eq!(ends_us, Some(15 * SECOND));
         assert_eq!(limiter.expires_at_ms(), 70_000);
     }
 
@@ -800,10 +839,10 @@ mod tests {
         let mut key = Key::default();
         let estimate = Request {
             algorithm: Some(Algorithm::Gcra),
-            reserve_ms: Some(900_000),
+            hold: held(900_000),
             ..request(&[(10, 60)], 5)
         };
-        let (_, _, id) = key.reserve(&estimate, 0).unwrap();
+        let (_, _, id) = key.hold(&estimate, 0).unwrap();
         // Back at full, and another window asked for: the first one is gone.
         key.call(&request(&[(10, 1)], 1), 100 * SECOND).unwrap();
         key.call(&request(&[(10, 60)], 10), 101 * SECOND).unwrap();
@@ -812,20 +851,141 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_open_takes_nothing_more_under_the_same_id() {
+        let mut key = Key::default();
+        let mine = Request { hold: held(5_000), ..request(&[(10, 60)], 6) };
+        assert_eq!(key.hold_again(&mine, 0).unwrap().0, 6);
+        let before = key.limiter.clone();
+        // With the figures of now, whether or not it would fit.
+        let (granted, quota, id) = key.hold_again(&mine, SECOND).unwrap();
+        assert_eq!((granted, quota.remaining(), id), (6, 4, Some(Id([0; 16]))));
+        assert_eq!(key.limiter, before);
+        let other = Request { cost: 5, ..mine.clone() };
+        assert_eq!(key.hold_again(&other, SECOND), Err(Refusal::AskedFor(6)));
+        // Once it is settled or has ended it is a new call.
+        assert!(key.settle(Id([0; 16]), 1, SECOND));
+        assert_eq!(key.hold_again(&mine, SECOND).unwrap().0, 6);
+        assert_eq!(key.hold_again(&mine, 6 * SECOND).unwrap().0, 0, "7 are used");
+    }
+
+    #[test]
+    fn a_part_granted_is_asked_for_again_with_the_whole_cost() {
+        let mut key = Key::default();
+        let mine = Request { hold: held(5_000), mode: Mode::Partial, ..request(&[(10, 60)], 15) };
+        assert_eq!(key.hold_again(&mine, 0).unwrap().0, 10);
+        assert_eq!(key.hold_again(&mine, 0).unwrap().0, 10);
+        let ten = Request { cost: 10, ..mine };
+        assert_eq!(key.hold_again(&ten, 0), Err(Refusal::AskedFor(15)));
+    }
+
+    #[test]
+    fn a_cost_of_nothing_is_never_denied_and_stores_nothing_but_its_hold() {
+        for algorithm in Algorithm::ALL {
+            let mut key = Key::default();
+            let of = |limit, cost| Request {
+                algorithm: Some(algorithm),
+                ..request(&[(limit, 60)], cost)
+            };
+            key.call(&Request { mode: Mode::Force, ..of(10, 25) }, 0).unwrap();
+            let before = key.limiter.clone();
+            let decision = of(20, 0);
+            let decision = key.decide(&decision, 0).unwrap();
+            assert!(decision.allowed && decision.change.is_none());
+            // What it costs is known when it is settled: it is charged then.
+            let later = Request { hold: held(90_000), ..of(20, 0) };
+            let (granted, _, id) = key.hold(&later, SECOND).unwrap();
+            assert_eq!((granted, key.limiter.as_ref().unwrap().open(SECOND)), (0, 1));
+            assert_eq!(key.limiter.as_ref().unwrap().windows(), before.unwrap().windows());
+            let used = |key: &Key, now_us| key.limiter.as_ref().unwrap().windows()[0].used(now_us);
+            let unsettled = used(&key, 2 * SECOND);
+            assert!(key.settle(id.unwrap(), 7, 2 * SECOND));
+            assert_eq!(used(&key, 2 * SECOND), unsettled + 7, "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_hold_of_nothing_on_a_new_key_is_charged_when_it_is_settled() {
+        for algorithm in Algorithm::ALL {
+            let mut key = Key::default();
+            let algorithm = Some(algorithm);
+            let later = Request { algorithm, hold: held(90_000), ..request(&[(10, 60)], 0) };
+            let (_, _, id) = key.hold(&later, 0).unwrap();
+            // Nor is its window forgotten for another one.
+            key.call(&Request { algorithm, ..request(&[(10, 1)], 1) }, SECOND).unwrap();
+            assert!(key.settle(id.unwrap(), 7, 80 * SECOND));
+            assert_eq!(key.remaining(&[(10, 60)], 80 * SECOND), 3, "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_closes_at_a_moment_is_fixed_beside_any_algorithm() {
+        let day_us = Close::Day.next(0);
+        for algorithm in Algorithm::ALL {
+            let mut key = Key::default();
+            let mut call = Request { algorithm: Some(algorithm), ..request(&[(5, 60)], 1) };
+            call.policies.push(Policy::until(8, Close::Day, day_us));
+            assert_eq!(key.call(&Request { cost: 5, ..call.clone() }, 0).unwrap().0, 5);
+            assert_eq!(key.limiter.as_ref().unwrap().algorithm(), Some(algorithm));
+            assert_eq!(key.call(&Request { cost: 3, ..call.clone() }, 60 * SECOND).unwrap().0, 3);
+            // The day's limit binds until it closes, whatever the bucket has.
+            let (granted, quota) = key.call(&call, 200 * SECOND).unwrap();
+            assert_eq!((granted, quota.retry_after_us), (0, Some(day_us - 200 * SECOND)));
+            // Another algorithm takes over the others, and leaves it.
+            let other = Algorithm::ALL[(algorithm as usize + 1) % 3];
+            let call = Request { algorithm: Some(other), ..request(&[(5, 60)], 1) };
+            key.call(&call, 300 * SECOND).unwrap();
+            let windows = key.limiter.as_ref().unwrap().windows();
+            assert_eq!(windows[1].used(300 * SECOND), 8, "{algorithm:?}");
+            assert_eq!(key.limiter.as_ref().unwrap().expires_at_ms(), day_us / MILLI);
+        }
+    }
+
+    #[test]
+    fn a_key_of_windows_that_close_only_has_no_algorithm_yet() {
+        let mut key = Key::default();
+        let mut call = request(&[], 3);
+        call.policies.push(Policy::until(8, Close::Month, Close::Month.next(0)));
+        key.call(&call, 0).unwrap();
+        assert!(matches!(key.limiter, Some(Limiter::One(_))));
+        let bucket = Request { default_algorithm: Algorithm::Gcra, ..request(&[(5, 60)], 1) };
+        key.call(&bucket, 0).unwrap();
+        assert_eq!(key.limiter.as_ref().unwrap().algorithm(), Some(Algorithm::Gcra));
+        assert_eq!(key.call(&call, 0).unwrap().1.remaining(), 2);
+    }
+
+    #[test]
+    fn a_renewed_hold_lasts_from_then_on() {
+        let mut key = Key::default();
+        let estimate = Request { hold: held(5_000), ..request(&[(10, 60)], 6) };
+        let id = key.hold(&estimate, 0).unwrap().2.unwrap();
+        let renewal = |key: &Key, ttl_ms, now_us| {
+            key.limiter.as_ref().unwrap().decide_renewal(id, ttl_ms, now_us)
+        };
+        key.apply(&renewal(&key, 9_000, 4 * SECOND).unwrap());
+        assert!(renewal(&key, 1, 13 * SECOND).is_none(), "it has ended");
+        assert!(key.settle(id, 1, 13 * SECOND - 1));
+        assert_eq!(key.remaining(&[(10, 60)], 13 * SECOND), 9);
+    }
+
+    #[test]
     fn takes_no_change_that_cannot_be_one_of_it() {
         let mut key = Key::default();
         let settle =
-            |id: u8| Change { now_us: 0, step: Step::Settle { id: Id([id; 16]), actual: 1 } };
+            |id: u8| Change { now_us: 0, step: Step::Settle { id: Id([id; 16]), actual: Some(1) } };
+        let renew =
+            |id: u8| Change { now_us: 0, step: Step::Renew { id: Id([id; 16]), ttl_ms: 1 } };
         let rewind = Change { now_us: 0, step: Step::Rewind };
         assert!(!Limiter::takes(None, &rewind) && !Limiter::takes(None, &settle(1)));
-        let estimate = Request { reserve_ms: Some(5_000), ..request(&[(10, 60)], 1) };
+        let estimate = Request { hold: held(5_000), ..request(&[(10, 60)], 1) };
         let open = key.decide(&estimate, 0).unwrap().change.unwrap();
         key.apply(&open);
         let limiter = key.limiter.as_ref();
-        assert!(Limiter::takes(limiter, &settle(1)) && !Limiter::takes(limiter, &settle(2)));
+        assert!(Limiter::takes(limiter, &settle(0)) && Limiter::takes(limiter, &renew(0)));
+        assert!(!Limiter::takes(limiter, &renew(1)));
+        assert!(Limiter::takes(limiter, &settle(0)) && !Limiter::takes(limiter, &settle(2)));
         assert!(!Limiter::takes(limiter, &open), "that one is open already");
         assert!(Limiter::takes(limiter, &rewind));
-        assert!(!Limiter::takes(limiter, &Change { now_us: 5 * SECOND, ..settle(1) }));
+        assert!(!Limiter::takes(limiter, &Change { now_us: 5 * SECOND, ..settle(0) }));
     }
 
     /// A call under one of a few limits that a key may be asked under by turns,

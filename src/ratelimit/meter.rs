@@ -1,4 +1,4 @@
-//! What the three algorithms have in common: a meter of what is used, and how a
+//! What the algorithms have in common: a meter of what is used, and how a
 //! charge is found again to be settled.
 
 use super::policy::{Cost, Policy};
@@ -44,7 +44,7 @@ impl Settlement {
 /// grows.
 pub trait Meter: Default {
     /// Whether anything of it lies ahead of a clock that stepped back.
-    fn is_ahead(&self, now_us: Micros) -> bool;
+    fn is_ahead(&self, policy: &Policy, now_us: Micros) -> bool;
 
     /// Rewinds to a clock that stepped back: what lies ahead of it counts as of
     /// now. Left there, it would weigh until the clock had caught up, and a
@@ -66,15 +66,10 @@ pub trait Meter: Default {
     /// Charges `cost`, whether or not it fits.
     fn charge(&mut self, policy: &Policy, cost: Cost, now_us: Micros) -> Position;
 
-    /// Replaces an estimate by the actual cost, as far as the charge still
-    /// weighs. `others` are the positions of the other charges yet to be settled.
-    fn settle<'p>(
-        &mut self,
-        policy: &Policy,
-        settlement: &Settlement,
-        others: impl Iterator<Item = &'p mut Position>,
-        now_us: Micros,
-    );
+    /// Replaces an estimate by the actual cost, as far as the charge still weighs.
+    /// The answer is the gap that it leaves, in what [`Position`] counts, which those
+    /// charged before it and not settled move up by.
+    fn settle(&mut self, policy: &Policy, settlement: &Settlement, now_us: Micros) -> Cost;
 
     /// When nothing is used any more, or some time before now if nothing is.
     fn reset_at(&self, policy: &Policy) -> Micros;
@@ -82,7 +77,7 @@ pub trait Meter: Default {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{fixed::Fixed, gcra::Gcra, sliding::Sliding};
+    use super::super::{closing::Closing, fixed::Fixed, gcra::Gcra, sliding::Sliding};
     use super::*;
 
     #[test]
@@ -92,6 +87,7 @@ mod tests {
             Fixed(Fixed),
             Sliding(Sliding),
             Gcra(Gcra),
+            Closing(Closing),
         }
         assert!(size_of::<(Policy, AnyMeter)>() <= 64);
         assert_eq!(size_of::<Position>(), 8);

@@ -1,5 +1,6 @@
 //! What a limit is.
 
+use super::closing::Close;
 use crate::time::{MICROS_PER_SECOND, Micros};
 use arrayvec::ArrayVec;
 
@@ -52,9 +53,12 @@ impl Algorithm {
 pub struct Policy {
     /// What may be taken in a window; 0 denies always.
     pub limit: u64,
-    /// How long a window lasts, in microseconds; never 0.
+    /// How long a window lasts, in microseconds; never 0. It is what the window is
+    /// known by: one that [closes at a moment](Self::close) has a mark of its own
+    /// there, beyond all lengths.
     pub window_us: Micros,
-    /// What a full token bucket holds. The other algorithms have no use for it.
+    /// What a full token bucket holds. The other algorithms have no use for it; of a
+    /// window that closes at a moment it is [that moment](Self::closes_us).
     pub burst: u64,
 }
 
@@ -72,10 +76,25 @@ impl Policy {
         Self { limit, window_us, burst: limit }
     }
 
+    /// At most `limit` until a moment.
+    pub const fn until(limit: u64, close: Close, closes_us: Micros) -> Self {
+        Self { limit, window_us: MAX_WINDOW_US + 1 + close as u64, burst: closes_us }
+    }
+
+    /// When it closes, if that is at a moment.
+    pub fn close(&self) -> Option<Close> {
+        closing(self.window_us)
+    }
+
+    /// The moment at which it closes, of one that does.
+    pub fn closes_us(&self) -> Option<Micros> {
+        self.close().map(|_| self.burst)
+    }
+
     /// What could be taken if nothing were used.
     pub fn capacity(&self, algorithm: Algorithm) -> u64 {
         match algorithm {
-            Algorithm::Gcra if self.limit > 0 => self.burst,
+            Algorithm::Gcra if self.limit > 0 && self.close().is_none() => self.burst,
             _ => self.limit,
         }
     }
@@ -85,4 +104,10 @@ impl Policy {
     pub fn faster(&self, other: &Self) -> Self {
         Self { limit: self.limit.max(other.limit), ..*self }
     }
+}
+
+/// When a window closes that is known by so many microseconds, if that is at a moment.
+pub fn closing(window_us: Micros) -> Option<Close> {
+    let number = window_us.checked_sub(MAX_WINDOW_US + 1)?;
+    usize::try_from(number).ok().and_then(|number| Close::ALL.get(number).copied())
 }

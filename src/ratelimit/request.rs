@@ -35,10 +35,19 @@ pub struct Request {
     pub cost: Cost,
     /// What to do.
     pub mode: Mode,
-    /// How long the charge can be settled, if it is an estimate.
-    pub reserve_ms: Option<Millis>,
-    /// How many reservations a key can have open.
-    pub max_reservations: usize,
+    /// The hold to open, if the cost is an estimate.
+    pub hold: Option<HoldRequest>,
+    /// How many holds a key can have open.
+    pub max_holds: usize,
+}
+
+/// The hold that a call is to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldRequest {
+    /// What it is to be settled by: the caller's own, or one drawn for it.
+    pub id: Id,
+    /// How long it is to last.
+    pub ttl_ms: Millis,
 }
 
 /// A call that makes no sense on its key.
@@ -46,8 +55,10 @@ pub struct Request {
 pub enum Refusal {
     /// BURST without a token bucket.
     BurstWithoutBucket,
-    /// As many reservations as there can be are open.
-    TooManyReservations,
+    /// The hold of that id was asked for with another cost.
+    AskedFor(Cost),
+    /// As many holds as there can be are open.
+    TooManyHolds,
 }
 
 /// A decision on one key. It has changed nothing: of several keys all are asked
@@ -56,6 +67,8 @@ pub enum Refusal {
 pub struct Decision<'r> {
     /// The algorithm that the call is judged by.
     pub algorithm: Algorithm,
+    /// Whether the call is let in. With PEEK, whether it would be.
+    pub allowed: bool,
     /// The cost to charge; 0 when denied. With PEEK, what would be charged.
     pub granted: Cost,
     /// What the limits say before the charge, the one that binds.
@@ -64,42 +77,52 @@ pub struct Decision<'r> {
     pub change: Option<Change<'r>>,
     /// Whether something lies ahead of a clock that stepped back.
     pub ahead: bool,
-    /// Whether as many reservations are open as there can be.
+    /// Whether as many holds are open as there can be.
     pub full: bool,
+    /// The hold that is open for the caller when it is let in, by its id.
+    pub hold: Option<Id>,
 }
 
 impl Decision<'_> {
+    /// Whether all that was asked for is granted.
+    pub fn is_in_full(&self, cost: Cost) -> bool {
+        self.allowed && self.granted == cost
+    }
+
+    /// Whether it takes something that the caller has not yet.
+    pub fn takes(&self) -> bool {
+        match self.change.map(|change| change.step) {
+            Some(Step::Charge { cost, .. }) => cost > 0,
+            Some(Step::Rewind | Step::Settle { .. } | Step::Renew { .. }) => false,
+            // It only looks, or it has it.
+            None => self.granted > 0 && self.hold.is_none(),
+        }
+    }
+
     /// Denies what another key denies. A denied call writes only what would
     /// else stay ahead of the clock.
     pub fn deny(&mut self) {
+        if self.allowed {
+            // It is another key that is waited for: here there may be a hold already,
+            // or nothing that is asked for.
+            self.quota.retry_after_us = Some(0);
+        }
+        self.allowed = false;
         self.granted = 0;
+        self.hold = None;
         self.change = self
             .change
             .filter(|_| self.ahead)
             .map(|change| Change { step: Step::Rewind, ..change });
     }
 
-    /// Whether it is the key's own limits that grant nothing, and not another
-    /// key's.
-    pub fn denies(&self) -> bool {
-        self.granted == 0 && self.quota.retry_after_us != Some(0)
-    }
-
-    /// Whether there is room for the reservation that the charge is to open, if
-    /// any. To be asked when all keys have agreed: whoever is denied is to wait,
-    /// and no room would help.
+    /// Whether there is room for the hold that the charge is to open, if any. To be
+    /// asked when all keys have agreed: whoever is denied is to wait, and no room
+    /// would help.
     pub fn check_room(&self) -> Result<(), Refusal> {
-        match self.reservation() {
-            Some(_) if self.full => Err(Refusal::TooManyReservations),
+        match self.change.map(|change| change.step) {
+            Some(Step::Charge { hold: Some(_), .. }) if self.full => Err(Refusal::TooManyHolds),
             _ => Ok(()),
-        }
-    }
-
-    /// The reservation that the charge is to open, if any.
-    pub fn reservation(&self) -> Option<Id> {
-        match self.change?.step {
-            Step::Charge { reservation, .. } => reservation.map(|(id, _)| id),
-            _ => None,
         }
     }
 }

@@ -18,7 +18,7 @@ use std::iter;
 pub struct Sliding(pub SlidingLog);
 
 impl Meter for Sliding {
-    fn is_ahead(&self, now_us: Micros) -> bool {
+    fn is_ahead(&self, _: &Policy, now_us: Micros) -> bool {
         self.0.newest_us().is_some_and(|newest_us| newest_us > now_us)
     }
 
@@ -78,16 +78,11 @@ impl Meter for Sliding {
     }
 
     /// A charge that has left the window is left alone.
-    fn settle<'p>(
-        &mut self,
-        policy: &Policy,
-        settlement: &Settlement,
-        _: impl Iterator<Item = &'p mut Position>,
-        now_us: Micros,
-    ) {
+    fn settle(&mut self, policy: &Policy, settlement: &Settlement, now_us: Micros) -> Cost {
         if weighs(policy, settlement.position.0, now_us) {
             self.0.correct(policy, settlement);
         }
+        0
     }
 
     fn reset_at(&self, policy: &Policy) -> Micros {
@@ -99,7 +94,7 @@ impl Meter for Sliding {
 mod tests {
     use super::super::policy::{Algorithm, MAX_WINDOW_US};
     use super::super::sliding_log::Charge;
-    use super::super::testing::{Oracle, check, endure, follow, no_positions, ordeal, traffic};
+    use super::super::testing::{Oracle, check, endure, follow, ordeal, traffic};
     use super::*;
     use crate::bounds::{MAX_AMOUNT, MAX_TIME_US};
     use proptest::prelude::*;
@@ -243,7 +238,7 @@ mod tests {
         let last_us = 55 * SECOND;
         let mut settle = |actual, now_us| {
             let settlement = Settlement { position, estimate: 40, actual };
-            window.settle(&HUNDRED, &settlement, no_positions(), now_us);
+            window.settle(&HUNDRED, &settlement, now_us);
             window.used(&HUNDRED, last_us)
         };
         assert_eq!(settle(10, 74 * SECOND), 129);
@@ -260,7 +255,7 @@ mod tests {
         window.rewind_to(&HUNDRED, iter::once(&mut position), 10 * SECOND);
         assert_eq!(check(&window, &HUNDRED, 100, 1, 10 * SECOND), ahead);
         let settlement = Settlement { position, estimate: 100, actual: 0 };
-        window.settle(&HUNDRED, &settlement, no_positions(), 11 * SECOND);
+        window.settle(&HUNDRED, &settlement, 11 * SECOND);
         assert_eq!(window, Sliding::default());
     }
 

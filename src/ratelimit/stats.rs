@@ -2,8 +2,7 @@
 
 use super::policy::Algorithm;
 use super::request::Mode;
-use super::reservation::OPEN;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Gauge};
 use crate::server::Section;
 
 /// What came of the calls that one algorithm decided.
@@ -25,8 +24,14 @@ static GCRA: Tally = Tally::new();
 /// Calls that only looked.
 static PEEKED: Counter = Counter::new();
 
-/// Reservations settled.
+/// Holds open on all keys.
+pub static OPEN: Gauge = Gauge::new();
+
+/// Holds settled.
 pub static SETTLED: Counter = Counter::new();
+
+/// Holds whose time started anew.
+pub static RENEWED: Counter = Counter::new();
 
 /// The section of INFO.
 pub const INFO: Section = Section {
@@ -40,7 +45,8 @@ pub const INFO: Section = Section {
         (c"ratelimit_gcra_denied", &GCRA.denied),
         (c"ratelimit_peeked", &PEEKED),
         (c"ratelimit_settled", &SETTLED),
-        (c"ratelimit_open_reservations", &OPEN),
+        (c"ratelimit_renewed", &RENEWED),
+        (c"ratelimit_open_holds", &OPEN),
     ],
 };
 

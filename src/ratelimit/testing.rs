@@ -103,7 +103,7 @@ pub fn follow<M: Meter, O: Oracle>(algorithm: Algorithm, traffic: Traffic) {
         meter.rewind_to(&stored, positions(&mut open), now_us);
         oracle.step_back(now_us);
         assert_eq!(meter.quota(&stored, stored.limit, 1, now_us), peeked);
-        assert!(!meter.is_ahead(now_us));
+        assert!(!meter.is_ahead(&stored, now_us));
 
         let pace = policy.faster(&stored);
         let mut charge = |meter: &mut M, policy: &Policy, cost| {
@@ -125,7 +125,10 @@ pub fn follow<M: Meter, O: Oracle>(algorithm: Algorithm, traffic: Traffic) {
                 let Open { id, position, estimate } = open.swap_remove(which % open.len());
                 let actual = (estimate * quarters).div_ceil(4).min(MAX_AMOUNT);
                 let settlement = Settlement { position, estimate, actual };
-                meter.settle(&stored, &settlement, positions(&mut open), now_us);
+                let gap = meter.settle(&stored, &settlement, now_us);
+                for before in open.iter_mut().filter(|other| other.id < id) {
+                    before.position.0 = before.position.0.wrapping_add(gap);
+                }
                 oracle.settle(&stored, id, &settlement, now_us);
             }
             Action::Change(limit, burst) => policy = Policy { limit, burst, ..policy },
@@ -216,7 +219,7 @@ pub fn endure<M: Meter>(mut meter: M, ordeal: &Ordeal) {
     for stray in [settlement.position, Position(*now_us)] {
         let settlement = Settlement { position: stray, ..*settlement };
         let before = meter.used(policy, *now_us);
-        meter.settle(policy, &settlement, iter::once(&mut position), *now_us);
+        meter.settle(policy, &settlement, *now_us);
         let after = meter.used(policy, *now_us);
         assert!(after >= before.saturating_sub(estimate.saturating_sub(actual)));
         assert!(after <= before.saturating_add(actual.saturating_sub(estimate)));

@@ -1,5 +1,6 @@
 //! One window of a limiter, by whichever algorithm.
 
+use super::closing::Closing;
 use super::fixed::Fixed;
 use super::gcra::Gcra;
 use super::meter::{Meter, Position, Settlement};
@@ -17,6 +18,8 @@ pub enum Usage {
     Sliding(Sliding),
     /// Of a token bucket.
     Gcra(Gcra),
+    /// Of a window that closes at a moment, whatever the algorithm of the others.
+    Closing(Closing),
 }
 
 /// The same expression for the meter of any algorithm.
@@ -26,13 +29,15 @@ macro_rules! each {
             Usage::Fixed($meter) => $result,
             Usage::Sliding($meter) => $result,
             Usage::Gcra($meter) => $result,
+            Usage::Closing($meter) => $result,
         }
     };
 }
 
 impl Usage {
-    fn none(algorithm: Algorithm) -> Self {
+    fn none(algorithm: Algorithm, policy: &Policy) -> Self {
         match algorithm {
+            _ if policy.close().is_some() => Self::Closing(Closing::default()),
             Algorithm::Fixed => Self::Fixed(Fixed::default()),
             Algorithm::Sliding => Self::Sliding(Sliding::default()),
             Algorithm::Gcra => Self::Gcra(Gcra::default()),
@@ -60,16 +65,22 @@ pub struct Window {
 impl Window {
     /// A window of which nothing has been used.
     pub fn unused(algorithm: Algorithm, policy: Policy) -> Self {
-        Self { policy, usage: Usage::none(algorithm) }
+        Self { policy, usage: Usage::none(algorithm, &policy) }
     }
 
-    /// The algorithm it is kept by.
-    pub fn algorithm(&self) -> Algorithm {
+    /// The algorithm it is kept by; `None` of one that closes at a moment.
+    pub fn algorithm(&self) -> Option<Algorithm> {
         match self.usage {
-            Usage::Fixed(_) => Algorithm::Fixed,
-            Usage::Sliding(_) => Algorithm::Sliding,
-            Usage::Gcra(_) => Algorithm::Gcra,
+            Usage::Fixed(_) => Some(Algorithm::Fixed),
+            Usage::Sliding(_) => Some(Algorithm::Sliding),
+            Usage::Gcra(_) => Some(Algorithm::Gcra),
+            Usage::Closing(_) => None,
         }
+    }
+
+    /// Whether a caller's algorithm is what it is kept by.
+    pub fn is_kept_by(&self, algorithm: Algorithm) -> bool {
+        self.algorithm().is_none_or(|own| own == algorithm)
     }
 
     /// What a limit says to a call of `cost`. One of another algorithm than the
@@ -82,7 +93,7 @@ impl Window {
         now_us: Micros,
     ) -> Quota {
         let capacity = policy.capacity(algorithm);
-        if self.algorithm() == algorithm {
+        if self.is_kept_by(algorithm) {
             let policy = self.policy.faster(policy);
             each!(&self.usage, meter => meter.quota(&policy, capacity, cost, now_us))
         } else {
@@ -92,13 +103,14 @@ impl Window {
 
     /// What the limit last charged under says to a call of `cost`.
     pub fn own_quota(&self, cost: Cost, now_us: Micros) -> Quota {
-        self.quota(self.algorithm(), &self.policy, cost, now_us)
+        self.quota(self.algorithm().unwrap_or_default(), &self.policy, cost, now_us)
     }
 
     /// Charges `cost` under a limit, whether or not it fits. The window is kept
     /// by the limit's algorithm already.
     pub fn charge(&mut self, policy: &Policy, cost: Cost, now_us: Micros) -> Position {
-        let pace = self.policy.faster(policy);
+        // The caller's, at the faster of the two rates.
+        let pace = policy.faster(&self.policy);
         self.policy = *policy;
         each!(&mut self.usage, meter => meter.charge(&pace, cost, now_us))
     }
@@ -106,16 +118,16 @@ impl Window {
     /// Has the window kept by another algorithm, which takes over what is used as
     /// charged now.
     pub fn carry_over(&mut self, algorithm: Algorithm, now_us: Micros) {
-        if self.algorithm() != algorithm {
+        if !self.is_kept_by(algorithm) {
             let used = self.used(now_us);
-            self.usage = Usage::none(algorithm);
+            self.usage = Usage::none(algorithm, &self.policy);
             each!(&mut self.usage, meter => meter.charge(&self.policy, used, now_us));
         }
     }
 
     /// Whether it lies ahead of a clock that stepped back.
     pub fn is_ahead(&self, now_us: Micros) -> bool {
-        each!(&self.usage, meter => meter.is_ahead(now_us))
+        each!(&self.usage, meter => meter.is_ahead(&self.policy, now_us))
     }
 
     /// See [`Meter::rewind_to`].
@@ -132,14 +144,18 @@ impl Window {
         each!(&self.usage, meter => meter.used(&self.policy, now_us))
     }
 
-    /// See [`Meter::settle`].
-    pub fn settle<'p>(
-        &mut self,
-        settlement: &Settlement,
-        others: impl Iterator<Item = &'p mut Position>,
-        now_us: Micros,
-    ) {
-        each!(&mut self.usage, meter => meter.settle(&self.policy, settlement, others, now_us));
+    /// Settles a charge, and says what gap that leaves; see [`Meter::settle`]. One of
+    /// nothing was none: what it really cost is charged now.
+    pub fn settle(&mut self, settlement: &Settlement, now_us: Micros) -> Cost {
+        let Settlement { estimate, actual, .. } = *settlement;
+        each!(&mut self.usage, meter => match estimate {
+            0 if actual == 0 => 0,
+            0 => {
+                meter.charge(&self.policy, actual, now_us);
+                0
+            }
+            _ => meter.settle(&self.policy, settlement, now_us),
+        })
     }
 
     /// When nothing is used any more, or some time before now if nothing is.
@@ -152,7 +168,7 @@ impl Window {
     pub fn heap_bytes(&self) -> usize {
         match &self.usage {
             Usage::Sliding(sliding) => sliding.0.heap_bytes(),
-            Usage::Fixed(_) | Usage::Gcra(_) => 0,
+            Usage::Fixed(_) | Usage::Gcra(_) | Usage::Closing(_) => 0,
         }
     }
 }

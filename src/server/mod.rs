@@ -24,12 +24,12 @@ pub use call::{
     ValueRef, WriteKey, monotonic, new_id, now, quoted, random_fraction, refuse,
 };
 pub use declare::{
-    Argument, AuxTable, Command, Config, DataType, Defrag, Digest, Event, KeyAccess, KeySpec,
-    Listener, Module, RawValue, Section, TypeHandle, TypeSpec, handler, load_command,
+    Argument, AuxTable, Command, Config, DataType, Defrag, Digest, Event, KeyAccess, KeyListener,
+    KeySpec, Listener, Module, RawValue, Section, TypeHandle, TypeSpec, handler, load_command,
 };
 pub use runtime::{
-    BlockedClient, Global, Lock, OnUnblock, Timer, User, avoids_replica_traffic, is_over_maxmemory,
-    is_primary, let_in_anew, look_at, wake,
+    BlockedClient, Global, Lock, OnUnblock, Timer, User, avoids_replica_traffic, call_again,
+    is_over_maxmemory, is_primary, let_in_anew, look_at, may_evict, wake,
 };
 
 /// What [`export_module`] expands to stands on.

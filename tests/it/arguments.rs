@@ -1,6 +1,7 @@
 //! What each command refuses: in words that name the argument, and with nothing
 //! changed, replicated or notified.
 
+use crate::support::permits::{granted, release, renew};
 use crate::support::{Answer, Client, Events, Random, Server, Tap, call, commands};
 use redis::{Cmd, Value};
 
@@ -13,7 +14,7 @@ fn furnished() -> (Server, Client, Tap) {
     client.run("SET string hello");
     client.run("HSET hash f v");
     client.run("ML.RATELIMIT limit 10 3600 COST 3");
-    client.run("ML.PERMITACQUIRE permit 10 3600000 COST 3");
+    client.run("ML.ADMIT 1 permit PERMIT 10 COST 3 HOLD 3600000");
     client.run("ML.CACHESET cache v x").ok();
     client.run("ML.FEATURESET row FIELDS 1 f 1").integer();
     let tap = Tap::on(&server);
@@ -26,7 +27,7 @@ fn effects() -> [Vec<Vec<u8>>; 4] {
     let mut client = server.client();
     let mut tap = Tap::on(&server);
     client.run("ML.RATELIMIT key 10 3600");
-    client.run("ML.PERMITACQUIRE key3 10 3600000");
+    client.run("ML.ADMIT 1 key3 PERMIT 10 HOLD 3600000");
     client.run("ML.CACHESET key2 v x").ok();
     client.run("ML.FEATURESET key4 FIELDS 1 f 2").integer();
     tap.replicated(&mut client).try_into().unwrap()
@@ -46,22 +47,24 @@ const NUMERIC: &[(&str, &str, &[&str])] = &[
         "window",
         &["0", "0.0", "0.000999", "0.0010001", "31622400.000001", "31622401", "-0.5", "1.2.3"],
     ),
-    ("ML.RATELIMIT limit 10 60 COST {}", "COST", &["0", "1.5", "9007199254740993"]),
-    ("ML.RATELIMIT new 10 60 PEEK cost {}", "COST", &["0", "9223372036854775807"]),
+    ("ML.RATELIMIT limit 10 60 COST {}", "COST", &["1.5", "9007199254740993"]),
+    ("ML.RATELIMIT new 10 60 PEEK cost {}", "COST", &["9223372036854775807"]),
     ("ML.RATELIMIT new 10 60 20 {}", "window", &["0", "31622401"]),
     ("ML.RATELIMIT new 10 60 ALGORITHM GCRA BURST {}", "BURST", &["0", "9007199254740993"]),
-    ("ML.RATELIMIT new 10 60 RESERVE {}", "RESERVE", &["0", "31622400001"]),
-    ("ML.RATEMULTI {} new limit 10 60 10 60", "numkeys", &["0", "3"]),
-    ("ML.RATEMULTI 2 new limit 10 60 {} 60", "limit", &["1.5", "9007199254740993"]),
-    ("ML.RATEMULTI 2 new limit 10 60 10 60 COST {}", "COST", &["0", "9007199254740993"]),
-    ("ML.RATEMULTI 2 new limit 10 60 10 {}", "window", &["0", "0.0009", "31622401"]),
-    ("ML.RATEMULTI 1 limit 10 60 RESERVE {}", "RESERVE", &["0", "1.5", "31622400001"]),
-    ("ML.RATESETTLE limit id {}", "actual", &["1.5", "9007199254740993"]),
-    ("ML.RATESETTLE missing id {}", "actual", &["-9223372036854775808"]),
-    ("ML.PERMITACQUIRE new {} 60000", "max", &["1.5", "9007199254740993"]),
-    ("ML.PERMITACQUIRE permit 10 {}", "ttl_ms", &["0", "0.5", "31622400001"]),
-    ("ML.PERMITACQUIRE permit 10 60000 COST {}", "COST", &["0", "1.5", "9007199254740993"]),
-    ("ML.PERMITRENEW permit id {}", "ttl_ms", &["0", "0.5", "31622400001"]),
+    ("ML.RATELIMIT new 10 60 HOLD {}", "HOLD", &["0", "31622400001"]),
+    ("ML.ADMIT {} new limit LIMIT 10 60 LIMIT 10 60", "numkeys", &["0", "9"]),
+    ("ML.ADMIT 2 new limit LIMIT 10 60 LIMIT {} 60", "limit", &["1.5", "9007199254740993"]),
+    ("ML.ADMIT 2 new limit LIMIT 10 60 LIMIT 10 60 COST {}", "COST", &["9007199254740993"]),
+    ("ML.ADMIT 2 new limit LIMIT 10 60 LIMIT 10 {}", "window", &["0", "0.0009", "31622401"]),
+    ("ML.ADMIT 1 new LIMIT 10 60 ALGORITHM GCRA BURST {}", "BURST", &["0", "9007199254740993"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 HOLD {}", "HOLD", &["0", "1.5", "31622400001"]),
+    ("ML.ADMIT 1 new PERMIT {} HOLD 60000", "max", &["1.5", "9007199254740993"]),
+    ("ML.ADMIT 1 permit PERMIT 10 HOLD {}", "HOLD", &["0", "0.5", "31622400001"]),
+    ("ML.ADMIT 1 permit PERMIT 10 COST {} HOLD 60000", "COST", &["1.5", "9007199254740993"]),
+    ("ML.ADMIT 2 new permit LIMIT 10 60 PERMIT {} PEEK", "max", &["1.5", "9007199254740993"]),
+    ("ML.SETTLE {} limit new id", "numkeys", &["0", "4"]),
+    ("ML.RENEW {} limit new id 9", "numkeys", &["0", "5"]),
+    ("ML.RENEW 2 permit limit id {}", "ms", &["0", "0.5", "31622400001"]),
     ("ML.CACHESET new v x EX {}", "EX", &["0", "1.5", "9223372036854775807", "9223372036854775"]),
     ("ML.CACHESET cache v x PX {}", "PX", &["0", "1.5", "9223372036854775807"]),
     ("ML.CACHESET new v x exat {}", "EXAT", &["0", "1.5", "9223372036854776"]),
@@ -130,15 +133,20 @@ fn the_numbers_at_the_edge_of_what_is_refused_are_taken() {
         "ML.RATELIMIT w 1 1 1 2 1 3 1 4 1 5 1 6 1 7 1 8",
         "ML.RATELIMIT b 1 1 ALGORITHM GCRA BURST 9007199254740992",
         "ML.RATELIMIT b 1 1 BURST 1 PEEK",
-        "ML.RATELIMIT k 1 60 FORCE RESERVE 31622400000",
-        "ML.RATELIMIT k 1 60 RESERVE 1 PARTIAL",
-        "ML.RATEMULTI 1 k 0 0.001 COST 9007199254740992",
-        "ML.RATESETTLE k id 0",
-        "ML.RATESETTLE k id 9007199254740992",
-        "ML.PERMITACQUIRE k3 0 1",
-        "ML.PERMITACQUIRE k3 9007199254740992 31622400000 COST 9007199254740992",
-        "ML.PERMITRENEW k3 id 1",
-        "ML.PERMITRENEW k3 id 31622400000",
+        "ML.RATELIMIT k 1 60 FORCE HOLD 31622400000",
+        "ML.RATELIMIT k 1 60 HOLD 1 PARTIAL",
+        "ML.RATELIMIT k 1 60 HOLD 1 ID ffffffffffffffffffffffffffffffff COST 0",
+        "ML.ADMIT 1 k LIMIT 1 60 COST 0",
+        "ML.ADMIT 1 k3 PERMIT 0 COST 0 HOLD 1",
+        "ML.ADMIT 1 k3 PERMIT 9 PEEK",
+        "ML.ADMIT 1 k3 PERMIT 9 HOLD 9 PEEK",
+        "ML.ADMIT 1 k LIMIT 0 0.001 COST 9007199254740992",
+        "ML.SETTLE 1 k id ACTUAL 0",
+        "ML.SETTLE 1 k id ACTUAL 9007199254740992",
+        "ML.ADMIT 1 k3 PERMIT 0 HOLD 1",
+        "ML.ADMIT 1 k3 PERMIT 9007199254740992 COST 9007199254740992 HOLD 31622400000",
+        "ML.RENEW 1 k3 id 1",
+        "ML.RENEW 1 k3 id 31622400000",
         "ML.CACHESET k2 v x EX 1",
         "ML.CACHESET k2 v x PX 1",
         "ML.CACHESET k2 v x EXAT 9223372036854775",
@@ -171,8 +179,8 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.RATELIMIT new 10 60 BURST 5 ALGORITHM SLIDING", &["BURST", "GCRA"]),
     ("ML.RATELIMIT new 10 60 ALGORITHM GCRA BURST", &["BURST", "value"]),
     ("ML.RATELIMIT new 10 60 ALGORITHM GCRA BURST 5 burst 5", &["BURST", "twice"]),
-    ("ML.RATELIMIT limit 10 60 RESERVE", &["RESERVE", "value"]),
-    ("ML.RATELIMIT limit 10 60 RESERVE 1 reserve 1", &["RESERVE", "twice"]),
+    ("ML.RATELIMIT limit 10 60 HOLD", &["HOLD", "value"]),
+    ("ML.RATELIMIT limit 10 60 HOLD 1 hold 1", &["HOLD", "twice"]),
     ("ML.RATELIMIT new 10 60 20 70 ALGORITHM GCRA BURST 5", &["BURST"]),
     ("ML.RATELIMIT limit 10 60 BURST 0", &["BURST"]),
     ("ML.RATELIMIT limit 10 60 PEEK PARTIAL", &["PEEK", "PARTIAL"]),
@@ -180,27 +188,76 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.RATELIMIT limit 10 60 PARTIAL FORCE", &["PARTIAL", "FORCE"]),
     ("ML.RATELIMIT limit 0 60 FORCE", &["limit", "FORCE"]),
     ("ML.RATELIMIT limit 10 60 0 70 FORCE", &["limit", "FORCE"]),
-    ("ML.RATELIMIT limit 10 60 RESERVE 0", &["RESERVE"]),
-    ("ML.RATELIMIT limit 10 60 RESERVE 31622400001", &["RESERVE"]),
-    ("ML.RATELIMIT limit 10 60 RESERVE 1000 PEEK", &["RESERVE", "PEEK"]),
-    ("ML.RATELIMIT limit 10 60 PEEK RESERVE 1000", &["RESERVE", "PEEK"]),
-    ("ML.RATEMULTI 0 limit 10 60", &["numkeys"]),
-    ("ML.RATEMULTI 2 limit 10 60", &["numkeys"]),
-    ("ML.RATEMULTI 9223372036854775807 limit 10 60", &["numkeys"]),
-    ("ML.RATEMULTI 2 limit limit 10 60 10 60", &["key", "twice"]),
-    ("ML.RATEMULTI 3 new limit new 10 60 10 60 10 60", &["key", "twice"]),
-    ("ML.RATEMULTI 2 limit new 10 60 10 60 FOO", &["unknown", "'FOO'"]),
-    ("ML.RATEMULTI 2 limit new 10 60 10 60 RESERVE 9 PEEK", &["RESERVE", "PEEK"]),
-    ("ML.RATEMULTI 1 limit 10 60 ALGORITHM MAGIC", &["ALGORITHM"]),
-    ("ML.RATEMULTI 2 limit new 10 60 10 x", &["window"]),
-    ("ML.RATEMULTI 1 limit 10 60 20 70", &["unknown", "'20'"]),
-    ("ML.RATEMULTI 1 limit 10 60 PARTIAL", &["unknown", "'PARTIAL'"]),
-    ("ML.RATEMULTI 1 limit 10 60 BURST 5", &["unknown", "'BURST'"]),
-    ("ML.RATEMULTI 2 limit new 10 60 0 60 FORCE", &["limit", "FORCE"]),
-    ("ML.RATEMULTI 1 limit 10 60 PEEK FORCE", &["PEEK", "FORCE"]),
-    ("ML.RATESETTLE limit id -1", &["actual"]),
-    ("ML.RATESETTLE limit id 9007199254740993", &["actual"]),
-    ("ML.RATESETTLE limit id x", &["actual"]),
+    ("ML.RATELIMIT limit 10 60 HOLD 0", &["HOLD"]),
+    ("ML.RATELIMIT limit 10 60 HOLD 31622400001", &["HOLD"]),
+    ("ML.RATELIMIT limit 10 60 HOLD 1000 PEEK", &["HOLD", "PEEK"]),
+    ("ML.RATELIMIT limit 10 60 PEEK HOLD 1000", &["HOLD", "PEEK"]),
+    ("ML.RATELIMIT limit 10 60 ID 0123456789abcdef0123456789abcdef", &["ID", "HOLD"]),
+    ("ML.RATELIMIT limit 10 60 HOLD 9 ID", &["ID", "value"]),
+    ("ML.RATELIMIT limit 10 60 HOLD 9 ID x", &["ID", "32"]),
+    ("ML.RATELIMIT limit 10 60 HOLD 9 ID 0123456789ABCDEF0123456789ABCDEF", &["ID", "32"]),
+    ("ML.RATELIMIT limit 10 60 HOLD 9 ID 0123456789abcdef0123456789abcde", &["ID", "32"]),
+    ("ML.RATELIMIT limit 10 60 HOLD 9 ID 0123456789abcdef0123456789abcdef0", &["ID", "32"]),
+    ("ML.ADMIT 0 limit LIMIT 10 60", &["numkeys"]),
+    ("ML.ADMIT 5 limit LIMIT 10 60", &["numkeys"]),
+    ("ML.ADMIT 9223372036854775807 limit LIMIT 10 60", &["numkeys"]),
+    ("ML.ADMIT 2 limit limit LIMIT 10 60 LIMIT 10 60", &["key", "twice"]),
+    ("ML.ADMIT 3 new limit new LIMIT 10 60 PERMIT 1 LIMIT 10 60 HOLD 9", &["key", "twice"]),
+    ("ML.ADMIT 2 limit new LIMIT 10 60", &["item", "2 keys"]),
+    ("ML.ADMIT 2 limit new LIMIT 10 60 HOLD 9", &["item", "2 keys"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 LIMIT 20 60", &["item", "1 keys"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 HOLD 9 LIMIT 20 60", &["unknown", "'LIMIT'"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 HOLD 9 COST 1", &["unknown", "'COST'"]),
+    ("ML.ADMIT 1 limit 10 60 LIMIT", &["item", "LIMIT or PERMIT", "'10'"]),
+    ("ML.ADMIT 1 limit PEEK LIMIT 10 60", &["item", "LIMIT or PERMIT", "'PEEK'"]),
+    ("ML.ADMIT 2 limit new LIMIT 10 60 LIMIT 10 60 FOO", &["unknown", "'FOO'"]),
+    ("ML.ADMIT 2 limit new LIMIT 10 60 FOO LIMIT 10 60", &["unknown", "'FOO'"]),
+    ("ML.ADMIT 2 limit permit LIMIT 10 60 PERMIT 9 BURST 1 HOLD 9", &["unknown", "'BURST'"]),
+    ("ML.ADMIT 2 permit new PERMIT 9 7 LIMIT 10 60 HOLD 9", &["unknown", "'7'"]),
+    ("ML.ADMIT 2 limit new LIMIT 10 60 COST 1 cost 2 LIMIT 10 60", &["COST", "twice"]),
+    ("ML.ADMIT 2 limit new LIMIT 10 60 COST LIMIT 10 60", &["COST"]),
+    ("ML.ADMIT 2 new limit LIMIT 10 60 60 60 LIMIT 10 60", &["window", "twice"]),
+    ("ML.ADMIT 2 limit new LIMIT 10 60 LIMIT 10 x", &["window"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 ALGORITHM MAGIC", &["ALGORITHM"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 PARTIAL", &["unknown", "'PARTIAL'"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 BURST 5", &["BURST", "GCRA"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 20 70 ALGORITHM GCRA BURST 5", &["BURST"]),
+    ("ML.ADMIT 2 limit new LIMIT 10 60 LIMIT 0 60 FORCE", &["limit", "FORCE"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 PEEK FORCE", &["PEEK", "FORCE"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 PEEK peek", &["PEEK", "twice"]),
+    ("ML.ADMIT 1 permit PERMIT 10", &["PERMIT", "HOLD"]),
+    ("ML.ADMIT 2 limit permit LIMIT 10 60 PERMIT 10", &["PERMIT", "HOLD"]),
+    ("ML.ADMIT 1 permit PERMIT 10 HOLD 9 FORCE", &["PERMIT", "FORCE"]),
+    ("ML.ADMIT 2 limit permit LIMIT 10 60 PERMIT 10 FORCE", &["PERMIT", "FORCE"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 ID 0123456789abcdef0123456789abcdef", &["ID", "HOLD"]),
+    ("ML.ADMIT 1 limit LIMIT 10 60 HOLD 9 ID x", &["ID", "32"]),
+    (
+        "ML.ADMIT 1 permit PERMIT 9 HOLD 9 PEEK ID 0123456789abcdef0123456789abcdef",
+        &["PEEK", "ID", "exclude"],
+    ),
+    (
+        "ML.ADMIT 1 permit PERMIT 9 HOLD 9 ID 0123456789abcdef0123456789abcdef PEEK",
+        &["PEEK", "ID", "exclude"],
+    ),
+    ("ML.ADMIT 1 permit PERMIT 10 HOLD 60000 FOO", &["unknown", "'FOO'"]),
+    ("ML.ADMIT 1 permit PERMIT 10 HOLD 60000 60000", &["unknown", "'60000'"]),
+    ("ML.ADMIT 1 permit PERMIT 10 COST HOLD 60000", &["COST"]),
+    ("ML.ADMIT 1 permit PERMIT 10 COST 1 cost 1 HOLD 60000", &["COST", "twice"]),
+    ("ML.ADMIT 1 permit PERMIT 10 HOLD 9 HOLD 9", &["HOLD", "twice"]),
+    ("ML.SETTLE 2 limit permit", &["wrong number of arguments"]),
+    ("ML.SETTLE 2 limit limit id", &["key", "twice"]),
+    ("ML.SETTLE 3 permit limit permit id ACTUAL - 1 -", &["key", "twice"]),
+    ("ML.RENEW 3 limit permit limit id 9", &["key", "twice"]),
+    ("ML.SETTLE 1 limit id FOO", &["unknown", "'FOO'"]),
+    ("ML.SETTLE 1 limit id ACTUAL", &["ACTUAL", "value"]),
+    ("ML.SETTLE 2 limit new id ACTUAL 1", &["ACTUAL", "value"]),
+    ("ML.SETTLE 1 limit id ACTUAL 1 2", &["ACTUAL", "1 keys"]),
+    ("ML.SETTLE 1 limit id ACTUAL -1", &["ACTUAL", "-", "0 to"]),
+    ("ML.SETTLE 1 limit id ACTUAL 9007199254740993", &["ACTUAL", "-", "0 to"]),
+    ("ML.SETTLE 1 limit id ACTUAL x", &["ACTUAL"]),
+    ("ML.SETTLE 1 permit id ACTUAL 3", &["ACTUAL", "permits"]),
+    ("ML.SETTLE 2 limit permit id ACTUAL - 3", &["ACTUAL", "permits"]),
+    ("ML.RENEW 1 limit id 9 9", &["wrong number of arguments"]),
     ("ML.RATELIMIT limit 10 60 COST", &["COST"]),
     ("ML.RATELIMIT limit 10 60 ALGORITHM", &["ALGORITHM"]),
     ("ML.RATELIMIT limit 10 60 ALGORITHM MAGIC", &["ALGORITHM"]),
@@ -208,10 +265,6 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.RATELIMIT limit 10 60 PEEK peek", &["PEEK"]),
     ("ML.RATELIMIT limit 10 60 COST 1 cost 1", &["COST"]),
     ("ML.RATELIMIT limit 10 60 ALGORITHM FIXED algorithm FIXED", &["ALGORITHM"]),
-    ("ML.PERMITACQUIRE permit 10 60000 FOO", &["unknown", "'FOO'"]),
-    ("ML.PERMITACQUIRE permit 10 60000 60000", &["unknown", "'60000'"]),
-    ("ML.PERMITACQUIRE permit 10 60000 COST", &["COST"]),
-    ("ML.PERMITACQUIRE permit 10 60000 COST 1 cost 1", &["COST"]),
     ("ML.CACHESET cache v x FOO", &["unknown", "'FOO'"]),
     ("ML.CACHESET cache v x EX 10 FOO 1", &["unknown", "'FOO'"]),
     ("ML.CACHESET cache v x EX", &["EX"]),
@@ -364,48 +417,52 @@ fn an_unknown_word_of_any_bytes_is_named_on_one_line() {
     assert_eq!(client.footprint(), before);
 }
 
+/// How many arguments each command takes at least, and at most, if there is a
+/// most; the error is the server's own.
+const ARITIES: &[(&str, usize, Option<usize>)] = &[
+    ("ML.RATELIMIT", 3, None),
+    ("ML.ADMIT", 4, None),
+    ("ML.SETTLE", 3, None),
+    ("ML.RENEW", 4, None),
+    ("ML.LIMITINFO", 1, Some(1)),
+    ("ML.CACHESET", 3, None),
+    ("ML.CACHEGET", 2, None),
+    ("ML.CACHEMGET", 3, None),
+    ("ML.CACHEMSET", 4, None),
+    ("ML.CACHEDROP", 1, None),
+    ("ML.CACHEFETCH", 2, None),
+    ("ML.CACHEMFETCH", 5, None),
+    ("ML.CACHERENEW", 3, Some(3)),
+    ("ML.CACHERELEASE", 2, None),
+    ("ML.CACHEVERSION", 1, Some(1)),
+    ("ML.CACHEVERSIONSET", 2, None),
+    ("ML.CACHEINFO", 1, Some(1)),
+    ("ML.STATS", 0, None),
+    ("ML.FEATURES", 2, None),
+    ("ML.FEATUREGET", 5, None),
+    ("ML.FEATUREGETALL", 1, None),
+    ("ML.FEATURESET", 5, None),
+    ("ML.FEATUREMSET", 8, None),
+    ("ML.FEATUREDEL", 3, None),
+    ("ML.FEATUREINFO", 1, Some(1)),
+    ("ML.APPLYROW", 2, None),
+    ("ML.LOADFEATURE", 2, Some(2)),
+    ("ML.APPLYLIMIT", 2, Some(2)),
+    ("ML.APPLYPERMIT", 2, Some(2)),
+    ("ML.APPLYANSWERS", 2, None),
+    ("ML.APPLYVERSIONS", 1, Some(1)),
+    ("ML.LOADRATE", 2, Some(2)),
+    ("ML.LOADPERMIT", 2, Some(2)),
+    ("ML.LOADCACHE", 2, Some(2)),
+];
+
 #[test]
 fn too_few_or_too_many_arguments_are_the_servers_own_error() {
     let (_server, mut client, _tap) = furnished();
     let before = client.footprint();
-    for (command, least, most) in [
-        ("ML.RATELIMIT", 3, None),
-        ("ML.RATEMULTI", 4, None),
-        ("ML.RATESETTLE", 3, Some(3)),
-        ("ML.RATEINFO", 1, Some(1)),
-        ("ML.PERMITACQUIRE", 3, None),
-        ("ML.PERMITRENEW", 3, Some(3)),
-        ("ML.PERMITRELEASE", 2, Some(2)),
-        ("ML.PERMITINFO", 1, Some(1)),
-        ("ML.CACHESET", 3, None),
-        ("ML.CACHEGET", 2, None),
-        ("ML.CACHEMGET", 3, None),
-        ("ML.CACHEMSET", 4, None),
-        ("ML.CACHEDROP", 1, None),
-        ("ML.CACHEFETCH", 2, None),
-        ("ML.CACHEMFETCH", 5, None),
-        ("ML.CACHERENEW", 3, Some(3)),
-        ("ML.CACHERELEASE", 2, None),
-        ("ML.CACHEVERSION", 1, Some(1)),
-        ("ML.CACHEVERSIONSET", 2, None),
-        ("ML.CACHEINFO", 1, Some(1)),
-        ("ML.FEATURES", 2, None),
-        ("ML.FEATUREGET", 5, None),
-        ("ML.FEATUREGETALL", 1, None),
-        ("ML.FEATURESET", 5, None),
-        ("ML.FEATUREMSET", 8, None),
-        ("ML.FEATUREDEL", 3, None),
-        ("ML.FEATUREINFO", 1, Some(1)),
-        ("ML.APPLYROW", 2, None),
-        ("ML.LOADFEATURE", 2, Some(2)),
-        ("ML.APPLYLIMIT", 2, Some(2)),
-        ("ML.APPLYPERMIT", 2, Some(2)),
-        ("ML.APPLYANSWERS", 2, None),
-        ("ML.APPLYVERSIONS", 1, Some(1)),
-        ("ML.LOADRATE", 2, Some(2)),
-        ("ML.LOADPERMIT", 2, Some(2)),
-        ("ML.LOADCACHE", 2, Some(2)),
-    ] {
+    let commands = ARITIES.iter().map(|(name, ..)| *name);
+    commands::assert_calls_of_all("ARITIES", commands::names(), commands);
+    for (command, least, most) in ARITIES.iter().copied() {
         for count in (0..least).chain(most.map(|most| most + 1)) {
             let error = call!(client, command, vec!["1"; count]).error();
             let expected = format!("ERR wrong number of arguments for '{command}' command");
@@ -423,21 +480,14 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
     let before = client.footprint();
     for key in ["list", "string", "hash", "limit", "permit", "cache", "row"] {
         // Each command, its further arguments, and the key that it is made for.
-        let calls: [(&str, Vec<&[u8]>, &str); 34] = [
+        let calls: [(&str, Vec<&[u8]>, &str); 27] = [
             ("ML.RATELIMIT", vec![b"10", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"0", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"10", b"60", b"PEEK"], "limit"),
             ("ML.RATELIMIT", vec![b"10", b"60", b"20", b"90", b"FORCE"], "limit"),
-            ("ML.RATELIMIT", vec![b"10", b"60", b"RESERVE", b"9"], "limit"),
-            ("ML.RATESETTLE", vec![b"id", b"1"], "limit"),
-            ("ML.RATESETTLE", vec![&[b'0'; 32], b"1"], "limit"),
-            ("ML.RATEINFO", vec![], "limit"),
+            ("ML.RATELIMIT", vec![b"10", b"60", b"HOLD", b"9"], "limit"),
+            ("ML.LIMITINFO", vec![], "limit permit"),
             ("ML.APPLYLIMIT", vec![&rate[2]], "limit"),
-            ("ML.PERMITACQUIRE", vec![b"10", b"60000"], "permit"),
-            ("ML.PERMITACQUIRE", vec![b"0", b"60000"], "permit"),
-            ("ML.PERMITRENEW", vec![b"garbage", b"60000"], "permit"),
-            ("ML.PERMITRELEASE", vec![b"garbage"], "permit"),
-            ("ML.PERMITINFO", vec![], "permit"),
             ("ML.APPLYPERMIT", vec![&permit[2]], "permit"),
             ("ML.CACHEGET", vec![b"v"], "cache"),
             ("ML.CACHESET", vec![b"v", b"x"], "cache"),
@@ -471,6 +521,22 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
     }
     // Those that name several keys; nothing is done to the ones before.
     let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
+    for (call, own) in [
+        ("ML.ADMIT 2 new {} LIMIT 10 60 LIMIT 10 60", "limit"),
+        ("ML.ADMIT 2 {} new LIMIT 0 60 LIMIT 10 60", "limit"),
+        ("ML.ADMIT 2 new {} LIMIT 0 60 PERMIT 10 PEEK", "permit"),
+        ("ML.ADMIT 2 new {} PERMIT 10 PERMIT 10 HOLD 9000", "permit"),
+        ("ML.SETTLE 2 new {} garbage", "limit permit"),
+        ("ML.SETTLE 2 {} new 00000000000000000000000000000000 ACTUAL - -", "limit permit"),
+        ("ML.RENEW 2 new {} garbage 9", "limit permit"),
+        ("ML.RENEW 2 {} new 00000000000000000000000000000000 9", "limit permit"),
+    ] {
+        for key in ["list", "string", "hash", "limit", "permit", "cache", "row"] {
+            if !own.split(' ').any(|own| own == key) {
+                assert_eq!(client.run(&call.replace("{}", key)).error(), wrong, "{call}: {key}");
+            }
+        }
+    }
     for key in ["list", "string", "hash", "limit", "permit", "cache"] {
         let blob = b"12345678";
         let options = ["TYPE", "F32", "FIELDS", "1", "f"];
@@ -492,7 +558,7 @@ fn random_words_are_taken_whole_or_change_nothing() {
     // of a second or two, and no bucket, which is full again in no time.
     let words = "limit permit cache hash row list new new2 v x f  \0é 0 600000 9000.5 0.0005 -1 1000000 \
         9007199254740993 9223372036854775807 COST cost PEEK ALGORITHM FIXED EX px FOO \
-        PARTIAL FORCE RESERVE BURST sliding LEASE EARLY STALE JITTER TOKEN json VERSION SET CLEAR \
+        PARTIAL FORCE HOLD ID LIMIT PERMIT ACTUAL BURST sliding LEASE EARLY STALE JITTER TOKEN json VERSION SET CLEAR \
         BACKOFF NAMESPACE RESET VIEW AT TYPE FIELDS AUTO F32 I64 12345678 STRICT MAXAGE AS \
         TENSOR";
     let words: Vec<_> = words.split(' ').collect();
@@ -509,7 +575,16 @@ fn random_words_are_taken_whole_or_change_nothing() {
             let name = random.of(&names);
             let cased = if lower { name.to_lowercase() } else { name.to_owned() };
             command.arg(cased);
-            if ["ML.RATEMULTI", "ML.CACHEMGET", "ML.CACHEMSET", "ML.CACHEMFETCH"].contains(&name) {
+            if [
+                "ML.ADMIT",
+                "ML.SETTLE",
+                "ML.RENEW",
+                "ML.CACHEMGET",
+                "ML.CACHEMSET",
+                "ML.CACHEMFETCH",
+            ]
+            .contains(&name)
+            {
                 command.arg(1 + random.below(2));
             }
             // Of those that need the most, the beginning, every second time.
@@ -519,6 +594,8 @@ fn random_words_are_taken_whole_or_change_nothing() {
                 "ML.FEATUREMSET" => &["1", "row", "1234", "TYPE", "F32", "FIELDS", "1", "f"],
                 "ML.FEATUREGET" => &["2", "row", "hash", "FIELDS", "1", "f"],
                 "ML.FEATUREDEL" => &["row"],
+                "ML.ADMIT" => &["limit", "permit", "LIMIT", "10", "600000"],
+                "ML.SETTLE" | "ML.RENEW" => &["limit", "permit"],
                 _ => &[],
             };
             command.arg(featured);
@@ -545,12 +622,13 @@ fn random_words_are_taken_whole_or_change_nothing() {
 fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
     let (_server, mut client, _tap) = furnished();
     let [rate, permit, _, feature] = effects();
+    let id = granted(&mut client, "permit 10 60000");
     client.run("CONFIG SET maxmemory 1").ok();
     let before = client.footprint();
     for call in [
         "ML.RATELIMIT limit 10 3600",
-        "ML.RATEMULTI 1 limit 10 3600",
-        "ML.PERMITACQUIRE permit 10 60000",
+        "ML.ADMIT 1 limit LIMIT 10 3600",
+        "ML.ADMIT 1 permit PERMIT 10 HOLD 60000",
         "ML.CACHESET cache v y",
         "ML.CACHEMSET 1 cache y v EX 9",
         "ML.FEATURESET row FIELDS 1 g 1",
@@ -569,27 +647,24 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
     call!(client, "ML.APPLYPERMIT", "permit", &permit[2]).ok();
     call!(client, "ML.APPLYROW", &feature[1], "row").ok();
     assert_eq!(client.run("ML.FEATURES row f").texts(), ["2"]);
-    assert_eq!(client.run("ML.RATEINFO limit").map()["algorithm"].text(), "FIXED");
-    assert_eq!(client.run("ML.RATESETTLE limit id 1").integer(), 0, "it may give back");
+    assert_eq!(client.run("ML.LIMITINFO limit").map()["algorithm"].text(), "FIXED");
+    assert_eq!(client.run("ML.SETTLE 1 limit id ACTUAL 1").integers(), [0], "it may give back");
     // A holder can go without memory, too.
-    let permits = client.run("ML.PERMITINFO permit").map()["permits"].items();
-    let id = permits[0].map()["id"].text();
-    assert_eq!(call!(client, "ML.PERMITRENEW", "permit", &id, 60_000).integer(), 1);
-    assert_eq!(call!(client, "ML.PERMITRELEASE", "permit", &id).integer(), 1);
+    assert_eq!(renew(&mut client, "permit", &id, 60_000), 1);
+    assert_eq!(release(&mut client, "permit", &id), 1);
 }
 
 /// The calls whose keys are asked for, with `{}` for the key.
 const KEYED: &[&str] = &[
     "ML.RATELIMIT {} 10 60",
     "ML.RATELIMIT {} 10 60 PEEK COST 3",
-    "ML.RATELIMIT {} 10 60 20 3600 RESERVE 9",
-    "ML.RATEMULTI 1 {} 10 60 COST 3",
-    "ML.RATESETTLE {} id 3",
-    "ML.RATEINFO {}",
-    "ML.PERMITACQUIRE {} 10 60000 COST 3",
-    "ML.PERMITRENEW {} id 60000",
-    "ML.PERMITRELEASE {} id",
-    "ML.PERMITINFO {}",
+    "ML.RATELIMIT {} 10 60 20 3600 HOLD 9",
+    "ML.ADMIT 1 {} LIMIT 10 60 COST 3",
+    "ML.SETTLE 1 {} id ACTUAL 3",
+    "ML.LIMITINFO {}",
+    "ML.ADMIT 1 {} PERMIT 10 COST 3 HOLD 60000",
+    "ML.RENEW 1 {} id 60000",
+    "ML.SETTLE 1 {} id",
     "ML.CACHESET {} v x EX 10",
     "ML.CACHESET {} EX PX",
     "ML.CACHEGET {} v",
@@ -646,6 +721,9 @@ fn the_server_knows_where_the_keys_stand() {
         assert_eq!(keys, ["the key"], "{call}");
     }
     for (call, named) in [
+        ("ML.ADMIT 3 a b c LIMIT 10 60", "a b c"),
+        ("ML.SETTLE 2 a b c ACTUAL d e", "a b"),
+        ("ML.RENEW 2 a b c d", "a b"),
         ("ML.CACHEMGET 3 a b c d", "a b c"),
         ("ML.CACHEMSET 3 a 1 b 2 c 3 v EX 9", "a b c"),
         ("ML.CACHEMSET 2 a b c d e f g", "a c"),
@@ -676,9 +754,11 @@ fn every_key_of_many_counts_for_access() {
     anna.run("AUTH anna secret").ok();
     let before = client.footprint();
     for call in [
-        "ML.RATEMULTI 2 mine:1 theirs:1 10 60 10 60",
-        "ML.RATEMULTI 2 theirs:1 mine:1 10 60 10 60",
-        "ML.RATEMULTI 3 mine:1 mine:2 limit 10 60 10 60 10 60 PEEK",
+        "ML.ADMIT 2 mine:1 theirs:1 LIMIT 10 60 LIMIT 10 60",
+        "ML.ADMIT 2 theirs:1 mine:1 LIMIT 10 60 LIMIT 10 60",
+        "ML.SETTLE 2 mine:1 theirs:1 id",
+        "ML.RENEW 2 theirs:1 mine:1 id 9",
+        "ML.ADMIT 3 mine:1 mine:2 limit LIMIT 10 60 LIMIT 10 60 LIMIT 10 60 PEEK",
         "ML.FEATUREGET 2 mine:1 theirs:1 FIELDS 1 mine:x",
         "ML.FEATUREMSET 2 mine:1 theirs:1 12345678 TYPE F32 FIELDS 1 mine:x",
         "ML.APPLYROW mine:x mine:1 theirs:1",
@@ -689,7 +769,7 @@ fn every_key_of_many_counts_for_access() {
         assert!(anna.run(call).error().starts_with("NOPERM"), "{call}");
         assert_eq!(client.footprint(), before, "{call}");
     }
-    assert_eq!(anna.run("ML.RATEMULTI 2 mine:1 mine:2 10 60 10 60").items().len(), 2);
+    assert_eq!(anna.run("ML.ADMIT 2 mine:1 mine:2 LIMIT 10 60 LIMIT 10 60").items().len(), 5);
 }
 
 #[test]
@@ -745,9 +825,10 @@ fn keys_are_any_bytes() {
         assert_eq!(answer[..3], [1, 10, 9]);
         assert_eq!(call!(client, "ML.RATELIMIT", key, 10, 3600).integers()[..3], [1, 10, 8]);
         assert_eq!(call!(client, "DEL", key).integer(), 1);
-        let permit = call!(client, "ML.PERMITACQUIRE", key, 10, 60_000).items();
-        assert_eq!(call!(client, "ML.PERMITINFO", key).map()["in_use"], Value::Int(1));
-        assert_eq!(call!(client, "ML.PERMITRELEASE", key, permit[4].text()).integer(), 1);
+        let permit = call!(client, "ML.ADMIT", 1, key, "PERMIT", 10, "HOLD", 60_000).items();
+        assert_eq!(call!(client, "ML.LIMITINFO", key).map()["in_use"], Value::Int(1));
+        let settled = call!(client, "ML.SETTLE", 1, key, permit[1].text());
+        assert_eq!(settled.integers(), [1]);
         call!(client, "ML.CACHESET", key, "v", "x").ok();
         assert_eq!(call!(client, "ML.CACHEGET", key, "v").text(), "x");
         assert_eq!(call!(client, "DEL", key).integer(), 1);

@@ -23,12 +23,15 @@ pub fn be_quiet(client: &mut Client) {
 /// A write at random, of a key that does not go by itself soon.
 fn write(client: &mut Client, random: &mut Random) -> bool {
     let key = random.below(200);
-    let call = match random.below(12) {
+    let call = match random.below(14) {
         0 => format!("ML.RATELIMIT g{key} 50 6000 ALGORITHM GCRA"),
-        1 => format!("ML.RATELIMIT s{key} 50 6000 ALGORITHM SLIDING RESERVE 600000"),
+        1 => format!("ML.RATELIMIT s{key} 50 6000 ALGORITHM SLIDING HOLD 600000"),
         2 => format!("ML.RATELIMIT f{key} 50 6000 5000 36000"),
-        3 => format!("ML.RATEMULTI 2 f{key} g{key} 9000 6000 9000 6000 RESERVE 600000"),
-        4 => format!("ML.PERMITACQUIRE p{key} 1000 6000000"),
+        3 => format!("ML.ADMIT 2 f{key} g{key} LIMIT 9000 6000 LIMIT 9000 6000 HOLD 600000"),
+        4 => {
+            let items = "LIMIT 9000 6000 PERMIT 1000 HOLD 6000000";
+            format!("ML.ADMIT 2 s{key} p{key} {items} ID {:032}", key % 9)
+        }
         5 => format!("ML.CACHESET c{key} v{} x STALE 9000000", key % 3),
         6 => format!("ML.CACHEMSET 2 d{key} y e{key} z v EX 9000"),
         7 => format!("ML.CACHEDROP c{key} STALE"),
@@ -36,10 +39,12 @@ fn write(client: &mut Client, random: &mut Random) -> bool {
         9 => format!("ML.FEATUREMSET 2 v{key} w{key} 12345678 TYPE F32 FIELDS 1 g"),
         10 => {
             client.run("MULTI").ok();
-            client.run(&format!("ML.RATELIMIT m{key} 50 6000 RESERVE 600000"));
+            client.run(&format!("ML.RATELIMIT m{key} 50 6000 HOLD 600000"));
             client.run(&format!("ML.FEATURESET v{key} FIELDS 1 h {key}"));
             "EXEC".to_owned()
         }
+        11 => format!("ML.SETTLE 2 s{key} p{key} {:032} ACTUAL 3 -", key % 9),
+        12 => format!("ML.RENEW 2 s{key} p{key} {:032} 7000000", key % 9),
         _ => {
             let script = "redis.call('ML.CACHESET', KEYS[1], 'v', 'x')
                 return redis.call('ML.RATELIMIT', KEYS[2], 50, 6000)";

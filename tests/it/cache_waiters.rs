@@ -1,7 +1,9 @@
 //! Crowds that wait for one answer: who is told what and when, and that nobody
 //! is forgotten, told twice, or woken for nothing.
 
-use crate::support::fetches::{Crowd, Over, Row, fetch, fill, lease, percentile, total, waiters};
+use crate::support::fetches::{
+    Crowd, Over, Row, fetch, fill, lease, percentile, pick_off, setting, total, waiters,
+};
 use crate::support::{Answer, Client, Random, Server, call, wait_for};
 use redis::Value;
 use std::sync::Mutex;
@@ -358,23 +360,6 @@ fn waiters_of_a_key_that_is_evicted_are_answered() {
 /// The tokens that the crowd of the storm was granted, each with its place.
 type Tokens = Mutex<Vec<(String, String)>>;
 
-/// Ends the waits of some who wait, or their lives.
-fn pick_off(client: &mut Client, random: &mut Random) {
-    let list = client.run("CLIENT LIST").text();
-    // FLUSHDB may block its client as well.
-    let blocked = list.lines().filter(|line| {
-        line.contains(" flags=b ") && line.to_lowercase().contains(" cmd=ml.cachefetch ")
-    });
-    for one in blocked.filter(|_| random.below(10) == 0).collect::<Vec<_>>() {
-        let id = one.split(' ').next().unwrap().strip_prefix("id=").unwrap();
-        match random.below(3) {
-            0 => client.run(&format!("CLIENT KILL ID {id}")),
-            1 => client.run(&format!("CLIENT UNBLOCK {id} ERROR")),
-            _ => client.run(&format!("CLIENT UNBLOCK {id} TIMEOUT")),
-        };
-    }
-}
-
 /// Changes what some wait for.
 fn disturb(server: &Server, client: &mut Client, random: &mut Random, tokens: &Tokens) {
     let key = format!("k{}", random.below(5));
@@ -409,11 +394,6 @@ fn disturb(server: &Server, client: &mut Client, random: &mut Random, tokens: &T
     }
 }
 
-/// A number that scripts/soak sets to make the storm larger.
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
 #[test]
 fn a_storm_leaves_nobody_waiting_and_answers_each_call_once() {
     let most = setting("MLSERVE_SOAK_WAITERS", 100) as usize;
@@ -433,7 +413,7 @@ fn a_storm_leaves_nobody_waiting_and_answers_each_call_once() {
                 let (mut client, mut random) = (server.client(), Random::new(seed ^ disturber));
                 while !is_over.load(Relaxed) {
                     match disturber {
-                        1 => pick_off(&mut client, &mut random),
+                        1 => pick_off(&mut client, &mut random, "ml.cachefetch"),
                         _ => disturb(server, &mut client, &mut random, tokens),
                     }
                 }

@@ -21,7 +21,9 @@ fn keys_of_one_slot_go_together_and_no_others() {
         Value::Int(slot_of(b"a{tag}b").into())
     );
     for line in [
-        "ML.RATEMULTI 2 {} {} 10 60 10 60",
+        "ML.ADMIT 2 {} {} LIMIT 10 60 LIMIT 10 60",
+        "ML.SETTLE 2 {} {} id",
+        "ML.RENEW 2 {} {} id 9",
         "ML.CACHEMGET 2 {} {} v",
         "ML.CACHEMSET 2 {} x {} y v EX 60",
         "ML.CACHEMFETCH 2 {} {} v LEASE 1000",
@@ -376,7 +378,7 @@ fn a_primary_that_dies_loses_no_event_that_a_replica_had_and_grants_little_beyon
     let mut client = cluster.client();
     let mut used = 0;
     for (key, acknowledged) in keys.iter().zip(&acknowledged) {
-        let info = client.run(key, &format!("ML.RATEINFO {{{key}}}limit")).map();
+        let info = client.run(key, &format!("ML.LIMITINFO {{{key}}}limit")).map();
         used += info["windows"].items()[0].map()["used"].integer() as u64;
         let row = format!("{{{key}}}row");
         let at: u64 = client.run(key, &format!("ML.FEATURES {row} f")).texts()[0].parse().unwrap();

@@ -1,6 +1,7 @@
 //! Active defragmentation moves values and changes none of them. Of the servers
 //! tried, only those with the jemalloc that Redis carries can do it.
 
+use crate::support::permits::granted;
 use crate::support::{Answer, Client, Server, call, wait_for};
 
 /// Many keys of each type, of several sizes, in memory with holes.
@@ -23,12 +24,12 @@ fn fragment(client: &mut Client) {
             "SLIDING",
             "COST",
             1 + number % 50,
-            "RESERVE",
+            "HOLD",
             80_000_000
         )
         .items();
         for _ in 0..1 + number % 5 {
-            call!(client, "ML.PERMITACQUIRE", format!("p{number}"), 99, 80_000_000).items();
+            granted(client, &format!("p{number} 99 80000000"));
         }
         // A log of charges, or a grid of the sums of more.
         if number.is_multiple_of(35) {
@@ -93,7 +94,7 @@ fn values_that_are_moved_stay_what_they_are() {
         let used =
             call!(client, "ML.RATELIMIT", format!("s{number}"), 99, 90_000, 99, 80_000).items();
         assert_eq!(used[1].integer(), 99);
-        call!(client, "ML.PERMITACQUIRE", format!("p{number}"), 99, 80_000_000).items();
+        granted(&mut client, &format!("p{number} 99 80000000"));
         if number.is_multiple_of(35) {
             let call = format!("ML.RATELIMIT l{number} 999 90000");
             let used = 1 + if number.is_multiple_of(2) { 40 } else { 80 };

@@ -1,5 +1,6 @@
 //! A full server drops what its policy says, under load, and stays well.
 
+use crate::support::permits::admit;
 use crate::support::{Answer, Client, Random, Server, call, wait_for};
 use redis::Value;
 
@@ -16,9 +17,9 @@ fn load(client: &mut Client, random: &mut Random) {
             0 | 1 => call!(client, "ML.CACHESET", format!("c{key}"), "v", &text, "EX", 100 + key),
             2 => {
                 let limit = format!("r{key}");
-                call!(client, "ML.RATELIMIT", limit, 9, 100 + key, 9, 40_000, "RESERVE", 60_000)
+                call!(client, "ML.RATELIMIT", limit, 9, 100 + key, 9, 40_000, "HOLD", 60_000)
             }
-            3 => call!(client, "ML.PERMITACQUIRE", format!("p{key}"), 9, 1_000 * (100 + key)),
+            3 => client.run(&admit(&format!("p{key} 9 {}", 1_000 * (100 + key)))),
             4 => call!(
                 client,
                 "ML.FEATUREMSET",
@@ -66,7 +67,7 @@ fn a_full_server_evicts_keys_of_every_type_under_load() {
         assert_eq!(client.digest(), before, "{policy}");
         client.run("FLUSHALL").ok();
         wait_for("the gauges to be back", || {
-            ["ml_features_layouts", "ml_permit_held", "ml_ratelimit_open_reservations"]
+            ["ml_features_layouts", "ml_permit_held", "ml_ratelimit_open_holds"]
                 .iter()
                 .all(|gauge| client.info(gauge) == "0")
         });

@@ -14,15 +14,23 @@ use std::time::{Duration, Instant};
 /// with `#` too, its number in front.
 pub const GRAMMAR: &[&str] = &[
     "ML.RATELIMIT {key} {number} {window} [{number} {window}] [ALGORITHM {algorithm}] \
-     [BURST {number}] [COST {number}] [{mode}] [RESERVE {ms}]",
-    "ML.RATEMULTI {#key} {=number+window} [COST {number}] [{mode}] \
-     [RESERVE {ms}]",
-    "ML.RATESETTLE {key} {id} {number}",
-    "ML.RATEINFO {key}",
-    "ML.PERMITACQUIRE {key} {number} {ms} [COST {number}]",
-    "ML.PERMITRENEW {key} {id} {ms}",
-    "ML.PERMITRELEASE {key} {id}",
-    "ML.PERMITINFO {key}",
+     [BURST {number}] [COST {number}] [{mode}] [HOLD {ms}]",
+    "ML.RATELIMIT {limits} 200 60 [COST {few}] [PARTIAL] HOLD {ms} ID {own}",
+    "ML.ADMIT {#key} {=limit+number+window} [COST {number}] [HOLD {ms}] [{mode}]",
+    "ML.ADMIT {#key} {=item+few} [COST {few}] HOLD {ms} [ID {id}] [PEEK]",
+    "ML.ADMIT 2 {limits} {permits} LIMIT {number} {window} [{number} {window}] \
+     [ALGORITHM {algorithm}] [BURST {number}] [COST {few}] PERMIT {number} [COST {few}] \
+     HOLD {ms} [ID {id}]",
+    "ML.ADMIT 2 {limits} {permits} LIMIT 200 60 [COST {few}] PERMIT 200 [COST {few}] \
+     HOLD {ms} [ID {own}]",
+    "ML.ADMIT 2 {limits} {limits} LIMIT {number} 60 [COST 0] LIMIT {number} 60 [FORCE] \
+     [HOLD {ms}]",
+    "ML.SETTLE {#key} {id} [ACTUAL {number}]",
+    "ML.SETTLE {#key} {own} ACTUAL {=actual}",
+    "ML.SETTLE 2 {limits} {permits} {own} [ACTUAL {number} -]",
+    "ML.RENEW {#key} {id} {ms}",
+    "ML.RENEW 2 {permits} {limits} {own} {ms}",
+    "ML.LIMITINFO {key}",
     "ML.CACHESET {key} {version} {value} [EX {number}] [PX {ms}] [STALE {ms}] [JITTER {number}] \
      [TOKEN {id}] [JSON]",
     "ML.CACHEGET {key} {version} [STALE]",
@@ -92,8 +100,9 @@ pub struct Maker<'a> {
 fn heads(command: &str) -> &'static [&'static str] {
     let of = |words: &[&str]| words.iter().any(|word| command.contains(word));
     match command {
-        _ if of(&["RATE", "LIMIT", "SETTLE"]) => &["r"],
         _ if of(&["PERMIT"]) => &["p"],
+        _ if of(&["ADMIT", "SETTLE", "RENEW", "LIMITINFO"]) => &["r", "r", "p"],
+        _ if of(&["RATE", "LIMIT"]) => &["r"],
         _ if of(&["CACHE", "VERSION"]) => &["c", "c", "ns:"],
         _ if of(&["FEATURE"]) => &["f", "f", "h"],
         "HSET" => &["h"],
@@ -151,6 +160,15 @@ impl Maker<'_> {
                 0 => self.of(&["0", "1", "9007199254740992", "9223372036854775807", "-1"]),
                 _ => self.random.below(200).to_string().into(),
             },
+            "few" => self.random.below(4).to_string().into(),
+            "limit" => b"LIMIT".to_vec(),
+            // Of a key that may hold the other.
+            "item" => self.of(&["PERMIT", "PERMIT", "LIMIT"]),
+            "actual" => self.of(&["-", "-", "0", "7", "9007199254740992"]),
+            // Few of each, so that they meet.
+            "limits" => self.of(&["r0", "r1", "r2"]),
+            "permits" => self.of(&["p0", "p1"]),
+            "own" => format!("{:032x}", self.random.below(6)).into(),
             "window" => self.of(&["1", "60", "0.001", "0.5", "3600", "31622400", "1e3", "7.25"]),
             "ms" => match self.random.below(3) {
                 0 => self.of(&["0", "1", "31622400000", "31622400001", "281474976710656"]),
@@ -167,6 +185,7 @@ impl Maker<'_> {
                 .collect(),
             "algorithm" => self.of(&["FIXED", "sliding", "GCRA", "LEAKY"]),
             "mode" => self.of(&["PEEK", "PARTIAL", "FORCE"]),
+            "id" if self.random.below(3) == 0 => format!("{:032x}", self.random.below(50)).into(),
             "id" if !self.ids.is_empty() => {
                 self.ids[self.random.below(self.ids.len() as u64) as usize].clone()
             }
@@ -439,7 +458,7 @@ impl Fuzz {
         let gauges = [
             "ml_features_layouts",
             "ml_permit_held",
-            "ml_ratelimit_open_reservations",
+            "ml_ratelimit_open_holds",
             "ml_cache_waiters",
         ];
         if !holds(5, || gauges.iter().all(|gauge| self.client.info(gauge) == "0")) {

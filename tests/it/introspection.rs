@@ -191,7 +191,7 @@ fn info_counts_what_each_command_did() {
     client.run("ML.CACHESET set v x").ok();
     let mut id = String::new();
     let (sections, fields) = counters(&mut client);
-    assert_eq!(sections, ["ml_ratelimit", "ml_permit", "ml_cache", "ml_features"]);
+    assert_eq!(sections, ["ml_ratelimit", "ml_permit", "ml_admission", "ml_cache", "ml_features"]);
     assert!(fields["ml_cache_entries_written"] == 1 && fields["ml_cache_hits"] == 0);
     for (call, moved) in [
         ("ML.RATELIMIT r 1 60", "fixed_allowed 1"),
@@ -200,30 +200,47 @@ fn info_counts_what_each_command_did() {
         ("ML.RATELIMIT s 1 60", "sliding_denied 1"),
         ("ML.RATELIMIT g 1 60 ALGORITHM GCRA", "gcra_allowed 1"),
         ("ML.RATELIMIT g 1 60", "gcra_denied 1"),
-        ("ML.RATEMULTI 2 g r 9 60 9 60", "gcra_allowed 1 fixed_allowed 1"),
-        ("ML.RATEMULTI 2 g r 9 60 1 60", "gcra_denied 1 fixed_denied 1"),
-        ("ML.RATEMULTI 2 g h 9 60 9 60", ""),
-        ("ML.RATEMULTI 2 g r 9 60 9 60 PEEK", "peeked 2"),
-        ("ML.RATELIMIT r 1 60 PEEK", "peeked 1"),
+        (
+            "ML.ADMIT 2 g r LIMIT 9 60 LIMIT 9 60",
+            "gcra_allowed 1 fixed_allowed 1 admission_admitted 1",
+        ),
+        ("ML.ADMIT 2 g r LIMIT 9 60 LIMIT 1 60", "gcra_denied 1 fixed_denied 1 admission_denied 1"),
+        ("ML.ADMIT 2 g h LIMIT 9 60 LIMIT 9 60", ""),
+        ("ML.ADMIT 2 g r LIMIT 9 60 LIMIT 9 60 PEEK", "ratelimit_peeked 2 admission_peeked 1"),
+        ("ML.RATELIMIT r 1 60 PEEK", "ratelimit_peeked 1"),
         ("ML.RATELIMIT r 3 60 COST 9 PARTIAL", "fixed_allowed 1"),
         ("ML.RATELIMIT r 3 60 COST 9 PARTIAL", "fixed_denied 1"),
-        ("ML.RATELIMIT g 3 60 FORCE RESERVE 60000", "gcra_allowed 1 open_reservations 1"),
-        ("ML.RATELIMIT g 3 60 RESERVE 60000", "gcra_denied 1"),
-        ("DEL g", "open_reservations -1"),
-        ("ML.RATELIMIT r 9 60 RESERVE 60000", "fixed_allowed 1 open_reservations 1"),
-        ("ML.RATESETTLE r garbage 1", ""),
-        ("ML.RATEINFO r", ""),
+        ("ML.RATELIMIT g 3 60 FORCE HOLD 60000", "gcra_allowed 1 open_holds 1"),
+        ("ML.RATELIMIT g 3 60 HOLD 60000", "gcra_denied 1"),
+        ("DEL g", "open_holds -1"),
+        ("ML.RATELIMIT r 9 60 HOLD 60000", "fixed_allowed 1 open_holds 1"),
+        ("ML.SETTLE 1 r garbage ACTUAL 1", ""),
+        ("ML.LIMITINFO r", ""),
         ("ML.RATELIMIT h 1 60", ""),
         ("ML.RATELIMIT r x 60", ""),
-        ("ML.PERMITACQUIRE p 1 60000", "granted 1 held 1"),
-        ("ML.PERMITACQUIRE p 1 60000", "permit_denied 1"),
-        ("ML.PERMITACQUIRE p x 60000", ""),
-        ("ML.PERMITACQUIRE h 1 60000", ""),
-        ("ML.PERMITRENEW p {id} 60000", "renewed 1"),
-        ("ML.PERMITRENEW p garbage 60000", ""),
-        ("ML.PERMITINFO p", ""),
-        ("ML.PERMITRELEASE p {id}", "released 1 held -1"),
-        ("ML.PERMITRELEASE p {id}", ""),
+        ("ML.ADMIT 1 p PERMIT 1 HOLD 60000", "granted 1 held 1 admission_admitted 1"),
+        ("ML.ADMIT 1 p PERMIT 1 HOLD 60000", "permit_denied 1 admission_denied 1"),
+        ("ML.ADMIT 1 p PERMIT 1 PEEK", "admission_peeked 1"),
+        ("ML.ADMIT 1 p PERMIT x HOLD 60000", ""),
+        ("ML.ADMIT 1 h PERMIT 1 HOLD 60000", ""),
+        ("ML.RENEW 2 p r {id} 60000", "permit_renewed 1"),
+        ("ML.RENEW 1 p garbage 60000", ""),
+        ("ML.LIMITINFO p", ""),
+        ("ML.SETTLE 1 p {id}", "released 1 held -1"),
+        ("ML.SETTLE 1 p {id}", ""),
+        ("ML.ADMIT 2 q r LIMIT 9 60 PERMIT 1 HOLD 60000 ID 0123456789abcdef0123456789abcdef", ""),
+        (
+            "ML.ADMIT 2 r p LIMIT 99 60 PERMIT 1 HOLD 60000 ID 0123456789abcdef0123456789abcdef",
+            "granted 1 held 1 fixed_allowed 1 open_holds 1 admission_admitted 1",
+        ),
+        (
+            "ML.RENEW 2 r p 0123456789abcdef0123456789abcdef 90000",
+            "permit_renewed 1 ratelimit_renewed 1",
+        ),
+        (
+            "ML.SETTLE 2 r p 0123456789abcdef0123456789abcdef",
+            "released 1 held -1 ratelimit_settled 1 open_holds -1",
+        ),
         ("ML.CACHESET c v x", "entries_written 1 bytes_written 1"),
         ("ML.CACHESET c v x EX 0", ""),
         ("ML.CACHEGET c v", "hits 1"),
@@ -275,7 +292,7 @@ fn info_counts_what_each_command_did() {
         let before = counters(&mut client).1;
         let answer = client.run(&call.replace("{id}", &id));
         if moved.starts_with("granted 1") {
-            id = answer.items()[4].text();
+            id = answer.items()[1].text();
         }
         let mut expected = before;
         let moved: Vec<_> = moved.split_whitespace().collect();
@@ -291,7 +308,7 @@ fn info_counts_what_each_command_did() {
     assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
 }
 
-const DEFAULTS: [(&str, &str); 13] = [
+const DEFAULTS: [(&str, &str); 15] = [
     ("ml.cache-max-lease", "3600000"),
     ("ml.cache-max-lease-bytes", "67108864"),
     ("ml.cache-max-leases", "65536"),
@@ -302,8 +319,10 @@ const DEFAULTS: [(&str, &str); 13] = [
     ("ml.features-max-reply-bytes", "134217728"),
     ("ml.features-max-skew", "86400"),
     ("ml.features-max-values", "1000000"),
+    ("ml.limit-max-holds", "65536"),
+    ("ml.limit-max-waiter-bytes", "67108864"),
+    ("ml.limit-max-waiters", "65536"),
     ("ml.ratelimit-algorithm", "FIXED"),
-    ("ml.ratelimit-max-reservations", "1024"),
     ("ml.stats-max-namespaces", "256"),
 ];
 
@@ -328,7 +347,9 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
         ("ml.cache-ttl", &["0", "-1", "9223372036854775807", "1.5", "x", ""][..]),
         ("ml.cache-versions-per-key", &["0", "-1", "1000000", "x", ""]),
         ("ml.ratelimit-algorithm", &["0", "1", "LEAKY", ""]),
-        ("ml.ratelimit-max-reservations", &["0", "-1", "65537", "x", ""]),
+        ("ml.limit-max-holds", &["0", "-1", "65537", "x", ""]),
+        ("ml.limit-max-waiters", &["-1", "1048577", "x", ""]),
+        ("ml.limit-max-waiter-bytes", &["0", "-1", "65535", "1099511627777", "x", ""]),
         ("ml.features-max-values", &["0", "-1", "100000001", "x", ""]),
         ("ml.features-max-reply-bytes", &["0", "-1", "1048575", "1099511627777", "x", ""]),
         ("ml.features-max-skew", &["-1", "3162240001", "1.5", "x", ""]),
@@ -355,7 +376,7 @@ fn configs_come_from_the_file_and_go_back_into_it() {
          ml.cache-max-leases 5\nml.features-max-skew 0",
     );
     let mut client = server.client();
-    let expected = |values: [&str; 13]| {
+    let expected = |values: [&str; 15]| {
         let names = DEFAULTS.map(|(name, _)| name);
         owned(&names.into_iter().zip(values).collect::<Vec<_>>())
     };
@@ -372,13 +393,15 @@ fn configs_come_from_the_file_and_go_back_into_it() {
             "134217728",
             "0",
             "1000000",
+            "65536",
+            "67108864",
+            "65536",
             "SLIDING",
-            "1024",
             "256"
         ])
     );
     client.run("CONFIG SET ml.cache-ttl 22 ml.cache-max-value-bytes 64mb").ok();
-    client.run("CONFIG SET ml.ratelimit-algorithm GCRA ml.ratelimit-max-reservations 7").ok();
+    client.run("CONFIG SET ml.ratelimit-algorithm GCRA ml.limit-max-holds 7").ok();
     client.run("CONFIG SET ml.cache-max-namespaces 9 ml.stats-max-namespaces 9").ok();
     client.run("CONFIG REWRITE").ok();
     server.restart(Stop::NoSave);
@@ -395,8 +418,10 @@ fn configs_come_from_the_file_and_go_back_into_it() {
             "134217728",
             "0",
             "1000000",
-            "GCRA",
             "7",
+            "67108864",
+            "65536",
+            "GCRA",
             "9"
         ])
     );
@@ -502,14 +527,23 @@ fn writes_are_notified_and_nothing_else_is() {
         ("ML.RATELIMIT r 2 60 COST 9", None),
         ("ML.RATELIMIT r 2 60 COST 9 PARTIAL", None),
         ("ML.RATELIMIT r 2 60 COST 9 FORCE", Some("ml.ratelimit")),
-        ("ML.RATELIMIT r 2 60 RESERVE 9", None),
-        ("ML.RATELIMIT r 99 60 RESERVE 9", Some("ml.ratelimit")),
-        ("ML.RATESETTLE r garbage 9", None),
-        ("ML.RATEINFO r", None),
-        ("ML.PERMITACQUIRE p 1 60000", Some("ml.permit")),
-        ("ML.PERMITACQUIRE p 1 60000", None),
-        ("ML.PERMITRELEASE p garbage", None),
-        ("ML.PERMITINFO p", None),
+        ("ML.RATELIMIT r 2 60 HOLD 9", None),
+        ("ML.RATELIMIT r 99 60 HOLD 9", Some("ml.ratelimit")),
+        ("ML.SETTLE 1 r garbage ACTUAL 9", None),
+        ("ML.LIMITINFO r", None),
+        ("ML.ADMIT 1 p PERMIT 1 HOLD 60000 ID {id}", Some("ml.permit")),
+        ("ML.ADMIT 1 p PERMIT 1 HOLD 60000 ID {id}", None),
+        ("ML.ADMIT 1 p PERMIT 1 HOLD 60000", None),
+        ("ML.ADMIT 1 p PERMIT 1 PEEK", None),
+        ("ML.ADMIT 1 r LIMIT 99 60 COST 0", None),
+        ("ML.ADMIT 1 r LIMIT 99 60 HOLD 60000 ID {id}", Some("ml.ratelimit")),
+        ("ML.RENEW 1 p {id} 60000", Some("ml.renew")),
+        ("ML.RENEW 1 r {id} 60000", Some("ml.renew")),
+        ("ML.SETTLE 1 r {id}", Some("ml.settle")),
+        ("ML.SETTLE 1 r {id}", None),
+        ("ML.SETTLE 1 p garbage", None),
+        ("ML.SETTLE 1 p {id}", Some("ml.settle")),
+        ("ML.LIMITINFO p", None),
         ("ML.CACHESET c v x", Some("ml.cacheset")),
         ("ML.CACHESET c v x EX 10", Some("ml.cacheset")),
         ("ML.CACHESET c v x EX 0", None),
@@ -535,10 +569,11 @@ fn writes_are_notified_and_nothing_else_is() {
         ("ML.FEATUREDEL w FIELDS 1 x", None),
         ("ML.FEATUREDEL w FIELDS 1 f", Some("ml.featuredel")),
     ] {
-        client.run(call);
+        client.run(&call.replace("{id}", "0123456789abcdef0123456789abcdef"));
         let notified = events.notified(&mut client);
         let own: Vec<_> = notified.iter().filter(|(name, _)| name.starts_with("ml.")).collect();
-        let key = call.split(' ').nth(1).unwrap();
+        let mut words = call.split(' ').skip(1);
+        let key = words.find(|word| word.parse::<u8>().is_err()).unwrap();
         let expected: Vec<_> = event.iter().map(|name| (name.to_string(), key.into())).collect();
         assert_eq!(own, expected.iter().collect::<Vec<_>>(), "{call}");
         assert!(event.is_some() || notified.is_empty(), "{call}: {notified:?}");

@@ -1,15 +1,14 @@
 //! Limiters and permits at their largest sizes: what was acknowledged is what
 //! every replica and the AOF hold, whatever their configs.
 
-use crate::support::permits::granted;
-use crate::support::rates::{ALGORITHMS, Row, open_reservations};
+use crate::support::permits::{granted, release, renew};
+use crate::support::rates::{ALGORITHMS, Row, open_holds, settle};
 use crate::support::{Answer, Client, Random, Server, Stop, call};
-use redis::Value;
 
 const SECOND: u64 = 1_000_000;
 const MOST: u64 = 1 << 53;
 
-/// How many reservations and permits a key can have open.
+/// How many holds and permits a key can have open.
 const FULL: u64 = 65_536;
 
 /// The eight windows of a key: an hour, two, and so on.
@@ -31,8 +30,8 @@ fn id(number: u64) -> String {
 }
 
 /// The payload of a limiter with eight windows of the largest amounts and so many
-/// reservations, each of which sits in all of them.
-fn limiter(algorithm: u64, reservations: u64, now: u64) -> Vec<u8> {
+/// holds, each of which sits in all of them.
+fn limiter(algorithm: u64, holds: u64, now: u64) -> Vec<u8> {
     let mut out = vec![1, algorithm as u8, 8];
     for window in windows() {
         [MOST, window * SECOND, MOST].iter().for_each(|number| push(*number, &mut out));
@@ -49,8 +48,8 @@ fn limiter(algorithm: u64, reservations: u64, now: u64) -> Vec<u8> {
             _ => [MOST, 1, now, FULL].iter().for_each(|number| push(*number, &mut out)),
         }
     }
-    push(reservations, &mut out);
-    for number in 0..reservations {
+    push(holds, &mut out);
+    for number in 0..holds {
         out.extend(u128::from(number).to_be_bytes());
         for number in [1 + number % 9, 31_622_400_000, now / 1_000 + 31_622_400_000] {
             push(number, &mut out);
@@ -94,13 +93,13 @@ fn write(client: &mut Client, random: &mut Random, key: &str, algorithm: &str, n
             assert_eq!(Row::of(&client.send(&call)).granted, cost as i64);
         }
         2 => {
-            call.arg("FORCE").arg("RESERVE").arg(31_622_400_000_u64);
+            call.arg("FORCE").arg("HOLD").arg(31_622_400_000_u64);
             let answer = client.send(&call);
             assert!(answer.is_error() || Row::of(&answer).id.is_some(), "{answer:?}");
         }
         _ => {
             let id = id(random.below(FULL));
-            let settled = call!(client, "ML.RATESETTLE", key, id, cost).integer();
+            let settled = settle(client, key, &id, cost as i64);
             assert!((0..=1).contains(&settled));
         }
     }
@@ -109,22 +108,21 @@ fn write(client: &mut Client, random: &mut Random, key: &str, algorithm: &str, n
 
 #[test]
 fn keys_as_large_as_can_be_are_the_same_wherever_they_are_written_to() {
-    let mut server = Server::with(&format!(
-        "appendonly yes\nappendfsync always\nml.ratelimit-max-reservations {FULL}"
-    ));
+    let mut server =
+        Server::with(&format!("appendonly yes\nappendfsync always\nml.limit-max-holds {FULL}"));
     let replica = server.replica("");
-    let other = server.replica("ml.ratelimit-max-reservations 1\nml.ratelimit-algorithm GCRA");
+    let other = server.replica("ml.limit-max-holds 1\nml.ratelimit-algorithm GCRA");
     let mut client = server.client();
     let now = client.freeze_ahead();
-    // One is full of reservations; the algorithm is the one whose settlements
-    // move all others.
+    // One is full of holds; the algorithm is the one whose settlements move all
+    // charges before.
     let sizes = [FULL / 16, FULL / 16, FULL - 4];
     for (number, (algorithm, size)) in ALGORITHMS.iter().zip(sizes).enumerate() {
         let payload = limiter(number as u64, size, now);
         call!(client, "ML.LOADRATE", algorithm, payload).ok();
     }
     call!(client, "ML.LOADPERMIT", "permits", permits(FULL - 4, now)).ok();
-    assert_eq!(open_reservations(&mut client) as u64, sizes.iter().sum::<u64>());
+    assert_eq!(open_holds(&mut client) as u64, sizes.iter().sum::<u64>());
 
     let (mut random, mut refused) = (Random::new(1), 0);
     for round in 0..12 {
@@ -133,14 +131,14 @@ fn keys_as_large_as_can_be_are_the_same_wherever_they_are_written_to() {
         for algorithm in ALGORITHMS {
             write(&mut client, &mut random, algorithm, algorithm, at);
         }
-        let answer = client.run("ML.PERMITACQUIRE permits 9007199254740992 1000000");
+        let answer = client.run("ML.ADMIT 1 permits PERMIT 9007199254740992 HOLD 1000000");
         refused += u32::from(answer.is_error());
         let held = id(random.below(FULL - 4));
         if round % 3 == 0 {
-            call!(client, "ML.PERMITRELEASE", "permits", held).integer();
+            release(&mut client, "permits", &held);
         } else {
             client.freeze(at - 30 * SECOND);
-            call!(client, "ML.PERMITRENEW", "permits", held, 2_000_000).integer();
+            renew(&mut client, "permits", &held, 2_000_000);
         }
     }
     assert!((1..12).contains(&refused), "{refused} permits were one too many");
@@ -158,13 +156,14 @@ fn keys_as_large_as_can_be_are_the_same_wherever_they_are_written_to() {
     }
     server.restart(Stop::Kill);
     assert_eq!(server.client().digest(), digest);
+    server.client().run("DEBUG RELOAD").ok();
+    assert_eq!(server.client().digest(), digest, "as it is saved");
 }
 
 #[test]
 fn a_key_written_full_call_by_call_is_the_same_on_replicas_of_other_configs() {
-    let mut server =
-        Server::with("appendonly yes\nappendfsync always\nml.ratelimit-max-reservations 600");
-    let other = server.replica("ml.ratelimit-max-reservations 1\nml.ratelimit-algorithm SLIDING");
+    let mut server = Server::with("appendonly yes\nappendfsync always\nml.limit-max-holds 600");
+    let other = server.replica("ml.limit-max-holds 1\nml.ratelimit-algorithm SLIDING");
     let mut client = server.client();
     let now = client.freeze_ahead();
     let limits = windows().map(|window| format!("{MOST} {window}")).collect::<Vec<_>>().join(" ");
@@ -173,7 +172,7 @@ fn a_key_written_full_call_by_call_is_the_same_on_replicas_of_other_configs() {
         for call in 0..700 {
             client.freeze(now + call * SECOND);
             let options =
-                format!("ALGORITHM {algorithm} COST {} FORCE RESERVE 9000000", 1 + call * call);
+                format!("ALGORITHM {algorithm} COST {} FORCE HOLD 9000000", 1 + call * call);
             let answer = client.run(&format!("ML.RATELIMIT {algorithm} {limits} {options}"));
             assert_eq!(answer.is_error(), call >= 600, "{answer:?}");
             if call < 600 {
@@ -181,14 +180,15 @@ fn a_key_written_full_call_by_call_is_the_same_on_replicas_of_other_configs() {
             }
         }
     }
+    client.run("CONFIG SET ml.limit-max-holds 65536").ok();
     let held: Vec<_> =
         (0..2_000).map(|_| granted(&mut client, "p 9007199254740992 90000")).collect();
     for (number, (key, id)) in ids.iter().enumerate().filter(|(number, _)| number % 3 > 0) {
-        let settled = call!(client, "ML.RATESETTLE", key, id, number * number % 90_000);
-        assert_eq!(settled, Value::Int(1));
+        let actual = (number * number % 90_000) as i64;
+        assert_eq!(settle(&mut client, key, id, actual), 1);
     }
     for id in held.iter().step_by(2) {
-        assert_eq!(call!(client, "ML.PERMITRELEASE", "p", id).integer(), 1);
+        assert_eq!(release(&mut client, "p", id), 1);
     }
     let digest = client.digest();
     other.catch_up(&server);
@@ -199,26 +199,27 @@ fn a_key_written_full_call_by_call_is_the_same_on_replicas_of_other_configs() {
 }
 
 /// A limiter with one small window, and then these bytes.
-fn small(algorithm: u8, rest: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut out = vec![1, algorithm, 1, 9, 0xe8, 7, 9];
+fn small(version: u8, algorithm: u8, rest: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![version, algorithm, 1, 9, 0xe8, 7, 9];
     rest(&mut out);
     out
 }
 
 /// A limiter with eight small windows of a fixed algorithm, and then these bytes.
-fn eight(rest: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut out = vec![1, 0, 8];
+fn eight(version: u8, rest: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![version, 0, 8];
     (0..8).for_each(|window| out.extend([9, 0xe8 + window, 7, 9, 5, 5]));
     rest(&mut out);
     out
 }
 
-/// So many reservations of the fewest bytes, each with so many positions.
-fn reservations(count: u64, positions: u8, out: &mut Vec<u8>) {
+/// So many holds of the fewest bytes, each with so many positions.
+fn holds(version: u8, count: u64, positions: u8, out: &mut Vec<u8>) {
     push(count, out);
     for number in 0..count {
         out.extend(u128::from(number).to_be_bytes());
-        out.extend([1, 1, 1, positions]);
+        out.extend(&[1, 1, 1, 1][usize::from(2 - version)..]);
+        out.push(positions);
         (0..positions).for_each(|window| out.extend([0xe8 + window, 7, 0]));
     }
 }
@@ -228,8 +229,25 @@ fn no_payload_takes_more_memory_than_in_proportion_to_its_length() {
     const ROOM: u64 = 8 << 20;
     let server = Server::start();
     let mut client = server.client();
+    for version in [1, 2] {
+        for (what, command, payload, sound) in payloads(version) {
+            let asks = redis::cmd("ML.DEBUG").arg("WORK").arg("DONE").clone();
+            let load = redis::cmd(command).arg("k").arg(&payload).clone();
+            let answers = client.pipeline(&[redis::cmd("FLUSHALL"), asks.clone(), load, asks]);
+            let context = format!("{what}, version {version}");
+            assert_eq!(!answers[2].is_error(), sound, "{context}: {:?}", answers[2]);
+            let most = answers[3].items()[2].integer() as u64;
+            let length = payload.len() as u64;
+            assert!(most <= 6 * length + ROOM, "{context}: {most} bytes for {length}");
+            println!("{context}: {most} bytes for {length}");
+        }
+    }
+}
+
+/// What, which command loads it, the payload, and whether it can be.
+fn payloads(version: u8) -> Vec<(&'static str, &'static str, Vec<u8>, bool)> {
     let sliding = |count: u64, length: usize| {
-        small(1, |out| {
+        small(version, 1, |out| {
             out.push(1);
             push(count, out);
             out.extend(vec![1; length]);
@@ -237,13 +255,16 @@ fn no_payload_takes_more_memory_than_in_proportion_to_its_length() {
         })
     };
     let fixed = |rest: &dyn Fn(&mut Vec<u8>)| {
-        small(0, |out| {
+        small(version, 0, |out| {
             out.extend([5, 5]);
             rest(out);
         })
     };
-    let held = |count: u64| {
-        let mut out = vec![1, 5];
+    let holds = |count, positions, out: &mut Vec<u8>| holds(version, count, positions, out);
+    let permits = |count: u64| {
+        // Version 1 has a moment, before which each was.
+        let mut out = vec![version];
+        out.extend((version == 1).then_some(5));
         push(count, &mut out);
         for number in 0..count {
             out.extend(u128::from(number).to_be_bytes());
@@ -251,28 +272,21 @@ fn no_payload_takes_more_memory_than_in_proportion_to_its_length() {
         }
         out
     };
-    let twice = [&[2][..], &[7; 16], &[1, 1, 1, 0], &[7; 16], &[1, 1, 1, 0]].concat();
-    // What, which command loads it, and whether it can be.
-    let payloads: Vec<(&str, &str, Vec<u8>, bool)> = vec![
+    let twice = |out: &mut Vec<u8>| {
+        let mut one = Vec::new();
+        holds(1, 0, &mut one);
+        out.extend([&[2], &one[1..], &one[1..]].concat());
+    };
+    vec![
         ("as many charges as bytes", "ML.LOADRATE", sliding(4 << 20, 8 << 20), false),
         ("more charges than bytes", "ML.LOADRATE", sliding(u64::MAX, 8 << 20), false),
-        ("reservations", "ML.LOADRATE", fixed(&|out| reservations(FULL, 0, out)), true),
-        ("positions", "ML.LOADRATE", eight(|out| reservations(FULL, 8, out)), true),
-        ("positions in no window", "ML.LOADRATE", fixed(&|out| reservations(FULL, 8, out)), false),
-        ("too many", "ML.LOADRATE", fixed(&|out| reservations(4 * FULL, 0, out)), false),
+        ("holds", "ML.LOADRATE", fixed(&|out| holds(FULL, 0, out)), true),
+        ("positions", "ML.LOADRATE", eight(version, |out| holds(FULL, 8, out)), true),
+        ("positions in no window", "ML.LOADRATE", fixed(&|out| holds(FULL, 8, out)), false),
+        ("too many", "ML.LOADRATE", fixed(&|out| holds(4 * FULL, 0, out)), false),
         ("none of as many", "ML.LOADRATE", fixed(&|out| push(u64::MAX, out)), false),
-        ("an id twice", "ML.LOADRATE", fixed(&|out| out.extend(twice.clone())), false),
-        ("permits", "ML.LOADPERMIT", held(FULL), true),
-        ("too many permits", "ML.LOADPERMIT", held(8 * FULL), false),
-    ];
-    for (what, command, payload, sound) in payloads {
-        let asks = redis::cmd("ML.DEBUG").arg("WORK").arg("DONE").clone();
-        let load = redis::cmd(command).arg("k").arg(&payload).clone();
-        let answers = client.pipeline(&[redis::cmd("FLUSHALL"), asks.clone(), load, asks]);
-        assert_eq!(!answers[2].is_error(), sound, "{what}: {:?}", answers[2]);
-        let most = answers[3].items()[2].integer() as u64;
-        let length = payload.len() as u64;
-        assert!(most <= 6 * length + ROOM, "{what}: {most} bytes for {length}");
-        println!("{what}: {most} bytes for {length}");
-    }
+        ("an id twice", "ML.LOADRATE", fixed(&twice), false),
+        ("permits", "ML.LOADPERMIT", permits(FULL), true),
+        ("too many permits", "ML.LOADPERMIT", permits(8 * FULL), false),
+    ]
 }

@@ -5,6 +5,10 @@
 
 mod support;
 
+mod admission;
+mod admission_queue;
+mod admission_queue_again;
+mod admission_queue_storm;
 mod arguments;
 mod attach;
 mod cache;
@@ -23,6 +27,10 @@ mod eviction;
 mod feature_bounds;
 mod features;
 mod fuzz;
+mod holds;
+mod holds_ids;
+mod holds_keys;
+mod holds_model;
 mod introspection;
 mod limits_large;
 mod maxmemory;
@@ -36,9 +44,7 @@ mod power_cut;
 mod propagation;
 mod proportion;
 mod ratelimit;
-mod ratemulti;
 mod replication;
-mod reservations;
 mod rows;
 mod rows_model;
 mod servers;

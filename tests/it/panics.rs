@@ -193,15 +193,14 @@ const COMMANDS: &[&str] = &[
     "ML.RATELIMIT limit 10 60",
     "ML.RATELIMIT fresh 10 60",
     "ML.RATELIMIT limit 10 60 PEEK",
-    "ML.RATELIMIT limit 10 60 30 90 FORCE RESERVE 9000",
-    "ML.RATEMULTI 2 limit fresh 10 60 10 60",
-    "ML.RATESETTLE limit id 1",
-    "ML.RATEINFO limit",
-    "ML.PERMITACQUIRE permit 10 60000",
-    "ML.PERMITACQUIRE fresh 10 60000",
-    "ML.PERMITRENEW permit id 60000",
-    "ML.PERMITRELEASE permit id",
-    "ML.PERMITINFO permit",
+    "ML.RATELIMIT limit 10 60 30 90 FORCE HOLD 9000",
+    "ML.ADMIT 2 limit fresh LIMIT 10 60 LIMIT 10 60",
+    "ML.ADMIT 2 limit permit LIMIT 10 60 COST 0 PERMIT 10 HOLD 60000",
+    "ML.ADMIT 1 fresh PERMIT 10 HOLD 60000",
+    "ML.SETTLE 2 limit permit 0123456789abcdef0123456789abcdef ACTUAL 1 -",
+    "ML.RENEW 2 limit permit 0123456789abcdef0123456789abcdef 60000",
+    "ML.LIMITINFO limit",
+    "ML.LIMITINFO permit",
     "ML.CACHESET cache v y",
     "ML.CACHESET fresh v y",
     "ML.CACHEGET cache v",
@@ -255,8 +254,8 @@ fn start() -> (Server, Client) {
 fn furnish(client: &mut Client) {
     client.run("FLUSHALL").ok();
     client.run("ML.RATELIMIT limit 10 60 30 90 COST 2").integers();
-    client.run("ML.RATELIMIT limit 10 60 RESERVE 90000").items();
-    client.run("ML.PERMITACQUIRE permit 10 60000 COST 3").items();
+    let held = "LIMIT 10 60 PERMIT 10 COST 3 HOLD 60000 ID 0123456789abcdef0123456789abcdef";
+    client.run(&format!("ML.ADMIT 2 limit permit {held}")).items();
     client.run("ML.CACHESET cache v x").ok();
     client.run("ML.FEATURESET row EX 9000 FIELDS 2 f 1 g gold").integer();
     client.run("HSET hash f v");
@@ -295,9 +294,10 @@ fn assert_works(client: &mut Client, context: &str) {
         assert_eq!(client.run(call), expected, "{call} after a panic in {context}");
     }
     assert_eq!(client.run("ML.RATELIMIT limit 10 60 COST 2").integers()[..3], [2, 10, 5]);
-    let permit = client.run("ML.PERMITACQUIRE permit 10 60000 COST 2").items();
-    assert_eq!(permit[..3], [Value::Int(2), Value::Int(10), Value::Int(5)]);
-    assert_eq!(call!(client, "ML.PERMITRELEASE", "permit", permit[4].text()).integer(), 1);
+    let permit = client.run("ML.ADMIT 1 permit PERMIT 10 COST 2 HOLD 60000").items();
+    assert_eq!(permit[4].items()[0].integers()[..3], [2, 10, 5]);
+    let settled = call!(client, "ML.SETTLE", 2, "permit", "limit", permit[1].text());
+    assert_eq!(settled.integers(), [1, 0]);
     for key in ["limit", "permit", "cache", "row"] {
         assert!(call!(client, "MEMORY USAGE".split(' ').collect::<Vec<_>>(), key).integer() > 0);
         let payload = call!(client, "DUMP", key).bytes();

@@ -1,8 +1,7 @@
-//! ML.PERMITACQUIRE, RENEW, RELEASE and INFO: how much is in use at once.
-//!
-//! `[granted, max, in_use, retry_after_ms, id|nil]`
+//! Permits, by ML.ADMIT with PERMIT, ML.RENEW, ML.SETTLE and ML.LIMITINFO: how much is
+//! in use at once.
 
-use crate::support::permits::{acquire, granted, info, release, renew};
+use crate::support::permits::{acquire, admit, granted, info, release, renew};
 use crate::support::{Answer, Client, Events, Server, Stop, Tap, bulk, call, wait_for};
 use redis::Value;
 use std::collections::HashSet;
@@ -27,40 +26,42 @@ fn frozen() -> (Server, Client, u64) {
 fn each_call_answers_by_the_table() {
     let (_server, mut client, now) = frozen();
     // At which millisecond, what is called, what it answers.
-    let table: &[(u64, &str, [i64; 4])] = &[
-        (0, "gpu 2 60000", [1, 2, 1, 0]),
-        (10, "gpu 2 60000", [1, 2, 2, 0]),
-        (20, "gpu 2 60000", [0, 2, 2, 59_980]),
-        (60_000, "gpu 2 60000", [1, 2, 2, 0]),
-        (60_010, "gpu 2 60000", [1, 2, 2, 0]),
+    let table: &[(u64, &str, [i64; 5])] = &[
+        (0, "gpu 2 60000", [1, 2, 1, 0, 60_000]),
+        (10, "gpu 2 60000", [1, 2, 0, 0, 60_000]),
+        (20, "gpu 2 60000", [0, 2, 0, 59_980, 59_990]),
+        (60_000, "gpu 2 60000", [1, 2, 0, 0, 60_000]),
+        (60_010, "gpu 2 60000", [1, 2, 0, 0, 60_000]),
         // A cost is granted whole or not at all.
-        (0, "cost 10 1000 COST 7", [7, 10, 7, 0]),
-        (0, "cost 10 1000 COST 4", [0, 10, 7, 1_000]),
-        (0, "cost 10 5000 cost 3", [3, 10, 10, 0]),
-        (1, "cost 10 1000", [0, 10, 10, 999]),
-        (1, "cost 10 1000 COST 8", [0, 10, 10, 4_999]),
-        (1, "cost 10 1000 COST 11", [0, 10, 10, -1]),
+        (0, "cost 10 1000 COST 7", [7, 10, 3, 0, 1_000]),
+        (0, "cost 10 1000 COST 4", [0, 10, 3, 1_000, 1_000]),
+        (0, "cost 10 5000 cost 3", [3, 10, 0, 0, 5_000]),
+        (1, "cost 10 1000", [0, 10, 0, 999, 4_999]),
+        (1, "cost 10 1000 COST 8", [0, 10, 0, 4_999, 4_999]),
+        (1, "cost 10 1000 COST 11", [0, 10, 0, -1, 4_999]),
         // A maximum of nothing denies always; there is nothing to wait for.
-        (0, "none 0 1000", [0, 0, 0, -1]),
+        (0, "none 0 1000", [0, 0, 0, -1, 0]),
+        // But who takes nothing is never denied, and holds it.
+        (0, "none 0 1000 COST 0", [0, 0, 0, 0, 1_000]),
         // A new maximum counts at once.
-        (0, "new 5 1000 COST 5", [5, 5, 5, 0]),
-        (0, "new 3 1000", [0, 3, 5, 1_000]),
-        (0, "new 6 2000", [1, 6, 6, 0]),
-        (0, "new 0 1000", [0, 0, 6, -1]),
+        (0, "new 5 1000 COST 5", [5, 5, 0, 0, 1_000]),
+        (0, "new 3 1000", [0, 3, 0, 1_000, 1_000]),
+        (0, "new 6 2000", [1, 6, 0, 0, 2_000]),
+        (0, "new 0 1000", [0, 0, 0, -1, 2_000]),
         // The longest and the shortest time, the largest numbers.
-        (0, "long 1 31622400000", [1, 1, 1, 0]),
-        (0, "long 1 1", [0, 1, 1, 31_622_400_000]),
-        (0, "short 1 1", [1, 1, 1, 0]),
-        (1, "short 1 1", [1, 1, 1, 0]),
-        (0, "most 9007199254740992 9 COST 9007199254740992", [MOST, MOST, MOST, 0]),
-        (0, "most 9007199254740992 9", [0, MOST, MOST, 9]),
-        (0, "above 1 9 COST 9007199254740992", [0, 1, 0, -1]),
+        (0, "long 1 31622400000", [1, 1, 0, 0, 31_622_400_000]),
+        (0, "long 1 1", [0, 1, 0, 31_622_400_000, 31_622_400_000]),
+        (0, "short 1 1", [1, 1, 0, 0, 1]),
+        (1, "short 1 1", [1, 1, 0, 0, 1]),
+        (0, "most 9007199254740992 9 COST 9007199254740992", [MOST, MOST, 0, 0, 9]),
+        (0, "most 9007199254740992 9", [0, MOST, 0, 9, 9]),
+        (0, "above 1 9 COST 9007199254740992", [0, 1, 1, -1, 0]),
     ];
     for (at_ms, arguments, expected) in table {
         client.freeze(now + at_ms * MILLI);
-        let (numbers, id) = acquire(&mut client, arguments);
-        assert_eq!(numbers, *expected, "{arguments} at {at_ms} ms");
-        assert_eq!(id.is_some(), numbers[0] > 0, "{arguments} at {at_ms} ms");
+        let (figures, id) = acquire(&mut client, arguments);
+        assert_eq!(figures, *expected, "{arguments} at {at_ms} ms");
+        assert_eq!(id.is_some(), figures[3] == 0, "{arguments} at {at_ms} ms");
     }
 }
 
@@ -74,8 +75,8 @@ fn waiting_exactly_as_long_as_told_is_enough_and_a_millisecond_less_is_not() {
             client.freeze(start + granted_us);
             granted(&mut client, &call);
             client.freeze(start + called_us);
-            let [denied, _, in_use, wait] = acquire(&mut client, &call).0;
-            assert_eq!((denied, in_use), (0, 2), "{call}");
+            let [denied, _, left, wait, _] = acquire(&mut client, &call).0;
+            assert_eq!((denied, left), (0, 1), "{call}");
             client.freeze(start + called_us + (wait as u64 - 1) * MILLI);
             assert_eq!(acquire(&mut client, &call).1, None, "{call}, a millisecond early");
             client.freeze(start + called_us + wait as u64 * MILLI);
@@ -144,9 +145,8 @@ fn an_id_that_names_nothing_is_no_error() {
     let [upper, cut, longer] = [id.to_uppercase(), id[..31].into(), format!("{id}0")];
     let before = client.footprint();
     for name in [b"", &b"\0"[..], b"\xff\xfe", b"-1", &long, cut.as_bytes(), longer.as_bytes()] {
-        assert_eq!(call!(client, "ML.PERMITRENEW", "k", name, 9).integer(), 0);
-        assert_eq!(call!(client, "ML.PERMITRELEASE", "k", name).integer(), 0);
-        assert_eq!(call!(client, "ML.PERMITRELEASE", "missing", name).integer(), 0);
+        assert_eq!(call!(client, "ML.RENEW", 2, "k", "missing", name, 9).integers(), [0, 0]);
+        assert_eq!(call!(client, "ML.SETTLE", 2, "missing", "k", name).integers(), [0, 0]);
     }
     assert!(upper == id || release(&mut client, "k", &upper) == 0);
     assert_eq!(client.footprint(), before);
@@ -184,7 +184,8 @@ fn what_is_denied_or_answers_0_writes_replicates_and_notifies_nothing() {
         notified.retain(|(name, _)| name.starts_with("ml.") || name == "del");
         notified
     };
-    assert_eq!(own(&mut events, &mut client), vec![("ml.permit".into(), "full".into()); 3]);
+    let told = ["ml.permit", "ml.permit", "ml.renew"].map(|name| (name.into(), "full".into()));
+    assert_eq!(own(&mut events, &mut client), told);
 
     let mut watcher = server.client();
     watcher.run("WATCH full missing").ok();
@@ -192,18 +193,20 @@ fn what_is_denied_or_answers_0_writes_replicates_and_notifies_nothing() {
     client.freeze(now + SECOND);
     let before = (client.footprint(), client.run("PEXPIRETIME full"));
     for call in [
-        "ACQUIRE full 2 60000",
-        "ACQUIRE full 3 60000 COST 2",
-        "ACQUIRE full 0 60000",
-        "ACQUIRE missing 0 60000",
-        "ACQUIRE missing 1 60000 COST 2",
-        &format!("RENEW full {expired} 60000"),
-        &format!("RELEASE full {expired}"),
-        &format!("RELEASE missing {open}"),
-        "INFO full",
-        "INFO missing",
+        &admit("full 2 60000")[..],
+        &admit("full 3 60000 COST 2"),
+        &admit("full 0 60000"),
+        &admit("missing 0 60000"),
+        &admit("missing 1 60000 COST 2"),
+        "ML.ADMIT 1 full PERMIT 9 PEEK",
+        "ML.ADMIT 1 missing PERMIT 9 HOLD 9 PEEK",
+        &format!("ML.RENEW 1 full {expired} 60000"),
+        &format!("ML.SETTLE 1 full {expired}"),
+        &format!("ML.SETTLE 1 missing {open}"),
+        "ML.LIMITINFO full",
+        "ML.LIMITINFO missing",
     ] {
-        client.run(&format!("ML.PERMIT{call}"));
+        client.run(call);
         assert_eq!((client.footprint(), client.run("PEXPIRETIME full")), before, "{call}");
     }
     assert_eq!(tap.names(&mut client), [""; 0]);
@@ -213,12 +216,12 @@ fn what_is_denied_or_answers_0_writes_replicates_and_notifies_nothing() {
     assert_ne!(watcher.run("EXEC"), Value::Nil, "nothing was written to what is watched");
 
     for (call, key, told) in [
-        ("ACQUIRE missing 1 60000".to_owned(), "missing", &["ml.permit"][..]),
-        (format!("RENEW full {open} 9000"), "full", &["ml.permit"]),
-        (format!("RELEASE full {open}"), "full", &["ml.permit", "del"]),
+        (admit("missing 1 60000"), "missing", &["ml.permit"][..]),
+        (format!("ML.RENEW 1 full {open} 9000"), "full", &["ml.renew"]),
+        (format!("ML.SETTLE 1 full {open}"), "full", &["ml.settle", "del"]),
     ] {
         watcher.run("WATCH full missing").ok();
-        client.run(&format!("ML.PERMIT{call}"));
+        client.run(&call);
         watcher.run("MULTI").ok();
         watcher.run("PING");
         assert_eq!(watcher.run("EXEC"), Value::Nil, "{call} is a write");
@@ -231,22 +234,22 @@ fn what_is_denied_or_answers_0_writes_replicates_and_notifies_nothing() {
 #[test]
 fn a_key_holds_65536_permits_and_no_more() {
     const FILL: &str = "for i = 1, 65536 do
-        redis.call('ML.PERMITACQUIRE', KEYS[1], 100000, 60000) end";
+        redis.call('ML.ADMIT', 1, KEYS[1], 'PERMIT', 100000, 'HOLD', 60000) end";
     let server = Server::start();
     let mut client = server.client();
     let now = client.freeze_ahead();
     assert_eq!(call!(client, "EVAL", FILL, 1, "k"), Value::Nil);
     let _tap = Tap::on(&server);
     let before = client.footprint();
-    let error = client.run("ML.PERMITACQUIRE k 100000 60000").error();
+    let error = client.run("ML.ADMIT 1 k PERMIT 100000 HOLD 60000").error();
     assert!(error.starts_with("ERR ") && error.contains("65536"), "{error}");
-    assert_eq!(acquire(&mut client, "k 65536 60000").0, [0, 65_536, 65_536, 60_000]);
+    assert_eq!(acquire(&mut client, "k 65536 60000").0, [0, 65_536, 0, 60_000, 60_000]);
     assert_eq!(client.footprint(), before);
     let usage = client.run("MEMORY USAGE k").integer();
-    assert!((65_536 * 40..65_536 * 100).contains(&usage), "{usage} bytes");
+    assert!((65_536 * 80..65_536 * 160).contains(&usage), "{usage} bytes");
     // What has expired counts no more.
     client.freeze(now + 60 * SECOND);
-    assert_eq!(acquire(&mut client, "k 100000 60000").0, [1, 100_000, 1, 0]);
+    assert_eq!(acquire(&mut client, "k 100000 60000").0, [1, 100_000, 99_999, 0, 60_000]);
     assert!(client.run("MEMORY USAGE k").integer() < 10_000);
 }
 
@@ -284,21 +287,21 @@ fn info_answers_a_map_or_a_flat_array_as_the_protocol_has_it() {
     let now = server.client().freeze_ahead();
     let id = granted(&mut server.client(), "k 9 5000 COST 3");
     server.client().freeze(now + MILLI / 2);
-    let permit = [(bulk("id"), bulk(id)), (bulk("cost"), Value::Int(3))];
+    let permit = [(bulk("id"), bulk(&id[..8])), (bulk("cost"), Value::Int(3))];
     let permit = [&permit[..], &[(bulk("ttl_ms"), Value::Int(5_000))]].concat();
     let flat = |pairs: &[(Value, Value)]| {
         Value::Array(pairs.iter().flat_map(|(name, value)| [name, value]).cloned().collect())
     };
     let info = |permit| {
-        let permits = (bulk("permits"), Value::Array(vec![permit]));
-        vec![(bulk("in_use"), Value::Int(3)), permits]
+        let permits = (bulk("holds"), Value::Array(vec![permit]));
+        vec![(bulk("in_use"), Value::Int(3)), permits, (bulk("waiters"), Value::Int(0))]
     };
-    let answer = server.client().run("ML.PERMITINFO k");
+    let answer = server.client().run("ML.LIMITINFO k");
     assert_eq!(answer, flat(&info(flat(&permit))));
-    let answer = server.client3().run("ML.PERMITINFO k");
+    let answer = server.client3().run("ML.LIMITINFO k");
     assert_eq!(answer, Value::Map(info(Value::Map(permit))));
     for mut client in [server.client(), server.client3()] {
-        assert_eq!(client.run("ML.PERMITINFO missing"), Value::Nil);
+        assert_eq!(client.run("ML.LIMITINFO missing"), Value::Nil);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is written stays: over restarts, dumps and copies, and whatever bytes
 //! come back instead.
 
+use crate::support::permits::{granted, release};
+use crate::support::rates::settle;
 use crate::support::{Answer, Client, Random, Server, Setup, Stop, bulk, call, dump, wait_for};
 use proptest::prelude::*;
 use redis::Value;
@@ -23,16 +25,18 @@ fn furnish(client: &mut Client) {
     for algorithm in ["FIXED", "SLIDING", "GCRA"] {
         let call = format!("{algorithm} 10 31622400 20 31622000 ALGORITHM {algorithm}");
         let ids = [1, 2, 3].map(|cost| {
-            let call = format!("ML.RATELIMIT {call} COST {cost} RESERVE 9000000");
+            let call = format!("ML.RATELIMIT {call} COST {cost} HOLD 9000000");
             client.run(&call).items()[5].text()
         });
-        assert_eq!(call!(client, "ML.RATESETTLE", algorithm, &ids[1], 4).integer(), 1);
+        assert_eq!(settle(client, algorithm, &ids[1], 4), 1);
     }
-    client.run("ML.PERMITACQUIRE permit 10 3600000 COST 3").items();
-    client.run("ML.PERMITACQUIRE permit 10 31622400000").items();
-    client.run("ML.PERMITACQUIRE holders 9007199254740992 90000 COST 9007199254740892").items();
+    client.run("ML.ADMIT 1 permit PERMIT 10 COST 3 HOLD 3600000").items();
+    client.run("ML.ADMIT 1 permit PERMIT 10 HOLD 31622400000").items();
+    client
+        .run("ML.ADMIT 1 holders PERMIT 9007199254740992 COST 9007199254740892 HOLD 90000")
+        .items();
     for permit in 0..100 {
-        call!(client, "ML.PERMITACQUIRE", "holders", 1u64 << 53, 100_000 + permit).items();
+        granted(client, &format!("holders {} {}", 1u64 << 53, 100_000 + permit));
     }
     client.run("ML.CACHESET cache v1 old EX 1000").ok();
     client.run("ML.CACHESET cache v2 new EX 2000").ok();
@@ -116,9 +120,9 @@ fn picture(client: &mut Client) -> (String, Vec<(Value, Value)>, Vec<Value>) {
         "ML.RATELIMIT FIXED 10 31622400 20 31622000 PEEK",
         "ML.RATELIMIT SLIDING 10 31622400 20 31622000 PEEK",
         "ML.RATELIMIT GCRA 10 31622400 20 31622000 PEEK",
-        "ML.PERMITACQUIRE permit 4 9",
-        "ML.PERMITACQUIRE permit 0 9 COST 2",
-        "ML.PERMITACQUIRE holders 9007199254740992 9",
+        "ML.ADMIT 1 permit PERMIT 4 HOLD 9",
+        "ML.ADMIT 1 permit PERMIT 0 COST 2 HOLD 9",
+        "ML.ADMIT 1 holders PERMIT 9007199254740992 HOLD 9",
         "ML.CACHEGET cache v1",
         "ML.CACHEGET cache v2",
         "ML.CACHEGET cache v3",
@@ -135,7 +139,10 @@ fn picture(client: &mut Client) -> (String, Vec<(Value, Value)>, Vec<Value>) {
     // Of a limit, the waits go on; of a long answer, the length will do.
     let answers = answers.map(|call| match client.run(call) {
         Value::BulkString(bytes) if bytes.len() > 20 => Value::Int(bytes.len() as i64),
-        Value::Array(mut items) if call.contains("RATELIMIT") || call.contains("PERMIT") => {
+        answer if call.contains("ADMIT") => {
+            Value::Array(answer.items()[4].items()[0].items()[..3].to_vec())
+        }
+        Value::Array(mut items) if call.contains("RATELIMIT") => {
             items.truncate(3);
             Value::Array(items)
         }
@@ -170,8 +177,8 @@ fn a_restart_changes_nothing() {
         if rewritten {
             rewrite_aof(&mut client);
             client.run("ML.RATELIMIT limit 10 3600 COST 2");
-            client.run("ML.RATELIMIT SLIDING 10 31622400 COST 1 RESERVE 9000000").items();
-            client.run("ML.PERMITACQUIRE permit 10 3600000 COST 2");
+            client.run("ML.RATELIMIT SLIDING 10 31622400 COST 1 HOLD 9000000").items();
+            client.run("ML.ADMIT 1 permit PERMIT 10 COST 2 HOLD 3600000");
             client.run("ML.CACHESET cache v3 after EX 2500").ok();
             client.run("ML.FEATURESET row FIELDS 1 n 9").integer();
             client.run("ML.FEATURESET row VIEW brief AT 1700000000004 FIELDS 1 a 9").integer();
@@ -249,7 +256,14 @@ fn the_digest_tells_apart_what_differs() {
             "RATELIMIT {} 10 60 ALGORITHM GCRA",
             "RATELIMIT {} 10 60 ALGORITHM GCRA BURST 11",
             "RATELIMIT {} 10 60 10 90",
-            "RATELIMIT {} 10 60 RESERVE 9",
+            "RATELIMIT {} 10 60 HOLD 9",
+        ],
+        &[
+            "RATELIMIT {} 10 60 COST 20 PARTIAL",
+            "RATELIMIT {} 10 60 COST 20 PARTIAL HOLD 9000 ID 0123456789abcdef0123456789abcdef",
+            "RATELIMIT {} 10 60 COST 21 PARTIAL HOLD 9000 ID 0123456789abcdef0123456789abcdef",
+            "RATELIMIT {} 10 60 COST 20 PARTIAL HOLD 9001 ID 0123456789abcdef0123456789abcdef",
+            "RATELIMIT {} 10 60 COST 20 PARTIAL HOLD 9000 ID 0123456789abcdef0123456789abcdee",
         ],
         &["CACHESET {} v x EX 9", "CACHESET {} w x EX 9", "CACHESET {} v y EX 9"],
         &["CACHESET {} v x EX 9", "CACHESET {} v x EX 8", "CACHESET {} vx  EX 9"],
@@ -265,14 +279,14 @@ fn the_digest_tells_apart_what_differs() {
         assert_eq!(digests.len(), group.len(), "{group:?}");
     }
     // Each permit has an id of its own; here they are the same ones.
-    client.run("ML.PERMITACQUIRE permit 10 60000").items();
-    let id = client.run("ML.PERMITACQUIRE permit 10 60000").items()[4].text();
+    client.run("ML.ADMIT 1 permit PERMIT 10 HOLD 60000").items();
+    let id = client.run("ML.ADMIT 1 permit PERMIT 10 HOLD 60000").items()[1].text();
     let mut digests = vec![client.digest_of("permit")];
-    for call in [format!("RENEW permit {id} 60001"), format!("RELEASE permit {id}")] {
-        client.run(&format!("ML.PERMIT{call}"));
+    for call in [format!("RENEW 1 permit {id} 60001"), format!("SETTLE 1 permit {id}")] {
+        client.run(&format!("ML.{call}"));
         digests.push(client.digest_of("permit"));
     }
-    client.run("ML.PERMITACQUIRE permit 10 60000").items();
+    client.run("ML.ADMIT 1 permit PERMIT 10 HOLD 60000").items();
     digests.push(client.digest_of("permit"));
     digests.sort_unstable();
     digests.dedup();
@@ -304,10 +318,10 @@ fn a_copy_goes_its_own_way() {
     client.run("ML.RATELIMIT l 10 3600 COST 7");
     assert_eq!(client.run("ML.RATELIMIT limit 10 3600").integers()[2], 6);
     assert_eq!(client.run("ML.RATELIMIT l 10 3600").integers()[0], 0);
+    let id = granted(&mut client, "permit 10 31622400000");
     client.run("COPY permit p");
-    let id = client.run("ML.PERMITINFO p").map()["permits"].items()[0].map()["id"].text();
-    assert_eq!(call!(client, "ML.PERMITRELEASE", "p", &id).integer(), 1);
-    assert_eq!(call!(client, "ML.PERMITRELEASE", "permit", &id).integer(), 1);
+    assert_eq!(release(&mut client, "p", &id), 1);
+    assert_eq!(release(&mut client, "permit", &id), 1);
     client.run("COPY cache c");
     client.run("ML.CACHESET cache v1 changed").ok();
     client.run("ML.CACHESET c v2 other").ok();
@@ -360,11 +374,11 @@ fn checksums_are_made_as_the_server_makes_them() {
 /// The keys whose payloads are spoilt below, small enough to try every byte.
 fn payloads(client: &mut Client) -> Vec<Vec<u8>> {
     client.run("ML.RATELIMIT limit 10 3600 COST 3").integers();
-    client.run("ML.PERMITACQUIRE permit 10 3600000 COST 3").items();
-    client.run("ML.PERMITACQUIRE permit 10 7200000").items();
+    client.run("ML.ADMIT 1 permit PERMIT 10 COST 3 HOLD 3600000").items();
+    client.run("ML.ADMIT 1 permit PERMIT 10 HOLD 7200000").items();
     client.run("ML.RATELIMIT sliding 10 3600 ALGORITHM SLIDING COST 3").integers();
     (0..100).for_each(|_| _ = client.run("ML.RATELIMIT grid 100 3600 ALGORITHM SLIDING"));
-    client.run("ML.RATELIMIT reserved 10 3600 9 7200 ALGORITHM GCRA RESERVE 9000000").items();
+    client.run("ML.RATELIMIT reserved 10 3600 9 7200 ALGORITHM GCRA HOLD 9000000").items();
     client.run("ML.CACHESET one v x EX 3600").ok();
     client.run("ML.CACHESET two v1 first EX 3600").ok();
     client.run("ML.CACHESET two v2 second EX 7200").ok();
@@ -403,16 +417,16 @@ fn use_fully(client: &mut Client, key: &str) {
     for call in [
         "ML.RATELIMIT {} 10 3600",
         "ML.RATELIMIT {} 10 3600 PEEK",
-        "ML.RATELIMIT {} 10 3600 20 7200 5 0.5 COST 3 FORCE RESERVE 9",
+        "ML.RATELIMIT {} 10 3600 20 7200 5 0.5 COST 3 FORCE HOLD 9",
         "ML.RATELIMIT {} 10 3600 ALGORITHM SLIDING",
         "ML.RATELIMIT {} 10 7200 ALGORITHM GCRA",
-        "ML.RATESETTLE {} 00000000000000000000000000000000 3",
-        "ML.RATEINFO {}",
-        "ML.PERMITACQUIRE {} 10 60000",
-        "ML.PERMITACQUIRE {} 9007199254740992 60000 COST 9007199254740992",
-        "ML.PERMITINFO {}",
-        "ML.PERMITRENEW {} 00000000000000000000000000000000 60000",
-        "ML.PERMITRELEASE {} 00000000000000000000000000000000",
+        "ML.SETTLE 1 {} 00000000000000000000000000000000 ACTUAL 3",
+        "ML.LIMITINFO {}",
+        "ML.ADMIT 1 {} PERMIT 10 HOLD 60000",
+        "ML.ADMIT 1 {} PERMIT 9007199254740992 COST 9007199254740992 HOLD 60000",
+        "ML.LIMITINFO {}",
+        "ML.RENEW 1 {} 00000000000000000000000000000000 60000",
+        "ML.SETTLE 1 {} 00000000000000000000000000000000",
         "ML.CACHEGET {} v",
         "ML.CACHESET {} v2 y",
         "ML.CACHEGET {} v2",

@@ -1,7 +1,9 @@
 //! A server that is killed under load has all that it had acknowledged, with an AOF
 //! that is written before each answer.
 
-use crate::support::{Answer, Client, Random, Server, Stop, call, wait_for};
+use crate::support::permits;
+use crate::support::rates::Info;
+use crate::support::{Answer, Client, Random, Server, Stop, wait_for};
 use redis::Value;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -32,7 +34,7 @@ fn write(server: &Server, writer: usize, told: &Acknowledged) {
             format!("ML.RATELIMIT limit:{writer} 1000000000 90000"),
             format!("ML.CACHESET cache:{writer} v{} {number} EX 90000", number % 2),
             format!("ML.FEATURESET row:{writer} VIEW v AT {at} FIELDS 2 f {number} g {number}"),
-            format!("ML.PERMITACQUIRE permits:{writer} 60000 90000000"),
+            format!("ML.ADMIT 1 permits:{writer} PERMIT 60000 HOLD 90000000"),
             format!("ML.FEATUREMSET 2 a:{writer} b:{writer} 12345678 TYPE F32 FIELDS 1 x AT {at}"),
         ];
         let Some(answer) = done(client.try_run(&calls[0])) else { return };
@@ -58,9 +60,8 @@ fn check(client: &mut Client, writer: usize, told: &Acknowledged, context: &str)
         // What was done without having been acknowledged counts from now on.
         told.store(found, Relaxed);
     };
-    let info = call!(client, "ML.RATEINFO", format!("limit:{writer}")).map();
-    let used = info["windows"].items()[0].map()["used"].integer() as u64;
-    or_one_more(used, &told.granted, "granted");
+    let info = Info::of(client, &format!("limit:{writer}")).unwrap();
+    or_one_more(info.used()[0] as u64, &told.granted, "granted");
     let values = [0, 1].map(|version| {
         let call = format!("ML.CACHEGET cache:{writer} v{version}");
         client.run(&call).text().parse::<u64>().unwrap()
@@ -70,8 +71,8 @@ fn check(client: &mut Client, writer: usize, told: &Acknowledged, context: &str)
     let row = client.run(&format!("ML.FEATURES row:{writer} v:f v:g")).texts();
     assert_eq!(row[0], row[1]);
     or_one_more(row[0].parse().unwrap(), &told.event, "event");
-    if let Value::Array(info) = client.run(&format!("ML.PERMITINFO permits:{writer}")) {
-        or_one_more(info[1].integer() as u64, &told.permits, "permits");
+    if let Some((in_use, _)) = permits::info(client, &format!("permits:{writer}")) {
+        or_one_more(in_use as u64, &told.permits, "permits");
     }
     let batch = client.run(&format!("ML.FEATUREINFO b:{writer}")).map()["views"].items();
     or_one_more(batch[0].map()["at_ms"].integer() as u64 - FIRST_EVENT, &told.settled, "batch");

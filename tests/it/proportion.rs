@@ -6,6 +6,7 @@
 //! MLSERVE_PROPORTION_CALLS says how many calls at random.
 
 use crate::fuzz::{GRAMMAR, Maker, remember};
+use crate::support::rates::ALGORITHMS;
 use crate::support::{Answer, Client, Random, Server, Tap, call, commands, wait_for};
 use redis::{Cmd, Value};
 
@@ -153,12 +154,12 @@ fn furnish(client: &mut Client) {
         call!(client, "HSET", "h1", field, "0.25").integer();
     }
     call!(client, "ML.CACHESET", "c0", "v0", &text, "STALE", 90_000_000).ok();
-    for reservation in 0..1_000 {
-        let algorithm = ["FIXED", "SLIDING", "GCRA"][reservation % 3];
-        let key = format!("r{}", reservation % 3);
-        let call = format!("ML.RATELIMIT {key} 100000 9000 ALGORITHM {algorithm} RESERVE 90000000");
+    for hold in 0..1_000 {
+        let algorithm = ["FIXED", "SLIDING", "GCRA"][hold % 3];
+        let key = format!("r{}", hold % 3);
+        let call = format!("ML.RATELIMIT {key} 100000 9000 ALGORITHM {algorithm} HOLD 90000000");
         client.run(&call).items();
-        client.run("ML.PERMITACQUIRE p0 100000 90000000").items();
+        client.run("ML.ADMIT 1 p0 PERMIT 100000 HOLD 90000000").items();
     }
 }
 
@@ -194,8 +195,9 @@ fn what_is_named_again_and_again_is_worked_on_once() {
         format!("ML.CACHEMFETCH 20{} v0 LEASE 9", again("c0", 20)),
         format!("ML.CACHEMGET 5000{} v1", again("c0", 5_000)),
         format!("ML.CACHEMSET 500{} v1", again("c0 x", 500)),
-        format!("ML.RATESETTLE r0{}", again("00000000000000000000000000000000 1", 1)),
-        format!("ML.PERMITRELEASE p0{}", again("00000000000000000000000000000000", 1)),
+        format!("ML.SETTLE 5000{} {NO_ID}", many("r", 5_000)),
+        format!("ML.RENEW 5000{} {NO_ID} 9", many("p", 5_000)),
+        format!("ML.ADMIT 5000{}{} PEEK", many("r", 5_000), again("LIMIT 9 60", 5_000)),
     ] {
         let words = words(&line);
         let cost = cost(&mut client, &words);
@@ -302,12 +304,12 @@ fn no_payload_takes_many_times_its_length() {
     let mut tap = Tap::on(&server);
     let mut payloads: Vec<Vec<Vec<u8>>> = Vec::new();
     for call in [
-        "ML.RATELIMIT r1 10 3600 20 7200 RESERVE 90000",
+        "ML.RATELIMIT r1 10 3600 20 7200 HOLD 90000",
         "ML.RATELIMIT r2 10 3600 ALGORITHM SLIDING",
-        "ML.RATELIMIT r2 10 3600 RESERVE 90000",
-        "ML.RATELIMIT r3 10 3600 ALGORITHM GCRA RESERVE 90000",
-        "ML.PERMITACQUIRE p 10 3600000",
-        "ML.PERMITACQUIRE p 10 3600000",
+        "ML.RATELIMIT r2 10 3600 HOLD 90000",
+        "ML.RATELIMIT r3 10 3600 ALGORITHM GCRA HOLD 90000",
+        "ML.ADMIT 1 p PERMIT 10 HOLD 3600000",
+        "ML.ADMIT 1 p PERMIT 10 HOLD 3600000",
         "ML.CACHESET c v x STALE 9000000",
         "ML.CACHESET c w y STALE 9000000",
         "ML.CACHEDROP c STALE",
@@ -413,13 +415,27 @@ fn the_work_of_any_call_is_in_proportion() {
 /// Something of a size, and a call whose cost may depend on that as COMMAND DOCS says.
 type Case = (&'static str, fn(&mut Client, usize), fn(usize) -> String);
 
-fn reservations(client: &mut Client, size: usize) {
-    let call = "ML.RATELIMIT r 1000000 9000 ALGORITHM GCRA RESERVE 90000000";
-    client.run_all(&vec![call; size]);
+/// So many holds, each on a key of limits and on one of permits, and two more by
+/// [`held`] that are to be ended.
+fn holds(client: &mut Client, size: usize) {
+    fill(client, "GCRA", size);
+    for round in 0..2 {
+        let items = "LIMIT 1000000 9000 COST 5 PERMIT 1000000 HOLD 90000000";
+        client.run(&format!("ML.ADMIT 2 r p {items} ID {}", held(round))).items();
+    }
 }
 
-fn permits(client: &mut Client, size: usize) {
-    client.run_all(&vec!["ML.PERMITACQUIRE p 1000000 90000000"; size]);
+/// The ids of holds that are to be ended.
+fn held(round: usize) -> String {
+    format!("{round}").repeat(32)
+}
+
+/// So many holds by ids of their own, each on a key of limits and on one of permits.
+fn fill(client: &mut Client, algorithm: &str, size: usize) {
+    const FILL: &str = "for i = 1, ARGV[2] do
+        redis.call('ML.ADMIT', 2, KEYS[1], KEYS[2], 'LIMIT', 1000000, 9000, 'ALGORITHM', ARGV[1],
+            'PERMIT', 1000000, 'HOLD', 90000000, 'ID', string.format('f%031x', i)) end";
+    assert_eq!(call!(client, "EVAL", FILL, 2, "r", "p", algorithm, size), Value::Nil);
 }
 
 /// An answer, and as many other keys, leases, and namespaces.
@@ -453,18 +469,18 @@ fn many(head: &str, size: usize) -> String {
 const NO_ID: &str = "00000000000000000000000000000000";
 
 const CASES: &[Case] = &[
-    ("ML.RATELIMIT", reservations, |_| "r 1000000 9000".to_owned()),
+    ("ML.RATELIMIT", holds, |_| "r 1000000 9000".to_owned()),
+    ("ML.RATELIMIT", holds, |_| "r 1000000 9000 HOLD 90000000".to_owned()),
     (
-        "ML.RATEMULTI",
+        "ML.ADMIT",
         |_, _| (),
-        |size| format!("{size}{}{}", many("m", size), " 9 9000".repeat(size)),
+        |size| format!("{size}{}{}", many("m", size), " LIMIT 9 9000".repeat(size)),
     ),
-    ("ML.RATESETTLE", reservations, |_| format!("r {NO_ID} 1")),
-    ("ML.RATEINFO", reservations, |_| "r".to_owned()),
-    ("ML.PERMITACQUIRE", permits, |_| "p 1000000 90000000".to_owned()),
-    ("ML.PERMITRENEW", permits, |_| format!("p {NO_ID} 9")),
-    ("ML.PERMITRELEASE", permits, |_| format!("p {NO_ID}")),
-    ("ML.PERMITINFO", permits, |_| "p".to_owned()),
+    ("ML.ADMIT", holds, |_| "2 r p LIMIT 1000000 9000 PERMIT 1000000 HOLD 90000000".to_owned()),
+    ("ML.SETTLE", holds, |_| "2 r p {held} ACTUAL 1 -".to_owned()),
+    ("ML.RENEW", holds, |_| "2 r p {held} 9000".to_owned()),
+    ("ML.LIMITINFO", holds, |_| "r".to_owned()),
+    ("ML.LIMITINFO", holds, |_| "p".to_owned()),
     ("ML.CACHESET", answers, |_| "k v y".to_owned()),
     ("ML.CACHEGET", answers, |_| "k v".to_owned()),
     ("ML.CACHEMGET", answers, |size| format!("{size}{} v", many("k", size))),
@@ -495,6 +511,57 @@ const CASES: &[Case] = &[
 ];
 
 #[test]
+fn what_is_done_with_one_of_sixty_thousand_holds_costs_what_it_does_with_a_dozen() {
+    let server = Server::start();
+    let mut client = server.client();
+    if !client.knows("ML.DEBUG") {
+        println!("not applicable: a release build counts nothing");
+        return;
+    }
+    client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
+    let limit = "LIMIT 1000000 9000";
+    let own = held(7);
+    let calls = [
+        "ML.RATELIMIT r 1000000 9000".to_owned(),
+        "ML.RATELIMIT r 1000000 9000 COST 2000000".to_owned(),
+        "ML.RATELIMIT r 1000000 9000 PEEK".to_owned(),
+        format!("ML.RATELIMIT r 1000000 9000 COST 7 HOLD 90000000 ID {own}"),
+        format!("ML.RATELIMIT r 1000000 9000 COST 7 HOLD 90000000 ID {own}"),
+        format!("ML.ADMIT 2 r p {limit} COST 7 PERMIT 1000000 HOLD 90000000 ID {own}"),
+        format!("ML.ADMIT 2 r p {limit} PERMIT 1000000 PEEK"),
+        format!("ML.ADMIT 2 r p {limit} PERMIT 3 COST 9 HOLD 90000000"),
+        format!("ML.RENEW 2 r p {own} 1"),
+        format!("ML.RENEW 2 p r {own} 91000000"),
+        format!("ML.SETTLE 2 r p {own} ACTUAL 3 -"),
+        // The oldest, one in the midst, and none.
+        format!("ML.SETTLE 2 r p f{:031x} ACTUAL 0 -", 1),
+        format!("ML.SETTLE 2 r p f{:031x} ACTUAL 9 -", 6),
+        format!("ML.SETTLE 2 r p {NO_ID}"),
+    ];
+    for algorithm in ALGORITHMS {
+        let [few, many] = [12, 60_000].map(|size| {
+            client.run("FLUSHALL").ok();
+            fill(&mut client, algorithm, size);
+            // The first refund after so many charges numbers them anew.
+            let first = format!("ML.SETTLE 2 r p f{size:031x} ACTUAL 0 -");
+            assert_eq!(client.run(&first).integers(), [1, 1]);
+            let costs = calls.iter().map(|call| measured(&mut client, &words(call)));
+            costs.collect::<Vec<_>>()
+        });
+        for ((few, many), call) in few.iter().zip(&many).zip(&calls) {
+            assert!(!few.answer.is_error() && !many.answer.is_error(), "{call}: {few:?} {many:?}");
+            println!(
+                "{:?} {:?} edges, {} {} bytes: {call}",
+                few.edges, many.edges, few.allocated, many.allocated
+            );
+            assert!(many.allocated <= 2 * few.allocated + 4_096, "{call}: {few:?} {many:?}");
+            let [few, many] = [few, many].map(|cost| cost.edges.unwrap_or(0));
+            assert!(many <= 2 * few + 300, "{call}: {few} edges with few holds, {many} with many");
+        }
+    }
+}
+
+#[test]
 fn what_a_command_says_of_its_complexity_is_so() {
     const SMALL: usize = 12;
     const TIMES: usize = 16;
@@ -515,8 +582,9 @@ fn what_a_command_says_of_its_complexity_is_so() {
             client.run("FLUSHALL").ok();
             setup(&mut client, size);
             // The second time: the first may allocate what stays.
-            let [_, edges] = [0, 1].map(|_| {
-                let words = words(&format!("{name} {}", arguments(size)));
+            let [_, edges] = [0, 1].map(|round| {
+                let arguments = arguments(size).replace("{held}", &held(round));
+                let words = words(&format!("{name} {arguments}"));
                 let cost = measured(&mut client, &words);
                 assert!(!cost.answer.is_error(), "{name}: {:?}", cost.answer);
                 cost.edges.unwrap()
@@ -531,8 +599,6 @@ fn what_a_command_says_of_its_complexity_is_so() {
         let bound = bound.split([';', ',']).next().unwrap();
         let times = TIMES as u64;
         let factor = match bound {
-            // What is open on the key is what there is more of here.
-            _ if complexity.contains("O(N) where N reservations are open") => times,
             _ if bound.starts_with("O(1)") => 1,
             "O(log(N))" => 4,
             _ if bound.contains("N*M") || bound.contains("K*M") => 2 * times * times,

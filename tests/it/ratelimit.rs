@@ -2,7 +2,7 @@
 //!
 //! `[granted, limit, remaining, retry_after_ms, reset_after_ms]`
 
-use crate::support::rates::{ALGORITHMS, Info, Row, frozen};
+use crate::support::rates::{ALGORITHMS, Info, Row, frozen, settle};
 use crate::support::{Answer, Client, Events, Flood, Random, Server, Tap, call, wait_for};
 use redis::Value;
 use std::collections::HashMap;
@@ -634,7 +634,7 @@ fn what_is_replicated_is_the_charge_however_much_the_key_holds() {
             for call in 0..100 {
                 client.freeze(start + call * MILLI);
                 let call = format!("{algorithm}:{key} {limits} ALGORITHM {algorithm} COST 5");
-                client.run(&format!("ML.RATELIMIT {call} RESERVE 60000"));
+                client.run(&format!("ML.RATELIMIT {call} HOLD 60000"));
                 assert_eq!(Row::of(&client.run(&format!("ML.RATELIMIT {call}"))).granted, 5);
             }
             let effects = tap.replicated(&mut client);
@@ -913,18 +913,20 @@ fn info_has_its_shapes_in_both_protocols_and_on_a_replica() {
         let expected = Value::Array(vec![
             crate::support::bulk("algorithm"),
             crate::support::bulk(algorithm),
-            crate::support::bulk("reservations"),
-            Value::Int(0),
             crate::support::bulk("windows"),
             Value::Array(windows.clone()),
+            crate::support::bulk("holds"),
+            Value::Array(vec![]),
+            crate::support::bulk("waiters"),
+            Value::Int(0),
         ]);
         for of in [&server, &replica] {
-            assert_eq!(call!(of.client(), "ML.RATEINFO", key), expected, "{key}");
-            let Value::Map(map) = call!(of.client3(), "ML.RATEINFO", key) else {
+            assert_eq!(call!(of.client(), "ML.LIMITINFO", key), expected, "{key}");
+            let Value::Map(map) = call!(of.client3(), "ML.LIMITINFO", key) else {
                 panic!("RESP3 has a map")
             };
-            assert_eq!(map.len(), 3);
-            let Value::Array(maps) = &map[2].1 else { panic!("an array of windows") };
+            assert_eq!(map.len(), 4);
+            let Value::Array(maps) = &map[1].1 else { panic!("an array of windows") };
             for (map, flat) in maps.iter().zip(&windows) {
                 let Value::Map(map) = map else { panic!("of maps: {map:?}") };
                 let fields: Vec<_> = map.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
@@ -933,11 +935,11 @@ fn info_has_its_shapes_in_both_protocols_and_on_a_replica() {
         }
     }
     for mut client in [server.client(), server.client3(), replica.client(), replica.client3()] {
-        assert_eq!(client.run("ML.RATEINFO missing"), Value::Nil);
-        assert!(client.run("ML.RATEINFO bucket x").is_error());
+        assert_eq!(client.run("ML.LIMITINFO missing"), Value::Nil);
+        assert!(client.run("ML.LIMITINFO bucket x").is_error());
     }
     client.run("SET string x").ok();
-    assert!(client.run("ML.RATEINFO string").error().starts_with("WRONGTYPE"));
+    assert!(client.run("ML.LIMITINFO string").error().starts_with("WRONGTYPE"));
 }
 
 #[test]
@@ -1052,7 +1054,7 @@ fn what_an_earlier_encoding_wrote_loads_and_says_what_it_said() {
         ("r", "779713dc9ef9f878e79e6daf3c08f519", 95),
         ("rb", "9d67a9e4823a451871df134cdaab5a5f", 81),
     ] {
-        assert_eq!(call!(client, "ML.RATESETTLE", key, id, 0).integer(), 1, "{key}");
+        assert_eq!(settle(&mut client, key, id, 0), 1, "{key}");
         let left = Row::of(&client.run(&format!("ML.RATELIMIT {key} 100 60 PEEK"))).remaining;
         assert_eq!(left, after, "{key}");
     }

@@ -1,14 +1,15 @@
 //! Replicas hold what their primary holds: effects are replicated, never calls
 //! whose outcome depends on a clock or a config.
 
-use crate::support::rates::{ALGORITHMS, Row};
+use crate::support::permits::{acquire, admit};
+use crate::support::rates::{ALGORITHMS, Admission, Row, settle};
 use crate::support::{Answer, Client, Random, Server, Tap, bulk, call, wait_for};
 use redis::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Settings unlike the primary's, for all that they could change.
 const OTHER_CONFIG: &str = "ml.cache-versions-per-key 1\nml.cache-ttl 1\nml.cache-max-value-bytes 1\n\
-     ml.ratelimit-algorithm SLIDING\nml.ratelimit-max-reservations 1\n";
+     ml.ratelimit-algorithm SLIDING\nml.limit-max-holds 1\n";
 
 const SCRIPT: &str = "
     redis.call('ML.CACHESET', KEYS[2], ARGV[1], ARGV[2])
@@ -59,30 +60,25 @@ fn step(client: &mut Client, random: &mut Random) {
         37..=43 => {
             let (max, cost) = (3 + random.below(9), 1 + random.below(4));
             let ttl_ms = random.of(&["20", "60000", "3600000"]);
-            call!(client, "ML.PERMITACQUIRE", key, max, ttl_ms, "COST", cost);
+            // Of a few ids, so that they come again and can be ended.
+            let id = random.below(9);
+            client.run(&format!(
+                "{} ID {id:032}",
+                admit(&format!("{key} {max} {ttl_ms} COST {cost}"))
+            ));
         }
         44..=48 => {
-            if let Value::Array(info) = call!(client, "ML.PERMITINFO", &key) {
-                let permits = info[3].items();
-                let permit = &permits[random.below(permits.len() as u64) as usize];
-                let id = permit.map()["id"].text();
-                match random.below(2) {
-                    0 => call!(client, "ML.PERMITRELEASE", key, id),
-                    _ => call!(
-                        client,
-                        "ML.PERMITRENEW",
-                        key,
-                        id,
-                        [20, 90_000][random.below(2) as usize]
-                    ),
-                };
-            }
+            let id = format!("{:032}", random.below(9));
+            match random.below(2) {
+                0 => call!(client, "ML.SETTLE", 2, key, other, id),
+                _ => call!(client, "ML.RENEW", 2, key, other, id, 20 + random.below(2) * 90_000),
+            };
         }
         49..=58 => feature_step(client, random, &key, &other),
         _ => {
             client.run("MULTI").ok();
             call!(client, "ML.FEATURESET", &key, "FIELDS", 2, "f", &value, "g", &version);
-            call!(client, "ML.PERMITACQUIRE", &key, 9, 60_000);
+            client.run(&admit(&format!("{key} 9 60000")));
             call!(client, "ML.RATELIMIT", &key, 5, 60);
             call!(client, "ML.CACHESET", &other, &version, &value);
             call!(client, "ML.RATELIMIT", &key, 5, 60);
@@ -127,31 +123,50 @@ fn feature_step(client: &mut Client, random: &mut Random, key: &str, other: &str
 }
 
 /// A call on limits, of any form there is, or a step of the clock, which the
-/// replicas know nothing of. `held` are the reservations made so far.
-fn rate_step(client: &mut Client, random: &mut Random, held: &mut Vec<(String, String)>) {
+/// replicas know nothing of. `held` are the holds opened so far.
+fn rate_step(client: &mut Client, random: &mut Random, held: &mut Vec<String>) {
     let keys = [0; 2].map(|_| format!("r{}", random.below(8)));
     let window = random.of(&["0.02", "0.5", "60", "60 90 3600", "60 2 0.1 40 7.5", "86400"]);
     let algorithm =
         random.of(&["", "", "", "", "ALGORITHM FIXED", "ALGORITHM SLIDING", "ALGORITHM GCRA"]);
     let mode = random.of(&["", "", "", "PARTIAL", "FORCE", "PEEK"]);
-    let (limit, cost) = (3 + random.below(60), 1 + random.below(9));
-    let reserve = match random.below(3) {
-        0 if mode != "PEEK" => format!("RESERVE {}", 1 + random.below(100_000)),
+    let (limit, cost) = (3 + random.below(60), random.below(9));
+    let ttl_ms = 1 + random.below(100_000);
+    let hold = match random.below(6) {
+        _ if mode == "PEEK" => String::new(),
+        0 => format!("HOLD {ttl_ms}"),
+        // One of its own, which may be open already, here or elsewhere.
+        1 => format!("HOLD {ttl_ms} ID {:032}", random.below(20)),
         _ => String::new(),
     };
-    let options = format!("COST {cost} {mode} {reserve} {algorithm}");
     let [key, other] = &keys;
+    let some = |random: &mut Random| match held.len() as u64 {
+        0 => format!("{:032}", random.below(20)),
+        count => held[random.below(count) as usize].clone(),
+    };
     let line = match random.below(20) {
-        0..=8 => format!("ML.RATELIMIT {key} {limit} {window} {options}"),
-        9 => format!("ML.RATELIMIT {key} {limit} 60 BURST {limit}0 ALGORITHM GCRA {reserve}"),
-        10..=12 if key != other => {
-            let options = options.replace("PARTIAL", "FORCE");
-            format!("ML.RATEMULTI 2 {key} {other} {limit} 60 90 3600 {options}")
+        0..=7 => {
+            format!("ML.RATELIMIT {key} {limit} {window} COST {cost} {mode} {hold} {algorithm}")
         }
-        13..=16 if !held.is_empty() => {
-            let (key, id) = held.swap_remove(random.below(held.len() as u64) as usize);
-            format!("ML.RATESETTLE {key} {id} {}", random.below(20))
+        8 => format!("ML.RATELIMIT {key} {limit} 60 BURST {limit}0 ALGORITHM GCRA {hold}"),
+        9..=11 if key != other => {
+            let mode = mode.replace("PARTIAL", "FORCE");
+            let item = format!("COST {cost} {algorithm}");
+            format!(
+                "ML.ADMIT 2 {key} {other} LIMIT {limit} 60 {item} LIMIT 90 3600 {item} {hold} {mode}"
+            )
         }
+        12 if mode != "PEEK" => {
+            let items = format!("LIMIT {limit} 60 COST {cost} {algorithm} PERMIT {limit}");
+            format!("ML.ADMIT 2 {key} p{key} {items} HOLD {ttl_ms} ID {:032}", random.below(20))
+        }
+        13 | 14 => {
+            let id = some(random);
+            let actual = random.of(&["", "ACTUAL 7 -", "ACTUAL 0 -", "ACTUAL - -"]);
+            format!("ML.SETTLE 2 {key} p{other} {id} {actual}")
+        }
+        15 => format!("ML.SETTLE 1 {key} {} ACTUAL {}", some(random), random.below(20)),
+        16 => format!("ML.RENEW 2 {key} p{other} {} {ttl_ms}", some(random)),
         17 => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
             let (ahead, behind) = (random.below(200_000_000), random.below(100_000_000));
@@ -168,14 +183,12 @@ fn rate_step(client: &mut Client, random: &mut Random, held: &mut Vec<(String, S
         },
     };
     let words: Vec<_> = line.split_whitespace().collect();
-    let answer = client.run(&words.join(" "));
-    let rows = match &answer {
-        Value::Array(rows) if words[0] == "ML.RATEMULTI" => rows.clone(),
-        Value::Array(_) => vec![answer.clone()],
-        _ => Vec::new(),
-    };
-    for (row, key) in rows.iter().zip([key, other]) {
-        held.extend(Row::of(row).id.map(|id| (key.clone(), id)));
+    match client.run(&words.join(" ")) {
+        answer @ Value::Array(_) if words[0] == "ML.RATELIMIT" => held.extend(Row::of(&answer).id),
+        answer @ Value::Array(_) if words[0] == "ML.ADMIT" => {
+            held.extend(Admission::of(&answer).id);
+        }
+        _ => {}
     }
 }
 
@@ -249,7 +262,7 @@ fn limits_are_equal_on_replicas_and_after_a_restart_whatever_was_called_when() {
             }
         }
         // Chance may leave nothing that is open still.
-        let kept = client.run("ML.RATELIMIT kept 10 3600 9 60 RESERVE 3600000");
+        let kept = client.run("ML.RATELIMIT kept 10 3600 9 60 HOLD 3600000");
         assert!(Row::of(&kept).id.is_some(), "nothing is open, seed {seed}");
         prolong(&mut client);
         assert_equal(&[&primary, &replica], &format!("at the end, seed {seed}"));
@@ -295,7 +308,7 @@ fn effects_are_replicated_and_logged_in_place_of_calls() {
     assert_eq!(tap.names(&mut client), ["ML.APPLYLIMIT"]);
     client.run("ML.CACHESET c v x").ok();
     assert_eq!(tap.names(&mut client), ["ML.APPLYANSWERS"]);
-    client.run("ML.PERMITACQUIRE p 10 60000").items();
+    client.run("ML.ADMIT 1 p PERMIT 10 HOLD 60000").items();
     assert_eq!(tap.names(&mut client), ["ML.APPLYPERMIT"]);
     for key in ["r", "c", "p"] {
         // The effect puts the key's expiry right by itself, wherever it lands.
@@ -314,13 +327,13 @@ fn effects_are_replicated_and_logged_in_place_of_calls() {
     let names = tap.names(&mut client);
     assert_eq!(names, ["MULTI", "ML.APPLYANSWERS", "ML.APPLYLIMIT", "EXEC"]);
 
-    let id = Row::of(&client.run("ML.RATELIMIT new 10 60 COST 3 RESERVE 9000")).id.unwrap();
+    let id = Row::of(&client.run("ML.RATELIMIT new 10 60 COST 3 HOLD 9000")).id.unwrap();
     assert_eq!(tap.names(&mut client), ["ML.APPLYLIMIT"]);
-    call!(client, "ML.RATESETTLE", "new", id, 5).integer();
+    settle(&mut client, "new", &id, 5);
     assert_eq!(tap.names(&mut client), ["ML.APPLYLIMIT"]);
-    client.run("ML.RATEMULTI 2 new r 10 60 10 60");
+    client.run("ML.ADMIT 2 new r LIMIT 10 60 LIMIT 10 60");
     assert_eq!(tap.names(&mut client), ["MULTI", "ML.APPLYLIMIT", "ML.APPLYLIMIT", "EXEC"]);
-    client.run("ML.RATEINFO new").map();
+    client.run("ML.LIMITINFO new").map();
     assert_eq!(tap.names(&mut client), [""; 0]);
 
     let (mut random, mut held) = (Random::new(7), Vec::new());
@@ -334,7 +347,15 @@ fn effects_are_replicated_and_logged_in_place_of_calls() {
     for applied in ["ML.APPLYLIMIT", "ML.APPLYPERMIT", "ML.APPLYANSWERS", "ML.APPLYROW"] {
         assert!(logged.contains(applied), "no {applied} in the AOF");
     }
-    for called in ["ML.RATELIMIT", "ML.PERMIT", "ML.CACHESET", "ML.CACHEGET", "ML.FEATURE"] {
+    for called in [
+        "ML.RATELIMIT",
+        "ML.ADMIT",
+        "ML.SETTLE",
+        "ML.RENEW",
+        "ML.CACHESET",
+        "ML.CACHEGET",
+        "ML.FEATURE",
+    ] {
         assert!(!logged.contains(called), "{called} in the AOF");
         let names = tap.names(&mut client);
         assert!(!names.iter().any(|name| name.starts_with(called)), "{called} replicated");
@@ -347,7 +368,7 @@ fn a_failover_resets_no_limit_and_loses_no_answer() {
     let mut client = primary.client();
     let replica = primary.replica(OTHER_CONFIG);
     client.run("ML.RATELIMIT r 10 3600 COST 7");
-    client.run("ML.PERMITACQUIRE p 10 3600000 COST 7").items();
+    client.run("ML.ADMIT 1 p PERMIT 10 COST 7 HOLD 3600000").items();
     client.run("ML.CACHESET c v1 a EX 1000").ok();
     client.run("ML.CACHESET c v2 b EX 2000").ok();
     let expiries = ["r", "c", "p"].map(|key| call!(client, "PEXPIRETIME", key).integer());
@@ -358,21 +379,23 @@ fn a_failover_resets_no_limit_and_loses_no_answer() {
     assert_eq!(["r", "c", "p"].map(|key| call!(client, "PEXPIRETIME", key).integer()), expiries);
     assert_eq!(client.run("ML.RATELIMIT r 10 3600 COST 4").integers()[..3], [0, 10, 3]);
     assert_eq!(client.run("ML.RATELIMIT r 10 3600 COST 3").integers()[..3], [3, 10, 0]);
+    client.run("CONFIG SET ml.limit-max-holds 2").ok();
     for (cost, granted) in [(4, 0), (3, 3)] {
-        let answer = call!(client, "ML.PERMITACQUIRE", "p", 10, 3_600_000, "COST", cost);
-        assert_eq!(answer.items()[0].integer(), granted);
+        let answer = acquire(&mut client, &format!("p 10 3600000 COST {cost}"));
+        assert_eq!(answer.0[0], granted);
     }
     assert_eq!(client.run("ML.CACHEGET c v1"), bulk("a"));
     assert_eq!(client.run("ML.CACHEGET c v2"), bulk("b"));
 }
 
-/// The effects of a charge, a grant, a set and a row, as they were replicated: the
+/// The effects of a charge, a permit, a set, a row and a hold, as they were replicated: the
 /// command, the key, the payload, and what else there is.
 fn effects(client: &mut Client, tap: &mut Tap) -> Vec<Vec<Vec<u8>>> {
     client.run("ML.RATELIMIT r 10 3600 COST 3");
-    client.run("ML.PERMITACQUIRE p 10 3600000 COST 3").items();
+    client.run("ML.ADMIT 1 p PERMIT 10 COST 3 HOLD 3600000").items();
     client.run("ML.CACHESET c v x EX 1000").ok();
     client.run("ML.FEATURESET f EX 1000 AT 1700000000005 FIELDS 2 f gold g 0.5").integer();
+    client.run("ML.RATELIMIT h 10 3600 20 7200 COST 30 PARTIAL HOLD 9000000").items();
     let mut effects = tap.replicated(client);
     effects.iter_mut().filter(|effect| is_of_rows(effect)).for_each(|effect| effect.swap(1, 2));
     effects
@@ -416,7 +439,7 @@ fn an_applied_effect_makes_what_it_came_from() {
     let server = Server::start();
     let mut client = server.client();
     let mut tap = Tap::on(&server);
-    for (effect, key) in effects(&mut client, &mut tap).iter().zip(["r", "p", "c", "f"]) {
+    for (effect, key) in effects(&mut client, &mut tap).iter().zip(["r", "p", "c", "f", "h"]) {
         apply(&mut client, effect, &effect[2]).ok();
         assert_eq!(client.digest_of("new"), client.digest_of(key));
         let expires = call!(client, "PEXPIRETIME", key);
@@ -432,7 +455,7 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
     let mut tap = Tap::on(&server);
     let mut effects = effects(&mut client, &mut tap);
     effects.extend(rewritten(&server, &mut client));
-    assert_eq!(effects.len(), 8, "one for each key, in either way");
+    assert_eq!(effects.len(), 10, "one for each key, in either way");
     let before = client.footprint();
     let refused = |client: &mut Client, effect: &[Vec<u8>], payload: &[u8], context: &str| {
         let error = apply(client, effect, payload).error();
@@ -453,7 +476,7 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
     for seed in Random::seeds() {
         let mut random = Random::new(seed);
         for _ in 0..2_000 {
-            let effect = &effects[random.below(8) as usize];
+            let effect = &effects[random.below(10) as usize];
             let payload = match random.below(3) {
                 0 => {
                     let length = 1 + random.below(100) as usize;
@@ -474,8 +497,8 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
                 Value::Okay => {
                     // One that could be: it can be used, and goes again.
                     client.run("ML.RATELIMIT new 10 60");
-                    client.run("ML.PERMITACQUIRE new 10 60000");
-                    client.run("ML.PERMITINFO new");
+                    client.run("ML.ADMIT 1 new PERMIT 10 HOLD 60000");
+                    client.run("ML.LIMITINFO new");
                     client.run("ML.CACHEGET new v");
                     client.run("ML.CACHESET new w y");
                     client.run("ML.FEATUREINFO new");
@@ -501,8 +524,8 @@ fn a_diskless_load_that_is_cut_short_leaves_a_replica_that_works() {
     let mut client = primary.client();
     for key in 0..800 {
         client.run_all(&[
-            format!("ML.RATELIMIT r{key} 9 3600 9 7200 RESERVE 900000"),
-            format!("ML.PERMITACQUIRE p{key} 9 3600000"),
+            format!("ML.RATELIMIT r{key} 9 3600 9 7200 HOLD 900000"),
+            format!("ML.ADMIT 1 p{key} PERMIT 9 HOLD 3600000"),
             format!("ML.CACHESET c{key} v x"),
             format!("ML.FEATURESET f{key} FIELDS 2 a{} 1 b gold", key % 7),
         ]);
@@ -523,7 +546,7 @@ fn a_diskless_load_that_is_cut_short_leaves_a_replica_that_works() {
     assert_eq!(follower.run("DBSIZE").integer(), 0, "half a data set is none");
     assert!(follower.run("ML.CACHEVERSION ns").items().is_empty());
     wait_for("what was loaded to be freed", || {
-        ["ml_features_layouts", "ml_permit_held", "ml_ratelimit_open_reservations"]
+        ["ml_features_layouts", "ml_permit_held", "ml_ratelimit_open_holds"]
             .iter()
             .all(|gauge| follower.info(gauge) == "0")
     });

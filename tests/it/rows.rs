@@ -657,7 +657,7 @@ fn rows_of_the_same_fields_have_one_layout_which_goes_with_the_last() {
     assert_eq!(layouts(&mut client), 1);
     client.run("FLUSHALL ASYNC").ok();
     wait_for("the layouts to go", || layouts(&mut client) == 0);
-    assert_eq!(client.info("ml_features_layout_bytes"), "0");
+    wait_for("their bytes to go", || client.info("ml_features_layout_bytes") == "0");
 }
 
 #[test]

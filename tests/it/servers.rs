@@ -1,5 +1,6 @@
 //! The one binary on every server that `scripts/servers` has gathered.
 
+use crate::support::rates::{Admission, Info};
 use crate::support::{Answer, Setup, bulk, call, listed_servers, nils, wait_for};
 use redis::Value;
 use std::path::Path;
@@ -23,15 +24,15 @@ fn exercise(name: &str, binary: &Path) {
         let granted = [0; 3].map(|_| client.run(&call).integers());
         assert_eq!(granted.map(|row| (row[0], row[3])), [(1, 0), (1, 0), (0, wait_ms)], "{name}");
     }
-    let rows = client.run("ML.RATEMULTI 2 {m}1 {m}2 5 60 9 60 COST 4 RESERVE 60000").items();
-    for (key, row) in ["{m}1", "{m}2"].iter().zip(rows) {
-        let id = row.items()[5].text();
-        let settled = [0; 2].map(|_| call!(client, "ML.RATESETTLE", key, &id, 1).integer());
-        assert_eq!(settled, [1, 0], "{name}");
-        let info = call!(client, "ML.RATEINFO", key).map();
-        assert_eq!(info["windows"].items()[0].map()["used"].integer(), 1, "{name}");
-    }
-    client.run("DEL SLIDING GCRA {m}1 {m}2").integer();
+    let items = "LIMIT 5 60 COST 4 LIMIT 9 60 COST 4 PERMIT 1 HOLD 60000";
+    let admitted = Admission::ask(&mut client, &format!("3 {{m}}1 {{m}}2 {{m}}3 {items}"));
+    let id = admitted.id.unwrap();
+    let settle = format!("ML.SETTLE 3 {{m}}1 {{m}}2 {{m}}3 {id} ACTUAL 1 - -");
+    let settled = [0; 2].map(|_| client.run(&settle).integers());
+    assert_eq!(settled, [[1; 3], [0; 3]], "{name}");
+    let used = ["{m}1", "{m}2"].map(|key| Info::of(&mut client, key).unwrap().used());
+    assert_eq!(used, [[1], [4]], "{name}");
+    assert_eq!(client.run("DEL SLIDING GCRA {m}1 {m}2 {m}3").integer(), 4, "{name}");
     client.run("ML.DEBUG CLOCK REAL").ok();
 
     client.run("ML.CACHESET cache v1 old EX 1000").ok();
@@ -59,9 +60,10 @@ fn exercise(name: &str, binary: &Path) {
     client.run("RPUSH list a");
     for call in [
         "ML.RATELIMIT list 1 1",
-        "ML.RATEMULTI 1 list 1 1",
-        "ML.RATESETTLE list id 1",
-        "ML.RATEINFO list",
+        "ML.ADMIT 1 list LIMIT 1 1",
+        "ML.SETTLE 1 list 00000000000000000000000000000000 ACTUAL 1",
+        "ML.RENEW 1 list 00000000000000000000000000000000 1",
+        "ML.LIMITINFO list",
         "ML.CACHESET list v x",
         "ML.CACHEGET list v",
         "ML.FEATURES list f",
@@ -76,7 +78,7 @@ fn exercise(name: &str, binary: &Path) {
     assert_eq!(client.digest(), before, "{}", after("reloaded"));
     let replica = server.replica("ml.cache-versions-per-key 1");
     assert_eq!(replica.client().digest(), before, "{}", after("on a replica"));
-    client.run("ML.RATELIMIT other 5 60 9 3600 ALGORITHM SLIDING RESERVE 90000");
+    client.run("ML.RATELIMIT other 5 60 9 3600 ALGORITHM SLIDING HOLD 90000");
     client.run("ML.CACHESET cache v3 newest").ok();
     replica.catch_up(&server);
     assert_eq!(replica.client().digest(), client.digest(), "{}", after("replicated"));

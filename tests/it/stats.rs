@@ -43,21 +43,22 @@ fn decisions_of_limits_are_counted_by_namespace() {
         "ML.RATELIMIT acme:u1 2",
         "ML.RATELIMIT plain 1 60",
         "ML.RATELIMIT plain 1 60",
-        "ML.RATEMULTI 2 m:a m:b 1 60 1 60",
-        "ML.RATEMULTI 2 m:a m:c 1 60 1 60",
-        "ML.RATEMULTI 2 m:a m:c 1 60 1 60 PEEK",
-        "ML.RATEINFO m:a",
+        "ML.ADMIT 2 m:a m:b LIMIT 1 60 LIMIT 1 60",
+        "ML.ADMIT 2 m:a m:c LIMIT 1 60 LIMIT 1 60",
+        "ML.ADMIT 2 m:a m:c LIMIT 1 60 LIMIT 1 60 PEEK",
+        "ML.ADMIT 2 m:a m:p LIMIT 9 60 COST 0 PERMIT 1 HOLD 9",
+        "ML.LIMITINFO m:a",
     ] {
         client.run(line);
     }
     assert_eq!(limits(&mut client, "acme"), Some((4, 1)));
     assert_eq!(limits(&mut client, ""), Some((1, 1)));
-    assert_eq!(limits(&mut client, "m"), Some((2, 2)), "all of a call are denied with one");
+    assert_eq!(limits(&mut client, "m"), Some((3, 2)), "all of a call are denied with one");
     let of = |key: &str, count| (key.to_owned(), count);
     assert_eq!(most_denied(&mut client, "acme"), [of("acme:u1", 1)]);
     assert_eq!(most_denied(&mut client, "m"), [of("m:a", 1)], "m:c denied nothing");
-    client.run("ML.RATEMULTI 3 m:a m:c m:d 1 60 0 60 1 60");
-    assert_eq!(limits(&mut client, "m"), Some((2, 5)));
+    client.run("ML.ADMIT 3 m:a m:c m:d LIMIT 1 60 LIMIT 0 60 LIMIT 1 60");
+    assert_eq!(limits(&mut client, "m"), Some((3, 5)));
     assert_eq!(most_denied(&mut client, "m"), [of("m:a", 2), of("m:c", 1)]);
     assert_eq!(most_denied(&mut client, "none"), []);
     assert_eq!(names(&mut client, "LIMITS"), ["", "acme", "m"]);

@@ -70,8 +70,12 @@ def test_keys_that_are_counted_are_found(cluster):
             "ML.FEATUREGET", 3, *keys, "FIELDS", 2, "b", "a", "AS", "TENSOR")
         assert tensor[3] == array.tobytes()
         limits = [f"{key}:limit" for key in keys]
-        rows = cluster.execute_command("ML.RATEMULTI", 3, *limits, *[5, 60] * 3)
-        assert [row[0] for row in rows] == [1, 1, 1]
+        items = ["LIMIT", 5, 60] * 3
+        admitted, hold, _, _, rows = cluster.execute_command(
+            "ML.ADMIT", 3, *limits, *items, "HOLD", 60_000)
+        assert admitted == 1 and [row[0] for row in rows] == [1, 1, 1]
+        assert cluster.execute_command("ML.RENEW", 3, *limits, hold, 90_000) == [1, 1, 1]
+        assert cluster.execute_command("ML.SETTLE", 3, *limits, hold) == [1, 1, 1]
 
 
 def test_keys_of_several_slots_are_refused(cluster):

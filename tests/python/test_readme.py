@@ -3,6 +3,7 @@
 import re
 
 import numpy
+import pytest
 
 from conftest import ROOT
 
@@ -19,7 +20,7 @@ class Model:
 
 def test_the_python_of_the_readme(port):
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     code = "\n".join(blocks).replace("redis.Redis(", f"redis.Redis(port={port}, ")
     names = {}
     exec(code, names)
@@ -28,6 +29,14 @@ def test_the_python_of_the_readme(port):
     assert names["allow_request"]("1", limit=1) == (True, 0)
     allowed, retry_after_ms = names["allow_request"]("1", limit=1)
     assert not allowed and 0 < retry_after_ms <= 60_000
+
+    spent = [names["admitted"]("acme", "u7", 30_000, lambda: (9_000, "said")) for _ in range(2)]
+    assert spent == ["said"] * 2  # At their estimates both would not fit.
+    with pytest.raises(RuntimeError, match="{acme}:u7:tpm: again in"):
+        names["admitted"]("acme", "u7", 30_000, None)
+    with pytest.raises(ZeroDivisionError):
+        names["admitted"]("acme", "u7", 20_000, lambda: 1 / 0)
+    assert names["admitted"]("acme", "u7", 20_000, lambda: (0, "free")) == "free"
 
     model = Model()
     scores = [names["cached_score"](model, version, "great") for version in ["v1", "v1", "v2"]]

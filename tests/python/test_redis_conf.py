@@ -8,7 +8,9 @@ from conftest import ROOT
 
 DEFAULTS = {
     "ml.ratelimit-algorithm": "FIXED",
-    "ml.ratelimit-max-reservations": "1024",
+    "ml.limit-max-holds": "65536",
+    "ml.limit-max-waiters": "65536",
+    "ml.limit-max-waiter-bytes": "67108864",
     "ml.cache-ttl": "3600",
     "ml.cache-versions-per-key": "2",
     "ml.cache-max-value-bytes": "536870912",

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-COMMANDS = ["ML.RATELIMIT", "ML.RATESETTLE", "ML.RATEINFO", "ML.CACHESET", "ML.CACHEGET",
-            "ML.CACHEMGET", "ML.CACHEMSET", "ML.CACHEDROP", "ML.CACHEFETCH", "ML.CACHEMFETCH",
-            "ML.CACHERENEW", "ML.CACHERELEASE", "ML.CACHEVERSION", "ML.CACHEVERSIONSET", "ML.CACHEINFO", "ML.STATS", "ML.FEATURES"]
+COMMANDS = ["ML.RATELIMIT", "ML.ADMIT", "ML.SETTLE", "ML.RENEW", "ML.LIMITINFO",
+            "ML.CACHESET", "ML.CACHEGET", "ML.CACHEMGET", "ML.CACHEMSET", "ML.CACHEDROP",
+            "ML.CACHEFETCH", "ML.CACHEMFETCH", "ML.CACHERENEW", "ML.CACHERELEASE",
+            "ML.CACHEVERSION", "ML.CACHEVERSIONSET", "ML.CACHEINFO", "ML.STATS", "ML.FEATURES"]
 
 
 # --- reply shapes ---------------------------------------------------------------
@@ -177,34 +178,46 @@ def test_cacheinfo_tells_what_a_key_holds(client):
     assert version[b"age_ms"] >= 0 == version[b"cost_ms"]
 
 
-def test_ratemulti_answers_a_row_for_each_key(client):
-    call = ("ML.RATEMULTI", 2, "{acme}:user:1", "{acme}", 1, 60, 9, 60)
-    rows = client.execute_command(*call)
-    assert [row[:4] for row in rows] == [[1, 1, 0, 0], [1, 9, 8, 0]]
-    denied = client.execute_command(*call)
-    assert [row[:3] for row in denied] == [[0, 1, 0], [0, 9, 8]]
-    assert 0 < denied[0][3] <= 60_000 and denied[1][3] == 0
+def test_admit_answers_a_row_for_each_key_and_which_binds(client):
+    keys = ["{acme}:rpm", "{acme}:tpm", "{acme}:gpu"]
+    call = ("ML.ADMIT", 3, *keys, "LIMIT", 9, 60, "LIMIT", 1000, 60, "COST", 400, "PERMIT", 1)
+    assert client.execute_command(*call, "PEEK")[:4] == [1, None, 0, None]
+    admitted, hold, *waits, rows = client.execute_command(*call, "HOLD", 30_000)
+    assert (admitted, waits) == (1, [0, None])
+    assert isinstance(hold, bytes) and len(hold) == 32
+    assert [row[:4] for row in rows] == [[1, 9, 8, 0], [400, 1000, 600, 0], [1, 1, 0, 0]]
+    admitted, none, retry_after_ms, binding, rows = client.execute_command(*call, "HOLD", 30_000)
+    assert (admitted, none, binding) == (0, None, 2)
+    assert 0 < retry_after_ms == rows[2][3] <= 30_000
+    assert [row[:3] for row in rows] == [[0, 9, 8], [0, 1000, 600], [0, 1, 0]]
+    actual = ("ACTUAL", "-", 150, "-")
+    assert client.execute_command("ML.SETTLE", 3, *keys, hold, *actual) == [1, 1, 1]
+    assert client.execute_command("ML.SETTLE", 3, *keys, hold, *actual) == [0, 0, 0]
+    rows = client.execute_command(*call, "PEEK")[4]
+    assert [row[2] for row in rows] == [8, 850, 1]
 
 
-def test_a_reservation_is_settled_by_its_id(client):
-    reply = client.execute_command(
-        "ML.RATELIMIT", "tokens:1", 1000, 60, "COST", 400, "RESERVE", 30_000
-    )
-    assert reply[:4] == [400, 1000, 600, 0] and len(reply) == 6
-    reservation = reply[5]
-    assert isinstance(reservation, bytes) and len(reservation) == 32
-    assert client.execute_command("ML.RATESETTLE", "tokens:1", reservation, 250) == 1
-    assert client.execute_command("ML.RATESETTLE", "tokens:1", reservation, 250) == 0
+def test_a_call_with_an_id_of_its_own_may_be_repeated(client):
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    call = ("ML.RATELIMIT", "tokens:1", 1000, 60, "COST", 400, "HOLD", 30_000, "ID", trace)
+    for _ in range(2):
+        reply = client.execute_command(*call)
+        assert reply[:4] == [400, 1000, 600, 0] and reply[5] == trace.encode()
+    assert client.execute_command("ML.RENEW", 1, "tokens:1", trace, 90_000) == [1]
+    [hold] = map(as_map, as_map(client.execute_command("ML.LIMITINFO", "tokens:1"))[b"holds"])
+    assert (hold[b"id"], hold[b"cost"]) == (trace[:8].encode(), 400)
+    assert 30_000 < hold[b"ttl_ms"] <= 90_000
+    assert client.execute_command("ML.SETTLE", 1, "tokens:1", trace, "ACTUAL", 250) == [1]
     assert client.execute_command("ML.RATELIMIT", "tokens:1", 1000, 60, "PEEK")[2] == 750
-    assert client.execute_command("ML.RATELIMIT", "tokens:1", 0, 60, "RESERVE", 9)[5] is None
+    assert client.execute_command("ML.RATELIMIT", "tokens:1", 0, 60, "HOLD", 9)[5] is None
 
 
-def test_rateinfo_is_a_map(client):
-    assert client.execute_command("ML.RATEINFO", "k") is None
+def test_limitinfo_is_a_map(client):
+    assert client.execute_command("ML.LIMITINFO", "k") is None
     client.execute_command("ML.RATELIMIT", "k", 60, 60, "ALGORITHM", "GCRA", "BURST", 90, "COST", 30)
-    info = as_map(client.execute_command("ML.RATEINFO", "k"))
-    assert list(info) == [b"algorithm", b"reservations", b"windows"]
-    assert (info[b"algorithm"], info[b"reservations"]) == (b"GCRA", 0)
+    info = as_map(client.execute_command("ML.LIMITINFO", "k"))
+    assert list(info) == [b"algorithm", b"windows", b"holds", b"waiters"]
+    assert (info[b"algorithm"], info[b"holds"]) == (b"GCRA", [])
     [window] = map(as_map, info[b"windows"])
     assert 0 < window.pop(b"reset_after_ms") <= 30_000
     used, remaining = window.pop(b"used"), window.pop(b"remaining")
@@ -279,7 +292,7 @@ def test_decoded_responses(client, port):
         ("ML.RATELIMIT k 1 0", "window"),
         ("ML.RATELIMIT k 1 -60", "window"),
         ("ML.RATELIMIT k 1 1e3", "window"),
-        ("ML.RATELIMIT k 1 60 COST 0", "COST"),
+        ("ML.RATELIMIT k 1 60 COST -1", "COST"),
         ("ML.RATELIMIT k 1 60 COST x", "COST"),
         ("ML.RATELIMIT k 1 60 COST", "COST"),
         ("ML.RATELIMIT k 1 60 COST 1 COST 1", "COST"),
@@ -288,10 +301,17 @@ def test_decoded_responses(client, port):
         ("ML.RATELIMIT k 1 60 2 60", "window"),
         ("ML.RATELIMIT k 1 60 BURST 5", "BURST"),
         ("ML.RATELIMIT k 0 60 FORCE", "limit"),
-        ("ML.RATELIMIT k 1 60 RESERVE 9 PEEK", "'RESERVE'"),
-        ("ML.RATEMULTI 2 k k 1 60 1 60", "key"),
-        ("ML.RATEMULTI 3 k l 1 60 1 60", "numkeys"),
-        ("ML.RATESETTLE k id -1", "actual"),
+        ("ML.RATELIMIT k 1 60 HOLD 9 PEEK", "'HOLD'"),
+        ("ML.RATELIMIT k 1 60 ID 4bf92f3577b34da6a3ce929d0e0e4736", "HOLD"),
+        ("ML.RATELIMIT k 1 60 HOLD 9 ID trace", "ID"),
+        ("ML.ADMIT 2 k k LIMIT 1 60 LIMIT 1 60", "key"),
+        ("ML.ADMIT 9 k l LIMIT 1 60", "numkeys"),
+        ("ML.ADMIT 2 k l LIMIT 1 60", "item"),
+        ("ML.ADMIT 1 k PERMIT 4", "HOLD"),
+        ("ML.ADMIT 1 k PERMIT 4 HOLD 9 FORCE", "FORCE"),
+        ("ML.SETTLE 1 k id ACTUAL -1", "ACTUAL"),
+        ("ML.SETTLE 1 k id ACTUAL 1 2", "ACTUAL"),
+        ("ML.RENEW 1 k id 0", "ms"),
         ("ML.CACHESET k v1 x EX 0", "EX"),
         ("ML.CACHESET k v1 x EX -5", "EX"),
         ("ML.CACHESET k v1 x PX 1.5", "PX"),
@@ -416,9 +436,11 @@ def test_command_docs(client, name):
         assert (argument[b"name"] == b"key") == (argument[b"type"] == b"key")
     names = [argument[b"name"].decode() for argument in arguments]
     assert names == {
-        "ML.RATELIMIT": ["key", "limits", "algorithm", "burst", "cost", "mode", "milliseconds"],
-        "ML.RATESETTLE": ["key", "id", "actual"],
-        "ML.RATEINFO": ["key"],
+        "ML.RATELIMIT": ["key", "limits", "algorithm", "burst", "cost", "mode", "hold"],
+        "ML.ADMIT": ["numkeys", "key", "item", "hold", "mode", "wait"],
+        "ML.SETTLE": ["numkeys", "key", "id", "actual"],
+        "ML.RENEW": ["numkeys", "key", "id", "milliseconds"],
+        "ML.LIMITINFO": ["key"],
         "ML.CACHESET": ["key", "version", "value", "expiration", "milliseconds", "percent",
                         "token", "json"],
         "ML.CACHEFETCH": ["key", "version", "milliseconds", "milliseconds", "beta", "token"],
@@ -442,9 +464,10 @@ def test_command_docs(client, name):
     "command",
     [
         "ML.RATELIMIT the-key 1 60 COST 1",
-        "ML.RATEMULTI 1 the-key 1 60 COST 1",
-        "ML.RATESETTLE the-key id 1",
-        "ML.RATEINFO the-key",
+        "ML.ADMIT 1 the-key LIMIT 1 60 COST 1",
+        "ML.SETTLE 1 the-key id ACTUAL 1",
+        "ML.RENEW 1 the-key id 1",
+        "ML.LIMITINFO the-key",
         "ML.CACHESET the-key v1 x EX 60",
         "ML.CACHEGET the-key v1",
         "ML.CACHEMGET 1 the-key v1",
@@ -466,8 +489,10 @@ def test_acl_holds_the_commands_to_the_users_keys(client, port):
     model = redis.Redis(port=port, username="model", password="any")
     for command in [
         "ML.RATELIMIT {} 1 60",
-        "ML.RATEMULTI 1 {} 1 60",
-        "ML.RATEINFO {}",
+        "ML.ADMIT 1 {} LIMIT 1 60",
+        "ML.SETTLE 1 {} id",
+        "ML.RENEW 1 {} id 1",
+        "ML.LIMITINFO {}",
         "ML.CACHESET {} v1 x",
         "ML.CACHEGET {} v1",
         "ML.CACHEMGET 1 {} v1",

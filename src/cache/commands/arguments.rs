@@ -69,11 +69,6 @@ pub fn token(token: Arg) -> Option<Id> {
     Id::parse(token.bytes())
 }
 
-/// A token that the caller brings to be granted a lease under.
-pub fn own_token(value: Arg) -> Result<Id, Error> {
-    token(value).ok_or_else(|| refuse("TOKEN must be 32 hexadecimal digits, in lower case"))
-}
-
 /// Refuses a value that is too long.
 pub fn check_size(value: Arg) -> Result<(), Error> {
     let longest = MAX_VALUE_BYTES.get_unsigned();

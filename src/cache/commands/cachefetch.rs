@@ -1,8 +1,6 @@
 //! ML.CACHEFETCH: an answer, or the lease to compute it, or a wait for who has that.
 
-use super::arguments::{
-    KEY, LEASE, TOKEN, TTLS, VERSION, lease_ms, lease_us, own_token, unsigned, version,
-};
+use super::arguments::{KEY, LEASE, TOKEN, TTLS, VERSION, lease_ms, lease_us, unsigned, version};
 use super::look::{LeaseRequest, Served, look};
 use crate::cache::answer::Answer;
 use crate::cache::counts::Counter;
@@ -51,7 +49,7 @@ impl Fetch {
             match option {
                 "LEASE" => lease = Some(lease_ms(options.value()?, "LEASE")?),
                 "WAIT" => wait_ms = Some(unsigned(&mut options, TTLS)?),
-                "TOKEN" => token = Some(own_token(options.value()?)?),
+                "TOKEN" => token = Some(options.value()?.id("TOKEN")?),
                 _ => beta = Some(self::beta(options.value()?)?),
             }
         }
@@ -113,7 +111,7 @@ fn wait<'a>(
     if !leases::with(&lock, |flights| flights.may_wait(&flight, bytes)) {
         return false;
     }
-    let Some(client) = call.wait::<Callers>(&lock, key, at_most) else { return false };
+    let Some(client) = call.wait::<Callers>(&lock, key.bytes(), at_most) else { return false };
     state::tally(&lock, place.key, place.version, Counter::Waits, 1);
     leases::wait(&lock, &flight, client, user, asked.token, asked.lease_us);
     true

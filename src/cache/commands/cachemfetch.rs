@@ -1,8 +1,6 @@
 //! ML.CACHEMFETCH: the answers of several keys, or the leases to compute them.
 
-use super::arguments::{
-    KEYS, LEASE, NUMKEYS, TOKEN, VERSION, lease_ms, lease_us, own_token, version,
-};
+use super::arguments::{KEYS, LEASE, NUMKEYS, TOKEN, VERSION, lease_ms, lease_us, version};
 use super::look::{LeaseRequest, Served, look, look_again};
 use crate::cache::answer::Answer;
 use crate::cache::leases::{self, Place};
@@ -33,7 +31,7 @@ fn asked(args: &mut Args) -> Result<LeaseRequest, Error> {
     while let Some(option) = options.next(&["LEASE", "TOKEN"])? {
         match option {
             "LEASE" => lease = Some(lease_ms(options.value()?, "LEASE")?),
-            _ => token = Some(own_token(options.value()?)?),
+            _ => token = Some(options.value()?.id("TOKEN")?),
         }
     }
     Ok(LeaseRequest { lease_us: lease_us(lease)?, token, beta: None })

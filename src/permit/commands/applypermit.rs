@@ -12,15 +12,19 @@ pub const COMMAND: Command = Command::internal(
     handler(applypermit),
     &[Argument::key(c"key"), Argument::string(c"change")],
     c"Internal: changes the permits of a key, for replicas and the AOF.",
-    c"O(N) where N is the number of permits.",
+    c"O(log(N)) where N is the number of permits.",
 );
 
 /// ML.APPLYPERMIT key change
 fn applypermit(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let payload = call.args.arg()?;
-    let change = codec::decode_change(payload.bytes())
-        .ok_or_else(|| refuse("change is not a change of permits"))?;
+    let change = codec::decode_change(payload.bytes()).ok_or_else(|| {
+        refuse(match payload.bytes() {
+            [1, ..] => "change is of an older module, whose changes of permits are other ones",
+            _ => "change is not a change of permits",
+        })
+    })?;
     let mut open = call.keys.write(key);
     let none = Permits::default();
     if !open.value::<Permits>()?.map_or(&none, |permits| permits).takes(&change) {

@@ -1,12 +1,8 @@
-//! The commands of permits: a file a command, with its row of the table, its
-//! parser and its handler; `store` is what those share that change permits.
+//! What commands do with permits: `store` decides on a call, for the commands of
+//! [`crate::admission`], and `applypermit` makes on replicas what was decided.
 
 mod applypermit;
-mod permitacquire;
-mod permitinfo;
-mod permitrelease;
-mod permitrenew;
-mod store;
+pub mod store;
 
 use super::permits::Permits;
 use crate::server::{Command, TypeSpec, load_command};
@@ -15,11 +11,4 @@ use crate::server::{Command, TypeSpec, load_command};
 pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<Box<Permits>>()];
 
 /// The commands of this domain.
-pub const COMMANDS: &[Command] = &[
-    permitacquire::COMMAND,
-    permitrenew::COMMAND,
-    permitrelease::COMMAND,
-    permitinfo::COMMAND,
-    applypermit::COMMAND,
-    load_command::<Box<Permits>>(),
-];
+pub const COMMANDS: &[Command] = &[applypermit::COMMAND, load_command::<Box<Permits>>()];

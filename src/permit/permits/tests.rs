@@ -11,8 +11,17 @@ fn id(number: u128) -> Id {
     Id(number.to_be_bytes())
 }
 
+/// A request whose id is drawn by the [`Holder`].
 fn request(max: u64, cost: u64, ttl_s: u64) -> Request {
-    Request { max, cost, ttl_ms: ttl_s * 1_000 }
+    asked(max, cost, ttl_s * 1_000)
+}
+
+fn asked(max: u64, cost: u64, ttl_ms: Millis) -> Request {
+    Request { max, cost, permit: Some((id(0), ttl_ms)), max_holds: MAX_HOLDS }
+}
+
+fn in_use(decision: &Decision) -> u64 {
+    decision.allowance.limit - decision.allowance.remaining.cast_unsigned()
 }
 
 /// Permits, and the number of the next one.
@@ -23,21 +32,29 @@ struct Holder {
 }
 
 impl Holder {
-    fn acquire(&mut self, request: &Request, now_us: Micros) -> Outcome {
-        let outcome = self.permits.decide(request, now_us, || id(self.granted)).unwrap();
-        self.granted += u128::from(outcome.id.is_some());
-        if let Some(change) = &outcome.change {
+    fn acquire(&mut self, request: &Request, now_us: Micros) -> (Decision, Option<Id>) {
+        let new = id(self.granted);
+        let permit = request.permit.map(|(_, ttl_ms)| (new, ttl_ms));
+        let decision = self.permits.decide(&Request { permit, ..*request }, now_us).unwrap();
+        decision.check_room().unwrap();
+        self.granted += u128::from(decision.allowed);
+        if let Some(change) = &decision.change {
             self.apply(change);
         }
-        outcome
+        (decision, Some(new).filter(|_| decision.allowed))
+    }
+
+    fn granted(&mut self, request: &Request, now_us: Micros) -> Id {
+        self.acquire(request, now_us).1.unwrap()
+    }
+
+    fn wait(&mut self, request: &Request, now_us: Micros) -> Option<Micros> {
+        self.acquire(request, now_us).0.allowance.retry_after_us
     }
 
     fn step(&mut self, of: Id, step: Step, now_us: Micros) -> bool {
-        let open = self.permits.is_open(of, now_us);
-        if open {
-            self.apply(&Change { now_us, step });
-        }
-        open
+        let change = self.permits.decide_on(of, step, now_us);
+        change.inspect(|change| self.apply(change)).is_some()
     }
 
     fn renew(&mut self, id: Id, ttl_ms: Millis, now_us: Micros) -> bool {
@@ -58,8 +75,9 @@ impl Holder {
         self.permits.apply(change);
         replica.apply(&sent);
         assert_eq!(self.permits, replica);
-        let Permits { all, clock_us, .. } = replica;
-        assert_eq!(Permits::of(all, clock_us).as_ref(), Some(&self.permits), "not sound");
+        let mut payload = Vec::new();
+        codec::encode(&replica, &mut payload);
+        assert_eq!(codec::decode(&payload).as_ref(), Some(&self.permits), "not sound");
     }
 }
 
@@ -67,26 +85,62 @@ impl Holder {
 fn what_does_not_fit_is_told_how_long_to_wait() {
     let mut holder = Holder::default();
     for ttl_s in [30, 10, 20] {
-        assert!(holder.acquire(&request(9, 3, ttl_s), 0).id.is_some());
+        holder.granted(&request(9, 3, ttl_s), 0);
     }
     for (cost, wait_s) in [(1, 10), (3, 10), (4, 20), (7, 30), (9, 30)] {
-        let denied = holder.acquire(&request(9, cost, 1), 0);
-        let expected =
-            Outcome { id: None, in_use: 9, retry_after_us: Some(wait_s * SECOND), change: None };
-        assert_eq!(denied, expected, "a cost of {cost}");
+        let (denied, _) = holder.acquire(&request(9, cost, 1), 0);
+        let expected = Allowance {
+            granted: 0,
+            limit: 9,
+            remaining: 0,
+            retry_after_us: Some(wait_s * SECOND),
+            reset_after_us: 30 * SECOND,
+        };
+        assert_eq!((denied.allowance, denied.change), (expected, None), "a cost of {cost}");
     }
-    assert_eq!(holder.acquire(&request(9, 10, 1), 0).retry_after_us, None);
-    assert_eq!(holder.acquire(&request(0, 1, 1), 0).retry_after_us, None);
+    assert_eq!(holder.wait(&request(9, 10, 1), 0), None);
+    assert_eq!(holder.wait(&request(0, 1, 1), 0), None);
     // A new maximum counts at once, up and down.
-    assert_eq!(holder.acquire(&request(5, 1, 1), 0).retry_after_us, Some(20 * SECOND));
-    assert_eq!(holder.acquire(&request(10, 1, 1), 0).in_use, 10);
+    assert_eq!(holder.wait(&request(5, 1, 1), 0), Some(20 * SECOND));
+    let (granted, _) = holder.acquire(&request(10, 1, 40), 0);
+    let Allowance { granted, remaining, reset_after_us, .. } = granted.allowance;
+    assert_eq!((granted, remaining, reset_after_us), (1, 0, 40 * SECOND));
+    // Nothing is never denied.
+    assert_eq!(holder.wait(&request(0, 0, 1), 0), Some(0));
+}
+
+#[test]
+fn one_that_is_open_takes_nothing_more_under_the_same_id() {
+    let mut permits = Permits::default();
+    let mine = request(3, 2, 10);
+    permits.apply(&permits.decide(&mine, 0).unwrap().change.unwrap());
+    let again = permits.decide(&mine, SECOND).unwrap();
+    let Allowance { granted, remaining, retry_after_us, .. } = again.allowance;
+    assert_eq!((granted, remaining, retry_after_us, again.change), (2, 1, Some(0), None));
+    assert_eq!(permits.decide(&request(3, 1, 10), SECOND), Err(Refusal::AskedFor(2)));
+    // Ended, it is a new call.
+    assert!(permits.decide(&request(3, 1, 10), 10 * SECOND).unwrap().change.is_some());
+}
+
+#[test]
+fn what_another_key_denies_says_what_is_so_without_it() {
+    let permits = Permits::default();
+    let mut decision = permits.decide(&request(3, 2, 10), 0).unwrap();
+    assert_eq!((decision.allowance.granted, decision.allowance.remaining), (2, 1));
+    decision.deny();
+    let Allowance { granted, remaining, reset_after_us, .. } = decision.allowance;
+    assert_eq!((granted, remaining, reset_after_us, decision.change), (0, 3, 0, None));
+    // Whoever looks takes nothing.
+    let look = permits.decide(&Request { permit: None, ..request(3, 2, 10) }, 0).unwrap();
+    assert!(look.allowed && look.change.is_none());
+    assert_eq!((look.allowance.granted, look.allowance.remaining), (2, 3));
 }
 
 #[test]
 fn what_expired_frees_its_place_and_nobody_elses() {
     let mut holder = Holder::default();
-    let first = holder.acquire(&request(1, 1, 10), 0).id.unwrap();
-    let second = holder.acquire(&request(1, 1, 10), 10 * SECOND).id.unwrap();
+    let first = holder.granted(&request(1, 1, 10), 0);
+    let second = holder.granted(&request(1, 1, 10), 10 * SECOND);
     for now_us in [10 * SECOND, 19 * SECOND] {
         assert!(!holder.release(first, now_us));
         assert!(!holder.renew(first, 1_000, now_us));
@@ -103,35 +157,35 @@ fn a_key_holds_so_many_permits_and_no_more() {
         now_us,
         step: Step::Acquire { id: id(number), cost: 1, ttl_ms: 1 + (number % 2) as u64 },
     };
-    for number in 0..MAX_PERMITS as u128 {
+    for number in 1..=MAX_HOLDS as u128 {
         permits.apply(&acquire(number, 0));
     }
-    let more = Request { max: MAX_AMOUNT, cost: 1, ttl_ms: 1 };
-    assert_eq!(permits.decide(&more, 0, || id(99)), Err(Full));
+    let more = asked(MAX_AMOUNT, 1, 1);
+    assert_eq!(permits.decide(&more, 0).unwrap().check_room(), Err(Refusal::Full));
     assert!(!permits.takes(&acquire(1 << 100, 0)));
-    let denied = permits.decide(&Request { max: 1, ..more }, 0, || id(99)).unwrap();
-    assert_eq!((denied.id, denied.retry_after_us), (None, Some(2_000)));
+    let denied = permits.decide(&Request { max: 1, ..more }, 0).unwrap();
+    assert_eq!((denied.allowed, denied.allowance.retry_after_us), (false, Some(2_000)));
+    assert_eq!(denied.check_room(), Ok(()), "whoever is denied is to wait, room or not");
     // Half of them expire.
     assert!(permits.takes(&acquire(1 << 100, 1_000)));
     assert!(!permits.takes(&acquire(1, 1_000)), "that one is there already");
     permits.apply(&acquire(1 << 100, 1_000));
-    assert_eq!(permits.in_use(1_000), MAX_PERMITS as u64 / 2 + 1);
+    assert_eq!(permits.in_use(1_000), MAX_HOLDS as u64 / 2 + 1);
     permits.apply(&acquire(1 << 101, 3_000));
-    assert_eq!(permits.all().len(), 1);
-    assert!(permits.all().capacity() < 100, "what a rush took is given back");
+    assert_eq!(permits.holds().len(), 1);
 }
 
 #[test]
 fn no_more_is_in_use_than_can_be_counted() {
     let mut holder = Holder::default();
-    let all = Request { max: MAX_AMOUNT, cost: MAX_AMOUNT - 1, ttl_ms: MAX_TTL_MS };
     let latest = i64::MAX as u64;
-    assert_eq!(holder.acquire(&all, latest).in_use, MAX_AMOUNT - 1);
+    let all = asked(MAX_AMOUNT, MAX_AMOUNT - 1, MAX_TTL_MS);
+    assert_eq!(in_use(&holder.acquire(&all, latest).0), MAX_AMOUNT - 1);
     let one = Request { cost: 1, ..all };
-    assert_eq!(holder.acquire(&one, latest).in_use, MAX_AMOUNT);
+    assert_eq!(in_use(&holder.acquire(&one, latest).0), MAX_AMOUNT);
     let wait_us = MAX_TTL_MS * MICROS_PER_MILLI;
-    assert_eq!(holder.acquire(&one, latest).retry_after_us, Some(wait_us));
-    assert_eq!(holder.acquire(&one, 0).retry_after_us, Some(wait_us));
+    assert_eq!(holder.wait(&one, latest), Some(wait_us));
+    assert_eq!(holder.wait(&one, 0), Some(wait_us));
     let more = Step::Acquire { id: id(99), cost: 1, ttl_ms: 1 };
     assert!(!holder.permits.takes(&Change { now_us: 0, step: more }));
 }
@@ -142,15 +196,25 @@ fn a_clock_that_steps_back_grants_nothing_again_and_prolongs_nothing() {
     holder.acquire(&request(2, 1, 60), 10_000 * SECOND);
     holder.acquire(&request(2, 1, 30), 10_001 * SECOND);
     let back = 10 * SECOND;
-    let denied = holder.permits.decide(&request(2, 1, 60), back, || id(99)).unwrap();
-    assert_eq!((denied.id, denied.retry_after_us), (None, Some(30 * SECOND)));
+    let new = Request { permit: Some((id(99), 60_000)), ..request(2, 1, 60) };
+    let denied = holder.permits.decide(&new, back).unwrap();
+    assert_eq!((denied.allowed, denied.allowance.retry_after_us), (false, Some(30 * SECOND)));
     assert_eq!(denied.change, Some(Change { now_us: back, step: Step::Rewind }));
     holder.apply(&denied.change.unwrap());
     // It need not be done twice.
-    assert_eq!(holder.acquire(&request(2, 1, 60), back).change, None);
+    assert_eq!(holder.acquire(&request(2, 1, 60), back).0.change, None);
     assert_eq!(holder.permits.expires_at_ms(), Some(70_000));
     assert_eq!(holder.permits.in_use(40 * SECOND), 1);
     assert_eq!(holder.permits.in_use(70 * SECOND), 0);
+}
+
+/// A permit, as the oracle has it.
+#[derive(Clone, Copy)]
+struct Permit {
+    id: Id,
+    cost: u64,
+    ttl_ms: Millis,
+    since_us: Micros,
 }
 
 /// The oracle: a list of every permit that no write found expired, in no order.
@@ -194,7 +258,7 @@ impl Oracle {
             self.write(now);
         }
         if granted {
-            let Request { cost, ttl_ms, .. } = *request;
+            let (cost, ttl_ms) = (request.cost, request.permit.unwrap().1);
             self.0.push(Permit { id: new, cost, ttl_ms, since_us: now });
         }
         (granted, wait)
@@ -256,18 +320,23 @@ proptest! {
             let late = |number: usize| id(holder.granted.wrapping_sub(number as u128));
             match call {
                 Call::Acquire { max, cost, ttl_ms } => {
-                    let request = Request { max, cost, ttl_ms };
+                    let request = asked(max, cost, ttl_ms);
                     let new = id(holder.granted);
-                    let outcome = holder.acquire(&request, now);
+                    let (decision, granted) = holder.acquire(&request, now);
+                    let retry_after_us = decision.allowance.retry_after_us;
                     let expected = oracle.acquire(new, &request, now);
-                    prop_assert_eq!((outcome.id.is_some(), outcome.retry_after_us), expected);
-                    prop_assert_eq!(outcome.id, outcome.id.map(|_| new));
-                    prop_assert_eq!(u128::from(outcome.in_use), oracle.in_use_after(now, 0));
-                    prop_assert!(outcome.id.is_none() || outcome.in_use <= max);
+                    prop_assert_eq!((decision.allowed, retry_after_us), expected);
+                    prop_assert_eq!(granted, granted.map(|_| new));
+                    let in_use = oracle.in_use_after(now, 0);
+                    prop_assert_eq!(u128::from(holder.permits.in_use(now)), in_use);
+                    let remaining = u128::from(max).saturating_sub(in_use);
+                    prop_assert_eq!(decision.allowance.remaining as u128, remaining);
+                    prop_assert!(!decision.allowed || in_use <= max.into());
                     // The wait is exact: granted after it, denied a microsecond before.
-                    if let Some(wait) = outcome.retry_after_us.filter(|wait| *wait > 0) {
-                        let fits = |at| holder.permits.wait(&request, at) == Some(0);
-                        prop_assert!(fits(now + wait) && !fits(now + wait - 1));
+                    if let Some(wait) = retry_after_us.filter(|wait| *wait > 0) {
+                        let wait_at = |at| holder.permits.seen_at(at).wait(&request, at);
+                        prop_assert_eq!(wait_at(now + wait), Some(0));
+                        prop_assert!(wait_at(now + wait - 1) != Some(0));
                     }
                 }
                 Call::Renew { number, ttl_ms } => {
@@ -285,12 +354,13 @@ proptest! {
                 Call::Look => {}
             }
             let seen = holder.permits.seen_at(now);
-            let seen: Vec<_> = seen.open(now).map(|permit| (permit.expires_us(), permit.id, permit.cost)).collect();
+            let open = seen.holds().iter().filter(|(_, permit)| permit.is_open(now));
+            let seen: Vec<_> = open.map(|(id, permit)| (permit.ends_us(), id, permit.cost)).collect();
             let mut expected: Vec<_> =
                 oracle.open(now).iter().map(|(end, permit)| (*end, permit.id, permit.cost)).collect();
             expected.sort_unstable();
             prop_assert_eq!(seen, expected);
-            let last = oracle.0.iter().map(Permit::expires_us).max();
+            let last = oracle.0.iter().map(|permit| permit.since_us + permit.ttl_ms * 1_000).max();
             prop_assert_eq!(holder.permits.expires_at_ms(), last.map(|end| end.div_ceil(1_000)));
         }
     }

@@ -1,14 +1,11 @@
 //! The commands of rate limits: a file a command, with its row of the table, its
-//! parser and its handler; `arguments` and `store` are what several of them
-//! share.
+//! parser and its handler; `arguments` and `store` are what several of them share,
+//! and the calls on several keys.
 
 mod applylimit;
-mod arguments;
-mod rateinfo;
+pub mod arguments;
 mod ratelimit;
-mod ratemulti;
-mod ratesettle;
-mod store;
+pub mod store;
 
 use super::limiter::Limiter;
 use crate::server::{Command, TypeSpec, load_command};
@@ -17,11 +14,5 @@ use crate::server::{Command, TypeSpec, load_command};
 pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<Box<Limiter>>()];
 
 /// The commands of this domain.
-pub const COMMANDS: &[Command] = &[
-    ratelimit::COMMAND,
-    ratemulti::COMMAND,
-    ratesettle::COMMAND,
-    rateinfo::COMMAND,
-    applylimit::COMMAND,
-    load_command::<Box<Limiter>>(),
-];
+pub const COMMANDS: &[Command] =
+    &[ratelimit::COMMAND, applylimit::COMMAND, load_command::<Box<Limiter>>()];

@@ -1,13 +1,14 @@
 //! ML.RATELIMIT: a call's cost, taken from a limit if it fits.
 
-use super::arguments::{ALGORITHM, COST, FORCE, LIMITS, PEEK, RESERVE, options, plain, policy};
+use super::arguments::{
+    ALGORITHM, BURST, COST, FORCE, HOLD, HoldOptions, LIMITS, PEEK, check_force, limit_option,
+    limits, plain,
+};
 use super::store::{carry_out, check_room, decide};
 use crate::ratelimit::limiter::Limiter;
-use crate::ratelimit::policy::{MAX_WINDOWS, Policies};
-use crate::ratelimit::request::Request;
-use crate::server::{
-    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, refuse,
-};
+use crate::ratelimit::request::{Mode, Request};
+use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
+use crate::time::Micros;
 
 /// ML.RATELIMIT
 pub const COMMAND: Command = Command {
@@ -21,51 +22,69 @@ pub const COMMAND: Command = Command {
         Argument::key(c"key"),
         LIMITS,
         ALGORITHM,
-        Argument::integer(c"burst").after(c"BURST").optional(),
+        BURST,
         COST,
         Argument::one_of(c"mode", &[PEEK, Argument::token(c"partial", c"PARTIAL"), FORCE])
             .optional(),
-        RESERVE,
+        HOLD,
     ],
     summary: c"Takes a call's cost from a limit if it fits, and says how long to wait if not.",
-    complexity: c"O(1); O(N) where N reservations are open on the key.",
+    complexity: c"O(1); O(log(N)) where N holds are open on the key.",
     since: c"0.1.0",
 };
 
 /// `limit window [limit window ...]` and the options.
-fn parse(args: &mut Args) -> Result<Request, Error> {
-    const OPTIONS: &[&str] = &["COST", "PEEK", "PARTIAL", "FORCE", "ALGORITHM", "BURST", "RESERVE"];
-    let mut request = plain(Policies::new());
-    let policies = &mut request.policies;
-    while policies.is_empty() || args.peek().is_some_and(is_number) {
-        let policy = policy(args)?;
-        if policies.iter().any(|other| other.window_us == policy.window_us) {
-            return Err(refuse("window is given twice: each must be of another length"));
+fn parse(args: &mut Args, now_us: Micros) -> Result<Request, Error> {
+    const KNOWN: &[&str] =
+        &["COST", "PEEK", "PARTIAL", "FORCE", "ALGORITHM", "BURST", "HOLD", "ID"];
+    const MODES: &[&str] = &["PEEK", "PARTIAL", "FORCE"];
+    let mut request = plain();
+    limits(args, now_us, &mut request.policies)?;
+    let mut hold = HoldOptions::default();
+    let mut options = args.options();
+    while let Some(option) = options.next(KNOWN)? {
+        match option {
+            "HOLD" => {
+                options.excludes(KNOWN, &["PEEK"])?;
+                hold.hold(&mut options)?;
+            }
+            "ID" => hold.id(&mut options)?,
+            "PEEK" => {
+                options.excludes(KNOWN, MODES)?;
+                options.excludes(KNOWN, &["HOLD"])?;
+                request.mode = Mode::Peek;
+            }
+            "PARTIAL" | "FORCE" => {
+                options.excludes(KNOWN, MODES)?;
+                request.mode = if option == "FORCE" { Mode::Force } else { Mode::Partial };
+            }
+            _ => limit_option(&mut options, option, &mut request)?,
         }
-        policies.try_push(policy).map_err(|_| {
-            refuse(format!("limit and window may be given at most {MAX_WINDOWS} times"))
-        })?;
     }
-    options(args, OPTIONS, &mut request)?;
+    request.hold = hold.done()?;
+    check_force(&request)?;
     Ok(request)
 }
 
-/// A number where a limit may stand: options are words.
-fn is_number(arg: Arg) -> bool {
-    matches!(arg.bytes(), [b'0'..=b'9' | b'-' | b'+' | b'.', ..])
-}
-
 /// ML.RATELIMIT key limit window [limit window ...] [ALGORITHM a] [BURST n]
-/// [COST n] [PEEK | PARTIAL | FORCE] [RESERVE ms]
+/// [COST n] [PEEK | PARTIAL | FORCE] [HOLD ms [ID id]]
 fn ratelimit(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let (now_us, lock) = (call.now(), call.lock());
     // The limiter comes from memory while the other arguments are read.
     let mut open = call.keys.write(key);
     open.prefetch::<Box<Limiter>>();
-    let request = parse(&mut call.args)?;
+    let request = parse(&mut call.args, now_us)?;
     let decision = decide(open.value::<Limiter>()?.as_deref(), &request, now_us)?;
     check_room(&decision, &request)?;
-    carry_out(&lock, key, open, &request, &decision, now_us)?.reply(call.reply);
+    let allowance = carry_out(&lock, key, open, &request, &decision, now_us)?;
+    let figures = allowance.figures();
+    call.reply.array(figures.len() + usize::from(request.hold.is_some()));
+    figures.into_iter().for_each(|figure| call.reply.integer(figure));
+    match (request.hold, decision.hold) {
+        (None, _) => {}
+        (Some(_), Some(id)) => call.reply.bytes(&id.text()),
+        (Some(_), None) => call.reply.null(),
+    }
     Ok(())
 }

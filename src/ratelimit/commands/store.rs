@@ -1,17 +1,17 @@
-//! What commands of this domain do alike: decide on a key, charge it, answer.
+//! What commands do to limiters: decide on a call on one key, charge it, say what is
+//! left.
 
-use crate::id::Id;
+use crate::allowance::Allowance;
 use crate::ratelimit::by_namespace;
 use crate::ratelimit::change::{Change, Step};
 use crate::ratelimit::codec;
 use crate::ratelimit::datatype::APPLY;
 use crate::ratelimit::limiter::Limiter;
-use crate::ratelimit::policy::Cost;
 use crate::ratelimit::quota::Quota;
 use crate::ratelimit::request::{Decision, Mode, Refusal, Request};
 use crate::ratelimit::stats;
-use crate::server::{Arg, Error, Lives, Lock, Reply, WriteKey, new_id, refuse};
-use crate::time::{Micros, whole_millis};
+use crate::server::{Arg, Error, Lives, Lock, WriteKey, refuse};
+use crate::time::Micros;
 use std::ffi::CStr;
 
 /// Decides on a call on one key. When all of the call's keys have agreed, it is to
@@ -21,11 +21,10 @@ pub fn decide<'r>(
     request: &'r Request,
     now_us: Micros,
 ) -> Result<Decision<'r>, Error> {
-    let decision = Limiter::decide(current, request, now_us, new_id);
-    decision.map_err(|refusal| error(refusal, request))
+    Limiter::decide(current, request, now_us).map_err(|refusal| error(refusal, request))
 }
 
-/// Refuses a call whose reservation one of its keys has no room for.
+/// Refuses a call whose hold one of its keys has no room for.
 pub fn check_room(decision: &Decision, request: &Request) -> Result<(), Error> {
     decision.check_room().map_err(|refusal| error(refusal, request))
 }
@@ -33,15 +32,17 @@ pub fn check_room(decision: &Decision, request: &Request) -> Result<(), Error> {
 fn error(refusal: Refusal, request: &Request) -> Error {
     match refusal {
         Refusal::BurstWithoutBucket => refuse("BURST needs ALGORITHM GCRA"),
-        Refusal::TooManyReservations => refuse(format!(
-            "key has {} reservations open already (ml.ratelimit-max-reservations)",
-            request.max_reservations
-        )),
+        Refusal::AskedFor(cost) => {
+            refuse(format!("COST must be {cost}, with which the hold of that ID was asked for"))
+        }
+        Refusal::TooManyHolds => {
+            refuse(format!("key has {} holds open already (ml.limit-max-holds)", request.max_holds))
+        }
     }
 }
 
-/// Carries a decision out on the key that it was made on, and counts it: the
-/// answer.
+/// Carries a decision out on the key that it was made on, and counts it: what the
+/// key says then.
 pub fn carry_out(
     lock: &Lock,
     key: Arg,
@@ -49,9 +50,9 @@ pub fn carry_out(
     request: &Request,
     decision: &Decision,
     now_us: Micros,
-) -> Result<Row, Error> {
+) -> Result<Allowance, Error> {
     let Decision { algorithm, granted, mut quota, .. } = *decision;
-    let in_full = granted == request.cost;
+    let in_full = decision.is_in_full(request.cost);
     if let Some(change) = &decision.change {
         commit(open, change, |limiter| {
             if granted > 0 {
@@ -60,16 +61,33 @@ pub fn carry_out(
             }
         })?;
     }
-    stats::count(algorithm, request.mode, granted > 0);
-    if request.mode != Mode::Peek {
-        by_namespace::count(lock, key.bytes(), decision, now_us);
+    count(lock, key.bytes(), request, decision, now_us);
+    Ok(allowance(request, decision, &quota))
+}
+
+/// What the key says of a call, with what its limits say when all is done.
+pub fn allowance(request: &Request, decision: &Decision, quota: &Quota) -> Allowance {
+    Allowance {
+        granted: decision.granted,
+        limit: quota.limit,
+        remaining: match request.mode {
+            Mode::Force => quota.balance(),
+            _ => quota.remaining().cast_signed(),
+        },
+        retry_after_us: match decision.is_in_full(request.cost) {
+            true => Some(0),
+            false => quota.retry_after_us,
+        },
+        reset_after_us: quota.reset_after_us,
     }
-    let remaining = match request.mode {
-        Mode::Force => quota.balance(),
-        _ => quota.remaining().cast_signed(),
-    };
-    let reservation = request.reserve_ms.map(|_| decision.reservation());
-    Ok(Row { granted, remaining, quota, in_full, reservation })
+}
+
+/// Counts what came of a call on one key.
+fn count(lock: &Lock, key: &[u8], request: &Request, decision: &Decision, now_us: Micros) {
+    stats::count(decision.algorithm, request.mode, decision.allowed);
+    if request.mode != Mode::Peek {
+        by_namespace::count(lock, key, decision, now_us);
+    }
 }
 
 /// Makes a change to the limiter in a key, and has a look at what it is then.
@@ -105,41 +123,7 @@ pub fn commit(
 fn event(change: &Change) -> &'static CStr {
     match change.step {
         Step::Rewind | Step::Charge { .. } => c"ml.ratelimit",
-        Step::Settle { .. } => c"ml.ratesettle",
-    }
-}
-
-/// The answer for one key.
-pub struct Row {
-    granted: Cost,
-    remaining: i64,
-    /// What the limits say after the call.
-    quota: Quota,
-    /// Whether all that was asked for was granted.
-    in_full: bool,
-    /// With RESERVE, the reservation; none where the call was denied.
-    reservation: Option<Option<Id>>,
-}
-
-impl Row {
-    /// `[granted, limit, remaining, retry_after_ms, reset_after_ms]`, with RESERVE
-    /// the id too. Waits round up, and a wait without end is −1.
-    pub fn reply(&self, reply: Reply) {
-        let retry_after_ms = match self.quota.retry_after_us {
-            _ if self.in_full => 0,
-            Some(wait_us) => whole_millis(wait_us),
-            None => -1,
-        };
-        reply.array(5 + usize::from(self.reservation.is_some()));
-        reply.integer(self.granted.cast_signed());
-        reply.integer(self.quota.limit.cast_signed());
-        reply.integer(self.remaining);
-        reply.integer(retry_after_ms);
-        reply.integer(whole_millis(self.quota.reset_after_us));
-        match self.reservation {
-            Some(Some(id)) => reply.bytes(&id.text()),
-            Some(None) => reply.null(),
-            None => {}
-        }
+        Step::Settle { .. } => c"ml.settle",
+        Step::Renew { .. } => c"ml.renew",
     }
 }

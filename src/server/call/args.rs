@@ -3,6 +3,7 @@
 
 use super::error::{Error, quoted, refuse};
 use crate::bug;
+use crate::id::Id;
 use crate::number::{parse_integer, parse_seconds};
 use crate::server::border::raw::RedisModuleString;
 use crate::time::{MILLIS_PER_SECOND, Millis};
@@ -72,16 +73,6 @@ impl<'a> Arg<'a> {
             .ok_or_else(|| refuse(format!("{what} must be one of {}", keywords.join(", "))))
     }
 
-    /// Seconds, in microseconds within `range`; otherwise an error that names
-    /// `what` and the range in seconds.
-    pub fn seconds(self, what: &str, range: RangeInclusive<u64>) -> Result<u64, Error> {
-        self.decimal(range.clone()).ok_or_else(|| {
-            let seconds = |micros: u64| micros as f64 / 1e6;
-            let (low, high) = (seconds(*range.start()), seconds(*range.end()));
-            refuse(format!("{what} must be seconds from {low} to {high}, with at most 6 decimals"))
-        })
-    }
-
     /// A number with at most six decimals, in millionths within `range`.
     pub fn decimal(self, range: RangeInclusive<u64>) -> Option<u64> {
         parse_seconds(self.bytes()).filter(|millionths| range.contains(millionths))
@@ -100,6 +91,12 @@ impl<'a> Arg<'a> {
         let most = latest_ms.saturating_sub(from) / unit_ms;
         let count = self.integer(unit, 1..=most.cast_signed())?.cast_unsigned();
         Ok(count.saturating_mul(unit_ms).saturating_add(from))
+    }
+
+    /// An id that the caller brings; otherwise an error that names `what`.
+    pub fn id(self, what: &str) -> Result<Id, Error> {
+        let wrong = || refuse(format!("{what} must be 32 hexadecimal digits, in lower case"));
+        Id::parse(self.bytes()).ok_or_else(wrong)
     }
 
     /// Bytes of a length in `range`; otherwise an error that names `what`.
@@ -183,7 +180,12 @@ impl<'a> Args<'a> {
 
     /// The keywords that follow the positional arguments.
     pub fn options(&mut self) -> Options<'_, 'a> {
-        Options { args: self, current: "", seen: 0 }
+        self.options_before(&[])
+    }
+
+    /// The keywords of a part of the call, which ends before one of these.
+    pub fn options_before(&mut self, ends: &'static [&'static str]) -> Options<'_, 'a> {
+        Options { args: self, current: "", seen: 0, ends }
     }
 
     fn take(&mut self) -> Option<Arg<'a>> {
@@ -204,6 +206,7 @@ pub struct Options<'c, 'a> {
     args: &'c mut Args<'a>,
     current: &'static str,
     seen: u32,
+    ends: &'static [&'static str],
 }
 
 impl<'a> Options<'_, 'a> {
@@ -211,8 +214,11 @@ impl<'a> Options<'_, 'a> {
     /// call); `None` at the end. A keyword that is unknown or repeated is an
     /// error that names it.
     pub fn next(&mut self, known: &[&'static str]) -> Result<Option<&'static str>, Error> {
-        let Some(word) = self.args.take() else { return Ok(None) };
-        let word = word.bytes();
+        let Some(word) = self.args.peek().map(Arg::bytes) else { return Ok(None) };
+        if self.ends.iter().any(|end| word.eq_ignore_ascii_case(end.as_bytes())) {
+            return Ok(None);
+        }
+        self.args.take();
         let is_word = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
         let found = known.iter().zip(0u32..).find(|(keyword, _)| is_word(keyword));
         let Some((keyword, place)) = found else {

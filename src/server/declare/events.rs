@@ -6,14 +6,16 @@ use crate::server::border::guard::{guard, log};
 use crate::server::border::raw::{
     REDISMODULE_EVENT_CRON_LOOP, REDISMODULE_EVENT_FLUSHDB, REDISMODULE_EVENT_FORK_CHILD,
     REDISMODULE_EVENT_LOADING, REDISMODULE_EVENT_PERSISTENCE, REDISMODULE_EVENT_REPLICA_CHANGE,
-    REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, REDISMODULE_EVENT_SWAPDB, REDISMODULE_OK,
-    REDISMODULE_SUBEVENT_FLUSHDB_END, REDISMODULE_SUBEVENT_LOADING_ENDED,
+    REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, REDISMODULE_EVENT_SWAPDB, REDISMODULE_NOTIFY_ALL,
+    REDISMODULE_OK, REDISMODULE_SUBEVENT_FLUSHDB_END, REDISMODULE_SUBEVENT_LOADING_ENDED,
     REDISMODULE_SUBEVENT_LOADING_FAILED, RedisModuleCtx, RedisModuleEvent, RedisModuleFlushInfo,
-    RedisModuleSwapDbInfo,
+    RedisModuleString, RedisModuleSwapDbInfo,
 };
+use crate::server::call::Call;
+use crate::server::call::args::Arg;
 use crate::server::runtime::Lock;
 use crate::server::runtime::propagation;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 /// Something that happened to the server as a whole.
@@ -38,6 +40,49 @@ pub enum Event {
 
 /// What a domain does about it.
 pub type Listener = fn(&Lock, Event);
+
+/// What a domain does about a key that has changed, in whatever way: by a command of
+/// the module or of the server's, or by itself. Keys may be open: nothing is opened.
+pub type KeyListener = fn(&Lock, i32, &[u8]);
+
+static KEY_LISTENER: OnceLock<KeyListener> = OnceLock::new();
+
+impl Call<'_> {
+    /// Has a listener told of every key that changes from now on. There is one; asking
+    /// again changes nothing. Not before it is needed, because it takes its time at
+    /// every write of the server.
+    pub fn watch_keys(&self, listener: KeyListener) {
+        if KEY_LISTENER.set(listener).is_ok() {
+            let kinds = REDISMODULE_NOTIFY_ALL;
+            // SAFETY: the context of the running command; the callback matches its
+            // declaration.
+            let watched = unsafe {
+                api!(RedisModule_SubscribeToKeyspaceEvents(self.context(), kinds, Some(changed)))
+            };
+            if watched != REDISMODULE_OK as c_int {
+                log("the server does not tell of keys that change");
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn changed(
+    ctx: *mut RedisModuleCtx,
+    _kind: c_int,
+    _event: *const c_char,
+    key: *mut RedisModuleString,
+) -> c_int {
+    guard(Callback::Event, || {
+        // SAFETY: the server runs its callbacks under its lock, with a valid context and
+        // the name of the key, which lives as long as the call.
+        let (lock, db, key) =
+            unsafe { (Lock::held(), api!(RedisModule_GetSelectedDb(ctx)), Arg::from_raw(key)) };
+        if let Some(listener) = KEY_LISTENER.get() {
+            listener(&lock, db, key.bytes());
+        }
+    });
+    REDISMODULE_OK as c_int
+}
 
 static LISTENERS: OnceLock<&'static [Listener]> = OnceLock::new();
 

@@ -25,8 +25,8 @@ pub fn only_asks() -> bool {
     ASKS.load(Relaxed)
 }
 
-/// Whether a command of the module, its name first and the key after it, would be let
-/// in of a user's client in a database; otherwise what it would be answered. Of a user
+/// Whether a command of the module, its name first and a key of it at a place among its
+/// words, would be let in of a user's client in a database; otherwise what it would be answered. Of a user
 /// that the server does not list, only the server's own reasons count. While no key is
 /// open.
 pub fn let_in_anew(
@@ -34,9 +34,10 @@ pub fn let_in_anew(
     user: Option<&User>,
     db: i32,
     command: &[&[u8]],
+    key_at: usize,
 ) -> Result<(), Error> {
     if let Some(user) = user {
-        user.may(lock, db, command)?;
+        user.may(lock, db, command, key_at)?;
     }
     if !select(lock, db) {
         bug("a client waits in a database that there is not");

@@ -12,6 +12,7 @@
 //! answer it again. There, clients are woken at the very end of the turn.
 
 use super::global::{Global, Lock};
+use super::user::ServerString;
 use crate::server::border::callback::Callback;
 use crate::server::border::guard::guard;
 use crate::server::border::raw::{
@@ -20,7 +21,6 @@ use crate::server::border::raw::{
     RedisModuleCtx, RedisModuleEvent, RedisModuleString,
 };
 use crate::server::call::Call;
-use crate::server::call::args::Arg;
 use crate::server::call::error::Error;
 use crate::server::call::reply::Reply;
 use crate::time::Millis;
@@ -90,17 +90,18 @@ impl<'a> Call<'a> {
         self.context_flags() & REDISMODULE_CTX_FLAGS_DENY_BLOCKING == 0 && self.has_user()
     }
 
-    /// Has the client wait for an answer about a key, at most so long (not 0);
+    /// Has the client wait for an answer about a key of this name, at most so long (not 0);
     /// the call itself answers nothing. `None` where the server will not block it
     /// after all, as Valkey does on a connection with subscriptions.
     pub fn wait<W: OnUnblock>(
         &self,
         lock: &Lock,
-        key: Arg<'a>,
+        key: &[u8],
         at_most: Millis,
     ) -> Option<BlockedClient> {
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
-        let mut keys = [key.as_raw()];
+        let name = ServerString::new(key);
+        let mut keys = [name.0];
         // SAFETY: the context of the running command, one valid key; the
         // callbacks match their declarations.
         let client = unsafe {
@@ -132,6 +133,20 @@ impl<'a> Call<'a> {
         Some(client)
     }
 
+    /// As [`Self::wait`], where nobody need be told that a value has entered the key: the
+    /// server would ask all who wait at it, one by one, whenever it is created.
+    pub fn wait_beside<W: OnUnblock>(
+        &self,
+        lock: &Lock,
+        key: &[u8],
+        at_most: Millis,
+    ) -> Option<BlockedClient> {
+        match beside(key) {
+            Some(name) => self.wait::<W>(lock, &name, at_most),
+            None => self.wait::<W>(lock, key, at_most),
+        }
+    }
+
     /// Has those who are to be woken at the end of a turn woken. Watched from
     /// the first wait on, because it takes its time in every turn.
     fn watch_the_end(&self) {
@@ -145,6 +160,22 @@ impl<'a> Call<'a> {
             }
         }
     }
+}
+
+/// The name of a key that nobody uses, in the slot of another one, if there is such a
+/// name: that of what stands between its first braces, or of all of it.
+fn beside(key: &[u8]) -> Option<Vec<u8>> {
+    const NOBODYS: &[u8] = b"\0mlserve\0waits";
+    let has_tag = || {
+        let start = key.iter().position(|byte| *byte == b'{')? + 1;
+        let length = key.get(start..)?.iter().position(|byte| *byte == b'}')?;
+        (length > 0).then_some(())
+    };
+    if has_tag().is_some() {
+        return Some([key, NOBODYS].concat());
+    }
+    let fits = !key.is_empty() && !key.contains(&b'}');
+    fits.then(|| [b"{", key, b"}", NOBODYS].concat())
 }
 
 unsafe extern "C" fn turn(
@@ -217,4 +248,25 @@ unsafe extern "C" fn disconnected<W: OnUnblock>(
 /// in use while the server calls back.
 fn waits_no_more(lock: &Lock, client: *mut RedisModuleBlockedClient) -> Option<BlockedClient> {
     WAITING.with(lock, |waiting| waiting.remove(&(client as usize)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::beside;
+
+    #[test]
+    fn what_is_beside_a_key_is_in_its_slot() {
+        let name = |key: &str| beside(key.as_bytes()).map(|name| String::from_utf8(name).unwrap());
+        let nobodys = "\0mlserve\0waits";
+        for tagged in ["{a}", "x{a}y{b}", "{{a}", "{a}}"] {
+            assert_eq!(name(tagged), Some(format!("{tagged}{nobodys}")));
+        }
+        for whole in ["a", "a{b", "{", "a:b"] {
+            assert_eq!(name(whole), Some(format!("{{{whole}}}{nobodys}")));
+        }
+        // What has no tag, and would be cut short as one.
+        for neither in ["", "{}", "a{}b", "}", "a}{b"] {
+            assert_eq!(name(neither), None);
+        }
+    }
 }

@@ -13,6 +13,8 @@ pub use anew::let_in_anew;
 pub(in crate::server) use anew::only_asks;
 pub use blocked::{BlockedClient, OnUnblock, wake};
 pub use global::{Global, Lock};
-pub use node::{avoids_replica_traffic, is_over_maxmemory, is_primary, look_at};
+pub use node::{
+    avoids_replica_traffic, call_again, is_over_maxmemory, is_primary, look_at, may_evict,
+};
 pub use timer::Timer;
 pub use user::User;

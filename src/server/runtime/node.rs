@@ -1,11 +1,13 @@
 //! What is asked of the server between commands.
 
 use super::global::Lock;
+use super::propagation::assume_listeners;
 use super::user::ServerString;
 use crate::server::border::raw::{
-    REDISMODULE_CTX_FLAGS_MASTER, REDISMODULE_CTX_FLAGS_OOM, REDISMODULE_OK,
+    REDISMODULE_CTX_FLAGS_EVICT, REDISMODULE_CTX_FLAGS_MASTER, REDISMODULE_CTX_FLAGS_OOM,
+    REDISMODULE_OK,
 };
-use crate::server::call::args::Arg;
+use crate::server::call::args::{Arg, Args};
 use crate::server::call::key::{Keyspace, Looking, ReadKey};
 use crate::server::declare::module::context;
 use std::ffi::c_int;
@@ -25,6 +27,12 @@ pub fn is_over_maxmemory(_lock: &Lock) -> bool {
     flags() & REDISMODULE_CTX_FLAGS_OOM != 0
 }
 
+/// Whether the server may evict keys to have no more memory in use than `maxmemory`
+/// allows.
+pub fn may_evict(_lock: &Lock) -> bool {
+    flags() & REDISMODULE_CTX_FLAGS_EVICT != 0
+}
+
 /// Whether nothing is to be replicated now: writes are paused, or the server
 /// hands over to a replica. What would write by the clock has to wait.
 pub fn avoids_replica_traffic(_lock: &Lock) -> bool {
@@ -36,6 +44,28 @@ pub fn avoids_replica_traffic(_lock: &Lock) -> bool {
 pub(super) fn select(_lock: &Lock, db: i32) -> bool {
     // SAFETY: the module's own context outlives the module.
     unsafe { api!(RedisModule_SelectDb(context(), db as c_int)) == REDISMODULE_OK as c_int }
+}
+
+/// Makes a call of earlier anew, outside of one: with its words, the name first, and
+/// the keys of its database. What is committed there is replicated as it is by a
+/// call. `None` where there is no such database.
+pub fn call_again<R>(
+    lock: &Lock,
+    db: i32,
+    words: &[Box<[u8]>],
+    work: impl for<'a> FnOnce(&mut Keyspace<'a>, Args<'a>) -> R,
+) -> Option<R> {
+    if !select(lock, db) {
+        return None;
+    }
+    // What stands in for an effect that nobody wants is the call, and there is none.
+    assume_listeners();
+    let strings: Vec<_> = words.iter().map(|word| ServerString::new(word)).collect();
+    let argv: Vec<_> = strings.iter().map(|string| string.0).collect();
+    // SAFETY: the module's own context outlives the module, and the server calls
+    // under its lock; the strings outlive the call.
+    let (mut keys, args) = unsafe { (Keyspace::new(context()), Args::from_raw(&argv)) };
+    Some(work(&mut keys, args))
 }
 
 /// Looks at a key of a database outside of a call, or beside one: while no key is

@@ -44,16 +44,24 @@ impl Timer {
         });
     }
 
+    /// Has it not fire, unless it is set anew: what it was set for while it was firing has
+    /// been seen to. The server would fire it a millisecond later, and until then nothing
+    /// could have it fire at once.
+    pub fn stop(&'static self, lock: &Lock) {
+        if let Some((id, _)) = self.set.with(lock, Option::take) {
+            // SAFETY: the module's own context outlives the module; the timer is one
+            // that runs.
+            unsafe { api!(RedisModule_StopTimer(context(), id, null_mut())) };
+        }
+    }
+
     /// Fires if it is overdue. The server's timers run on the wall clock: one that
     /// steps back holds them up by as much. To be called now and then.
     pub fn check(&'static self, lock: &Lock) {
-        let overdue = self.set.with(lock, |set| set.filter(|(_, due)| *due <= monotonic()));
-        let Some((id, _)) = overdue else { return };
-        self.set.with(lock, Option::take);
-        // SAFETY: the module's own context outlives the module; the timer is one
-        // that runs.
-        unsafe { api!(RedisModule_StopTimer(context(), id, null_mut())) };
-        (self.fire)(lock);
+        if self.set.with(lock, |set| set.is_some_and(|(_, due)| due <= monotonic())) {
+            self.stop(lock);
+            (self.fire)(lock);
+        }
     }
 }
 

@@ -64,9 +64,15 @@ impl User {
     }
 
     /// Whether the user may call a command with these arguments in a database, its
-    /// name first, of which the second is the key that it reads; otherwise the error
-    /// that the server would answer.
-    pub fn may(&self, _lock: &Lock, db: i32, command: &[&[u8]]) -> Result<(), Error> {
+    /// name first, of which the one at `key_at` is the key that it reads; otherwise the
+    /// error that the server would answer.
+    pub fn may(
+        &self,
+        _lock: &Lock,
+        db: i32,
+        command: &[&[u8]],
+        key_at: usize,
+    ) -> Result<(), Error> {
         let strings: Vec<_> = command.iter().map(|word| ServerString::new(word)).collect();
         let mut argv: Vec<_> = strings.iter().map(|string| string.0).collect();
         self.with(|user, _| {
@@ -83,7 +89,7 @@ impl User {
                     Some(check) => check(user, argv, count, db, &raw mut reason),
                     None => api!(RedisModule_ACLCheckCommandPermissions(user, argv, count)),
                 };
-                let read = strings.get(1).map(|key| {
+                let read = strings.get(key_at).map(|key| {
                     let access = REDISMODULE_CMD_KEY_ACCESS as c_int;
                     api!(RedisModule_ACLCheckKeyPermissions(user, key.0, access))
                 });

@@ -1,7 +1,7 @@
 //! Callers of ML.CACHEFETCH: what they are answered, taken apart, and crowds of
 //! them that wait all at once.
 
-use super::{Answer, Client, Server, call};
+use super::{Answer, Client, Random, Server, call};
 use redis::Value;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -181,6 +181,29 @@ impl Drop for Over<'_> {
     }
 }
 
+/// Ends the waits of some who wait in a command, or their lives.
+pub fn pick_off(client: &mut Client, random: &mut Random, command: &str) {
+    let list = client.run("CLIENT LIST").text();
+    // FLUSHDB may block its client as well.
+    let runs = format!(" cmd={command} ");
+    let blocked = list
+        .lines()
+        .filter(|line| line.contains(" flags=b ") && line.to_lowercase().contains(&runs));
+    for one in blocked.filter(|_| random.below(10) == 0).collect::<Vec<_>>() {
+        let id = one.split(' ').next().unwrap().strip_prefix("id=").unwrap();
+        match random.below(3) {
+            0 => client.run(&format!("CLIENT KILL ID {id}")),
+            1 => client.run(&format!("CLIENT UNBLOCK {id} ERROR")),
+            _ => client.run(&format!("CLIENT UNBLOCK {id} TIMEOUT")),
+        };
+    }
+}
+
+/// A number that scripts/soak sets to make the storm larger.
+pub fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
 /// One of a crowd.
 struct Member {
     /// `None` once it has left, or the server has closed the connection.
@@ -287,10 +310,16 @@ impl Crowd {
         (0..self.len()).filter(|member| self.is_answered(*member)).collect()
     }
 
-    /// The last row that one was answered.
+    /// The last that one was answered.
+    #[track_caller]
+    pub fn last(&self, member: usize) -> &Value {
+        &self.members[member].answers.last().expect("not answered").0
+    }
+
+    /// The same, a row of ML.CACHEFETCH.
     #[track_caller]
     pub fn row(&self, member: usize) -> Row {
-        Row::of(&self.members[member].answers.last().expect("not answered").0)
+        Row::of(self.last(member))
     }
 
     /// When the last answer came.

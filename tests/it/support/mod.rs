@@ -13,6 +13,7 @@ pub mod dump;
 pub mod fetches;
 mod flood;
 pub mod permits;
+pub mod queues;
 pub mod rates;
 mod server;
 mod wire;

@@ -1,14 +1,21 @@
-//! Calls of the permit commands, their answers taken apart.
+//! Calls for permits, one key a call, their answers taken apart.
 
+use super::rates::{Admission, Info};
 use super::{Answer, Client, call};
-use redis::Value;
 
-/// A call for a permit: its numbers, and the id if it was granted.
-pub fn acquire(client: &mut Client, arguments: &str) -> ([i64; 4], Option<String>) {
-    let answer = client.run(&format!("ML.PERMITACQUIRE {arguments}")).items();
-    let [numbers @ .., id] = &answer[..] else { panic!("nothing answered") };
-    let numbers: Vec<_> = numbers.iter().map(Answer::integer).collect();
-    (numbers.try_into().unwrap(), (*id != Value::Nil).then(|| id.text()))
+/// The call for a permit, of `key max ms [COST cost]`.
+pub fn admit(arguments: &str) -> String {
+    let words: Vec<_> = arguments.splitn(4, ' ').collect();
+    let [key, max, ttl_ms, options @ ..] = &words[..] else { panic!("too few: {arguments}") };
+    format!("ML.ADMIT 1 {key} PERMIT {max} {} HOLD {ttl_ms}", options.concat()).replace("  ", " ")
+}
+
+/// Asks for a permit, by `key max ms [COST cost]`: `granted limit remaining
+/// retry_after_ms reset_after_ms`, and the id if it was granted.
+#[track_caller]
+pub fn acquire(client: &mut Client, arguments: &str) -> ([i64; 5], Option<String>) {
+    let admission = Admission::of(&client.run(&admit(arguments)));
+    (admission.rows[0].figures(), admission.id)
 }
 
 /// The id of a permit that must be granted.
@@ -17,24 +24,22 @@ pub fn granted(client: &mut Client, arguments: &str) -> String {
     acquire(client, arguments).1.expect("denied")
 }
 
-/// Whether a permit was renewed: 1 or 0.
+/// Whether a hold on a key was renewed: 1 or 0.
+#[track_caller]
 pub fn renew(client: &mut Client, key: &str, id: &str, ttl_ms: u64) -> i64 {
-    call!(client, "ML.PERMITRENEW", key, id, ttl_ms).integer()
+    call!(client, "ML.RENEW", 1, key, id, ttl_ms).integers()[0]
 }
 
 /// Whether a permit was given back: 1 or 0.
+#[track_caller]
 pub fn release(client: &mut Client, key: &str, id: &str) -> i64 {
-    call!(client, "ML.PERMITRELEASE", key, id).integer()
+    call!(client, "ML.SETTLE", 1, key, id).integers()[0]
 }
 
 /// What is in use, and the permits open: cost and time left of each.
+#[track_caller]
 pub fn info(client: &mut Client, key: &str) -> Option<(i64, Vec<(i64, i64)>)> {
-    let answer = call!(client, "ML.PERMITINFO", key);
-    (answer != Value::Nil).then(|| {
-        let info = answer.map();
-        let permits = info["permits"].items();
-        let permits = permits.iter().map(Answer::map);
-        let permits = permits.map(|of| (of["cost"].integer(), of["ttl_ms"].integer()));
-        (info["in_use"].integer(), permits.collect())
-    })
+    let info = Info::of(client, key)?;
+    let permits = info.holds.into_iter().map(|hold| (hold.cost, hold.ttl_ms));
+    Some((info.in_use.expect("in_use"), permits.collect()))
 }

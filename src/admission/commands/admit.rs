@@ -1,0 +1,78 @@
+//! ML.ADMIT: a call let in by the limits and the permits of several keys, or by none.
+
+use crate::admission::asked::decide;
+use crate::admission::request::Request;
+use crate::admission::{stats, waiting};
+use crate::ratelimit::arguments::{ALGORITHM, BURST, COST, FORCE, HOLD, LIMITS, PEEK};
+use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
+
+/// ML.ADMIT
+pub const COMMAND: Command = Command {
+    name: c"ML.ADMIT",
+    run: handler(run),
+    flags: c"write deny-oom blocking",
+    categories: c"write blocking",
+    arity: -5,
+    keys: Some(KeySpec::counted(1, KeyAccess::Update)),
+    arguments: &[
+        Argument::integer(c"numkeys"),
+        Argument::key(c"key").repeated(),
+        Argument::one_of(
+            c"item",
+            &[
+                Argument::block(
+                    c"limit",
+                    &[Argument::token(c"limit", c"LIMIT"), LIMITS, ALGORITHM, BURST, COST, QUEUE],
+                ),
+                Argument::block(
+                    c"permit",
+                    &[Argument::token(c"permit", c"PERMIT"), Argument::integer(c"max"), COST, QUEUE],
+                ),
+            ],
+        )
+        .repeated(),
+        HOLD,
+        Argument::one_of(c"mode", &[PEEK, FORCE]).optional(),
+        Argument::block(
+            c"wait",
+            &[
+                Argument::integer(c"milliseconds").after(c"WAIT"),
+                Argument::integer(c"priority").after(c"PRIORITY").optional(),
+            ],
+        )
+        .optional(),
+    ],
+    summary: c"Lets a call in if it fits the limits and permits of all keys, or takes nothing.",
+    complexity: c"O(N) where N is the number of keys, and the logarithm of the holds open on each; where permits are denied, also how many of them are to end first.",
+    since: c"0.1.0",
+};
+
+/// `[QUEUE n]`
+const QUEUE: Argument = Argument::integer(c"length").after(c"QUEUE").optional();
+
+/// ML.ADMIT numkeys key [key ...] item [item ...] [HOLD ms [ID id]] [PEEK | FORCE]
+/// [WAIT ms [PRIORITY n]]
+fn run(call: &mut Call) -> Result<(), Error> {
+    let words = call.args;
+    let (now_us, lock, db) = (call.now(), call.lock(), call.db());
+    let request = Request::parse(&mut call.args, now_us)?;
+    let queued = waiting::Queued::of(db, &request, words);
+    let decided = decide(&call.keys, &request.items, now_us, &|key| queued.held_back(&lock, key))?;
+    if let Some(binding) = decided.binding()
+        && request.wait_ms > 0
+        && queued.wait(call, &request, binding)
+    {
+        return decided.rewind(&mut call.keys, &request.items);
+    }
+    if let Some(item) = decided.held_back_at().and_then(|at| request.items.get(at)) {
+        waiting::look_at(&lock, db, item.key.bytes());
+    }
+    let id = request.hold.map(|hold| hold.id);
+    let admission = decided.carry_out(&lock, &mut call.keys, &request.items, id, now_us)?;
+    stats::count(request.mode, admission.is_admitted);
+    if let Some(id) = admission.id {
+        waiting::is_admitted(&lock, db, id);
+    }
+    admission.reply(call.reply);
+    Ok(())
+}

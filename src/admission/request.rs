@@ -1,0 +1,182 @@
+//! A call to be let in, checked: what it asks of each of its keys, and how.
+
+use super::asked::Asked;
+use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
+use crate::permit;
+use crate::ratelimit::arguments::{
+    HoldOptions, KEYWORDS, check_force, cost, limit_option, limits, max_holds, plain,
+};
+use crate::ratelimit::{HoldRequest, Mode};
+use crate::server::{Arg, Args, Error, Options, quoted, refuse};
+use crate::time::{Micros, Millis};
+
+/// The words that begin an item.
+const ITEMS: &[&str] = &["LIMIT", "PERMIT"];
+
+/// The words that end an item.
+const ENDS: &[&str] = &["LIMIT", "PERMIT", "HOLD", "ID", "PEEK", "FORCE", "WAIT", "PRIORITY"];
+
+/// The words of the call as a whole.
+const KNOWN: &[&str] = &["HOLD", "ID", "PEEK", "FORCE", "WAIT", "PRIORITY"];
+
+/// What is asked of one key.
+pub struct Item<'a> {
+    /// The key.
+    pub key: Arg<'a>,
+    /// What of it.
+    pub asked: Asked,
+    /// How many may be held up there already where the call is to wait.
+    pub queue: Option<usize>,
+}
+
+/// A call.
+pub struct Request<'a> {
+    /// What it asks, of each of its keys, none of which comes twice.
+    pub items: Vec<Item<'a>>,
+    /// The hold that it is to open, if one.
+    pub hold: Option<HoldRequest>,
+    /// Whether it only looks, or takes what it asks for in any case.
+    pub mode: Mode,
+    /// How long it is to wait where it is denied, in milliseconds; 0 not at all.
+    pub wait_ms: Millis,
+    /// Of those that wait, whoever has a higher one goes first.
+    pub priority: u8,
+}
+
+impl<'a> Request<'a> {
+    /// `numkeys key [key ...] item [item ...] [HOLD ms [ID id]] [PEEK | FORCE]
+    /// [WAIT ms [PRIORITY n]]`
+    pub fn parse(args: &mut Args<'a>, now_us: Micros) -> Result<Self, Error> {
+        let keys = distinct_keys(args)?;
+        let count = keys.len();
+        let once_each = || refuse(format!("item must be given once for each of the {count} keys"));
+        let begins = |arg: &Arg| ITEMS.iter().any(|word| arg.is(word.as_bytes()));
+        let mut items: Vec<Item> = Vec::with_capacity(count);
+        for key in keys {
+            match args.peek() {
+                Some(word) if begins(&word) => items.push(item(key, args, now_us)?),
+                Some(other) if items.is_empty() => {
+                    let other = quoted(other.bytes());
+                    return Err(refuse(format!("item must be LIMIT or PERMIT, not {other}")));
+                }
+                _ => return Err(once_each()),
+            }
+        }
+        if args.peek().is_some_and(|word| begins(&word)) {
+            return Err(once_each());
+        }
+        let mut request = Self { items, hold: None, mode: Mode::Whole, wait_ms: 0, priority: 0 };
+        request.read_options(args)?;
+        request.tell_items()?;
+        Ok(request)
+    }
+
+    fn read_options(&mut self, args: &mut Args<'a>) -> Result<(), Error> {
+        let mut hold = HoldOptions::default();
+        let (mut wait_ms, mut priority) = (None, None);
+        let mut options = args.options();
+        while let Some(option) = options.next(KNOWN)? {
+            match option {
+                "HOLD" => hold.hold(&mut options)?,
+                "ID" => {
+                    options.excludes(KNOWN, &["PEEK"])?;
+                    hold.id(&mut options)?;
+                }
+                "WAIT" => {
+                    options.excludes(KNOWN, &["PEEK", "FORCE"])?;
+                    let most = MAX_TTL_MS.cast_signed();
+                    wait_ms = Some(options.integer(0..=most)?.cast_unsigned());
+                }
+                "PRIORITY" => priority = Some(priority_of(&mut options)?),
+                mode => {
+                    options.excludes(KNOWN, &["PEEK", "FORCE", "WAIT"])?;
+                    self.mode = if mode == "PEEK" { Mode::Peek } else { Mode::Force };
+                    if self.mode == Mode::Peek {
+                        options.excludes(KNOWN, &["ID"])?;
+                    }
+                }
+            }
+        }
+        if priority.is_some() && wait_ms.is_none() {
+            return Err(refuse("PRIORITY needs WAIT"));
+        }
+        self.wait_ms = wait_ms.unwrap_or(0);
+        self.priority = priority.unwrap_or(0);
+        self.hold = hold.done()?.filter(|_| self.mode != Mode::Peek);
+        Ok(())
+    }
+
+    /// Has each item know what is said of the call as a whole.
+    fn tell_items(&mut self) -> Result<(), Error> {
+        let (hold, mode) = (self.hold, self.mode);
+        for item in &mut self.items {
+            match &mut item.asked {
+                Asked::Limit(request) => {
+                    (request.hold, request.mode) = (hold, mode);
+                    check_force(request)?;
+                }
+                Asked::Permit(_) if mode == Mode::Force => {
+                    return Err(refuse("FORCE is for limits only, and excludes PERMIT"));
+                }
+                Asked::Permit(_) if mode == Mode::Whole && hold.is_none() => {
+                    return Err(refuse(
+                        "PERMIT needs HOLD: how many milliseconds it is held at most",
+                    ));
+                }
+                Asked::Permit(request) => request.permit = hold.map(|hold| (hold.id, hold.ttl_ms)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `numkeys key [key ...]`, each another.
+pub fn distinct_keys<'a>(args: &mut Args<'a>) -> Result<Vec<Arg<'a>>, Error> {
+    let keys: Vec<_> = args.counted("numkeys", "keys")?.collect();
+    let mut names: Vec<_> = keys.iter().map(|key| key.bytes()).collect();
+    names.sort_unstable();
+    if !names.is_sorted_by(|one, next| one != next) {
+        return Err(refuse("key is given twice: each must be another"));
+    }
+    Ok(keys)
+}
+
+/// `LIMIT limit window [limit window ...] [ALGORITHM a] [BURST n] [COST n] [QUEUE n]`,
+/// or `PERMIT max [COST n] [QUEUE n]`
+fn item<'a>(key: Arg<'a>, args: &mut Args<'a>, now_us: Micros) -> Result<Item<'a>, Error> {
+    const OF_LIMIT: &[&str] = &[KEYWORDS[0], KEYWORDS[1], KEYWORDS[2], "QUEUE"];
+    let mut queue = None;
+    if args.arg()?.one_of("item", ITEMS)? == 0 {
+        let mut request = plain();
+        limits(args, now_us, &mut request.policies)?;
+        let mut options = args.options_before(ENDS);
+        while let Some(option) = options.next(OF_LIMIT)? {
+            match option {
+                "QUEUE" => queue = Some(queue_of(&mut options)?),
+                option => limit_option(&mut options, option, &mut request)?,
+            }
+        }
+        return Ok(Item { key, asked: Asked::Limit(request), queue });
+    }
+    let max = args.arg()?.integer("max", 0..=MAX_AMOUNT.cast_signed())?.cast_unsigned();
+    let max_holds = max_holds();
+    let mut request = permit::Request { max, cost: 1, permit: None, max_holds };
+    let mut options = args.options_before(ENDS);
+    while let Some(option) = options.next(&["COST", "QUEUE"])? {
+        match option {
+            "COST" => request.cost = cost(&mut options)?,
+            _ => queue = Some(queue_of(&mut options)?),
+        }
+    }
+    Ok(Item { key, asked: Asked::Permit(request), queue })
+}
+
+fn queue_of(options: &mut Options) -> Result<usize, Error> {
+    let most = MAX_AMOUNT.cast_signed();
+    Ok(usize::try_from(options.integer(0..=most)?).unwrap_or(usize::MAX))
+}
+
+fn priority_of(options: &mut Options) -> Result<u8, Error> {
+    let priority = options.integer(0..=u8::MAX.into())?;
+    u8::try_from(priority).map_err(|_| Error::Internal)
+}

@@ -1,0 +1,396 @@
+//! Callers that wait to be let in, and what becomes of them.
+//!
+//! [`crate::queue`] says who is next; here is when that is asked, and by whom. Whatever
+//! changes a key, the first that it holds up is decided anew when the server is through
+//! with it, and so it is when the wait is over that the key told. Each is decided as a
+//! new call would be, with the words of its own: whether its user may, whether the
+//! server lets writes in, and then by the keys. Only then it is woken.
+
+use super::asked::{Admission, decide};
+use super::config::{MAX_WAITER_BYTES, MAX_WAITERS};
+use super::request::Request;
+use super::stats::{self, WAITED, WAITERS};
+use crate::bug;
+use crate::id::Id;
+use crate::metrics::Share;
+use crate::queue::{self, Limits, Queue, Turn};
+use crate::server::{
+    Args, BlockedClient, Call, Error, Event, Global, Listener, Lock, OnUnblock, Reply, Timer, User,
+    avoids_replica_traffic, call_again, is_over_maxmemory, is_primary, let_in_anew, may_evict,
+    monotonic, now, wake,
+};
+use crate::time::{MICROS_PER_MILLI, Micros, Monotonic};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Which key denies, and for how long.
+type Binding = (usize, Option<Micros>);
+
+/// A call that waits: whose it is, and its words, the name first.
+#[derive(Debug)]
+struct Caller {
+    db: i32,
+    user: Option<User>,
+    words: Box<[Box<[u8]>]>,
+}
+
+/// What is decided of one that waits.
+enum Verdict {
+    Answer(Admission),
+    Refused(Error),
+}
+
+/// All that wait on this node.
+struct Waiting {
+    queue: Queue<BlockedClient>,
+    callers: HashMap<BlockedClient, Arc<Caller>>,
+    /// Those whose wait is over before its time, as another call came under their id,
+    /// with the turns that they had.
+    ended: Vec<(BlockedClient, Turn)>,
+    /// What those are told who were woken.
+    verdicts: HashMap<BlockedClient, Verdict>,
+    counted: Share,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self {
+            queue: Queue::default(),
+            callers: HashMap::new(),
+            ended: Vec::new(),
+            verdicts: HashMap::new(),
+            counted: Share::none_of(&WAITERS),
+        }
+    }
+}
+
+static STATE: Global<Waiting> = Global::new();
+
+static TIMER: Timer = Timer::new(settle);
+
+/// The command by which callers wait.
+const NAME: &[u8] = b"ML.ADMIT";
+
+/// What the server answers that has no memory left.
+const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+
+/// Where among its words the first of its keys stands.
+const FIRST_KEY: usize = 2;
+
+/// How long after it was not to be replicated anything it is tried again.
+const LATER_US: Monotonic = 100 * MICROS_PER_MILLI;
+
+/// How many are decided in one go, before others have their turn.
+const AT_ONCE: usize = 256;
+
+/// A wait that is told is not 0: somebody is held up.
+const LEAST_WAIT_US: Micros = MICROS_PER_MILLI;
+
+fn with<R>(lock: &Lock, work: impl FnOnce(&mut Waiting) -> R) -> R {
+    STATE.with(lock, |state| {
+        let result = work(state);
+        state.counted.set(state.queue.waiters());
+        result
+    })
+}
+
+/// How long the first of those waits that are held up at a key, if it goes before a
+/// turn.
+fn held_back(queue: &Queue<BlockedClient>, db: i32, key: &[u8], turn: Turn) -> Option<Micros> {
+    let wait_us = || {
+        let due = queue.due(db, key).unwrap_or(0);
+        due.saturating_sub(monotonic()).max(LEAST_WAIT_US)
+    };
+    queue.holds_back(db, key, turn).then(wait_us)
+}
+
+/// A call as the queue sees it.
+pub struct Queued<'a> {
+    db: i32,
+    keys: Vec<&'a [u8]>,
+    priority: u8,
+    id: Option<Id>,
+    words: Args<'a>,
+}
+
+impl<'a> Queued<'a> {
+    /// That of a request, with the words that it was made with.
+    pub fn of(db: i32, request: &Request<'a>, words: Args<'a>) -> Self {
+        let keys = request.items.iter().map(|item| item.key.bytes()).collect();
+        let id = request.hold.map(|hold| hold.id);
+        Self { db, keys, priority: request.priority, id, words }
+    }
+
+    fn call(&self, bytes: usize) -> queue::Call<'_> {
+        let Self { db, keys, priority, id, .. } = self;
+        queue::Call { scope: *db, keys, priority: *priority, id: *id, bytes }
+    }
+
+    /// How long the first of those waits that are held up at a key, if it goes before
+    /// this call.
+    pub fn held_back(&self, lock: &Lock, key: &[u8]) -> Option<Micros> {
+        with(lock, |state| match state.queue.waiters() {
+            0 => None,
+            _ => held_back(&state.queue, self.db, key, state.queue.turn(&self.call(0))),
+        })
+    }
+
+    /// Has the caller wait that was denied; whether it does.
+    pub fn wait(&self, call: &Call<'a>, request: &Request<'a>, binding: Binding) -> bool {
+        let (held_up_by, Some(wait_us)) = binding else { return false };
+        let Some(item) = request.items.get(held_up_by) else { return false };
+        let lock = call.lock();
+        let Some(user) = call.may_wait().then(|| call.user()) else { return false };
+        let mut words = self.words;
+        let words: Box<[Box<[u8]>]> = std::iter::once(NAME)
+            .chain(words.remaining().map(|word| word.bytes()))
+            .map(Box::from)
+            .collect();
+        let word_bytes: usize = words.iter().map(|word| word.len() + size_of_val(word)).sum();
+        let bytes = word_bytes + user.as_ref().map_or(0, User::bytes);
+        let queued = self.call(bytes);
+        let has_room = with(&lock, |state| {
+            let limits =
+                Limits { waiters: MAX_WAITERS.get_count(), bytes: MAX_WAITER_BYTES.get_count() };
+            state.queue.set_limits(limits);
+            let before = state.queue.held_up_beside(&queued, item.key.bytes());
+            state.queue.has_room(&queued) && item.queue.is_none_or(|most| before < most)
+        });
+        if !has_room {
+            return false;
+        }
+        let key = item.key.bytes();
+        let Some(client) = call.wait_beside::<Callers>(&lock, key, request.wait_ms) else {
+            return false;
+        };
+        call.watch_keys(changed);
+        WAITED.increment();
+        let caller = Arc::new(Caller { db: self.db, user, words });
+        with(&lock, |state| {
+            state.callers.insert(client, caller);
+            let turn = state.queue.turn(&queued);
+            let due = monotonic().saturating_add(wait_us);
+            let replaced = state.queue.enter(client, &queued, held_up_by, Some(due));
+            // The one whose place it takes is answered as if its time were over.
+            state.ended.extend(replaced.map(|replaced| (replaced, turn)));
+        });
+        settle_later(&lock);
+        true
+    }
+}
+
+/// A call was let in: one that waits under the same id need wait no more.
+pub fn is_admitted(lock: &Lock, db: i32, id: Id) {
+    with(lock, |state| {
+        if let Some(client) = state.queue.waiting_as(db, id)
+            && let Some(waiting) = state.queue.leave(client)
+        {
+            state.ended.push((client, waiting.turn));
+        }
+    });
+    settle_later(lock);
+}
+
+/// A call found a key free but for those that it holds up: should they have been
+/// forgotten, as when the clock leapt forward, they are looked at.
+pub fn look_at(lock: &Lock, db: i32, key: &[u8]) {
+    changed(lock, db, key);
+}
+
+/// How many a key holds up.
+pub fn held_up(lock: &Lock, db: i32, key: &[u8]) -> usize {
+    with(lock, |state| state.queue.held_up(db, key))
+}
+
+/// A key has changed, which may be open.
+fn changed(lock: &Lock, db: i32, key: &[u8]) {
+    note(lock, |queue| {
+        let holds_up = queue.held_up(db, key) > 0;
+        if holds_up {
+            queue.look_at(db, key);
+        }
+        holds_up
+    });
+}
+
+/// Has those seen to, when the server is through with it, who may be let in by what
+/// happened; `happened` says whether something did.
+fn note(lock: &Lock, happened: impl FnOnce(&mut Queue<BlockedClient>) -> bool) {
+    let something = with(lock, |state| state.queue.waiters() > 0 && happened(&mut state.queue));
+    if something {
+        TIMER.set(lock, monotonic());
+    }
+}
+
+/// Has those seen to who are to be decided anew: now, if there are such, or when their
+/// time comes.
+fn settle_later(lock: &Lock) {
+    let next = with(lock, |state| match state.queue.next() {
+        None if state.ended.is_empty() => state.queue.next_due(),
+        _ => Some(monotonic()),
+    });
+    if let Some(next) = next {
+        TIMER.set(lock, next);
+    }
+}
+
+/// Decides those anew whose time has come, and wakes those who need wait no more.
+/// Called while no key is open.
+fn settle(lock: &Lock) {
+    let now = monotonic();
+    // For a new call the server makes room by evicting; here is nobody who does.
+    let lacks_room = is_over_maxmemory(lock) && may_evict(lock);
+    if avoids_replica_traffic(lock) || lacks_room {
+        if with(lock, |state| state.queue.waiters() > 0 || !state.ended.is_empty()) {
+            TIMER.set(lock, now + LATER_US);
+        }
+        return;
+    }
+    for (client, turn) in with(lock, |state| std::mem::take(&mut state.ended)) {
+        if let Some(caller) = with(lock, |state| state.callers.get(&client).cloned()) {
+            leave(lock, client, at_the_end(lock, &caller, turn));
+        }
+    }
+    with(lock, |state| state.queue.advance(now));
+    for _ in 0..AT_ONCE {
+        let Some((client, turn, caller)) = with(lock, next) else { break };
+        match decide_again(lock, &caller, turn, false) {
+            Ok(Again::HeldUp(held_up_by, wait_us)) => with(lock, |state| {
+                let due = monotonic().saturating_add(wait_us);
+                state.queue.denied(client, held_up_by, Some(due));
+            }),
+            Ok(Again::Answer(answer)) => leave(lock, client, Verdict::Answer(answer)),
+            Err(error) => leave(lock, client, Verdict::Refused(error)),
+        }
+    }
+    // Who was let in has changed keys, which has set it again.
+    TIMER.stop(lock);
+    settle_later(lock);
+}
+
+/// Who is to be decided next.
+fn next(state: &mut Waiting) -> Option<(BlockedClient, Turn, Arc<Caller>)> {
+    let client = state.queue.next()?;
+    let turn = state.queue.get(client)?.turn;
+    Some((client, turn, state.callers.get(&client)?.clone()))
+}
+
+/// Has one wait no more, who is told why.
+fn leave(lock: &Lock, client: BlockedClient, verdict: Verdict) {
+    with(lock, |state| {
+        state.queue.leave(client);
+        state.callers.remove(&client);
+        state.verdicts.insert(client, verdict);
+    });
+    wake(lock, client);
+}
+
+/// What a new call of one that waits comes to.
+enum Again {
+    /// It waits on, at one of its keys, so long.
+    HeldUp(usize, Micros),
+    /// Its answer: it is let in, or it is denied and waits no more.
+    Answer(Admission),
+}
+
+/// Decides on one that waits, which is to be answered in any case if it `ends`. Those
+/// who would be let in are asked at the door.
+fn decide_again(lock: &Lock, caller: &Caller, turn: Turn, ends: bool) -> Result<Again, Error> {
+    let Caller { db, user, words } = caller;
+    let ask_at_the_door = || {
+        let call: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+        let_in_anew(lock, user.as_ref(), *db, &call, FIRST_KEY)
+    };
+    if ends || !is_primary(lock) {
+        ask_at_the_door()?;
+    }
+    let again = call_again(lock, *db, words, |keys, mut args| {
+        let now_us = now();
+        let request = Request::parse(&mut args, now_us)?;
+        let behind = |key: &[u8]| with(lock, |state| held_back(&state.queue, *db, key, turn));
+        let decided = decide(keys, &request.items, now_us, &behind)?;
+        if ends && avoids_replica_traffic(lock) {
+            return Ok(Again::Answer(decided.put_off(LATER_US)));
+        }
+        match decided.binding() {
+            None => {
+                ask_at_the_door()?;
+                if is_over_maxmemory(lock) {
+                    return Err(Error::Server(OUT_OF_MEMORY.to_owned()));
+                }
+            }
+            Some((held_up_by, Some(wait_us))) if !ends => {
+                decided.rewind(keys, &request.items)?;
+                return Ok(Again::HeldUp(held_up_by, wait_us));
+            }
+            Some(_) => {}
+        }
+        let id = request.hold.map(|hold| hold.id);
+        stats::count(request.mode, decided.is_admitted);
+        decided.carry_out(lock, keys, &request.items, id, now_us).map(Again::Answer)
+    });
+    again.unwrap_or(Err(Error::Internal))
+}
+
+/// Decides once more on one whose wait is over.
+fn at_the_end(lock: &Lock, caller: &Caller, turn: Turn) -> Verdict {
+    match decide_again(lock, caller, turn, true) {
+        Ok(Again::Answer(answer)) => Verdict::Answer(answer),
+        Ok(Again::HeldUp(..)) => bug("whose wait is over waits on"),
+        Err(error) => Verdict::Refused(error),
+    }
+}
+
+/// Callers that wait to be let in.
+struct Callers;
+
+impl OnUnblock for Callers {
+    fn answer(lock: &Lock, client: BlockedClient, reply: Reply) -> Result<(), Error> {
+        let verdict = with(lock, |state| state.verdicts.remove(&client));
+        let verdict = verdict.or_else(|| {
+            let caller = with(lock, |state| state.callers.remove(&client))?;
+            let waiting = with(lock, |state| state.queue.leave(client));
+            let turn = waiting.map_or(Turn::of_newcomer(0), |waiting| waiting.turn);
+            Some(at_the_end(lock, &caller, turn))
+        });
+        settle_later(lock);
+        match verdict {
+            Some(Verdict::Answer(answer)) => answer.reply(reply),
+            Some(Verdict::Refused(error)) => return Err(error),
+            None => return Err(Error::Internal),
+        }
+        Ok(())
+    }
+
+    fn gone(lock: &Lock, client: BlockedClient) {
+        with(lock, |state| {
+            state.verdicts.remove(&client);
+            state.callers.remove(&client);
+            state.queue.leave(client);
+        });
+        settle_later(lock);
+    }
+
+    /// Whatever enters a key is told by [`changed`].
+    fn ready(_: &Lock, _: BlockedClient) {}
+}
+
+/// Follows what happens to the server as a whole.
+pub const LISTENER: Listener = |lock, event| match event {
+    Event::Flushed(db) => note(lock, |queue| {
+        queue.look_at_all(db);
+        true
+    }),
+    Event::Swapped(one, other) => note(lock, |queue| {
+        queue.look_at_all(Some(one));
+        queue.look_at_all(Some(other));
+        true
+    }),
+    // Those who wait are told that this node is not the one to ask.
+    Event::RoleChanged => note(lock, |queue| {
+        queue.look_at_all(None);
+        true
+    }),
+    Event::Tick => TIMER.check(lock),
+    Event::LoadingStarted | Event::LoadingEnded | Event::LoadingFailed => {}
+};
