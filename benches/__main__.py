@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import commands, features, instructions, report, uses, waiters
+from . import admission, commands, features, instructions, report, uses, waiters
 from .figures import print_table, tables
 from .server import MODULE, ROOT, started
 
-FAMILIES = ("ratelimit", "cache", "waiters", "features", "uses", "scaling", "instructions")
+FAMILIES = ("ratelimit", "admission", "cache", "waiters", "features", "uses", "scaling",
+            "instructions")
 
 # How much of everything. `tiny` shows that the harness works, and no more.
 FULL = {
@@ -51,6 +52,8 @@ def options():
 
 def measure(family, server, given):
     match family:
+        case "admission":
+            return admission.family(server, given)
         case "waiters":
             return waiters.family(server, given)
         case "features":

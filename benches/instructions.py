@@ -2,6 +2,7 @@
 counted by callgrind. The same on every machine with these binaries, whatever else
 it does meanwhile; caches and the kernel have no part in it."""
 
+import random
 import re
 import subprocess
 import tempfile
@@ -9,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from . import cases
+from . import admission, cases
 from .figures import Figures
 from .server import packed, started
 
@@ -27,6 +28,8 @@ def family(binary, options):
                 for case in group:
                     if not case.lua:
                         yield count(server, out, case, f"{name}: {title}", "x" * length, options)
+            for what, ways in admission.WAYS.items():
+                yield from count_callers(server, out, what, ways, options)
 
 
 def count(server, out, case, group, value, options):
@@ -46,16 +49,43 @@ def count(server, out, case, group, value, options):
         server.fill([word.replace(cases.VALUE, value) for word in case.filled], KEYS)
     times = max(options.counted // case.many, 1)
     call(range(min(times, KEYS)))
+    costs = spent(server, out, lambda: call(number * 7919 % KEYS for number in range(times)))
+    return told(Figures("instructions", group, case.name, case.beside), costs, times)
+
+
+def count_callers(server, out, what, ways, options):
+    """Admissions, those of scripts too: several calls for one caller."""
+    times = max(options.counted // 10, 1)
+    group = f"{what}: {times:,} callers, in pipelines of {admission.PIPELINE}"
+    lanes = admission.Lanes(server, 1)
+    for name, way in ways.items():
+        chance = random.Random(1)
+        server.call("FLUSHALL", "SYNC")
+        caller = way(server)
+        for user in range(min(times, KEYS)):
+            lanes.play([caller(user, admission.identity(chance))])
+        callers = admission.pipelined([caller(number * 7919 % min(times, KEYS),
+                                              admission.identity(chance))
+                                       for number in range(times)])
+        costs = spent(server, out, lambda: lanes.play(callers))
+        yield told(Figures("instructions", group, name, next(iter(ways))), costs, times)
+    lanes.close()
+
+
+def spent(server, out, work):
+    """Instructions that the server executes meanwhile, by function."""
     control(server, "--zero")
-    call(number * 7919 % KEYS for number in range(times))
+    work()
     control(server, "--dump")
     dump = newest(out)
     costs = self_costs(dump)
     dump.unlink()
-    figures = Figures("instructions", group, case.name, case.beside)
-    figures.add(instructions=sum(costs.values()) / times)
+    return costs
+
+
+def told(figures, costs, times):
     ours = sum(cost for name, cost in costs.items() if name.startswith("mlserve::"))
-    figures.add(ours=ours / times)
+    figures.add(instructions=sum(costs.values()) / times, ours=ours / times)
     return figures
 
 

@@ -66,3 +66,86 @@ if value then return {'HIT', value} end
 if redis.call('SET', KEYS[1] .. ':lock', ARGV[1], 'NX', 'PX', ARGV[2]) then return {'LOCKED'} end
 return {'BUSY'}
 """
+
+# An admission as LiteLLM's proxy makes it (parallel_request_limiter_v3.py): scripts of
+# our own that make the calls of the server that its scripts make, in as many round
+# trips. A window's start and each counter are keys of their own, slots a sorted set.
+# Before the call of the model: the requests are counted, a slot is taken, tokens are
+# reserved; after it: the tokens are corrected, the slot is given back.
+LITELLM_REQUESTS = """
+local now, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local since = redis.call('GET', KEYS[1])
+if since and now - tonumber(since) < window then
+  local used = redis.call('INCR', KEYS[2])
+  if redis.call('TTL', KEYS[2]) < 0 then redis.call('EXPIRE', KEYS[2], window) end
+  return {since, used}
+end
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[2], 1)
+redis.call('EXPIRE', KEYS[1], window)
+redis.call('EXPIRE', KEYS[2], window)
+return {ARGV[1], 1}
+"""
+
+LITELLM_SLOT = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
+local used = redis.call('ZCARD', KEYS[1])
+if used >= tonumber(ARGV[1]) then return {1, used} end
+redis.call('ZADD', KEYS[1], now, ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return {0, redis.call('ZCARD', KEYS[1])}
+"""
+
+LITELLM_TOKENS = """
+local now, window = tonumber(redis.call('TIME')[1]), tonumber(ARGV[3])
+local since = redis.call('GET', KEYS[1])
+local open = since and now - tonumber(since) < window
+local used = open and tonumber(redis.call('GET', KEYS[2]) or 0) or 0
+if used + tonumber(ARGV[2]) > tonumber(ARGV[1]) then return {1, used} end
+if not open then
+  redis.call('SET', KEYS[1], now)
+  redis.call('SET', KEYS[2], ARGV[2])
+  redis.call('EXPIRE', KEYS[1], window)
+  redis.call('EXPIRE', KEYS[2], window)
+  return {0, tonumber(ARGV[2])}
+end
+used = redis.call('INCRBY', KEYS[2], ARGV[2])
+if redis.call('TTL', KEYS[2]) < 0 then redis.call('EXPIRE', KEYS[2], window) end
+return {0, used}
+"""
+
+LITELLM_CORRECT = """
+local used = redis.call('INCRBYFLOAT', KEYS[1], ARGV[1])
+if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return used
+"""
+
+LITELLM_RELEASE = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+return redis.call('ZCARD', KEYS[1])
+"""
+
+# The same at once, as one would write it that knows all three beforehand: two
+# counters and a sorted set, all asked, then all charged; and its end.
+ADMIT = """
+local now, window, lasts = tonumber(redis.call('TIME')[1]), ARGV[4], tonumber(ARGV[6])
+local requests = tonumber(redis.call('GET', KEYS[1]) or 0)
+local tokens = tonumber(redis.call('GET', KEYS[2]) or 0)
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+local slots = redis.call('ZCARD', KEYS[3])
+if requests >= tonumber(ARGV[1]) or tokens + tonumber(ARGV[3]) > tonumber(ARGV[2])
+  or slots >= tonumber(ARGV[5]) then return {0, requests, tokens, slots} end
+if redis.call('INCR', KEYS[1]) == 1 then redis.call('EXPIRE', KEYS[1], window) end
+redis.call('INCRBY', KEYS[2], ARGV[3])
+if tokens == 0 then redis.call('EXPIRE', KEYS[2], window) end
+redis.call('ZADD', KEYS[3], now + lasts, ARGV[7])
+redis.call('EXPIRE', KEYS[3], lasts)
+return {1, requests + 1, tokens + tonumber(ARGV[3]), slots + 1}
+"""
+
+SETTLE = """
+if redis.call('ZREM', KEYS[2], ARGV[2]) == 0 then return 0 end
+redis.call('INCRBY', KEYS[1], ARGV[1])
+return 1
+"""

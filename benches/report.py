@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cases
+from . import admission, cases
 from .figures import UNITS, Figures, lines, ratios, spread, tables
 from .server import ROOT
 
@@ -23,6 +23,7 @@ SUMMARY = [
     ("ratelimit", "", "cpu_us", "CPU time of the server for a call, in µs"),
     ("ratelimit", "", "p99_ms", "99th percentile of the latency at a fixed rate, in ms"),
     ("ratelimit", "", "bytes", "Memory a key, in bytes"),
+    ("admission", "", "cpu_us", "CPU time of the server for a caller, in µs"),
     ("cache", "", "cpu_us", "CPU time of the server for a call, in µs"),
     ("cache", "", "rate", "Thousands of calls a second, with pipelines"),
     ("waiters", "", "p99_ms", "99th percentile, in ms"),
@@ -66,6 +67,16 @@ AIMS = [
     Aim(CPU, "ratelimit", "", "cpu_us", "Lua, GCRA", "ML.RATELIMIT", "≥", 6),
     Aim(CPU, "ratelimit", "", "cpu_us", "three windows", "ML.RATELIMIT", "≤", 1.3),
     Aim(CPU, "ratelimit", "", "cpu_us", "denied", "ML.RATELIMIT", "≤", 1),
+    *(Aim(CPU, "admission", "requests, tokens and a slot, a round", "cpu_us", way, admission.BOTH, "≥",
+          times) for way, times in (("LiteLLM's calls", 4), ("one Lua script", 2.5))),
+    Aim(CPU + ", a round trip a call", "admission", "three limits, a round", "cpu_us",
+        "ML.ADMIT of three", "three ML.RATELIMIT", "≤", 0.5),
+    Aim(CPU + ", pipelined", "admission", "three limits, in pipelines", "cpu_us",
+        "ML.ADMIT of three", "three ML.RATELIMIT", "≤", 1.1),
+    *(Aim(f"{CPU}, {kind}", "admission", f"holds open on one key, {kind}", "cpu_us",
+          admission.name(verb, count), admission.name(verb, 0), "≤", 1.3)
+      for kind in admission.KINDS for verb in ("charged", "opened and settled")
+      for count in admission.OPEN[1:] if (kind, verb) != ("permits", "charged")),
     Aim(CALLS, "cache", "", "rate", "ML.CACHEGET", cases.GET, "≥", 0.97),
     Aim(CALLS, "cache", "", "rate", "ML.CACHESET", cases.SET, "≥", 0.95),
     Aim(CALLS, "cache", "", "rate", "ML.CACHEMGET of 100", cases.MGET, "≥", 0.95),

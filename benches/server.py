@@ -61,15 +61,17 @@ class Server:
 
     def fill(self, command, keys):
         """Calls a command on each of the keys that the load draws from, in an empty
-        server. Without answers: reading them takes longer than the calls."""
+        server."""
         template = packed(command)  # The number is as long as what it stands for.
-        self.stream.write(packed(("CLIENT", "REPLY", "OFF")))
-        for first in range(0, keys, 10_000):
-            several = range(first, min(first + 10_000, keys))
-            self.stream.write(b"".join(template.replace(b"__rand_int__", b"%012d" % key)
-                                       for key in several))
-        self.call("CLIENT", "REPLY", "ON")
+        self.call_silently(template.replace(b"__rand_int__", b"%012d" % key)
+                           for key in range(keys))
         assert self.call("DBSIZE") == keys, f"{command[0]} does not write every key"
+
+    def call_silently(self, calls):
+        """Packed calls, without answers: reading them takes longer than the calls."""
+        self.stream.write(packed(("CLIENT", "REPLY", "OFF")))
+        self.stream.writelines(calls)
+        self.call("CLIENT", "REPLY", "ON")
 
     def info(self, section):
         lines = self.call("INFO", section).decode().splitlines()
