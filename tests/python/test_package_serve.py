@@ -69,12 +69,12 @@ def serve(installed, environment, tmp_path):
     for process in started:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
 def end(process, by=signal.SIGINT):
     process.send_signal(by)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 0 and errors == ""
     assert output == "The server has ended.\n"
 
@@ -115,7 +115,7 @@ def test_it_ends_by_other_signals_too(serve, by):
 def test_it_ends_when_its_server_does(serve):
     process, port, _ = serve()
     redis.Redis(port=port).shutdown(nosave=True)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=120)
     assert (process.returncode, output, errors) == (0, "The server has ended, with status 0.\n", "")
 
 
@@ -128,7 +128,7 @@ def test_a_port_of_ones_own_and_data_that_is_kept(serve, tmp_path):
     client.execute_command("ML.FEATURESET", "item", "FIELDS", 1, "price", "84.5")
 
     second, none, _ = serve("--save", "data")
-    _, errors = second.communicate(timeout=30)
+    _, errors = second.communicate(timeout=120)
     assert none is None and second.returncode == 1
     assert "another server keeps its data in" in errors
 
@@ -143,7 +143,7 @@ def test_a_port_of_ones_own_and_data_that_is_kept(serve, tmp_path):
 def test_what_cannot_be_is_said(serve, installed, tmp_path):
     def errors(*options):
         process, port, _ = serve(*options)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
         assert port is None and process.returncode in {1, 2}
         return errors
 
