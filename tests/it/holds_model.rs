@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
 
-/// What one id holds: the cost at each key, and until when, in milliseconds.
+/// What one id holds: the cost at each key, and until when, in microseconds.
 #[derive(Clone, Default)]
 struct Taken {
     costs: BTreeMap<String, i64>,
@@ -91,10 +91,10 @@ fn ten_thousand_holds_of_callers_good_and_bad_come_to_what_a_sum_says() {
         while made < of_algorithm + 3_400 {
             now_us += random.below(3) * random.below(40 * MILLI);
             client.freeze(now_us);
-            let now = now_us / MILLI;
+            let now = now_us;
             let key = format!("{algorithm}:{}", random.below(20));
             let ttl_ms = 200 + random.below(20_000);
-            let until = now + ttl_ms;
+            let until = now + ttl_ms * MILLI;
             let context = format!("{algorithm}, {made} made, seed {seed}");
             match random.below(20) {
                 0..=4 => {
@@ -228,10 +228,10 @@ fn ten_thousand_holds_of_callers_good_and_bad_come_to_what_a_sum_says() {
             }
         }
         let context = format!("{algorithm}, seed {seed}");
-        book.check(&mut client, now_us / MILLI, &context);
+        book.check(&mut client, now_us, &context);
         now_us += 60 * SECOND;
         client.freeze(now_us);
-        book.check(&mut client, now_us / MILLI, &format!("after all ends, {context}"));
+        book.check(&mut client, now_us, &format!("after all ends, {context}"));
         for key in book.used.keys() {
             let held = Info::of(&mut client, key).map_or(0, |info| info.holds.len());
             assert_eq!(held, 0, "{key}: after all ends, {context}");
