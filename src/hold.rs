@@ -111,6 +111,11 @@ impl<N> Holds<N> {
         self.by_id.values_mut().map(|hold| &mut hold.note)
     }
 
+    /// How many have not ended.
+    pub fn count_open(&self, now_us: Micros) -> usize {
+        self.len() - self.ended(now_us).count()
+    }
+
     /// What the one with an id notes.
     pub fn note_mut(&mut self, id: Id) -> Option<&mut N> {
         self.by_id.get_mut(&id).map(|hold| &mut hold.note)

@@ -163,7 +163,7 @@ impl<'a> Queued<'a> {
         let Some(client) = call.wait_beside::<Callers>(&lock, key, request.wait_ms) else {
             return false;
         };
-        call.watch_keys(changed);
+        call.watch_keys(look_at);
         WAITED.increment();
         let caller = Arc::new(Caller { db: self.db, user, words });
         with(&lock, |state| {
@@ -191,19 +191,14 @@ pub fn is_admitted(lock: &Lock, db: i32, id: Id) {
     settle_later(lock);
 }
 
-/// A call found a key free but for those that it holds up: should they have been
-/// forgotten, as when the clock leapt forward, they are looked at.
-pub fn look_at(lock: &Lock, db: i32, key: &[u8]) {
-    changed(lock, db, key);
-}
-
 /// How many a key holds up.
 pub fn held_up(lock: &Lock, db: i32, key: &[u8]) -> usize {
     with(lock, |state| state.queue.held_up(db, key))
 }
 
-/// A key has changed, which may be open.
-fn changed(lock: &Lock, db: i32, key: &[u8]) {
+/// A key has changed, which may be open; or a call found it free but for those that it
+/// holds up, who may have been forgotten, as when the clock leapt forward.
+pub fn look_at(lock: &Lock, db: i32, key: &[u8]) {
     note(lock, |queue| {
         let holds_up = queue.held_up(db, key) > 0;
         if holds_up {
@@ -371,7 +366,7 @@ impl OnUnblock for Callers {
         settle_later(lock);
     }
 
-    /// Whatever enters a key is told by [`changed`].
+    /// Whatever enters a key is told by [`look_at`].
     fn ready(_: &Lock, _: BlockedClient) {}
 }
 

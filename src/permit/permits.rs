@@ -203,7 +203,7 @@ impl Permits {
 
     /// How many are open at `now_us`.
     pub fn open(&self, now_us: Micros) -> usize {
-        self.holds.len() - self.holds.ended(now_us).count()
+        self.holds.count_open(now_us)
     }
 
     /// What is in use at `now_us`.

@@ -198,8 +198,7 @@ impl Limiter {
 
     /// How many holds are open.
     pub fn open(&self, now_us: Micros) -> usize {
-        let holds = self.ledger().map(Ledger::holds);
-        holds.map_or(0, |holds| holds.len() - holds.ended(now_us).count())
+        self.ledger().map_or(0, |ledger| ledger.holds().count_open(now_us))
     }
 
     /// The state as it is to be seen at `now_us`: rewound, where the clock stepped

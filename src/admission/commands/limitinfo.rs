@@ -2,7 +2,8 @@
 
 use super::held::{Value, look};
 use crate::admission::waiting::held_up;
-use crate::hold::{Hold, Holds};
+use crate::hold::Hold;
+use crate::id::Id;
 use crate::permit::Permits;
 use crate::ratelimit::{Algorithm, Limiter, Window};
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler};
@@ -44,10 +45,8 @@ fn reply_limiter(reply: Reply, limiter: &Limiter, waiters: i64, now_us: Micros) 
     reply.bytes(b"windows");
     reply.array(limiter.windows().len());
     limiter.windows().iter().for_each(|window| reply_window(reply, window, now_us));
-    match limiter.seen_at(now_us).ledger() {
-        Some(ledger) => reply_holds(reply, ledger.holds(), now_us),
-        None => reply_no_holds(reply),
-    }
+    let seen = limiter.seen_at(now_us);
+    reply_holds(reply, seen.ledger().into_iter().flat_map(|ledger| ledger.holds().iter()), now_us);
     field(reply, "waiters", waiters);
 }
 
@@ -78,23 +77,22 @@ fn reply_permits(reply: Reply, permits: &Permits, waiters: i64, now_us: Micros) 
     }
     reply.map(3);
     field(reply, "in_use", permits.in_use(now_us).cast_signed());
-    reply_holds(reply, permits.holds(), now_us);
+    reply_holds(reply, permits.holds().iter(), now_us);
     field(reply, "waiters", waiters);
 }
 
-/// Those that are open, what ends first, first.
-fn reply_holds<N>(reply: Reply, holds: &Holds<N>, now_us: Micros) {
-    let open: Vec<_> = holds.iter().skip_while(|(_, hold)| !hold.is_open(now_us)).collect();
+/// Those that are open, what ends first, first, as they come.
+fn reply_holds<'h, N: 'h>(
+    reply: Reply,
+    holds: impl Iterator<Item = (Id, &'h Hold<N>)>,
+    now_us: Micros,
+) {
+    let open: Vec<_> = holds.skip_while(|(_, hold)| !hold.is_open(now_us)).collect();
     reply.bytes(b"holds");
     reply.array(open.len());
     for (id, hold) in open {
         reply_hold(reply, &id.text(), hold, now_us);
     }
-}
-
-fn reply_no_holds(reply: Reply) {
-    reply.bytes(b"holds");
-    reply.array(0);
 }
 
 fn reply_hold<N>(reply: Reply, id: &[u8], hold: &Hold<N>, now_us: Micros) {
