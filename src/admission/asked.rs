@@ -1,11 +1,13 @@
 //! What a call asks of a key, and what the key says: of a limit or of permits.
 
-use super::request::Item;
+use super::change::{Change, Made};
+use super::request::{Item, Request};
+use super::stats;
 use crate::allowance::Allowance;
 use crate::id::Id;
-use crate::permit;
+use crate::permit::{self, Permits};
 use crate::ratelimit::{self, Limiter, Mode};
-use crate::server::{Arg, Error, Keyspace, Lock, ReadKey, Reply};
+use crate::server::{Ends, Error, Keyspace, Lock, ReadKey, Reply, WriteKey};
 use crate::time::{Micros, whole_millis};
 
 /// What is asked of one key.
@@ -31,14 +33,14 @@ impl Asked {
                 Decision::Limit(request, ratelimit::store::decide(current, request, now_us)?)
             }
             Self::Permit(request) => {
-                let current = key.value::<permit::Permits>()?;
+                let current = key.value::<Permits>()?;
                 Decision::Permit(request, permit::store::decide(current, request, now_us)?)
             }
         })
     }
 }
 
-impl Decision<'_> {
+impl<'r> Decision<'r> {
     /// Whether others go before it that are held up at the key: where it takes
     /// something that it has not yet, and is not forced to.
     fn queues(&self) -> bool {
@@ -88,31 +90,55 @@ impl Decision<'_> {
         }
     }
 
-    fn carry_out<'a>(
-        &self,
-        lock: &Lock,
-        keys: &mut Keyspace<'a>,
-        key: Arg<'a>,
-        now_us: Micros,
-    ) -> Result<Allowance, Error> {
-        let open = keys.write(key);
+    fn change(&self) -> Option<Change<'r>> {
+        match self {
+            Self::Limit(_, decision) => decision.change.map(Change::Limit),
+            Self::Permit(_, decision) => decision.change.map(Change::Permit),
+        }
+    }
+
+    /// Makes its change, if it is one, to the key that it was made on, which is closed:
+    /// what was made, and what the key says then.
+    fn make(&self, mut open: WriteKey, now_us: Micros) -> Result<(Option<Ends>, Allowance), Error> {
         match self {
             Self::Limit(request, decision) => {
-                ratelimit::store::carry_out(lock, key, open, request, decision, now_us)
+                let (lives, row) = ratelimit::store::apply(&mut open, request, decision, now_us)?;
+                Ok((decision.change.map(|_| open.close(lives)), row))
             }
-            Self::Permit(request, decision) => {
-                permit::store::carry_out(open, request, decision)?;
-                Ok(decision.allowance)
+            Self::Permit(_, decision) => {
+                let ends = self.change().map(|change| change.make(open)).transpose()?;
+                Ok((ends, decision.allowance))
             }
         }
+    }
+
+    fn count(&self, lock: &Lock, key: &[u8], now_us: Micros) {
+        match self {
+            Self::Limit(request, decision) => {
+                ratelimit::store::count(lock, key, request, decision, now_us);
+            }
+            Self::Permit(request, decision) => permit::store::count(request, decision),
+        }
+    }
+}
+
+/// What one key says, and who goes before.
+struct Said<'r> {
+    decision: Decision<'r>,
+    /// How long those wait that are held up before the call, where some are.
+    held_back_us: Option<Micros>,
+}
+
+impl Said<'_> {
+    /// What is answered of the key, given what the key itself says.
+    fn row(&self, own: Allowance) -> Allowance {
+        Allowance { retry_after_us: self.held_back_us.map_or(own.retry_after_us, Some), ..own }
     }
 }
 
 /// What all keys of a call say. It has changed nothing.
 pub struct Decided<'r> {
-    decisions: Vec<Decision<'r>>,
-    /// How long those wait that are held up before the call, at each key where some are.
-    held_back: Vec<Option<Micros>>,
+    said: Vec<Said<'r>>,
     /// Whether it is let in.
     pub is_admitted: bool,
 }
@@ -121,33 +147,38 @@ pub struct Decided<'r> {
 /// before the call.
 pub type HeldBack<'q> = &'q dyn Fn(&[u8]) -> Option<Micros>;
 
-/// Asks all keys of a call. Where it would take something nobody may be held up that
-/// goes before it.
+/// Asks all keys of a call, which are open. Where it would take something nobody may be
+/// held up that goes before it.
 pub fn decide<'r>(
-    keys: &Keyspace<'r>,
-    items: &'r [Item<'r>],
+    open: &[WriteKey],
+    request: &'r Request,
     now_us: Micros,
     held_back: HeldBack,
 ) -> Result<Decided<'r>, Error> {
-    let ask = |item: &'r Item<'r>| item.asked.decide(&keys.read(item.key), now_us);
-    let mut decisions = items.iter().map(ask).collect::<Result<Vec<_>, _>>()?;
-    // Where a key denies by itself, it does not matter who waits at the others.
-    let all_agree = decisions.iter().all(Decision::is_allowed);
-    let behind = |(item, decision): (&Item, &Decision)| {
-        let queues = all_agree && decision.queues();
-        queues.then(|| held_back(item.key.bytes())).flatten()
+    let ask = |(item, open): (&'r Item, &WriteKey)| {
+        let decision = item.asked.decide(open, now_us)?;
+        Ok(Said { decision, held_back_us: None })
     };
-    let waits_us: Vec<_> = items.iter().zip(&decisions).map(behind).collect();
-    let is_admitted = all_agree && waits_us.iter().all(Option::is_none);
+    let mut said = request.items.iter().zip(open).map(ask).collect::<Result<Vec<_>, Error>>()?;
+    let mut is_admitted = said.iter().all(|said| said.decision.is_allowed());
+    // Where a key denies by itself, it does not matter who waits at the others.
     if is_admitted {
-        decisions.iter().try_for_each(Decision::check_room)?;
-    } else {
-        decisions.iter_mut().for_each(Decision::deny);
+        for (key, said) in request.keys.iter().zip(&mut said) {
+            if said.decision.queues() {
+                said.held_back_us = held_back(key.bytes());
+            }
+        }
+        is_admitted = said.iter().all(|said| said.held_back_us.is_none());
     }
-    Ok(Decided { decisions, held_back: waits_us, is_admitted })
+    if is_admitted {
+        said.iter().try_for_each(|said| said.decision.check_room())?;
+    } else {
+        said.iter_mut().for_each(|said| said.decision.deny());
+    }
+    Ok(Decided { said, is_admitted })
 }
 
-impl Decided<'_> {
+impl<'r> Decided<'r> {
     /// Which key denies a call that is denied, and for how long (`None` for ever): of
     /// those whose own limits do the one with the longest wait; where there is none,
     /// of those at which others are held up.
@@ -155,10 +186,10 @@ impl Decided<'_> {
         if self.is_admitted {
             return None;
         }
-        let own = self.decisions.iter().map(Decision::wait_us);
+        let own = self.said.iter().map(|said| said.decision.wait_us());
         let own = own.enumerate().filter(|(_, wait_us)| *wait_us != Some(0));
-        let queues = self.held_back.iter().enumerate();
-        let queues = queues.filter_map(|(at, wait_us)| wait_us.map(|us| (at, Some(us))));
+        let queues = self.said.iter().enumerate();
+        let queues = queues.filter_map(|(at, said)| said.held_back_us.map(|us| (at, Some(us))));
         // Never is the longest; of equals the first.
         let longest = |one: &(usize, Option<Micros>)| {
             (one.1.unwrap_or(Micros::MAX), std::cmp::Reverse(one.0))
@@ -171,26 +202,21 @@ impl Decided<'_> {
     pub fn put_off(mut self, wait_us: Micros) -> Admission {
         if self.is_admitted {
             self.is_admitted = false;
-            self.decisions.iter_mut().for_each(Decision::deny);
-            self.held_back.iter_mut().take(1).for_each(|first| *first = Some(wait_us));
+            self.said.iter_mut().for_each(|said| said.decision.deny());
+            self.said.iter_mut().take(1).for_each(|first| first.held_back_us = Some(wait_us));
         }
-        let rows = self.decisions.iter().map(Decision::denied_row).zip(&self.held_back);
-        let rows = rows.map(|(row, queue_us)| behind(row, *queue_us)).collect();
+        let rows = self.said.iter().map(|said| said.row(said.decision.denied_row())).collect();
         Admission { is_admitted: false, id: None, binding: self.binding(), rows }
     }
 
     /// Where the clock has stepped back behind what a key says, which would else be told
     /// again and again, that follows: all that a denied call writes.
-    pub fn rewind<'a>(&self, keys: &mut Keyspace<'a>, items: &[Item<'a>]) -> Result<(), Error> {
-        for (item, decision) in items.iter().zip(&self.decisions) {
-            match decision {
-                Decision::Limit(_, ratelimit::Decision { change: Some(change), .. }) => {
-                    ratelimit::store::commit(keys.write(item.key), change, |_| ())?;
-                }
-                Decision::Permit(_, permit::Decision { change: Some(change), .. }) => {
-                    permit::store::commit(keys.write(item.key), change)?;
-                }
-                Decision::Limit(..) | Decision::Permit(..) => {}
+    pub fn rewind<'a>(&self, keys: &mut Keyspace<'a>, request: &Request<'a>) -> Result<(), Error> {
+        for (key, said) in request.keys.iter().zip(&self.said) {
+            match said.decision.change() {
+                Some(Change::Limit(change)) => keys.write(*key).change::<Limiter>(&change)?,
+                Some(Change::Permit(change)) => keys.write(*key).change::<Permits>(&change)?,
+                None => {}
             }
         }
         Ok(())
@@ -199,32 +225,31 @@ impl Decided<'_> {
     /// Whether it is denied by those alone who are held up before it: at which key.
     pub fn held_back_at(&self) -> Option<usize> {
         let (key, _) = self.binding()?;
-        self.held_back.get(key)?.map(|_| key)
+        self.said.get(key)?.held_back_us.map(|_| key)
     }
 
-    /// Carries out what was decided: the answer.
-    pub fn carry_out<'a>(
+    /// Carries out what was decided on the keys that it was decided on, which are
+    /// closed: the answer, and what is to be told.
+    pub fn carry_out(
         self,
         lock: &Lock,
-        keys: &mut Keyspace<'a>,
-        items: &[Item<'a>],
-        id: Option<Id>,
+        open: Vec<WriteKey>,
+        request: &Request,
         now_us: Micros,
-    ) -> Result<Admission, Error> {
+    ) -> Result<(Admission, Made<'r>), Error> {
         let binding = self.binding();
-        let mut rows = Vec::with_capacity(items.len());
-        for ((item, decision), queue_us) in items.iter().zip(&self.decisions).zip(&self.held_back) {
-            let row = decision.carry_out(lock, keys, item.key, now_us)?;
-            rows.push(behind(row, *queue_us));
+        let mut rows = Vec::with_capacity(open.len());
+        let mut made = Made::of(open.len());
+        for ((key, open), said) in request.keys.iter().zip(open).zip(&self.said) {
+            let (ends, row) = said.decision.make(open, now_us)?;
+            made.note(said.decision.change().zip(ends));
+            rows.push(said.row(row));
+            said.decision.count(lock, key.bytes(), now_us);
         }
-        let id = id.filter(|_| self.is_admitted);
-        Ok(Admission { is_admitted: self.is_admitted, id, binding, rows })
+        stats::count(request.mode, self.is_admitted);
+        let id = request.hold.map(|hold| hold.id).filter(|_| self.is_admitted);
+        Ok((Admission { is_admitted: self.is_admitted, id, binding, rows }, made))
     }
-}
-
-/// What a key says where others wait before the call.
-fn behind(row: Allowance, queue_us: Option<Micros>) -> Allowance {
-    Allowance { retry_after_us: queue_us.map_or(row.retry_after_us, Some), ..row }
 }
 
 /// The answer to a call.

@@ -8,6 +8,7 @@
 //! in [`crate::queue`], and `waiting` is when it is asked.
 
 mod asked;
+mod change;
 mod commands;
 mod config;
 mod request;

@@ -7,7 +7,7 @@ use crate::ratelimit::arguments::{
     HoldOptions, KEYWORDS, check_force, cost, limit_option, limits, max_holds, plain,
 };
 use crate::ratelimit::{HoldRequest, Mode};
-use crate::server::{Arg, Args, Error, Options, quoted, refuse};
+use crate::server::{Arg, Args, DistinctKeys, Error, Options, quoted, refuse};
 use crate::time::{Micros, Millis};
 
 /// The words that begin an item.
@@ -20,9 +20,7 @@ const ENDS: &[&str] = &["LIMIT", "PERMIT", "HOLD", "ID", "PEEK", "FORCE", "WAIT"
 const KNOWN: &[&str] = &["HOLD", "ID", "PEEK", "FORCE", "WAIT", "PRIORITY"];
 
 /// What is asked of one key.
-pub struct Item<'a> {
-    /// The key.
-    pub key: Arg<'a>,
+pub struct Item {
     /// What of it.
     pub asked: Asked,
     /// How many may be held up there already where the call is to wait.
@@ -31,8 +29,10 @@ pub struct Item<'a> {
 
 /// A call.
 pub struct Request<'a> {
-    /// What it asks, of each of its keys, none of which comes twice.
-    pub items: Vec<Item<'a>>,
+    /// Its keys.
+    pub keys: DistinctKeys<'a>,
+    /// What it asks of each of them.
+    pub items: Vec<Item>,
     /// The hold that it is to open, if one.
     pub hold: Option<HoldRequest>,
     /// Whether it only looks, or takes what it asks for in any case.
@@ -47,14 +47,14 @@ impl<'a> Request<'a> {
     /// `numkeys key [key ...] item [item ...] [HOLD ms [ID id]] [PEEK | FORCE]
     /// [WAIT ms [PRIORITY n]]`
     pub fn parse(args: &mut Args<'a>, now_us: Micros) -> Result<Self, Error> {
-        let keys = distinct_keys(args)?;
+        let keys = args.distinct_keys()?;
         let count = keys.len();
         let once_each = || refuse(format!("item must be given once for each of the {count} keys"));
         let begins = |arg: &Arg| ITEMS.iter().any(|word| arg.is(word.as_bytes()));
         let mut items: Vec<Item> = Vec::with_capacity(count);
-        for key in keys {
+        for _ in 0..count {
             match args.peek() {
-                Some(word) if begins(&word) => items.push(item(key, args, now_us)?),
+                Some(word) if begins(&word) => items.push(item(args, now_us)?),
                 Some(other) if items.is_empty() => {
                     let other = quoted(other.bytes());
                     return Err(refuse(format!("item must be LIMIT or PERMIT, not {other}")));
@@ -65,7 +65,8 @@ impl<'a> Request<'a> {
         if args.peek().is_some_and(|word| begins(&word)) {
             return Err(once_each());
         }
-        let mut request = Self { items, hold: None, mode: Mode::Whole, wait_ms: 0, priority: 0 };
+        let mut request =
+            Self { keys, items, hold: None, mode: Mode::Whole, wait_ms: 0, priority: 0 };
         request.read_options(args)?;
         request.tell_items()?;
         Ok(request)
@@ -130,20 +131,9 @@ impl<'a> Request<'a> {
     }
 }
 
-/// `numkeys key [key ...]`, each another.
-pub fn distinct_keys<'a>(args: &mut Args<'a>) -> Result<Vec<Arg<'a>>, Error> {
-    let keys: Vec<_> = args.counted("numkeys", "keys")?.collect();
-    let mut names: Vec<_> = keys.iter().map(|key| key.bytes()).collect();
-    names.sort_unstable();
-    if !names.is_sorted_by(|one, next| one != next) {
-        return Err(refuse("key is given twice: each must be another"));
-    }
-    Ok(keys)
-}
-
 /// `LIMIT limit window [limit window ...] [ALGORITHM a] [BURST n] [COST n] [QUEUE n]`,
 /// or `PERMIT max [COST n] [QUEUE n]`
-fn item<'a>(key: Arg<'a>, args: &mut Args<'a>, now_us: Micros) -> Result<Item<'a>, Error> {
+fn item(args: &mut Args, now_us: Micros) -> Result<Item, Error> {
     const OF_LIMIT: &[&str] = &[KEYWORDS[0], KEYWORDS[1], KEYWORDS[2], "QUEUE"];
     let mut queue = None;
     if args.arg()?.one_of("item", ITEMS)? == 0 {
@@ -156,7 +146,7 @@ fn item<'a>(key: Arg<'a>, args: &mut Args<'a>, now_us: Micros) -> Result<Item<'a
                 option => limit_option(&mut options, option, &mut request)?,
             }
         }
-        return Ok(Item { key, asked: Asked::Limit(request), queue });
+        return Ok(Item { asked: Asked::Limit(request), queue });
     }
     let max = args.arg()?.integer("max", 0..=MAX_AMOUNT.cast_signed())?.cast_unsigned();
     let max_holds = max_holds();
@@ -168,7 +158,7 @@ fn item<'a>(key: Arg<'a>, args: &mut Args<'a>, now_us: Micros) -> Result<Item<'a
             _ => queue = Some(queue_of(&mut options)?),
         }
     }
-    Ok(Item { key, asked: Asked::Permit(request), queue })
+    Ok(Item { asked: Asked::Permit(request), queue })
 }
 
 fn queue_of(options: &mut Options) -> Result<usize, Error> {

@@ -9,7 +9,7 @@
 use super::asked::{Admission, decide};
 use super::config::{MAX_WAITER_BYTES, MAX_WAITERS};
 use super::request::Request;
-use super::stats::{self, WAITED, WAITERS};
+use super::stats::{WAITED, WAITERS};
 use crate::bug;
 use crate::id::Id;
 use crate::metrics::Share;
@@ -116,7 +116,7 @@ pub struct Queued<'a> {
 impl<'a> Queued<'a> {
     /// That of a request, with the words that it was made with.
     pub fn of(db: i32, request: &Request<'a>, words: Args<'a>) -> Self {
-        let keys = request.items.iter().map(|item| item.key.bytes()).collect();
+        let keys = request.keys.iter().map(|key| key.bytes()).collect();
         let id = request.hold.map(|hold| hold.id);
         Self { db, keys, priority: request.priority, id, words }
     }
@@ -138,7 +138,10 @@ impl<'a> Queued<'a> {
     /// Has the caller wait that was denied; whether it does.
     pub fn wait(&self, call: &Call<'a>, request: &Request<'a>, binding: Binding) -> bool {
         let (held_up_by, Some(wait_us)) = binding else { return false };
-        let Some(item) = request.items.get(held_up_by) else { return false };
+        let (Some(key), Some(item)) = (request.keys.get(held_up_by), request.items.get(held_up_by))
+        else {
+            return false;
+        };
         let lock = call.lock();
         let Some(user) = call.may_wait().then(|| call.user()) else { return false };
         let mut words = self.words;
@@ -153,14 +156,13 @@ impl<'a> Queued<'a> {
             let limits =
                 Limits { waiters: MAX_WAITERS.get_count(), bytes: MAX_WAITER_BYTES.get_count() };
             state.queue.set_limits(limits);
-            let before = state.queue.held_up_beside(&queued, item.key.bytes());
+            let before = state.queue.held_up_beside(&queued, key.bytes());
             state.queue.has_room(&queued) && item.queue.is_none_or(|most| before < most)
         });
         if !has_room {
             return false;
         }
-        let key = item.key.bytes();
-        let Some(client) = call.wait_beside::<Callers>(&lock, key, request.wait_ms) else {
+        let Some(client) = call.wait_beside::<Callers>(&lock, key.bytes(), request.wait_ms) else {
             return false;
         };
         call.watch_keys(look_at);
@@ -303,7 +305,7 @@ fn decide_again(lock: &Lock, caller: &Caller, turn: Turn, ends: bool) -> Result<
         let now_us = now();
         let request = Request::parse(&mut args, now_us)?;
         let behind = |key: &[u8]| with(lock, |state| held_back(&state.queue, *db, key, turn));
-        let decided = decide(keys, &request.items, now_us, &behind)?;
+        let decided = decide(&keys.write_all(&request.keys), &request, now_us, &behind)?;
         if ends && avoids_replica_traffic(lock) {
             return Ok(Again::Answer(decided.put_off(LATER_US)));
         }
@@ -315,14 +317,15 @@ fn decide_again(lock: &Lock, caller: &Caller, turn: Turn, ends: bool) -> Result<
                 }
             }
             Some((held_up_by, Some(wait_us))) if !ends => {
-                decided.rewind(keys, &request.items)?;
+                decided.rewind(keys, &request)?;
                 return Ok(Again::HeldUp(held_up_by, wait_us));
             }
             Some(_) => {}
         }
-        let id = request.hold.map(|hold| hold.id);
-        stats::count(request.mode, decided.is_admitted);
-        decided.carry_out(lock, keys, &request.items, id, now_us).map(Again::Answer)
+        let open = keys.write_all(&request.keys);
+        let (admission, made) = decided.carry_out(lock, open, &request, now_us)?;
+        made.tell(keys, &request.keys);
+        Ok(Again::Answer(admission))
     });
     again.unwrap_or(Err(Error::Internal))
 }

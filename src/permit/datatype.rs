@@ -1,12 +1,37 @@
 //! How permits live in a key.
 
+use super::change::{Change, Step};
 use super::codec;
 use super::permits::Permits;
-use crate::server::{DataType, Defrag, Digest, TypeHandle};
+use crate::server::{Changeable, DataType, Defrag, Digest, Lives, TypeHandle};
 use std::ffi::CStr;
 
-/// The command that carries a change to replicas and into the AOF.
-pub const APPLY: &CStr = c"ML.APPLYPERMIT";
+impl Changeable for Permits {
+    type Change<'c> = Change;
+
+    const APPLY: &'static CStr = c"ML.APPLYPERMIT";
+
+    fn apply(&mut self, change: &Change) {
+        Self::apply(self, change);
+    }
+
+    /// As long as one of them.
+    fn lives(&self) -> Lives {
+        self.expires_at_ms().map_or(Lives::Gone, Lives::Until)
+    }
+
+    fn event(change: &Change) -> &'static CStr {
+        match change.step {
+            Step::Rewind | Step::Acquire { .. } => c"ml.permit",
+            Step::Release { .. } => c"ml.settle",
+            Step::Renew { .. } => c"ml.renew",
+        }
+    }
+
+    fn encode(change: &Change, payload: &mut Vec<u8>) {
+        codec::encode_change(change, payload);
+    }
+}
 
 impl DataType for Box<Permits> {
     const NAME: &'static CStr = c"MLpermits";

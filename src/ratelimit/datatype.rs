@@ -1,14 +1,38 @@
 //! How a limiter lives in a key.
 
+use super::change::{Change, Step};
 use super::codec;
 use super::ledger::Ledger;
 use super::limiter::Limiter;
 use super::window::{Usage, Window};
-use crate::server::{DataType, Defrag, Digest, TypeHandle};
+use crate::server::{Changeable, DataType, Defrag, Digest, Lives, TypeHandle};
 use std::ffi::CStr;
 
-/// The command that carries a change to replicas and into the AOF.
-pub const APPLY: &CStr = c"ML.APPLYLIMIT";
+impl Changeable for Limiter {
+    type Change<'c> = Change<'c>;
+
+    const APPLY: &'static CStr = c"ML.APPLYLIMIT";
+
+    fn apply(&mut self, change: &Change) {
+        Self::apply(self, change);
+    }
+
+    fn lives(&self) -> Lives {
+        Lives::Until(self.expires_at_ms())
+    }
+
+    fn event(change: &Change) -> &'static CStr {
+        match change.step {
+            Step::Rewind | Step::Charge { .. } => c"ml.ratelimit",
+            Step::Settle { .. } => c"ml.settle",
+            Step::Renew { .. } => c"ml.renew",
+        }
+    }
+
+    fn encode(change: &Change, payload: &mut Vec<u8>) {
+        codec::encode_change(change, payload);
+    }
+}
 
 impl DataType for Box<Limiter> {
     const NAME: &'static CStr = c"MLratelmt";

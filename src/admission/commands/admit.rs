@@ -2,7 +2,7 @@
 
 use crate::admission::asked::decide;
 use crate::admission::request::Request;
-use crate::admission::{stats, waiting};
+use crate::admission::waiting;
 use crate::ratelimit::arguments::{ALGORITHM, BURST, COST, FORCE, HOLD, LIMITS, PEEK};
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 
@@ -57,19 +57,22 @@ fn run(call: &mut Call) -> Result<(), Error> {
     let (now_us, lock, db) = (call.now(), call.lock(), call.db());
     let request = Request::parse(&mut call.args, now_us)?;
     let queued = waiting::Queued::of(db, &request, words);
-    let decided = decide(&call.keys, &request.items, now_us, &|key| queued.held_back(&lock, key))?;
+    let mut open = call.keys.write_all(&request.keys);
+    let decided = decide(&open, &request, now_us, &|key| queued.held_back(&lock, key))?;
     if let Some(binding) = decided.binding()
         && request.wait_ms > 0
-        && queued.wait(call, &request, binding)
     {
-        return decided.rewind(&mut call.keys, &request.items);
+        drop(open);
+        if queued.wait(call, &request, binding) {
+            return decided.rewind(&mut call.keys, &request);
+        }
+        open = call.keys.write_all(&request.keys);
     }
-    if let Some(item) = decided.held_back_at().and_then(|at| request.items.get(at)) {
-        waiting::look_at(&lock, db, item.key.bytes());
+    if let Some(key) = decided.held_back_at().and_then(|at| request.keys.get(at)) {
+        waiting::look_at(&lock, db, key.bytes());
     }
-    let id = request.hold.map(|hold| hold.id);
-    let admission = decided.carry_out(&lock, &mut call.keys, &request.items, id, now_us)?;
-    stats::count(request.mode, admission.is_admitted);
+    let (admission, made) = decided.carry_out(&lock, open, &request, now_us)?;
+    made.tell(&mut call.keys, &request.keys);
     if let Some(id) = admission.id {
         waiting::is_admitted(&lock, db, id);
     }

@@ -1,17 +1,10 @@
 //! What commands do alike that end or prolong a hold: on each of its keys where it is
 //! open, whatever became of the others.
 
-use crate::permit::{self, Permits};
-use crate::ratelimit::{self, Limiter};
-use crate::server::{Arg, Call, Error, Keyspace};
-
-/// A change of a hold on one key.
-pub enum Change {
-    /// Of a limiter.
-    Limit(ratelimit::Change<'static>),
-    /// Of permits.
-    Permit(permit::Change),
-}
+use crate::admission::change::{Change, Made};
+use crate::permit::Permits;
+use crate::ratelimit::Limiter;
+use crate::server::{Call, DistinctKeys, Error, ReadKey};
 
 /// What a key holds.
 pub enum Value<'k> {
@@ -21,16 +14,13 @@ pub enum Value<'k> {
     Permit(&'k Permits),
 }
 
-/// Looks at what a key holds: nothing where there is no key.
-pub fn look<'a, R>(
-    keys: &Keyspace<'a>,
-    key: Arg<'a>,
-    work: impl FnOnce(Option<Value>) -> R,
-) -> Result<R, Error> {
-    let open = keys.read(key);
-    match open.value::<Limiter>() {
-        Ok(limiter) => Ok(work(limiter.map(Value::Limit))),
-        Err(_) => Ok(work(open.value::<Permits>()?.map(Value::Permit))),
+impl<'k> Value<'k> {
+    /// What an open key holds: nothing where there is no key.
+    pub fn of(open: &'k ReadKey) -> Result<Option<Self>, Error> {
+        match open.value::<Limiter>() {
+            Ok(limiter) => Ok(limiter.map(Self::Limit)),
+            Err(_) => Ok(open.value::<Permits>()?.map(Self::Permit)),
+        }
     }
 }
 
@@ -38,29 +28,27 @@ pub fn look<'a, R>(
 /// and answers which: 1 or 0, a key.
 pub fn change_each<'a>(
     call: &mut Call<'a>,
-    keys: &[Arg<'a>],
-    mut decide: impl FnMut(usize, Value) -> Result<Option<Change>, Error>,
-    mut count: impl FnMut(&Change),
+    keys: &DistinctKeys<'a>,
+    mut decide: impl FnMut(usize, Value) -> Result<Option<Change<'static>>, Error>,
+    count: impl Fn(&Change),
 ) -> Result<(), Error> {
-    let decide = |(place, key): (usize, &Arg<'a>)| {
-        let decided = look(&call.keys, *key, |value| match value {
-            Some(value) => decide(place, value),
-            None => Ok(None),
-        });
-        decided?
+    let open = call.keys.write_all(keys);
+    let decide = |(place, open)| match Value::of(open)? {
+        Some(value) => decide(place, value),
+        None => Ok(None),
     };
-    let changes = keys.iter().enumerate().map(decide).collect::<Result<Vec<_>, _>>()?;
-    for (key, change) in keys.iter().zip(&changes) {
-        match change {
-            Some(Change::Limit(change)) => {
-                ratelimit::store::commit(call.keys.write(*key), change, |_| ())?;
-            }
-            Some(Change::Permit(change)) => permit::store::commit(call.keys.write(*key), change)?,
-            None => continue,
-        }
-        change.iter().for_each(&mut count);
+    let open_to_read = open.iter().map(|open| &**open);
+    let changes = open_to_read.enumerate().map(decide).collect::<Result<Vec<_>, Error>>()?;
+    let mut made = Made::of(changes.len());
+    for (open, change) in open.into_iter().zip(changes) {
+        let ends = change.as_ref().map(|change| change.make(open)).transpose()?;
+        made.note(change.zip(ends));
     }
-    call.reply.array(changes.len());
-    changes.iter().for_each(|change| call.reply.integer(change.is_some().into()));
+    made.tell(&mut call.keys, keys);
+    call.reply.array(keys.len());
+    for change in made.changes() {
+        call.reply.integer(change.is_some().into());
+        change.into_iter().for_each(&count);
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! ML.LIMITINFO: what is used of the limits or permits of a key, and who holds what.
 
-use super::held::{Value, look};
+use super::held::Value;
 use crate::admission::waiting::held_up;
 use crate::hold::Hold;
 use crate::id::Id;
@@ -31,11 +31,12 @@ fn limitinfo(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let (now_us, reply) = (call.now(), call.reply);
     let waiters = held_up(&call.lock(), call.db(), key.bytes()) as i64;
-    look(&call.keys, key, |value| match value {
+    match Value::of(&call.keys.read(key))? {
         Some(Value::Limit(limiter)) => reply_limiter(reply, limiter, waiters, now_us),
         Some(Value::Permit(permits)) => reply_permits(reply, permits, waiters, now_us),
         None => reply.null(),
-    })
+    }
+    Ok(())
 }
 
 fn reply_limiter(reply: Reply, limiter: &Limiter, waiters: i64, now_us: Micros) {

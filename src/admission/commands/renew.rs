@@ -1,7 +1,7 @@
 //! ML.RENEW: a hold whose time starts anew.
 
-use super::held::{Change, Value, change_each};
-use crate::admission::request::distinct_keys;
+use super::held::{Value, change_each};
+use crate::admission::change::Change;
 use crate::id::Id;
 use crate::permit;
 use crate::ratelimit::{self, arguments::ttl_ms};
@@ -28,7 +28,7 @@ pub const COMMAND: Command = Command {
 
 /// ML.RENEW numkeys key [key ...] id ms
 fn renew(call: &mut Call) -> Result<(), Error> {
-    let keys = distinct_keys(&mut call.args)?;
+    let keys = call.args.distinct_keys()?;
     let id = Id::parse(call.args.arg()?.bytes());
     let ttl_ms = ttl_ms(call.args.arg()?, "ms")?;
     call.args.end()?;

@@ -1,7 +1,7 @@
 //! ML.SETTLE: the end of a hold, by what it really cost.
 
-use super::held::{Change, Value, change_each};
-use crate::admission::request::distinct_keys;
+use super::held::{Value, change_each};
+use crate::admission::change::Change;
 use crate::bounds::MAX_AMOUNT;
 use crate::id::Id;
 use crate::permit::{self, RELEASED};
@@ -54,7 +54,7 @@ fn actuals(args: &mut Args, keys: usize) -> Result<Option<Vec<Option<u64>>>, Err
 
 /// ML.SETTLE numkeys key [key ...] id [ACTUAL actual [actual ...]]
 fn settle(call: &mut Call) -> Result<(), Error> {
-    let keys = distinct_keys(&mut call.args)?;
+    let keys = call.args.distinct_keys()?;
     let id = Id::parse(call.args.arg()?.bytes());
     let actuals = actuals(&mut call.args, keys.len())?;
     let now_us = call.now();

@@ -1,14 +1,12 @@
 //! ML.APPLYPERMIT: what a write did to permits, for replicas and the AOF.
 
-use super::store::commit;
 use crate::permit::codec;
-use crate::permit::datatype::APPLY;
 use crate::permit::permits::Permits;
-use crate::server::{Argument, Call, Command, Error, handler, refuse};
+use crate::server::{Argument, Call, Changeable, Command, Error, handler, refuse};
 
 /// ML.APPLYPERMIT
 pub const COMMAND: Command = Command::internal(
-    APPLY,
+    Permits::APPLY,
     handler(applypermit),
     &[Argument::key(c"key"), Argument::string(c"change")],
     c"Internal: changes the permits of a key, for replicas and the AOF.",
@@ -30,7 +28,7 @@ fn applypermit(call: &mut Call) -> Result<(), Error> {
     if !open.value::<Permits>()?.map_or(&none, |permits| permits).takes(&change) {
         return Err(refuse("change is not one of the permits in the key"));
     }
-    commit(open, &change)?;
+    open.change::<Permits>(&change)?;
     call.reply.ok();
     Ok(())
 }

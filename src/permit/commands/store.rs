@@ -1,13 +1,9 @@
-//! What commands do to permits: decide on a call on one key, carry it out.
+//! What commands do to permits: decide on a call on one key, count it.
 
-use crate::permit::change::{Change, Step};
-use crate::permit::codec;
-use crate::permit::datatype::APPLY;
 use crate::permit::permits::{Decision, Permits, Refusal, Request};
 use crate::permit::stats::{DENIED, GRANTED};
-use crate::server::{Error, Lives, WriteKey, refuse};
+use crate::server::{Error, refuse};
 use crate::time::Micros;
-use std::ffi::CStr;
 
 /// Decides on a call on one key. When all of the call's keys have agreed, it is to
 /// be [checked](check_room) for room.
@@ -37,47 +33,10 @@ fn error(refusal: Refusal, request: &Request) -> Error {
     }
 }
 
-/// Carries a decision out on the key that it was made on, and counts it.
-pub fn carry_out(open: WriteKey, request: &Request, decision: &Decision) -> Result<(), Error> {
-    if let Some(change) = &decision.change {
-        commit(open, change)?;
-    }
+/// Counts what came of a call on one key.
+pub fn count(request: &Request, decision: &Decision) {
     if request.permit.is_some() {
         let counter = if decision.allowed { &GRANTED } else { &DENIED };
         counter.increment();
-    }
-    Ok(())
-}
-
-/// Makes a change to the permits in a key, which lives as long as one of them.
-pub fn commit(mut open: WriteKey, change: &Change) -> Result<(), Error> {
-    let expires_at_ms = match open.value::<Permits>()? {
-        Some(permits) => {
-            permits.apply(change);
-            permits.expires_at_ms()
-        }
-        None => {
-            let mut permits = Permits::default();
-            permits.apply(change);
-            let expires_at_ms = permits.expires_at_ms();
-            open.set(Box::new(permits))?;
-            expires_at_ms
-        }
-    };
-    let lives = expires_at_ms.map_or(Lives::Gone, Lives::Until);
-    open.commit(lives, event(change), APPLY, || {
-        let mut payload = Vec::with_capacity(64);
-        codec::encode_change(change, &mut payload);
-        payload
-    });
-    Ok(())
-}
-
-/// The keyspace notification of a change.
-fn event(change: &Change) -> &'static CStr {
-    match change.step {
-        Step::Rewind | Step::Acquire { .. } => c"ml.permit",
-        Step::Release { .. } => c"ml.settle",
-        Step::Renew { .. } => c"ml.renew",
     }
 }

@@ -1,15 +1,13 @@
 //! ML.APPLYLIMIT: what a write did to a limiter, for replicas and the AOF.
 
-use super::store::commit;
 use crate::ratelimit::codec;
-use crate::ratelimit::datatype::APPLY;
 use crate::ratelimit::limiter::Limiter;
 use crate::ratelimit::policy::Policies;
-use crate::server::{Argument, Call, Command, Error, handler, refuse};
+use crate::server::{Argument, Call, Changeable, Command, Error, handler, refuse};
 
 /// ML.APPLYLIMIT
 pub const COMMAND: Command = Command::internal(
-    APPLY,
+    Limiter::APPLY,
     handler(applylimit),
     &[Argument::key(c"key"), Argument::string(c"change")],
     c"Internal: makes a change to a limiter, for replicas and the AOF.",
@@ -31,7 +29,7 @@ fn applylimit(call: &mut Call) -> Result<(), Error> {
     if !Limiter::takes(open.value::<Limiter>()?.as_deref(), &change) {
         return Err(refuse("change is not one of the limiter in the key"));
     }
-    commit(open, &change, |_| ())?;
+    open.change::<Limiter>(&change)?;
     call.reply.ok();
     Ok(())
 }

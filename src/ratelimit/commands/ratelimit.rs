@@ -4,7 +4,7 @@ use super::arguments::{
     ALGORITHM, BURST, COST, FORCE, HOLD, HoldOptions, LIMITS, PEEK, check_force, limit_option,
     limits, plain,
 };
-use super::store::{carry_out, check_room, decide};
+use super::store::{apply, check_room, count, decide};
 use crate::ratelimit::limiter::Limiter;
 use crate::ratelimit::request::{Mode, Request};
 use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
@@ -77,7 +77,11 @@ fn ratelimit(call: &mut Call) -> Result<(), Error> {
     let request = parse(&mut call.args, now_us)?;
     let decision = decide(open.value::<Limiter>()?.as_deref(), &request, now_us)?;
     check_room(&decision, &request)?;
-    let allowance = carry_out(&lock, key, open, &request, &decision, now_us)?;
+    let (lives, allowance) = apply(&mut open, &request, &decision, now_us)?;
+    if let Some(change) = &decision.change {
+        open.commit_change::<Limiter>(lives, change);
+    }
+    count(&lock, key.bytes(), &request, &decision, now_us);
     let figures = allowance.figures();
     call.reply.array(figures.len() + usize::from(request.hold.is_some()));
     figures.into_iter().for_each(|figure| call.reply.integer(figure));

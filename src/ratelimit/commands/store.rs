@@ -3,16 +3,12 @@
 
 use crate::allowance::Allowance;
 use crate::ratelimit::by_namespace;
-use crate::ratelimit::change::{Change, Step};
-use crate::ratelimit::codec;
-use crate::ratelimit::datatype::APPLY;
 use crate::ratelimit::limiter::Limiter;
 use crate::ratelimit::quota::Quota;
 use crate::ratelimit::request::{Decision, Mode, Refusal, Request};
 use crate::ratelimit::stats;
-use crate::server::{Arg, Error, Lives, Lock, WriteKey, refuse};
+use crate::server::{Error, Lives, Lock, WriteKey, refuse};
 use crate::time::Micros;
-use std::ffi::CStr;
 
 /// Decides on a call on one key. When all of the call's keys have agreed, it is to
 /// be [checked](check_room) for room.
@@ -41,28 +37,26 @@ fn error(refusal: Refusal, request: &Request) -> Error {
     }
 }
 
-/// Carries a decision out on the key that it was made on, and counts it: what the
-/// key says then.
-pub fn carry_out(
-    lock: &Lock,
-    key: Arg,
-    open: WriteKey,
+/// Carries a decision out on the key that it was made on, which is to be committed with
+/// its change, if there is one: how long it is to live then, and what it says.
+pub fn apply(
+    open: &mut WriteKey,
     request: &Request,
     decision: &Decision,
     now_us: Micros,
-) -> Result<Allowance, Error> {
+) -> Result<(Lives, Allowance), Error> {
     let Decision { algorithm, granted, mut quota, .. } = *decision;
-    let in_full = decision.is_in_full(request.cost);
+    let mut lives = Lives::AsBefore;
     if let Some(change) = &decision.change {
-        commit(open, change, |limiter| {
+        lives = open.apply::<Limiter>(change, |limiter| {
             if granted > 0 {
                 let (policies, cost) = (&request.policies, request.cost);
+                let in_full = decision.is_in_full(cost);
                 quota = Limiter::quota(Some(limiter), algorithm, policies, cost, in_full, now_us);
             }
         })?;
     }
-    count(lock, key.bytes(), request, decision, now_us);
-    Ok(allowance(request, decision, &quota))
+    Ok((lives, allowance(request, decision, &quota)))
 }
 
 /// What the key says of a call, with what its limits say when all is done.
@@ -83,47 +77,9 @@ pub fn allowance(request: &Request, decision: &Decision, quota: &Quota) -> Allow
 }
 
 /// Counts what came of a call on one key.
-fn count(lock: &Lock, key: &[u8], request: &Request, decision: &Decision, now_us: Micros) {
+pub fn count(lock: &Lock, key: &[u8], request: &Request, decision: &Decision, now_us: Micros) {
     stats::count(decision.algorithm, request.mode, decision.allowed);
     if request.mode != Mode::Peek {
         by_namespace::count(lock, key, decision, now_us);
-    }
-}
-
-/// Makes a change to the limiter in a key, and has a look at what it is then.
-pub fn commit(
-    mut open: WriteKey,
-    change: &Change,
-    look: impl FnOnce(&Limiter),
-) -> Result<(), Error> {
-    let expires_at_ms = match open.value::<Limiter>()? {
-        Some(limiter) => {
-            limiter.apply(change);
-            look(limiter);
-            limiter.expires_at_ms()
-        }
-        None => {
-            let mut limiter = Limiter::default();
-            limiter.apply(change);
-            look(&limiter);
-            let expires_at_ms = limiter.expires_at_ms();
-            open.set(Box::new(limiter))?;
-            expires_at_ms
-        }
-    };
-    open.commit(Lives::Until(expires_at_ms), event(change), APPLY, || {
-        let mut payload = Vec::with_capacity(64);
-        codec::encode_change(change, &mut payload);
-        payload
-    });
-    Ok(())
-}
-
-/// The keyspace notification of a change.
-fn event(change: &Change) -> &'static CStr {
-    match change.step {
-        Step::Rewind | Step::Charge { .. } => c"ml.ratelimit",
-        Step::Settle { .. } => c"ml.settle",
-        Step::Renew { .. } => c"ml.renew",
     }
 }

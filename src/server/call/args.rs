@@ -8,6 +8,7 @@ use crate::number::{parse_integer, parse_seconds};
 use crate::server::border::raw::RedisModuleString;
 use crate::time::{MILLIS_PER_SECOND, Millis};
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::ops::RangeInclusive;
 
 /// The units that an expiry is given in, as to SET.
@@ -110,6 +111,30 @@ impl<'a> Arg<'a> {
     }
 }
 
+/// The keys of a call, none of which comes twice: all of them may be open at once.
+pub struct DistinctKeys<'a>(Vec<Arg<'a>>);
+
+impl<'a> Deref for DistinctKeys<'a> {
+    type Target = [Arg<'a>];
+
+    fn deref(&self) -> &[Arg<'a>] {
+        &self.0
+    }
+}
+
+/// So many are compared each with each.
+const FEW: usize = 8;
+
+fn has_twice(keys: &[Arg]) -> bool {
+    if keys.len() <= FEW {
+        let mut earlier = keys.iter().enumerate().map(|(at, key)| (keys.iter().take(at), key));
+        return earlier.any(|(mut earlier, key)| earlier.any(|one| one.bytes() == key.bytes()));
+    }
+    let mut names: Vec<_> = keys.iter().map(|key| key.bytes()).collect();
+    names.sort_unstable();
+    !names.is_sorted_by(|one, next| one != next)
+}
+
 /// The arguments not read yet, the command's name already behind.
 #[derive(Clone, Copy)]
 pub struct Args<'a> {
@@ -151,6 +176,15 @@ impl<'a> Args<'a> {
         self.rest = rest;
         // SAFETY: promised to `from_raw`.
         Ok(counted.iter().map(|raw| unsafe { Arg::from_raw(*raw) }))
+    }
+
+    /// `numkeys key [key ...]`, each another.
+    pub fn distinct_keys(&mut self) -> Result<DistinctKeys<'a>, Error> {
+        let keys: Vec<_> = self.counted("numkeys", "keys")?.collect();
+        if has_twice(&keys) {
+            return Err(refuse("key is given twice: each must be another"));
+        }
+        Ok(DistinctKeys(keys))
     }
 
     /// The same of pairs of arguments: a number, and twice as many after it.

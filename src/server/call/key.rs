@@ -4,7 +4,7 @@
 //! breaks nobody's WATCH and invalidates nobody's cache. A write ends with
 //! [`WriteKey::commit`], the one door through which it reaches everybody else.
 
-use super::args::Arg;
+use super::args::{Arg, DistinctKeys};
 use super::error::Error;
 use crate::bug;
 use crate::server::border::callback::Callback;
@@ -142,11 +142,42 @@ impl<'a> Keyspace<'a> {
 
     /// Opens a key for writing; until it is closed, no other key is opened.
     pub fn write<'k>(&'k mut self, key: Arg<'a>) -> WriteKey<'k> {
+        // SAFETY: the borrow keeps this the only open key.
+        unsafe { self.open_to_write(key) }
+    }
+
+    /// Opens keys for writing, so that what is decided on all of them is done without
+    /// looking any of them up again. All are [closed](WriteKey::close) before anybody
+    /// is [told](Self::commit) of one.
+    pub fn write_all<'k>(&'k mut self, keys: &DistinctKeys<'a>) -> Vec<WriteKey<'k>> {
+        // SAFETY: the borrow keeps these the only open keys, and none comes twice.
+        keys.iter().map(|key| unsafe { self.open_to_write(*key) }).collect()
+    }
+
+    /// # Safety
+    /// The key is not open otherwise as long as it is open here, nor is a key that is
+    /// opened later the same.
+    unsafe fn open_to_write<'k>(&self, key: Arg<'a>) -> WriteKey<'k>
+    where
+        'a: 'k,
+    {
         let writing = Writing::begin();
-        // SAFETY: the context is valid for all of 'a, and the borrow keeps this
-        // the only open key.
+        // SAFETY: the context is valid for all of 'a; the rest is promised by the caller.
         let open = unsafe { OpenKey::open(self.ctx, key, REDISMODULE_READ | REDISMODULE_WRITE) };
-        WriteKey { open, _writing: writing }
+        WriteKey { open: ReadKey(open), _writing: writing }
+    }
+
+    /// The second half of [`WriteKey::commit`], of a key that was
+    /// [closed](WriteKey::close) already.
+    pub fn commit<P: AsRef<[u8]>>(
+        &mut self,
+        (key, ends): (Arg<'a>, Ends),
+        event: &CStr,
+        command: &CStr,
+        effect: impl FnOnce() -> P,
+    ) {
+        // SAFETY: the context is valid for all of 'a.
+        unsafe { tell(self.ctx, key, ends, event, command, effect, None) };
     }
 
     /// Commits a change of several keys, each [closed](WriteKey::close) already:
@@ -217,6 +248,47 @@ pub enum Ends {
     Stays,
     /// It was removed.
     Gone,
+}
+
+/// Tells everybody else of a key that was written to: the effect, `command key effect
+/// [value]`, goes to replicas and the AOF, if anybody wants it, and then it is
+/// [announced](announce).
+///
+/// # Safety
+/// `ctx` is a valid context of a command.
+unsafe fn tell<P: AsRef<[u8]>>(
+    ctx: *mut RedisModuleCtx,
+    key: Arg,
+    ends: Ends,
+    event: &CStr,
+    command: &CStr,
+    effect: impl FnOnce() -> P,
+    value: Option<Arg>,
+) {
+    if effects_are_wanted() {
+        let effect = effect();
+        let (command, name) = (command.as_ptr(), key.as_raw());
+        let (start, length) = (effect.as_ref().as_ptr(), effect.as_ref().len());
+        // SAFETY: promised by the caller; the format says how each argument is
+        // passed: `s` a server string, `b` bytes and their length.
+        unsafe {
+            match value.map(Arg::as_raw) {
+                None => {
+                    let format = c"sb".as_ptr();
+                    api!(RedisModule_Replicate(ctx, command, format, name, start, length))
+                }
+                Some(value) => {
+                    let format = c"sbs".as_ptr();
+                    api!(RedisModule_Replicate(ctx, command, format, name, start, length, value))
+                }
+            }
+        };
+    } else {
+        // SAFETY: promised by the caller. See `Keyspace::count_a_write`.
+        unsafe { api!(RedisModule_ReplicateVerbatim(ctx)) };
+    }
+    // SAFETY: promised by the caller; the name is valid.
+    unsafe { announce(ctx, key, event, ends) };
 }
 
 /// Says that a key changed: breaks WATCH, invalidates clients' caches, and
@@ -384,8 +456,17 @@ impl Drop for HashField<'_> {
 /// A key open for writing. Opening it changes nothing; what changes it ends with
 /// [`commit`](Self::commit).
 pub struct WriteKey<'k> {
-    open: OpenKey<'k>,
+    open: ReadKey<'k>,
     _writing: Writing,
+}
+
+/// Whatever can be written to can be looked at.
+impl<'k> Deref for WriteKey<'k> {
+    type Target = ReadKey<'k>;
+
+    fn deref(&self) -> &ReadKey<'k> {
+        &self.open
+    }
 }
 
 /// How many keys are open for writing, of whatever call.
@@ -447,23 +528,13 @@ impl<'k> WriteKey<'k> {
     pub fn inner<T: DataType>(&mut self) -> Result<Option<&mut T::Inner>, Error> {
         // SAFETY: the server owns the value while the key is open, this is the
         // only open handle on it, and its type was checked.
-        Ok(self.open.value::<T>()?.map(|raw| unsafe { T::inner(raw) }))
-    }
-
-    /// The value, to be looked at.
-    pub fn value_ref<T: DataType>(&self) -> Result<Option<ValueRef<'_, T>>, Error> {
-        self.open.value_ref()
-    }
-
-    /// See [`OpenKey::prefetch`].
-    pub fn prefetch<T: DataType>(&self) {
-        self.open.prefetch::<T>();
+        Ok(self.open.0.value::<T>()?.map(|raw| unsafe { T::inner(raw) }))
     }
 
     /// Puts a value into the key, in place of the one it held, which is given
     /// back; a value of another type goes.
     pub fn set<T: DataType>(&mut self, value: T) -> Result<Option<T>, Error> {
-        let held = self.open.held::<T>().is_some();
+        let held = self.open.0.held::<T>().is_some();
         let (raw, kind) = (value.into_raw(), T::handle().get());
         let mut old = null_mut();
         // SAFETY: the key is open for writing. The server takes the value over
@@ -471,9 +542,9 @@ impl<'k> WriteKey<'k> {
         // replaces one, it gives that one back.
         let set = unsafe {
             if held {
-                api!(RedisModule_ModuleTypeReplaceValue(self.open.raw, kind, raw, &raw mut old))
+                api!(RedisModule_ModuleTypeReplaceValue(self.open.0.raw, kind, raw, &raw mut old))
             } else {
-                api!(RedisModule_ModuleTypeSetValue(self.open.raw, kind, raw))
+                api!(RedisModule_ModuleTypeSetValue(self.open.0.raw, kind, raw))
             }
         };
         if set == REDISMODULE_OK as c_int {
@@ -510,46 +581,15 @@ impl<'k> WriteKey<'k> {
         effect: impl FnOnce() -> P,
         value: Option<Arg>,
     ) {
-        let (ctx, key) = (self.open.ctx, self.open.name);
+        let (ctx, key) = (self.open.0.ctx, self.open.0.name);
         let ends = self.close(lives);
-        if effects_are_wanted() {
-            let effect = effect();
-            let (command, name) = (command.as_ptr(), key.as_raw());
-            let (start, length) = (effect.as_ref().as_ptr(), effect.as_ref().len());
-            // SAFETY: the context is valid; the format says how each argument is
-            // passed: `s` a server string, `b` bytes and their length.
-            unsafe {
-                match value.map(Arg::as_raw) {
-                    None => api!(RedisModule_Replicate(
-                        ctx,
-                        command,
-                        c"sb".as_ptr(),
-                        name,
-                        start,
-                        length
-                    )),
-                    Some(value) => api!(RedisModule_Replicate(
-                        ctx,
-                        command,
-                        c"sbs".as_ptr(),
-                        name,
-                        start,
-                        length,
-                        value
-                    )),
-                }
-            };
-        } else {
-            // SAFETY: the context is valid. See `Keyspace::count_a_write`.
-            unsafe { api!(RedisModule_ReplicateVerbatim(ctx)) };
-        }
-        // SAFETY: context and name are valid.
-        unsafe { announce(ctx, key, event, ends) };
+        // SAFETY: the context outlives the key.
+        unsafe { tell(ctx, key, ends, event, command, effect, value) };
     }
 
-    /// The first half of [`commit`](Self::commit), where one effect tells of
-    /// several keys: gives the key its expiry, or removes it, and closes it. The
-    /// other half is [`Keyspace::commit_all`].
+    /// The first half of [`commit`](Self::commit), where several keys are open or
+    /// one effect tells of them all: gives the key its expiry, or removes it, and
+    /// closes it. The other half is [`Keyspace::commit`] or [`Keyspace::commit_all`].
     pub fn close(self, lives: Lives) -> Ends {
         match lives {
             Lives::Until(at_ms) => self.expire_at(i64::try_from(at_ms).unwrap_or(i64::MAX)),
@@ -557,7 +597,7 @@ impl<'k> WriteKey<'k> {
             Lives::AsBefore => {}
             Lives::Gone => {
                 // SAFETY: the key is open for writing.
-                unsafe { api!(RedisModule_DeleteKey(self.open.raw)) };
+                unsafe { api!(RedisModule_DeleteKey(self.open.0.raw)) };
                 return Ends::Gone;
             }
         }
@@ -569,8 +609,8 @@ impl<'k> WriteKey<'k> {
         // Redis 8.2 crashes when it is asked for that of a key that does not
         // exist.
         unsafe {
-            if !self.open.is_empty() && api!(RedisModule_GetAbsExpire(self.open.raw)) != at_ms {
-                api!(RedisModule_SetAbsExpire(self.open.raw, at_ms));
+            if !self.open.0.is_empty() && api!(RedisModule_GetAbsExpire(self.open.0.raw)) != at_ms {
+                api!(RedisModule_SetAbsExpire(self.open.0.raw, at_ms));
             }
         }
     }

@@ -2,13 +2,15 @@
 //! random numbers, and the errors that it answers.
 
 pub(in crate::server) mod args;
+pub(in crate::server) mod change;
 pub(in crate::server) mod clock;
 pub(in crate::server) mod error;
 pub(in crate::server) mod key;
 pub(in crate::server) mod random;
 pub(in crate::server) mod reply;
 
-pub use args::{Arg, Args, EXPIRIES, Options};
+pub use args::{Arg, Args, DistinctKeys, EXPIRIES, Options};
+pub use change::Changeable;
 pub use clock::{monotonic, now};
 pub use error::{Error, quoted, refuse};
 pub use key::{Ends, Hash, Keyspace, Lives, ReadKey, ValueRef, WriteKey};
