@@ -1,7 +1,6 @@
 //! What is counted of each namespace, for ML.STATS: calls allowed and denied, and
 //! the keys denied most of late.
 
-use super::request::Decision;
 use crate::server::{Global, Lock, Reply};
 use crate::stats::{Namespaces, Section, Selection, SpaceSaving, max_namespaces, reply_count};
 use crate::time::Micros;
@@ -17,17 +16,21 @@ struct Counts {
 
 static COUNTS: Global<Namespaces<Counts>> = Global::new();
 
-/// Counts a decision on one key. One that another key of the call denied is denied,
-/// but not to be found among those that deny most.
-pub fn count(lock: &Lock, key: &[u8], decision: &Decision, now: Micros) {
+/// Counts a call that a key allowed.
+pub fn count_allowed(lock: &Lock, key: &[u8]) {
     COUNTS.with(lock, |namespaces| {
         let counts = namespaces.of_key(key, max_namespaces);
-        if decision.allowed {
-            counts.allowed = counts.allowed.wrapping_add(1);
-        } else {
-            counts.denied = counts.denied.wrapping_add(1);
-        }
-        if !decision.allowed && decision.quota.retry_after_us != Some(0) {
+        counts.allowed = counts.allowed.wrapping_add(1);
+    });
+}
+
+/// Counts a call that was denied. A key that did not deny it itself, but another key of
+/// the call, is not to be found among those that deny most.
+pub fn count_denied(lock: &Lock, key: &[u8], by_itself: bool, now: Micros) {
+    COUNTS.with(lock, |namespaces| {
+        let counts = namespaces.of_key(key, max_namespaces);
+        counts.denied = counts.denied.wrapping_add(1);
+        if by_itself {
             counts.most_denied.get_or_insert_default().add(key, now);
         }
     });

@@ -13,6 +13,7 @@ mod change;
 mod closing;
 mod codec;
 mod commands;
+mod common;
 mod config;
 mod datatype;
 mod fixed;

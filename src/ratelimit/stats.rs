@@ -1,14 +1,15 @@
 //! What is counted.
 
 use super::policy::Algorithm;
-use super::request::Mode;
 use crate::metrics::{Counter, Gauge};
 use crate::server::Section;
 
 /// What came of the calls that one algorithm decided.
-struct Tally {
-    allowed: Counter,
-    denied: Counter,
+pub struct Tally {
+    /// Calls allowed.
+    pub allowed: Counter,
+    /// Calls denied.
+    pub denied: Counter,
 }
 
 impl Tally {
@@ -22,7 +23,7 @@ static SLIDING: Tally = Tally::new();
 static GCRA: Tally = Tally::new();
 
 /// Calls that only looked.
-static PEEKED: Counter = Counter::new();
+pub static PEEKED: Counter = Counter::new();
 
 /// Holds open on all keys.
 pub static OPEN: Gauge = Gauge::new();
@@ -50,16 +51,11 @@ pub const INFO: Section = Section {
     ],
 };
 
-/// Counts what came of a call on one key: whether it was, or with PEEK would
-/// have been, allowed.
-pub fn count(algorithm: Algorithm, mode: Mode, allowed: bool) {
-    if mode == Mode::Peek {
-        return PEEKED.increment();
-    }
-    let tally = match algorithm {
+/// The tally of an algorithm.
+pub fn tally(algorithm: Algorithm) -> &'static Tally {
+    match algorithm {
         Algorithm::Fixed => &FIXED,
         Algorithm::Sliding => &SLIDING,
         Algorithm::Gcra => &GCRA,
-    };
-    if allowed { tally.allowed.increment() } else { tally.denied.increment() }
+    }
 }

@@ -74,7 +74,7 @@ pub fn cost(options: &mut Options) -> Result<Cost, Error> {
 }
 
 /// `limit window`
-fn policy(args: &mut Args, now_us: Micros) -> Result<Policy, Error> {
+pub fn policy(args: &mut Args, now_us: Micros) -> Result<Policy, Error> {
     let limit = args.arg()?.integer("limit", AMOUNTS)?.cast_unsigned();
     let window = args.arg()?;
     let Some(close) = close(window.bytes()) else {

@@ -2,13 +2,17 @@
 
 use super::arguments::{
     ALGORITHM, BURST, COST, FORCE, HOLD, HoldOptions, LIMITS, PEEK, check_force, limit_option,
-    limits, plain,
+    limits, plain, policy,
 };
-use super::store::{apply, check_room, count, decide};
+use super::store::{apply, charge_one, check_room, count, count_allowed, decide};
+use crate::allowance::Allowance;
+use crate::ratelimit::common::charge_of_one;
 use crate::ratelimit::limiter::Limiter;
+use crate::ratelimit::policy::Algorithm;
 use crate::ratelimit::request::{Mode, Request};
-use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
+use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler};
 use crate::time::Micros;
+use std::iter;
 
 /// ML.RATELIMIT
 pub const COMMAND: Command = Command {
@@ -70,11 +74,24 @@ fn parse(args: &mut Args, now_us: Micros) -> Result<Request, Error> {
 /// [COST n] [PEEK | PARTIAL | FORCE] [HOLD ms [ID id]]
 fn ratelimit(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
-    let (now_us, lock) = (call.now(), call.lock());
+    let (now_us, lock, reply) = (call.now(), call.lock(), call.reply);
     // The limiter comes from memory while the other arguments are read.
     let mut open = call.keys.write(key);
     open.prefetch::<Box<Limiter>>();
-    let request = parse(&mut call.args, now_us)?;
+    let request = match call.args.left() {
+        // `limit window`, and nothing else.
+        2 => {
+            let policy = policy(&mut call.args, now_us)?;
+            if let Some((lives, allowance)) = charge_one(&mut open, &policy, now_us)? {
+                open.commit_change::<Limiter>(lives, &charge_of_one(&policy, now_us));
+                count_allowed(&lock, key.bytes(), Algorithm::Fixed);
+                reply_figures(reply, &allowance, 0);
+                return Ok(());
+            }
+            Request { policies: iter::once(policy).collect(), ..plain() }
+        }
+        _ => parse(&mut call.args, now_us)?,
+    };
     let decision = decide(open.value::<Limiter>()?.as_deref(), &request, now_us)?;
     check_room(&decision, &request)?;
     let (lives, allowance) = apply(&mut open, &request, &decision, now_us)?;
@@ -82,13 +99,18 @@ fn ratelimit(call: &mut Call) -> Result<(), Error> {
         open.commit_change::<Limiter>(lives, change);
     }
     count(&lock, key.bytes(), &request, &decision, now_us);
-    let figures = allowance.figures();
-    call.reply.array(figures.len() + usize::from(request.hold.is_some()));
-    figures.into_iter().for_each(|figure| call.reply.integer(figure));
+    reply_figures(reply, &allowance, usize::from(request.hold.is_some()));
     match (request.hold, decision.hold) {
         (None, _) => {}
-        (Some(_), Some(id)) => call.reply.bytes(&id.text()),
-        (Some(_), None) => call.reply.null(),
+        (Some(_), Some(id)) => reply.bytes(&id.text()),
+        (Some(_), None) => reply.null(),
     }
     Ok(())
+}
+
+/// `[granted, limit, remaining, retry_after_ms, reset_after_ms]`, and so many more.
+fn reply_figures(reply: Reply, allowance: &Allowance, more: usize) {
+    let figures = allowance.figures();
+    reply.array(figures.len() + more);
+    figures.into_iter().for_each(|figure| reply.integer(figure));
 }

@@ -4,11 +4,27 @@
 use crate::allowance::Allowance;
 use crate::ratelimit::by_namespace;
 use crate::ratelimit::limiter::Limiter;
+use crate::ratelimit::policy::{Algorithm, Policy};
 use crate::ratelimit::quota::Quota;
 use crate::ratelimit::request::{Decision, Mode, Refusal, Request};
 use crate::ratelimit::stats;
-use crate::server::{Error, Lives, Lock, WriteKey, refuse};
+use crate::server::{Changeable, Error, Lives, Lock, WriteKey, refuse};
 use crate::time::Micros;
+
+/// Charges a call that is [common](crate::ratelimit::common), which is to be committed:
+/// how long the key is to live then, and what it says. Else nothing is done.
+pub fn charge_one(
+    open: &mut WriteKey,
+    policy: &Policy,
+    now_us: Micros,
+) -> Result<Option<(Lives, Allowance)>, Error> {
+    let Some(limiter) = open.value::<Limiter>()? else { return Ok(None) };
+    let Some(quota) = limiter.charge_one(policy, now_us) else { return Ok(None) };
+    let Quota { limit, retry_after_us, reset_after_us, .. } = quota;
+    let remaining = quota.remaining().cast_signed();
+    let allowance = Allowance { granted: 1, limit, remaining, retry_after_us, reset_after_us };
+    Ok(Some((limiter.lives(), allowance)))
+}
 
 /// Decides on a call on one key. When all of the call's keys have agreed, it is to
 /// be [checked](check_room) for room.
@@ -78,8 +94,19 @@ pub fn allowance(request: &Request, decision: &Decision, quota: &Quota) -> Allow
 
 /// Counts what came of a call on one key.
 pub fn count(lock: &Lock, key: &[u8], request: &Request, decision: &Decision, now_us: Micros) {
-    stats::count(decision.algorithm, request.mode, decision.allowed);
-    if request.mode != Mode::Peek {
-        by_namespace::count(lock, key, decision, now_us);
+    match request.mode {
+        Mode::Peek => stats::PEEKED.increment(),
+        _ if decision.allowed => count_allowed(lock, key, decision.algorithm),
+        _ => {
+            let by_itself = decision.quota.retry_after_us != Some(0);
+            stats::tally(decision.algorithm).denied.increment();
+            by_namespace::count_denied(lock, key, by_itself, now_us);
+        }
     }
+}
+
+/// Counts a call that a key allowed.
+pub fn count_allowed(lock: &Lock, key: &[u8], algorithm: Algorithm) {
+    stats::tally(algorithm).allowed.increment();
+    by_namespace::count_allowed(lock, key);
 }
