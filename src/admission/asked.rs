@@ -1,13 +1,13 @@
 //! What a call asks of a key, and what the key says: of a limit or of permits.
 
-use super::change::{Change, Made};
+use super::change::Change;
 use super::request::{Item, Request};
 use super::stats;
 use crate::allowance::Allowance;
 use crate::id::Id;
 use crate::permit::{self, Permits};
-use crate::ratelimit::{self, Limiter, Mode};
-use crate::server::{Ends, Error, Keyspace, Lock, ReadKey, Reply, WriteKey};
+use crate::ratelimit::{self, HoldRequest, Limiter, Mode};
+use crate::server::{DistinctKeys, Ends, Error, Keyspace, Lock, ReadKey, Reply, WriteKey};
 use crate::time::{Micros, whole_millis};
 
 /// What is asked of one key.
@@ -127,11 +127,16 @@ struct Said<'r> {
     decision: Decision<'r>,
     /// How long those wait that are held up before the call, where some are.
     held_back_us: Option<Micros>,
+    /// What the key itself says, once all is done.
+    own: Option<Allowance>,
+    /// What became of the key, once it was changed.
+    ends: Option<Ends>,
 }
 
 impl Said<'_> {
-    /// What is answered of the key, given what the key itself says.
-    fn row(&self, own: Allowance) -> Allowance {
+    /// What is answered of the key.
+    fn row(&self) -> Allowance {
+        let own = self.own.unwrap_or_else(|| self.decision.denied_row());
         Allowance { retry_after_us: self.held_back_us.map_or(own.retry_after_us, Some), ..own }
     }
 }
@@ -157,7 +162,7 @@ pub fn decide<'r>(
 ) -> Result<Decided<'r>, Error> {
     let ask = |(item, open): (&'r Item, &WriteKey)| {
         let decision = item.asked.decide(open, now_us)?;
-        Ok(Said { decision, held_back_us: None })
+        Ok(Said { decision, held_back_us: None, own: None, ends: None })
     };
     let mut said = request.items.iter().zip(open).map(ask).collect::<Result<Vec<_>, Error>>()?;
     let mut is_admitted = said.iter().all(|said| said.decision.is_allowed());
@@ -205,8 +210,7 @@ impl<'r> Decided<'r> {
             self.said.iter_mut().for_each(|said| said.decision.deny());
             self.said.iter_mut().take(1).for_each(|first| first.held_back_us = Some(wait_us));
         }
-        let rows = self.said.iter().map(|said| said.row(said.decision.denied_row())).collect();
-        Admission { is_admitted: false, id: None, binding: self.binding(), rows }
+        self.admission(None)
     }
 
     /// Where the clock has stepped back behind what a key says, which would else be told
@@ -229,26 +233,37 @@ impl<'r> Decided<'r> {
     }
 
     /// Carries out what was decided on the keys that it was decided on, which are
-    /// closed: the answer, and what is to be told.
+    /// closed, and yet to be [told](Self::tell).
     pub fn carry_out(
-        self,
+        &mut self,
         lock: &Lock,
         open: Vec<WriteKey>,
         request: &Request,
         now_us: Micros,
-    ) -> Result<(Admission, Made<'r>), Error> {
-        let binding = self.binding();
-        let mut rows = Vec::with_capacity(open.len());
-        let mut made = Made::of(open.len());
-        for ((key, open), said) in request.keys.iter().zip(open).zip(&self.said) {
-            let (ends, row) = said.decision.make(open, now_us)?;
-            made.note(said.decision.change().zip(ends));
-            rows.push(said.row(row));
+    ) -> Result<(), Error> {
+        for ((key, open), said) in request.keys.iter().zip(open).zip(&mut self.said) {
+            let (ends, own) = said.decision.make(open, now_us)?;
+            (said.ends, said.own) = (ends, Some(own));
             said.decision.count(lock, key.bytes(), now_us);
         }
         stats::count(request.mode, self.is_admitted);
-        let id = request.hold.map(|hold| hold.id).filter(|_| self.is_admitted);
-        Ok((Admission { is_admitted: self.is_admitted, id, binding, rows }, made))
+        Ok(())
+    }
+
+    /// Tells everybody of what was changed.
+    pub fn tell<'a>(&self, keys: &mut Keyspace<'a>, names: &DistinctKeys<'a>) {
+        for (key, said) in names.iter().zip(&self.said) {
+            if let (Some(change), Some(ends)) = (said.decision.change(), said.ends) {
+                change.tell(keys, *key, ends);
+            }
+        }
+    }
+
+    /// The answer, with the hold that was opened, if one was.
+    pub fn admission(&self, hold: Option<HoldRequest>) -> Admission {
+        let rows = self.said.iter().map(Said::row).collect();
+        let id = hold.map(|hold| hold.id).filter(|_| self.is_admitted);
+        Admission { is_admitted: self.is_admitted, id, binding: self.binding(), rows }
     }
 }
 

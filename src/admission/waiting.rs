@@ -104,26 +104,28 @@ fn held_back(queue: &Queue<BlockedClient>, db: i32, key: &[u8], turn: Turn) -> O
     queue.holds_back(db, key, turn).then(wait_us)
 }
 
-/// A call as the queue sees it.
-pub struct Queued<'a> {
+/// A call that the queue may hold back, or have wait.
+pub struct Queued<'r, 'a> {
     db: i32,
-    keys: Vec<&'a [u8]>,
-    priority: u8,
-    id: Option<Id>,
+    request: &'r Request<'a>,
     words: Args<'a>,
 }
 
-impl<'a> Queued<'a> {
+impl<'r, 'a> Queued<'r, 'a> {
     /// That of a request, with the words that it was made with.
-    pub fn of(db: i32, request: &Request<'a>, words: Args<'a>) -> Self {
-        let keys = request.keys.iter().map(|key| key.bytes()).collect();
-        let id = request.hold.map(|hold| hold.id);
-        Self { db, keys, priority: request.priority, id, words }
+    pub fn of(db: i32, request: &'r Request<'a>, words: Args<'a>) -> Self {
+        Self { db, request, words }
     }
 
-    fn call(&self, bytes: usize) -> queue::Call<'_> {
-        let Self { db, keys, priority, id, .. } = self;
-        queue::Call { scope: *db, keys, priority: *priority, id: *id, bytes }
+    fn keys(&self) -> Vec<&'a [u8]> {
+        self.request.keys.iter().map(|key| key.bytes()).collect()
+    }
+
+    /// As the queue sees it.
+    fn call<'k>(&self, keys: &'k [&[u8]], bytes: usize) -> queue::Call<'k> {
+        let Request { hold, priority, .. } = *self.request;
+        let id = hold.map(|hold| hold.id);
+        queue::Call { scope: self.db, keys, priority, id, bytes }
     }
 
     /// How long the first of those waits that are held up at a key, if it goes before
@@ -131,7 +133,10 @@ impl<'a> Queued<'a> {
     pub fn held_back(&self, lock: &Lock, key: &[u8]) -> Option<Micros> {
         with(lock, |state| match state.queue.waiters() {
             0 => None,
-            _ => held_back(&state.queue, self.db, key, state.queue.turn(&self.call(0))),
+            _ => {
+                let turn = state.queue.turn(&self.call(&self.keys(), 0));
+                held_back(&state.queue, self.db, key, turn)
+            }
         })
     }
 
@@ -151,7 +156,8 @@ impl<'a> Queued<'a> {
             .collect();
         let word_bytes: usize = words.iter().map(|word| word.len() + size_of_val(word)).sum();
         let bytes = word_bytes + user.as_ref().map_or(0, User::bytes);
-        let queued = self.call(bytes);
+        let keys = self.keys();
+        let queued = self.call(&keys, bytes);
         let has_room = with(&lock, |state| {
             let limits =
                 Limits { waiters: MAX_WAITERS.get_count(), bytes: MAX_WAITER_BYTES.get_count() };
@@ -305,7 +311,7 @@ fn decide_again(lock: &Lock, caller: &Caller, turn: Turn, ends: bool) -> Result<
         let now_us = now();
         let request = Request::parse(&mut args, now_us)?;
         let behind = |key: &[u8]| with(lock, |state| held_back(&state.queue, *db, key, turn));
-        let decided = decide(&keys.write_all(&request.keys), &request, now_us, &behind)?;
+        let mut decided = decide(&keys.write_all(&request.keys), &request, now_us, &behind)?;
         if ends && avoids_replica_traffic(lock) {
             return Ok(Again::Answer(decided.put_off(LATER_US)));
         }
@@ -323,9 +329,9 @@ fn decide_again(lock: &Lock, caller: &Caller, turn: Turn, ends: bool) -> Result<
             Some(_) => {}
         }
         let open = keys.write_all(&request.keys);
-        let (admission, made) = decided.carry_out(lock, open, &request, now_us)?;
-        made.tell(keys, &request.keys);
-        Ok(Again::Answer(admission))
+        decided.carry_out(lock, open, &request, now_us)?;
+        decided.tell(keys, &request.keys);
+        Ok(Again::Answer(decided.admission(request.hold)))
     });
     again.unwrap_or(Err(Error::Internal))
 }

@@ -58,7 +58,7 @@ fn run(call: &mut Call) -> Result<(), Error> {
     let request = Request::parse(&mut call.args, now_us)?;
     let queued = waiting::Queued::of(db, &request, words);
     let mut open = call.keys.write_all(&request.keys);
-    let decided = decide(&open, &request, now_us, &|key| queued.held_back(&lock, key))?;
+    let mut decided = decide(&open, &request, now_us, &|key| queued.held_back(&lock, key))?;
     if let Some(binding) = decided.binding()
         && request.wait_ms > 0
     {
@@ -71,8 +71,9 @@ fn run(call: &mut Call) -> Result<(), Error> {
     if let Some(key) = decided.held_back_at().and_then(|at| request.keys.get(at)) {
         waiting::look_at(&lock, db, key.bytes());
     }
-    let (admission, made) = decided.carry_out(&lock, open, &request, now_us)?;
-    made.tell(&mut call.keys, &request.keys);
+    decided.carry_out(&lock, open, &request, now_us)?;
+    decided.tell(&mut call.keys, &request.keys);
+    let admission = decided.admission(request.hold);
     if let Some(id) = admission.id {
         waiting::is_admitted(&lock, db, id);
     }

@@ -1,10 +1,10 @@
 //! What commands do alike that end or prolong a hold: on each of its keys where it is
 //! open, whatever became of the others.
 
-use crate::admission::change::{Change, Made};
+use crate::admission::change::Change;
 use crate::permit::Permits;
 use crate::ratelimit::Limiter;
-use crate::server::{Call, DistinctKeys, Error, ReadKey};
+use crate::server::{Call, DistinctKeys, Error, ReadKey, WriteKey};
 
 /// What a key holds.
 pub enum Value<'k> {
@@ -39,16 +39,17 @@ pub fn change_each<'a>(
     };
     let open_to_read = open.iter().map(|open| &**open);
     let changes = open_to_read.enumerate().map(decide).collect::<Result<Vec<_>, Error>>()?;
-    let mut made = Made::of(changes.len());
-    for (open, change) in open.into_iter().zip(changes) {
-        let ends = change.as_ref().map(|change| change.make(open)).transpose()?;
-        made.note(change.zip(ends));
-    }
-    made.tell(&mut call.keys, keys);
+    let make = |(change, open): (&Option<Change>, WriteKey)| {
+        change.as_ref().map(|change| change.make(open)).transpose()
+    };
+    let ends = changes.iter().zip(open).map(make).collect::<Result<Vec<_>, Error>>()?;
     call.reply.array(keys.len());
-    for change in made.changes() {
-        call.reply.integer(change.is_some().into());
-        change.into_iter().for_each(&count);
+    for ((key, change), ends) in keys.iter().zip(&changes).zip(ends) {
+        if let (Some(change), Some(ends)) = (change, ends) {
+            change.tell(&mut call.keys, *key, ends);
+            count(change);
+        }
+        call.reply.integer(ends.is_some().into());
     }
     Ok(())
 }
