@@ -95,15 +95,24 @@ impl<N> Holds<N> {
 
     /// All of them, what ends first, first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Id, &Hold<N>)> {
-        self.by_end.iter().map(|(_, id)| match self.by_id.get(id) {
-            Some(hold) => (*id, hold),
+        self.by_end.iter().map(|(_, id)| self.of_end(*id))
+    }
+
+    fn of_end(&self, id: Id) -> (Id, &Hold<N>) {
+        match self.by_id.get(&id) {
+            Some(hold) => (id, hold),
             None => bug("a hold that has an end is none"),
-        })
+        }
     }
 
     /// Those that have ended, what ended first, first.
     pub fn ended(&self, now_us: Micros) -> impl Iterator<Item = (Id, &Hold<N>)> {
-        self.iter().take_while(move |(_, hold)| !hold.is_open(now_us))
+        self.ends_until(now_us).map(|id| self.of_end(id))
+    }
+
+    fn ends_until(&self, now_us: Micros) -> impl Iterator<Item = Id> {
+        let ended = self.by_end.iter().take_while(move |(ends_us, _)| *ends_us <= now_us);
+        ended.map(|(_, id)| *id)
     }
 
     /// What each notes, in no order that means anything.
@@ -113,7 +122,7 @@ impl<N> Holds<N> {
 
     /// How many have not ended.
     pub fn count_open(&self, now_us: Micros) -> usize {
-        self.len() - self.ended(now_us).count()
+        self.len() - self.ends_until(now_us).count()
     }
 
     /// What the one with an id notes.

@@ -24,6 +24,7 @@ mod meter;
 mod policy;
 mod quota;
 mod request;
+mod seats;
 mod sliding;
 mod sliding_log;
 mod stats;
