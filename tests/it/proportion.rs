@@ -364,8 +364,7 @@ fn no_payload_takes_many_times_its_length() {
 
 #[test]
 fn the_work_of_any_call_is_in_proportion() {
-    let calls: usize =
-        std::env::var("MLSERVE_PROPORTION_CALLS").map_or(400, |text| text.parse().unwrap());
+    let calls = calls();
     let server = Server::start();
     let mut client = server.client();
     if !client.knows("ML.DEBUG") {
@@ -412,6 +411,11 @@ fn the_work_of_any_call_is_in_proportion() {
     for ((share, call), bound) in worst.iter().zip([EDGES, ALLOCATED, MOST]) {
         println!("{share:.1} {} a byte at most: {call}", bound.of);
     }
+}
+
+/// How many calls at random.
+fn calls() -> usize {
+    std::env::var("MLSERVE_PROPORTION_CALLS").map_or(400, |text| text.parse().unwrap())
 }
 
 /// Something of a size, and a call whose cost may depend on that as COMMAND DOCS says.
@@ -544,9 +548,6 @@ fn what_is_done_with_one_of_sixty_thousand_holds_costs_what_it_does_with_a_dozen
         let [few, many] = [12, 60_000].map(|size| {
             client.run("FLUSHALL").ok();
             fill(&mut client, algorithm, size);
-            // The first refund after so many charges numbers them anew.
-            let first = format!("ML.SETTLE 2 r p f{size:031x} ACTUAL 0 -");
-            assert_eq!(client.run(&first).integers(), [1, 1]);
             let costs = calls.iter().map(|call| measured(&mut client, &words(call)));
             costs.collect::<Vec<_>>()
         });
@@ -559,6 +560,53 @@ fn what_is_done_with_one_of_sixty_thousand_holds_costs_what_it_does_with_a_dozen
             assert!(many.allocated <= 2 * few.allocated + 4_096, "{call}: {few:?} {many:?}");
             let [few, many] = [few, many].map(|cost| cost.edges.unwrap_or(0));
             assert!(many <= 2 * few + 300, "{call}: {few} edges with few holds, {many} with many");
+        }
+    }
+}
+
+/// Of many, no call puts in order what those before it have left. The refund is of what
+/// is drawn, in the midst of the others.
+#[test]
+fn no_call_of_many_opens_or_settles_at_the_cost_of_sixty_thousand_holds() {
+    let server = Server::start();
+    let mut client = server.client();
+    if !client.knows("ML.DEBUG") {
+        println!("not applicable: a release build counts nothing");
+        return;
+    }
+    client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
+    let [_, seed] = Random::seeds();
+    for algorithm in ALGORITHMS {
+        let [few, many] = [12, 60_000].map(|size| {
+            client.run("FLUSHALL").ok();
+            fill(&mut client, algorithm, size);
+            let mut open: Vec<_> = (1..=size).map(|hold| format!("f{hold:031x}")).collect();
+            let mut random = Random::new(seed);
+            let mut worst = [(0, 0); 2];
+            for number in 0..calls() {
+                let own = format!("e{number:031x}");
+                let at = random.below(size as u64) as usize;
+                let settled = std::mem::replace(&mut open[at], own.clone());
+                let limit = "LIMIT 1000000 9000 PERMIT 1000000";
+                for (call, worst) in [
+                    format!("ML.ADMIT 2 r p {limit} HOLD 90000000 ID {own}"),
+                    format!("ML.SETTLE 2 r p {settled} ACTUAL 0 -"),
+                ]
+                .iter()
+                .zip(&mut worst)
+                {
+                    let cost = measured(&mut client, &words(call));
+                    assert!(!cost.answer.is_error(), "{call}: {cost:?}, seed {seed}");
+                    *worst = (worst.0.max(cost.edges.unwrap_or(0)), worst.1.max(cost.allocated));
+                }
+            }
+            worst
+        });
+        println!("{algorithm}: {few:?} with few holds, {many:?} with many");
+        for ((edges, allocated), (many_edges, many_allocated)) in few.into_iter().zip(many) {
+            // Some nodes of trees at once.
+            assert!(many_allocated <= allocated + 16_384, "{algorithm}: {few:?} {many:?}");
+            assert!(many_edges <= 2 * edges + 300, "{algorithm}: {few:?} {many:?}, seed {seed}");
         }
     }
 }
