@@ -115,19 +115,9 @@ impl<N> Holds<N> {
         ended.map(|(_, id)| *id)
     }
 
-    /// What each notes, in no order that means anything.
-    pub fn notes_mut(&mut self) -> impl Iterator<Item = &mut N> {
-        self.by_id.values_mut().map(|hold| &mut hold.note)
-    }
-
     /// How many have not ended.
     pub fn count_open(&self, now_us: Micros) -> usize {
         self.len() - self.ends_until(now_us).count()
-    }
-
-    /// What the one with an id notes.
-    pub fn note_mut(&mut self, id: Id) -> Option<&mut N> {
-        self.by_id.get_mut(&id).map(|hold| &mut hold.note)
     }
 
     /// When the last of them ends.

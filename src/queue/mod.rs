@@ -124,11 +124,6 @@ impl<W: Copy + Ord> Queue<W> {
         self.waiting.len()
     }
 
-    /// How many bytes they take.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// What is known of one that waits.
     pub fn get(&self, waiter: W) -> Option<&Waiting> {
         self.waiting.get(&waiter)
@@ -142,11 +137,6 @@ impl<W: Copy + Ord> Queue<W> {
     /// How many a key holds up.
     pub fn held_up(&self, scope: i32, key: &[u8]) -> usize {
         self.lines.len(scope, key)
-    }
-
-    /// Who is first of those that a key holds up.
-    pub fn first(&self, scope: i32, key: &[u8]) -> Option<W> {
-        self.lines.first(scope, key).map(|(_, first)| first)
     }
 
     /// When that one is to be decided anew: `None` if not before something happens,
@@ -281,13 +271,6 @@ impl<W: Copy + Ord> Queue<W> {
     /// [denied](Self::denied); then the next.
     pub fn next(&self) -> Option<W> {
         self.lines.next()
-    }
-
-    /// Nobody waits any more: this node is not the one to decide. Answers all that
-    /// did.
-    pub fn clear(&mut self) -> Vec<W> {
-        (self.ids, self.lines, self.bytes) = (BTreeMap::new(), Lines::default(), 0);
-        std::mem::take(&mut self.waiting).into_keys().collect()
     }
 }
 

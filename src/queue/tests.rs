@@ -125,6 +125,11 @@ struct Desk {
 }
 
 impl Desk {
+    /// Who is first of those that a key holds up.
+    fn first(&self, scope: i32, key: &[u8]) -> Option<usize> {
+        self.queue.lines.first(scope, key).map(|(_, first)| first)
+    }
+
     /// The number of the caller.
     fn come(&mut self, ask: Ask) -> usize {
         let who = self.callers;
@@ -227,7 +232,7 @@ impl Desk {
         let ids = |(who, waiting): (&usize, &Waiting)| Some(((waiting.scope, waiting.id?), *who));
         let ids: BTreeMap<_, _> = queue.waiting.iter().filter_map(ids).collect();
         assert_eq!(ids, queue.ids);
-        assert_eq!(queue.bytes(), queue.waiting.values().map(|one| one.weight).sum::<usize>());
+        assert_eq!(queue.bytes, queue.waiting.values().map(|one| one.weight).sum::<usize>());
         assert!(queue.waiting.keys().eq(self.asks.keys()));
     }
 }
@@ -243,12 +248,12 @@ fn whoever_waits_longest_is_next() {
     let two = desk.come(ask(&[(MODEL, 1, 1)]));
     let three = desk.come(ask(&[(MODEL, 1, 1)]));
     assert_eq!(desk.admitted(), [one]);
-    assert_eq!((desk.queue.held_up(0, &[MODEL]), desk.queue.first(0, &[MODEL])), (2, Some(two)));
+    assert_eq!((desk.queue.held_up(0, &[MODEL]), desk.first(0, &[MODEL])), (2, Some(two)));
     desk.give_back(one);
     assert_eq!(desk.admitted(), [two]);
     desk.give_back(two);
     assert_eq!(desk.admitted(), [three]);
-    assert_eq!(desk.queue.first(0, &[MODEL]), None);
+    assert_eq!(desk.first(0, &[MODEL]), None);
     desk.assert_sound();
 }
 
@@ -275,7 +280,7 @@ fn a_waiter_found_to_lack_something_else_moves_there_and_lets_others_pass() {
     assert_eq!(desk.admitted(), [model, user], "the user is held up by nobody");
     desk.give_back(model);
     assert_eq!(desk.events(), [Event::Denied(both, 0), Event::Admitted(behind)]);
-    assert_eq!(desk.queue.first(0, &[USER]), Some(both));
+    assert_eq!(desk.first(0, &[USER]), Some(both));
     // It has come before whoever is held up there now.
     let late = desk.come(ask(&[(USER, 1, 1)]));
     desk.give_back(behind);
@@ -481,7 +486,7 @@ fn those_who_wait_are_bounded_in_number_and_in_bytes() {
         let mine = Call { id: Some(Id([waiter; 16])), ..call };
         queue.enter(waiter, &mine, 0, None);
     }
-    assert_eq!((queue.waiters(), queue.bytes()), (2, 2 * one));
+    assert_eq!((queue.waiters(), queue.bytes), (2, 2 * one));
     assert!(!queue.has_room(&call));
     assert!(queue.has_room(&Call { id: Some(Id([1; 16])), ..call }), "in another's place");
     queue.set_limits(Limits { waiters: 3, bytes: 3 * one - 1 });
@@ -490,20 +495,7 @@ fn those_who_wait_are_bounded_in_number_and_in_bytes() {
     queue.set_limits(Limits { waiters: 1, bytes: 0 });
     assert_eq!(queue.waiters(), 2, "who waits stays");
     assert!(queue.leave(0).is_some() && queue.leave(0).is_none());
-    assert_eq!((queue.waiters(), queue.bytes()), (1, one));
-}
-
-#[test]
-fn a_queue_that_is_cleared_tells_who_waited_and_is_empty() {
-    let mut desk = Desk::default();
-    desk.come(ask(&[(MODEL, 1, 1)]));
-    let waiters: Vec<_> = (0..5).map(|id| desk.come(ask(&[(MODEL, 1, 1)]).id(id))).collect();
-    desk.queue.look_at_all(None);
-    assert_eq!(desk.queue.clear(), waiters);
-    desk.asks.clear();
-    assert_eq!((desk.queue.waiters(), desk.queue.bytes()), (0, 0));
-    assert_eq!((desk.queue.next(), desk.queue.next_due()), (None, None));
-    assert!(desk.queue.lines.is_empty() && desk.queue.ids.is_empty());
+    assert_eq!((queue.waiters(), queue.bytes), (1, one));
 }
 
 /// Comparisons that 200 releases take, with so many waiting at one key, and each
@@ -707,7 +699,6 @@ enum Step {
     Flush(Option<i32>),
     Pass(u64),
     Pause,
-    Clear,
 }
 
 fn asks() -> impl Strategy<Value = Ask> {
@@ -733,22 +724,11 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Rarely does a queue end.
-fn many_steps() -> impl Strategy<Value = Vec<Step>> {
-    let clear = prop::option::weighted(0.1, 0usize..100);
-    (prop::collection::vec(steps(), 1..100), clear).prop_map(|(mut steps, clear)| {
-        if let Some(at) = clear.filter(|at| *at < steps.len()) {
-            steps[at] = Step::Clear;
-        }
-        steps
-    })
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn callers_at_random_are_admitted_as_the_list_says(all in many_steps()) {
+    fn callers_at_random_are_admitted_as_the_list_says(all in prop::collection::vec(steps(), 1..100)) {
         let (mut desk, mut list) = (Desk::default(), List::default());
         for step in all {
             match step {
@@ -798,13 +778,6 @@ proptest! {
                     desk.settle();
                     list.settle();
                 }
-                Step::Clear => {
-                    let mut waited: Vec<_> = list.waiters.drain(..).map(|one| one.who).collect();
-                    list.marked.clear();
-                    waited.sort_unstable();
-                    prop_assert_eq!(desk.queue.clear(), waited);
-                    desk.asks.clear();
-                }
             }
             prop_assert_eq!(desk.events(), std::mem::take(&mut list.events));
             desk.assert_sound();
@@ -813,7 +786,7 @@ proptest! {
                 let held_up = list.at(key);
                 prop_assert_eq!(desk.queue.held_up(scope, &at), held_up.len());
                 let first = held_up.first().map(|first| first.who);
-                prop_assert_eq!(desk.queue.first(scope, &at), first);
+                prop_assert_eq!(desk.first(scope, &at), first);
                 prop_assert_eq!(desk.queue.due(scope, &at), list.due(key));
                 for priority in 0..4 {
                     let turn = ask(&[]).priority(priority).call(|call| desk.queue.turn(call));
@@ -841,6 +814,6 @@ proptest! {
             desk.leave(who);
         }
         prop_assert!(desk.queue.lines.is_empty() && desk.queue.ids.is_empty());
-        prop_assert_eq!((desk.queue.waiters(), desk.queue.bytes()), (0, 0));
+        prop_assert_eq!((desk.queue.waiters(), desk.queue.bytes), (0, 0));
     }
 }

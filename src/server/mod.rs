@@ -18,7 +18,7 @@ mod call;
 mod declare;
 mod runtime;
 
-pub use border::{ServerAllocator, block_bytes, heap_bytes};
+pub use border::{ServerAllocator, block_bytes};
 pub use call::{
     Arg, Args, Call, Changeable, DistinctKeys, EXPIRIES, Ends, Error, Hash, Keyspace, Lives,
     Options, ReadKey, Reply, ValueRef, WriteKey, monotonic, new_id, now, quoted, random_fraction,

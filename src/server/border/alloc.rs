@@ -106,26 +106,14 @@ fn uncounted(_size: usize) {
     super::work::freed(_size);
 }
 
-/// Bytes that the server's allocator really reserved for a box, its own
-/// overhead included; 0 outside a server and for an empty box.
-#[allow(clippy::borrowed_box)] // Only what a box owns is a block.
-pub fn heap_bytes<T: ?Sized>(block: &Box<T>) -> usize {
-    if size_of_val::<T>(block) == 0 {
-        return 0;
-    }
-    let block: *const T = &raw const **block;
-    // SAFETY: a box of a size above 0 owns a live block of this allocator, and
-    // nothing of this crate is aligned beyond `SERVER_ALIGNMENT`.
-    unsafe { bytes_at(block.cast()) }
-}
-
-/// As [`heap_bytes`], for a [`Block`].
+/// Bytes that the server's allocator really reserved for a block, its own overhead
+/// included; 0 outside a server.
 pub fn block_bytes<H>(block: &Block<H>) -> usize {
     // SAFETY: the block is a live one of this allocator.
     unsafe { bytes_at(block.address()) }
 }
 
-/// As [`heap_bytes`], for a bare block.
+/// As [`block_bytes`], for a bare block.
 ///
 /// # Safety
 /// `block` is a live block of the server's allocator, or there is no server.

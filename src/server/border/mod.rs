@@ -12,4 +12,4 @@ pub(in crate::server) mod guard;
 #[cfg(debug_assertions)]
 pub(in crate::server) mod work;
 
-pub use alloc::{ServerAllocator, block_bytes, heap_bytes};
+pub use alloc::{ServerAllocator, block_bytes};

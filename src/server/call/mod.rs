@@ -64,11 +64,6 @@ impl<'a> Call<'a> {
         unsafe { api!(RedisModule_GetSelectedDb(self.ctx)) }
     }
 
-    /// Whether this server decides itself, rather than follow a primary.
-    pub fn is_primary(&self) -> bool {
-        self.context_flags() & raw::REDISMODULE_CTX_FLAGS_MASTER != 0
-    }
-
     /// Whether the client speaks RESP3.
     pub fn speaks_resp3(&self) -> bool {
         self.context_flags() & raw::REDISMODULE_CTX_FLAGS_RESP3 != 0
