@@ -3,7 +3,7 @@
 use super::change::{Change, Step};
 use super::codec;
 use super::permits::Permits;
-use crate::server::{Changeable, DataType, Defrag, Digest, Lives, TypeHandle};
+use crate::server::{Changeable, DataType, Defrag, Lives, TypeHandle};
 use std::ffi::CStr;
 
 impl Changeable for Permits {
@@ -64,11 +64,4 @@ impl DataType for Box<Permits> {
 
     /// What is held stays where it is: the nodes of a B-tree cannot be moved.
     fn defrag(_: &mut Permits, _: &Defrag) {}
-
-    fn digest(&self, digest: &mut Digest) {
-        let mut payload = Vec::new();
-        self.encode(&mut payload);
-        digest.bytes(&payload);
-        digest.end();
-    }
 }

@@ -127,12 +127,7 @@ impl Meter for Closing {
             0 => 0,
             _ => self.closes_us(policy, now_us) - now_us,
         };
-        let retry_after_us = match cost {
-            _ if cost <= capacity.saturating_sub(used) => Some(0),
-            _ if cost <= capacity => Some(closes_after_us),
-            _ => None,
-        };
-        Quota { limit: capacity, used, retry_after_us, reset_after_us: closes_after_us }
+        Quota::counted(capacity, used, cost, closes_after_us)
     }
 
     /// The policy is the caller's, with the close that it names; what is charged late,

@@ -5,7 +5,7 @@ use super::codec;
 use super::ledger::Ledger;
 use super::limiter::Limiter;
 use super::window::{Usage, Window};
-use crate::server::{Changeable, DataType, Defrag, Digest, Lives, TypeHandle};
+use crate::server::{Changeable, DataType, Defrag, Lives, TypeHandle};
 use std::ffi::CStr;
 
 impl Changeable for Limiter {
@@ -82,12 +82,5 @@ impl DataType for Box<Limiter> {
                 sliding.0.relocate(|log| defrag.list(log), |sums| defrag.list(sums));
             }
         }
-    }
-
-    fn digest(&self, digest: &mut Digest) {
-        let mut payload = Vec::new();
-        self.encode(&mut payload);
-        digest.bytes(&payload);
-        digest.end();
     }
 }

@@ -58,18 +58,7 @@ impl Meter for Fixed {
 
     fn quota(&self, policy: &Policy, capacity: u64, cost: Cost, now_us: Micros) -> Quota {
         let window = self.at(policy, now_us);
-        let closes_after_us = window.reset_at(policy) - now_us;
-        let retry_after_us = match cost {
-            _ if cost <= capacity.saturating_sub(window.used) => Some(0),
-            _ if cost <= capacity => Some(closes_after_us),
-            _ => None,
-        };
-        Quota {
-            limit: capacity,
-            used: window.used,
-            retry_after_us,
-            reset_after_us: closes_after_us,
-        }
+        Quota::counted(capacity, window.used, cost, window.reset_at(policy) - now_us)
     }
 
     fn charge(&mut self, policy: &Policy, cost: Cost, now_us: Micros) -> Position {

@@ -25,6 +25,16 @@ impl Quota {
         Self { limit, used: 0, retry_after_us, reset_after_us: 0 }
     }
 
+    /// That of a counter that starts over when so much time has passed.
+    pub fn counted(limit: u64, used: u64, cost: Cost, closes_after_us: Micros) -> Self {
+        let retry_after_us = match cost {
+            _ if cost <= limit.saturating_sub(used) => Some(0),
+            _ if cost <= limit => Some(closes_after_us),
+            _ => None,
+        };
+        Self { limit, used, retry_after_us, reset_after_us: closes_after_us }
+    }
+
     /// What could be taken right now.
     pub fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used)

@@ -117,8 +117,14 @@ pub trait DataType: RawValue + Default + Send + 'static {
     /// How many blocks the value is made of.
     fn blocks(&self) -> usize;
 
-    /// Adds all that makes the value what it is.
-    fn digest(&self, digest: &mut Digest);
+    /// Adds all that makes the value what it is: its payload, where equal values have
+    /// equal ones.
+    fn digest(&self, digest: &mut Digest) {
+        let mut payload = Vec::new();
+        self.encode(&mut payload);
+        digest.bytes(&payload);
+        digest.end();
+    }
 
     /// Moves the blocks that the value leads to, beyond the one that holds it.
     fn defrag(_inner: &mut Self::Inner, _defrag: &Defrag) {}
