@@ -1,8 +1,9 @@
 //! What is counted.
 
 use crate::metrics::{Counter, Gauge};
-use crate::ratelimit::Mode;
-use crate::server::Section;
+use crate::ratelimit::{Mode, by_namespace};
+use crate::server::{Lock, Section};
+use crate::time::{MICROS_PER_MILLI, Micros};
 
 /// Calls let in.
 static ADMITTED: Counter = Counter::new();
@@ -14,7 +15,10 @@ static DENIED: Counter = Counter::new();
 static PEEKED: Counter = Counter::new();
 
 /// Calls that had to wait.
-pub static WAITED: Counter = Counter::new();
+static WAITED: Counter = Counter::new();
+
+/// How long those had to wait whose wait is over, in milliseconds.
+static WAITED_MS: Counter = Counter::new();
 
 /// Callers that wait.
 pub static WAITERS: Gauge = Gauge::new();
@@ -27,6 +31,7 @@ pub const INFO: Section = Section {
         (c"admission_denied", &DENIED),
         (c"admission_peeked", &PEEKED),
         (c"admission_waited", &WAITED),
+        (c"admission_waited_ms", &WAITED_MS),
         (c"admission_waiters", &WAITERS),
     ],
 };
@@ -39,4 +44,18 @@ pub fn count(mode: Mode, is_admitted: bool) {
         false => &DENIED,
     };
     counter.increment();
+}
+
+/// Counts a call that has to wait, held up at this key.
+pub fn waits(lock: &Lock, key: &[u8]) {
+    WAITED.increment();
+    by_namespace::count_wait(lock, key);
+}
+
+/// Counts how long a call has waited that was held up at this key first: to the nearest
+/// millisecond, so that many waits come to the right sum.
+pub fn waited(lock: &Lock, key: &[u8], waited_us: Micros) {
+    let waited_ms = (waited_us + MICROS_PER_MILLI / 2) / MICROS_PER_MILLI;
+    WAITED_MS.add(waited_ms);
+    by_namespace::count_waited(lock, key, waited_ms);
 }

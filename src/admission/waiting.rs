@@ -8,16 +8,16 @@
 
 use super::asked::{Admission, decide};
 use super::config::{MAX_WAITER_BYTES, MAX_WAITERS};
-use super::request::Request;
-use super::stats::{WAITED, WAITERS};
+use super::request::{Item, Request};
+use super::stats::{self, WAITERS};
 use crate::bug;
 use crate::id::Id;
 use crate::metrics::Share;
 use crate::queue::{self, Limits, Queue, Turn};
 use crate::server::{
-    Args, BlockedClient, Call, Error, Event, Global, Listener, Lock, OnUnblock, Reply, Timer, User,
-    avoids_replica_traffic, call_again, is_over_maxmemory, is_primary, let_in_anew, may_evict,
-    monotonic, now, wake,
+    Arg, Args, BlockedClient, Call, Error, Event, Global, Listener, Lock, OnUnblock, Reply, Timer,
+    User, avoids_replica_traffic, call_again, is_over_maxmemory, is_primary, let_in_anew,
+    may_evict, monotonic, now, wake,
 };
 use crate::time::{MICROS_PER_MILLI, Micros, Monotonic};
 use std::collections::HashMap;
@@ -26,12 +26,24 @@ use std::sync::Arc;
 /// Which key denies, and for how long.
 type Binding = (usize, Option<Micros>);
 
-/// A call that waits: whose it is, and its words, the name first.
+/// A call that waits: whose it is, and its words, the name first; since when, and which
+/// of its keys held it up first.
 #[derive(Debug)]
 struct Caller {
     db: i32,
     user: Option<User>,
     words: Box<[Box<[u8]>]>,
+    since: Monotonic,
+    held_up_first_by: usize,
+}
+
+impl Caller {
+    fn held_up_first_at(&self) -> &[u8] {
+        let Some(key) = self.words.get(FIRST_KEY + self.held_up_first_by) else {
+            bug("held up by none of its keys")
+        };
+        key
+    }
 }
 
 /// What is decided of one that waits.
@@ -86,6 +98,22 @@ const AT_ONCE: usize = 256;
 /// A wait that is told is not 0: somebody is held up.
 const LEAST_WAIT_US: Micros = MICROS_PER_MILLI;
 
+impl Waiting {
+    /// One waits no more, whatever it is told: who it was, and its turn, if it had not left
+    /// the queue before.
+    fn forget(
+        &mut self,
+        lock: &Lock,
+        client: BlockedClient,
+    ) -> Option<(Arc<Caller>, Option<Turn>)> {
+        let turn = self.queue.leave(client).map(|waiting| waiting.turn);
+        let caller = self.callers.remove(&client)?;
+        let waited_us = monotonic().saturating_sub(caller.since);
+        stats::waited(lock, caller.held_up_first_at(), waited_us);
+        Some((caller, turn))
+    }
+}
+
 fn with<R>(lock: &Lock, work: impl FnOnce(&mut Waiting) -> R) -> R {
     STATE.with(lock, |state| {
         let result = work(state);
@@ -97,11 +125,8 @@ fn with<R>(lock: &Lock, work: impl FnOnce(&mut Waiting) -> R) -> R {
 /// How long the first of those waits that are held up at a key, if it goes before a
 /// turn.
 fn held_back(queue: &Queue<BlockedClient>, db: i32, key: &[u8], turn: Turn) -> Option<Micros> {
-    let wait_us = || {
-        let due = queue.due(db, key).unwrap_or(0);
-        due.saturating_sub(monotonic()).max(LEAST_WAIT_US)
-    };
-    queue.holds_back(db, key, turn).then(wait_us)
+    let due = queue.holds_back(db, key, turn)?;
+    Some(due.saturating_sub(monotonic()).max(LEAST_WAIT_US))
 }
 
 /// A call that the queue may hold back, or have wait.
@@ -172,13 +197,15 @@ impl<'r, 'a> Queued<'r, 'a> {
             return false;
         };
         call.watch_keys(look_at);
-        WAITED.increment();
-        let caller = Arc::new(Caller { db: self.db, user, words });
+        stats::waits(&lock, key.bytes());
+        let since = monotonic();
+        let held_up_first_by = held_up_by;
+        let caller = Arc::new(Caller { db: self.db, user, words, since, held_up_first_by });
         with(&lock, |state| {
             state.callers.insert(client, caller);
             let turn = state.queue.turn(&queued);
-            let due = monotonic().saturating_add(wait_us);
-            let replaced = state.queue.enter(client, &queued, held_up_by, Some(due));
+            let due = since.saturating_add(wait_us);
+            let replaced = state.queue.enter(client, &queued, held_up_by, due);
             // The one whose place it takes is answered as if its time were over.
             state.ended.extend(replaced.map(|replaced| (replaced, turn)));
         });
@@ -256,11 +283,11 @@ fn settle(lock: &Lock) {
     }
     with(lock, |state| state.queue.advance(now));
     for _ in 0..AT_ONCE {
-        let Some((client, turn, caller)) = with(lock, next) else { break };
-        match decide_again(lock, &caller, turn, false) {
+        let Some((client, place, caller)) = with(lock, next) else { break };
+        match decide_again(lock, &caller, place.turn, Some(place.held_up_by)) {
             Ok(Again::HeldUp(held_up_by, wait_us)) => with(lock, |state| {
                 let due = monotonic().saturating_add(wait_us);
-                state.queue.denied(client, held_up_by, Some(due));
+                state.queue.denied(client, held_up_by, due);
             }),
             Ok(Again::Answer(answer)) => leave(lock, client, Verdict::Answer(answer)),
             Err(error) => leave(lock, client, Verdict::Refused(error)),
@@ -271,18 +298,23 @@ fn settle(lock: &Lock) {
     settle_later(lock);
 }
 
+/// Where one that waits stands: at which of its keys, and its turn there.
+struct Place {
+    held_up_by: usize,
+    turn: Turn,
+}
+
 /// Who is to be decided next.
-fn next(state: &mut Waiting) -> Option<(BlockedClient, Turn, Arc<Caller>)> {
+fn next(state: &mut Waiting) -> Option<(BlockedClient, Place, Arc<Caller>)> {
     let client = state.queue.next()?;
-    let turn = state.queue.get(client)?.turn;
-    Some((client, turn, state.callers.get(&client)?.clone()))
+    let queue::Waiting { held_up_by, turn, .. } = *state.queue.get(client)?;
+    Some((client, Place { held_up_by, turn }, state.callers.get(&client)?.clone()))
 }
 
 /// Has one wait no more, who is told why.
 fn leave(lock: &Lock, client: BlockedClient, verdict: Verdict) {
     with(lock, |state| {
-        state.queue.leave(client);
-        state.callers.remove(&client);
+        state.forget(lock, client);
         state.verdicts.insert(client, verdict);
     });
     wake(lock, client);
@@ -296,10 +328,16 @@ enum Again {
     Answer(Admission),
 }
 
-/// Decides on one that waits, which is to be answered in any case if it `ends`. Those
-/// who would be let in are asked at the door.
-fn decide_again(lock: &Lock, caller: &Caller, turn: Turn, ends: bool) -> Result<Again, Error> {
-    let Caller { db, user, words } = caller;
+/// Decides on one that waits at one of its keys; where it waits at `None` any more, it
+/// is to be answered in any case. Those who would be let in are asked at the door.
+fn decide_again(
+    lock: &Lock,
+    caller: &Caller,
+    turn: Turn,
+    waits_at: Option<usize>,
+) -> Result<Again, Error> {
+    let Caller { db, user, words, .. } = caller;
+    let ends = waits_at.is_none();
     let ask_at_the_door = || {
         let call: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
         let_in_anew(lock, user.as_ref(), *db, &call, FIRST_KEY)
@@ -312,6 +350,14 @@ fn decide_again(lock: &Lock, caller: &Caller, turn: Turn, ends: bool) -> Result<
         let request = Request::parse(&mut args, now_us)?;
         let behind = |key: &[u8]| with(lock, |state| held_back(&state.queue, *db, key, turn));
         let mut decided = decide(&keys.write_all(&request.keys), &request, now_us, &behind)?;
+        // Who has to wait at another key from now on finds so many there already.
+        let is_full = |(key, item): (&Arg, &Item)| {
+            item.queue.is_some_and(|most| held_up(lock, *db, key.bytes()) >= most)
+        };
+        let may_wait_at = |at| {
+            let asked = request.keys.get(at).zip(request.items.get(at));
+            Some(at) == waits_at || !asked.is_none_or(is_full)
+        };
         if ends && avoids_replica_traffic(lock) {
             return Ok(Again::Answer(decided.put_off(LATER_US)));
         }
@@ -322,7 +368,7 @@ fn decide_again(lock: &Lock, caller: &Caller, turn: Turn, ends: bool) -> Result<
                     return Err(Error::Server(OUT_OF_MEMORY.to_owned()));
                 }
             }
-            Some((held_up_by, Some(wait_us))) if !ends => {
+            Some((held_up_by, Some(wait_us))) if !ends && may_wait_at(held_up_by) => {
                 decided.rewind(keys, &request)?;
                 return Ok(Again::HeldUp(held_up_by, wait_us));
             }
@@ -338,7 +384,7 @@ fn decide_again(lock: &Lock, caller: &Caller, turn: Turn, ends: bool) -> Result<
 
 /// Decides once more on one whose wait is over.
 fn at_the_end(lock: &Lock, caller: &Caller, turn: Turn) -> Verdict {
-    match decide_again(lock, caller, turn, true) {
+    match decide_again(lock, caller, turn, None) {
         Ok(Again::Answer(answer)) => Verdict::Answer(answer),
         Ok(Again::HeldUp(..)) => bug("whose wait is over waits on"),
         Err(error) => Verdict::Refused(error),
@@ -352,10 +398,8 @@ impl OnUnblock for Callers {
     fn answer(lock: &Lock, client: BlockedClient, reply: Reply) -> Result<(), Error> {
         let verdict = with(lock, |state| state.verdicts.remove(&client));
         let verdict = verdict.or_else(|| {
-            let caller = with(lock, |state| state.callers.remove(&client))?;
-            let waiting = with(lock, |state| state.queue.leave(client));
-            let turn = waiting.map_or(Turn::of_newcomer(0), |waiting| waiting.turn);
-            Some(at_the_end(lock, &caller, turn))
+            let (caller, turn) = with(lock, |state| state.forget(lock, client))?;
+            Some(at_the_end(lock, &caller, turn.unwrap_or(Turn::of_newcomer(0))))
         });
         settle_later(lock);
         match verdict {
@@ -369,8 +413,7 @@ impl OnUnblock for Callers {
     fn gone(lock: &Lock, client: BlockedClient) {
         with(lock, |state| {
             state.verdicts.remove(&client);
-            state.callers.remove(&client);
-            state.queue.leave(client);
+            state.forget(lock, client);
         });
         settle_later(lock);
     }

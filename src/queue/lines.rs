@@ -58,7 +58,7 @@ const AT_ONCE: Monotonic = 0;
 struct Line<W> {
     key: LineKey,
     waiters: BTreeMap<Turn, W>,
-    look: Option<Look>,
+    look: Look,
 }
 
 /// The lines. One is there as long as somebody stands in it.
@@ -94,12 +94,13 @@ impl<W: Copy> Lines<W> {
         Some((*turn, *waiter))
     }
 
-    /// When the first is to be decided anew, if that was said: 0 for at once.
+    /// When the first is to be decided anew: 0 for at once.
     pub fn look(&self, scope: i32, key: &[u8]) -> Option<Monotonic> {
-        let (moment, _) = self.line(scope, key)?.look?;
-        Some(moment)
+        self.line(scope, key).map(|line| line.look.0)
     }
 
+    /// Whoever is first of a line is to be decided at once, unless it
+    /// [was](Self::was_denied).
     pub fn join(&mut self, waiting: &Waiting, waiter: W) {
         let (scope, key) = (waiting.scope, waiting.held_up_at());
         if let Some(line) = self.line_mut(scope, key) {
@@ -108,7 +109,9 @@ impl<W: Copy> Lines<W> {
         }
         let key: Arc<[u8]> = key.into();
         let waiters = BTreeMap::from([(waiting.turn, waiter)]);
-        let line = Line { key: (scope, Arc::clone(&key)), waiters, look: None };
+        let look = self.new_look(AT_ONCE);
+        let line = Line { key: (scope, Arc::clone(&key)), waiters, look };
+        self.looks.insert(look, line.key.clone());
         self.by_scope.entry(scope).or_default().insert(key, line);
     }
 
@@ -125,12 +128,10 @@ impl<W: Copy> Lines<W> {
         }
     }
 
-    /// If that is the first, its line has been looked at: it is again at that moment,
-    /// or not before something happens.
-    pub fn was_denied(&mut self, waiting: &Waiting, due: Option<Monotonic>) {
+    /// If that is the first, its line has been looked at: it is again at that moment.
+    pub fn was_denied(&mut self, waiting: &Waiting, due: Monotonic) {
         if self.is_first(waiting) {
-            let due = due.map(|due| due.max(AT_ONCE + 1));
-            self.set_look(waiting.scope, waiting.held_up_at(), due);
+            self.set_look(waiting.scope, waiting.held_up_at(), due.max(AT_ONCE + 1));
         }
     }
 
@@ -140,9 +141,9 @@ impl<W: Copy> Lines<W> {
     }
 
     fn close(&mut self, scope: i32, key: &[u8]) {
-        self.set_look(scope, key, None);
         let Some(lines) = self.by_scope.get_mut(&scope) else { bug("a line in no scope") };
-        lines.remove(key);
+        let Some(line) = lines.remove(key) else { bug("a line that is not there is closed") };
+        self.looks.remove(&line.look);
         if lines.is_empty() {
             self.by_scope.remove(&scope);
         }
@@ -150,7 +151,7 @@ impl<W: Copy> Lines<W> {
 
     pub fn look_at_once(&mut self, scope: i32, key: &[u8]) {
         if self.look(scope, key) != Some(AT_ONCE) {
-            self.set_look(scope, key, Some(AT_ONCE));
+            self.set_look(scope, key, AT_ONCE);
         }
     }
 
@@ -191,18 +192,18 @@ impl<W: Copy> Lines<W> {
         Some(first)
     }
 
-    fn set_look(&mut self, scope: i32, key: &[u8], moment: Option<Monotonic>) {
+    fn new_look(&mut self, moment: Monotonic) -> Look {
         self.next += 1;
-        let look = moment.map(|moment| (moment, self.next));
+        (moment, self.next)
+    }
+
+    fn set_look(&mut self, scope: i32, key: &[u8], moment: Monotonic) {
+        let look = self.new_look(moment);
         let Some(line) = self.line_mut(scope, key) else { return };
         let earlier = std::mem::replace(&mut line.look, look);
         let key = line.key.clone();
-        if let Some(earlier) = earlier {
-            self.looks.remove(&earlier);
-        }
-        if let Some(look) = look {
-            self.looks.insert(look, key);
-        }
+        self.looks.remove(&earlier);
+        self.looks.insert(look, key);
     }
 }
 
@@ -225,7 +226,7 @@ impl<W: Copy + Ord + std::fmt::Debug> Lines<W> {
             for (key, line) in lines {
                 assert_eq!(line.key, (*scope, Arc::clone(key)));
                 assert!(!line.waiters.is_empty(), "an empty line");
-                looks.extend(line.look.map(|look| (look, line.key.clone())));
+                looks.insert(line.look, line.key.clone());
                 let waiters = line.waiters.iter();
                 all.extend(waiters.map(|(turn, waiter)| (line.key.clone(), *turn, *waiter)));
             }

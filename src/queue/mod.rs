@@ -139,16 +139,22 @@ impl<W: Copy + Ord> Queue<W> {
         self.lines.len(scope, key)
     }
 
-    /// When that one is to be decided anew: `None` if not before something happens,
-    /// 0 if that has happened.
+    /// Who is first of those that a key holds up.
+    pub fn first(&self, scope: i32, key: &[u8]) -> Option<W> {
+        self.lines.first(scope, key).map(|(_, first)| first)
+    }
+
+    /// When that one is to be decided anew: 0 if something has happened.
     pub fn due(&self, scope: i32, key: &[u8]) -> Option<Monotonic> {
         self.lines.look(scope, key)
     }
 
-    /// Whether somebody that a key holds up goes before a turn: that of a
-    /// [call](Self::turn) which is decided, or of one that [waits](Waiting::turn).
-    pub fn holds_back(&self, scope: i32, key: &[u8], turn: Turn) -> bool {
-        self.lines.first(scope, key).is_some_and(|(first, _)| first < turn)
+    /// When the first that a key holds up is [due](Self::due), if that one goes before a
+    /// turn: that of a [call](Self::turn) which is decided, or of one that
+    /// [waits](Waiting::turn).
+    pub fn holds_back(&self, scope: i32, key: &[u8], turn: Turn) -> Option<Monotonic> {
+        let (first, _) = self.lines.first(scope, key)?;
+        if first < turn { self.due(scope, key) } else { None }
     }
 
     /// The turn that a call has where it comes now: after its equals, but in the
@@ -181,14 +187,13 @@ impl<W: Copy + Ord> Queue<W> {
     }
 
     /// Has a call wait that was denied: by which of its keys, and when it is to be
-    /// decided anew if it is first there (`None`: not before something happens).
-    /// Answers the one that waited under the same id; it waits no more.
+    /// decided anew if it is first there. Answers the one that waited under the same id; it waits no more.
     pub fn enter(
         &mut self,
         waiter: W,
         call: &Call,
         held_up_by: usize,
-        due: Option<Monotonic>,
+        due: Monotonic,
     ) -> Option<W> {
         if self.waiting.contains_key(&waiter) {
             bug("a caller waits twice");
@@ -225,7 +230,7 @@ impl<W: Copy + Ord> Queue<W> {
 
     /// One that waits was decided, and denied: by which of its keys, and when it is
     /// to be decided anew if it is first there.
-    pub fn denied(&mut self, waiter: W, held_up_by: usize, due: Option<Monotonic>) {
+    pub fn denied(&mut self, waiter: W, held_up_by: usize, due: Monotonic) {
         let Some(waiting) = self.waiting.get_mut(&waiter) else { bug("who does not wait") };
         if waiting.held_up_by != held_up_by {
             self.lines.leave(waiting);

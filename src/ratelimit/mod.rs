@@ -8,7 +8,7 @@
 //! how a limiter lives in a server (`datatype`, `config`, `stats`) is pure: no
 //! server, no clock, no chance.
 
-mod by_namespace;
+pub(crate) mod by_namespace;
 mod change;
 mod closing;
 mod codec;

@@ -178,6 +178,36 @@ fn a_queue_that_is_full_denies_at_once() {
     assert_nobody_waits(&server, "full");
 }
 
+/// QUEUE counts at each key that a call comes to wait at, not only at the first.
+#[test]
+fn who_has_to_wait_at_another_key_whose_queue_is_full_is_denied_then() {
+    let server = Server::start();
+    let mut client = server.client();
+    let user = hold(&mut client, "1 u PERMIT 2 COST 2 HOLD 900000");
+    let model = hold(&mut client, "1 m PERMIT 1 HOLD 600000");
+    let call = |queue: u32| format!("2 u m PERMIT 2 PERMIT 1 QUEUE {queue} {LONG}");
+    let mut crowd = queue(&server, &[&call(1), &call(1), &call(2)]);
+    assert_eq!((held_up(&mut client, "u"), held_up(&mut client, "m")), (3, 0));
+    // The first goes on to wait for the model, and would wait there as often as need be;
+    // the second finds it there; the third may.
+    settle(&mut client, "u", &user);
+    let denied = told(&mut crowd, 1);
+    assert_eq!((denied.admitted, denied.binding), (false, Some(1)));
+    assert!(denied.retry_ms > 0, "{denied:?}");
+    wait_for("the others to move", || held_up(&mut client, "m") == 2);
+    crowd.look();
+    assert_eq!(crowd.answered(), [1]);
+    // Looked at again, the first stays where it stands.
+    client.run("EXPIRE m 100000").integer();
+    settle(&mut client, "m", &model);
+    let id = told(&mut crowd, 0).id.unwrap();
+    assert_eq!(call!(client, "ML.SETTLE", 2, "u", "m", id).integers(), [1, 1]);
+    assert!(told(&mut crowd, 2).admitted);
+    crowd.assert_in_step();
+    client.run("FLUSHALL").ok();
+    assert_nobody_waits(&server, "a full queue elsewhere");
+}
+
 #[test]
 fn where_nobody_can_be_blocked_a_call_is_denied_at_once() {
     let server = Server::start();

@@ -1,9 +1,12 @@
 //! ML.STATS: what is counted of each namespace.
 
-use crate::support::fetches::{counts, frozen, lease, stats};
-use crate::support::{Answer, Client, Server, Tap, call};
+use crate::support::fetches::{Crowd, counts, frozen, lease, stats};
+use crate::support::queues::{ID, LONG, hold, join, queue, settle, told, waiting};
+use crate::support::rates::Admission;
+use crate::support::{Answer, Client, Server, Tap, call, wait_for};
 use redis::Value;
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 const SECOND: u64 = 1_000_000;
 
@@ -12,6 +15,14 @@ fn limits(client: &mut Client, namespace: &str) -> Option<(i64, i64)> {
     let stats = client.run("ML.STATS LIMITS").map()["limits"].map();
     let stats = stats.get(namespace)?.map();
     Some((stats["allowed"].integer(), stats["denied"].integer()))
+}
+
+/// The counts of `limits` of a namespace, of those who waited: how many, and for how
+/// many milliseconds.
+fn waits(client: &mut Client, namespace: &str) -> Option<(i64, i64)> {
+    let stats = client.run("ML.STATS LIMITS").map()["limits"].map();
+    let stats = stats.get(namespace)?.map();
+    Some((stats["waiting"].integer(), stats["waited_ms"].integer()))
 }
 
 /// The keys denied most, with their counts.
@@ -62,6 +73,58 @@ fn decisions_of_limits_are_counted_by_namespace() {
     assert_eq!(most_denied(&mut client, "m"), [of("m:a", 2), of("m:c", 1)]);
     assert_eq!(most_denied(&mut client, "none"), []);
     assert_eq!(names(&mut client, "LIMITS"), ["", "acme", "m"]);
+}
+
+#[test]
+fn waits_are_counted_at_the_key_that_held_the_call_up_first() {
+    let server = Server::start();
+    let mut client = server.client();
+    let user = hold(&mut client, "1 u:l LIMIT 1 3600 HOLD 600000");
+    let model = hold(&mut client, "1 m:p PERMIT 1 HOLD 600000");
+    let both = "2 u:l m:p LIMIT 1 3600 PERMIT 1";
+    assert!(!Admission::ask(&mut client, &format!("{both} HOLD 9")).admitted);
+    assert!(!Admission::ask(&mut client, "1 m:p PERMIT 1 QUEUE 0 HOLD 9 WAIT 9").admitted);
+    assert_eq!(waits(&mut client, "m"), None, "who is denied at once has not waited");
+    // One waits at a limit first, then for the permit: both in the namespace of the limit.
+    let start = Instant::now();
+    let mut crowd = queue(&server, &[&format!("{both} {LONG}")]);
+    let waits_by = Instant::now();
+    call!(client, "ML.SETTLE", 1, "u:l", user, "ACTUAL", 0).integers();
+    wait_for("it to move", || call!(client, "ML.LIMITINFO", "m:p").map()["waiters"].integer() == 1);
+    assert_eq!(waits(&mut client, "u"), Some((1, 0)), "so long none is over");
+    assert_eq!(client.info("ml_admission_waited_ms"), "0");
+    let at_least = waits_by.elapsed().as_millis() as i64;
+    settle(&mut client, "m:p", &model);
+    let id = told(&mut crowd, 0).id.unwrap();
+    let at_most = start.elapsed().as_millis() as i64 + 1;
+    let (waiting_there, waited_ms) = waits(&mut client, "u").unwrap();
+    assert_eq!(waiting_there, 1);
+    assert!((at_least..=at_most).contains(&waited_ms), "{at_least}..{at_most}: {waited_ms}");
+    assert_eq!(client.info("ml_admission_waited_ms"), waited_ms.to_string());
+    assert_eq!(waits(&mut client, "m"), None, "where it waited then does not count");
+    // However a wait ends it is counted: by another with its id, a closed connection, its
+    // time, a permit.
+    let own = |end: &str| format!("1 m:p PERMIT 1 HOLD 600000 ID {ID} {end}");
+    let mut crowd = Crowd::of(&server, 4);
+    join(&mut crowd, &mut client, 0, &own("WAIT 600000"));
+    crowd.send(1, &format!("ML.ADMIT {}", own("WAIT 600000")));
+    assert!(!told(&mut crowd, 0).admitted);
+    join(&mut crowd, &mut client, 2, &format!("1 m:p PERMIT 1 {LONG}"));
+    crowd.leave(2);
+    crowd.send(3, "ML.ADMIT 1 m:p PERMIT 1 HOLD 9 WAIT 100");
+    assert!(!told(&mut crowd, 3).admitted);
+    wait_for("those who left to be forgotten", || waiting(&mut client) == 1);
+    settle(&mut client, "m:p", &id);
+    assert!(told(&mut crowd, 1).admitted);
+    let (waiting_there, model_ms) = waits(&mut client, "m").unwrap();
+    assert_eq!(waiting_there, 4);
+    assert!(model_ms >= 100, "{model_ms}");
+    assert_eq!(client.info("ml_admission_waited"), "5");
+    let all = (waited_ms + model_ms).to_string();
+    assert_eq!(client.info("ml_admission_waited_ms"), all);
+    client.run("ML.STATS LIMITS RESET").map();
+    assert_eq!(waits(&mut client, "m"), None);
+    assert_eq!(client.info("ml_admission_waited_ms"), all, "INFO is not reset");
 }
 
 #[test]
