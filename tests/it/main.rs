@@ -6,6 +6,7 @@
 mod support;
 
 mod admission;
+mod admission_history;
 mod admission_queue;
 mod admission_queue_again;
 mod admission_queue_storm;

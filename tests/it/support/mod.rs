@@ -12,6 +12,7 @@ pub mod commands;
 pub mod dump;
 pub mod fetches;
 mod flood;
+pub mod history;
 pub mod permits;
 pub mod queues;
 pub mod rates;
