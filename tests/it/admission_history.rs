@@ -454,7 +454,7 @@ fn fail_over(primary: &Server, replica: &Server) {
 
 #[test]
 fn in_what_many_clients_are_told_no_limit_is_ever_exceeded() {
-    let enough = setting("MLSERVE_ADMISSIONS", 12_000);
+    let enough = setting("MLSERVE_ADMISSIONS", 10_000);
     let one = Server::start();
     let other = one.replica("");
     let world = World { ports: [one.port(), other.port()], admitted: AtomicU64::new(0), enough };

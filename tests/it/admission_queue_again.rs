@@ -136,14 +136,20 @@ fn a_waiter_whose_user_is_deleted_is_let_in_no_more() {
 
 #[test]
 fn a_waiter_is_let_in_only_where_the_server_takes_writes() {
-    let server = Server::start();
+    let server = Server::that_cannot_save();
     let mut client = server.client();
-    for (code, setting, refuses, takes) in
-        [("NOREPLICAS", "min-replicas-to-write", "1", "0"), ("OOM", "maxmemory", "1", "0")]
-    {
+    for (code, setting, refuses, takes) in [
+        ("NOREPLICAS", "min-replicas-to-write", "1", "0"),
+        ("MISCONF", "stop-writes-on-bgsave-error", "yes", "no"),
+        ("OOM", "maxmemory", "1", "0"),
+    ] {
         let id = hold(&mut client, "1 p PERMIT 1 HOLD 600000");
-        let call = format!("1 p PERMIT 1 {LONG}");
+        let call = format!("2 p l PERMIT 1 LIMIT 9 60 {LONG}");
+        let ends = "2 full l PERMIT 1 LIMIT 9 60 HOLD 9 WAIT 1500";
         let mut crowd = queue(&server, &[&call, &call]);
+        // One whose wait is over then, which is held up by another key.
+        hold(&mut client, "1 full PERMIT 1 HOLD 600000");
+        let mut ended = queue(&server, &[ends]);
         // In one step: by itself, the second would be refused.
         let steps = [
             "MULTI".to_owned(),
@@ -159,11 +165,22 @@ fn a_waiter_is_let_in_only_where_the_server_takes_writes() {
             let error = crowd.last(member).error();
             assert!(error.starts_with(code), "{error}, a new call: {expected}");
         }
+        ended.wait_for(1);
+        // Memory is asked about only of who would take something.
+        match code {
+            "OOM" => assert!(!Admission::of(ended.last(0)).admitted),
+            _ => assert!(ended.last(0).error().starts_with(code), "{:?}", ended.last(0)),
+        }
         call!(client, "CONFIG", "SET", setting, takes).ok();
-        assert_eq!(Info::of(&mut client, "p"), None, "{code}: nothing is taken");
+        for key in ["p", "l"] {
+            assert_eq!(Info::of(&mut client, key), None, "{code}: nothing is taken");
+        }
         assert_nobody_waits(&server, code);
         crowd.assert_in_step();
         client.run("FLUSHALL").ok();
+        for gauge in ["ml_permit_held", "ml_ratelimit_open_holds", "ml_admission_waiters"] {
+            assert_eq!(client.info(gauge), "0", "{code}: {gauge}");
+        }
     }
 }
 

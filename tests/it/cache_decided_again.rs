@@ -393,13 +393,8 @@ fn leases_are_refused_where_writes_are() {
 
 #[test]
 fn a_waiter_is_handed_no_lease_where_the_server_refuses_writes() {
-    let server = Server::with("save 900 1\nstop-writes-on-bgsave-error no\ndbfilename taken");
+    let server = Server::that_cannot_save();
     let mut client = server.client();
-    // Saving fails: the file's name is a directory's.
-    let directory = call!(client, "CONFIG", "GET", "dir").texts().remove(1);
-    std::fs::create_dir(std::path::Path::new(&directory).join("taken")).unwrap();
-    client.run("BGSAVE");
-    wait_for("it to fail", || client.info("rdb_last_bgsave_status") == "err");
     for (code, setting, refuses, takes) in [
         ("NOREPLICAS", "min-replicas-to-write", "1", "0"),
         ("MISCONF", "stop-writes-on-bgsave-error", "yes", "no"),

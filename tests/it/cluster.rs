@@ -2,6 +2,7 @@
 //! nodes that die.
 
 use crate::support::cluster::{Cluster, ClusterClient, id, slot_of};
+use crate::support::queues::{hold, queue, settle, waiting};
 use crate::support::{Answer, Random, bulk, call, wait_for};
 use redis::{Cmd, Value};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -315,6 +316,59 @@ fn who_waits_for_an_answer_of_a_slot_that_moves_is_sent_on_or_told_to_try_again(
         node.client().info("ml_cache_waiters") == "0"
             && node.client().info("blocked_clients") == "0"
     });
+}
+
+#[test]
+fn who_waits_to_be_let_in_where_a_slot_moves_is_sent_on_or_told_to_try_again() {
+    let cluster = Cluster::start();
+    let tag =
+        (0..).map(|number| format!("{{w{number}}}")).find(|tag| cluster.owner(tag) == 0).unwrap();
+    let (node, slot) = (&cluster.nodes[0], slot_of(tag.as_bytes()));
+    let mut client = node.client();
+    let admit =
+        |wait_ms: u32| format!("2 {tag}p {tag}l PERMIT 1 LIMIT 9 3600 HOLD 600000 WAIT {wait_ms}");
+    // While it moves, a new call would be sent to ask the other node.
+    hold(&mut client, &format!("1 {tag}p PERMIT 1 HOLD 600000"));
+    let mut crowd = queue(node, &[&admit(600_000), &admit(600_000)]);
+    call!(client, "CLUSTER", "SETSLOT", slot, "MIGRATING", id(&cluster.nodes[1])).ok();
+    client.run("FLUSHALL").ok();
+    crowd.wait_for(2);
+    for member in 0..2 {
+        let error = crowd.last(member).error();
+        assert!(error.starts_with("TRYAGAIN "), "{error}");
+    }
+    call!(client, "CLUSTER", "SETSLOT", slot, "STABLE").ok();
+    assert_eq!(client.run(&format!("EXISTS {tag}p {tag}l")).integer(), 0, "nothing is taken");
+    // Once it has moved, the server sends on who waits there, or else the wait is over.
+    let id = hold(&mut client, &format!("1 {tag}p PERMIT 1 HOLD 600000"));
+    let mut crowd = queue(node, &[&admit(2_000), &admit(600_000), &admit(2_000)]);
+    migrate(&cluster, slot, 0, 1);
+    let mut other = cluster.nodes[1].client();
+    crowd.look_until("the short waits to be over", |crowd| {
+        [0, 2].iter().all(|member| crowd.is_answered(*member))
+    });
+    // Who waits for long is decided when something happens, if it was not sent on.
+    crowd.look();
+    if !crowd.is_answered(1) {
+        client.run("FLUSHALL").ok();
+        crowd.wait_for(3);
+    }
+    for member in 0..3 {
+        // It is decided anew as its key goes, which is before the slot has gone.
+        let error = crowd.last(member).error();
+        let is_sent_on = ["MOVED ", "TRYAGAIN "].iter().any(|code| error.starts_with(code));
+        assert!(is_sent_on, "{member}: {error}");
+    }
+    assert_eq!(other.run(&format!("EXISTS {tag}l")).integer(), 0, "nothing is taken");
+    settle(&mut other, &format!("{tag}p"), &id);
+    for node in &cluster.nodes[..2] {
+        let mut client = node.client();
+        assert_eq!(waiting(&mut client), 0);
+        wait_for("nothing to be held", || client.info("ml_permit_held") == "0");
+        assert_eq!(client.info("ml_ratelimit_open_holds"), "0");
+        assert_eq!(client.info("blocked_clients"), "0");
+    }
+    crowd.assert_in_step();
 }
 
 #[test]

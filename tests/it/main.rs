@@ -22,6 +22,7 @@ mod cache_set;
 mod cache_versions;
 mod cache_versions_kept;
 mod cache_waiters;
+mod closing;
 mod cluster;
 mod defrag;
 mod eviction;

@@ -87,6 +87,19 @@ impl Server {
         Setup { config, ..Setup::default() }.start()
     }
 
+    /// A server whose snapshots fail, as on a disk that is full, which MISCONF is answered
+    /// for while `stop-writes-on-bgsave-error` is on; it is not at first.
+    pub fn that_cannot_save() -> Self {
+        let config = "save 900 1\nstop-writes-on-bgsave-error no\ndbfilename taken";
+        let server = Self::with(config);
+        // The file's name is a directory's.
+        fs::create_dir(server.directory().join("taken")).unwrap();
+        let mut client = server.client();
+        client.run("BGSAVE");
+        wait_for("it to fail", || client.info("rdb_last_bgsave_status") == "err");
+        server
+    }
+
     /// A new client that speaks RESP2.
     pub fn client(&self) -> Client {
         Client::connect(self.port, redis::ProtocolVersion::RESP2)
