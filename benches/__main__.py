@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import admission, commands, features, instructions, report, uses, waiters
+from . import admission, commands, features, instructions, queue, report, uses, waiters
 from .figures import print_table, tables
 from .server import MODULE, ROOT, started
 
-FAMILIES = ("ratelimit", "admission", "cache", "waiters", "features", "uses", "scaling",
+FAMILIES = ("ratelimit", "admission", "queue", "cache", "waiters", "features", "uses", "scaling",
             "instructions")
 
 # How much of everything. `tiny` shows that the harness works, and no more.
@@ -18,12 +18,12 @@ FULL = {
     "requests": 300_000, "keys": 100_000, "value_bytes": 100,
     "scaled_keys": (1_000, 10_000, 100_000, 1_000_000),
     "rate": 2_000, "seconds": 3.0, "reads": 20_000, "weighed": 100_000, "largest": 1_000_000,
-    "pings": 300, "calls": 10_000, "counted": 20_000,
+    "pings": 300, "calls": 10_000, "counted": 20_000, "releases": 2_000,
     "entities": features.ENTITIES, "features": features.FEATURES,
 }
 TINY = {
     "requests": 300, "keys": 50, "value_bytes": 10, "scaled_keys": (20, 50), "rate": 500, "seconds": 0.1,
-    "reads": 50, "weighed": 50, "largest": 1_000, "pings": 20, "calls": 50, "counted": 320,
+    "reads": 50, "weighed": 50, "largest": 1_000, "pings": 20, "calls": 50, "counted": 320, "releases": 20,
     "entities": (1, 20), "features": (10,),
 }
 
@@ -54,6 +54,8 @@ def measure(family, server, given):
     match family:
         case "admission":
             return admission.family(server, given)
+        case "queue":
+            return queue.family(server, given)
         case "waiters":
             return waiters.family(server, given)
         case "features":

@@ -24,6 +24,8 @@ SUMMARY = [
     ("ratelimit", "", "p99_ms", "99th percentile of the latency at a fixed rate, in ms"),
     ("ratelimit", "", "bytes", "Memory a key, in bytes"),
     ("admission", "", "cpu_us", "CPU time of the server for a caller, in µs"),
+    ("queue", "", "p50_ms", "Median, in ms"),
+    ("queue", "", "p99_ms", "99th percentile, in ms"),
     ("cache", "", "cpu_us", "CPU time of the server for a call, in µs"),
     ("cache", "", "rate", "Thousands of calls a second, with pipelines"),
     ("waiters", "", "p99_ms", "99th percentile, in ms"),

@@ -4,8 +4,8 @@
 //! `[granted, limit, remaining, retry_after_ms, reset_after_ms]` a key.
 
 use crate::support::permits::{self, admit};
-use crate::support::rates::{ALGORITHMS, Admission, Info, Row, frozen, settle};
-use crate::support::{Answer, Client, Events, Flood, Random, Server, Tap, bulk, call};
+use crate::support::rates::{ALGORITHMS, Admission, Info, Row, settle};
+use crate::support::{Answer, Client, Events, Flood, Random, Server, Tap, bulk, call, frozen};
 use redis::Value;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

@@ -261,7 +261,8 @@ impl<'w> Worker<'w> {
         let ttl_ms = match self.random.below(3) {
             // What is not known to be held is found again.
             _ if loses => LONG_MS,
-            0 => 20 + self.random.below(500),
+            // What nobody knows the id of may be lost.
+            kind if kind == 0 || !own => 20 + self.random.below(500),
             _ => LONG_MS,
         };
         if holds {

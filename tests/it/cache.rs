@@ -1,18 +1,10 @@
 //! ML.CACHESET and ML.CACHEGET: answers kept under the version that gave them.
 
-use crate::support::{Answer, Client, Events, Random, Server, Tap, bulk, call};
+use crate::support::{Answer, Client, Events, Random, Server, Tap, bulk, call, frozen};
 use redis::Value;
 use std::collections::HashMap;
 
 const MILLI: u64 = 1_000;
-
-/// A server whose module clock stands still.
-fn frozen() -> (Server, Client, u64) {
-    let server = Server::start();
-    let mut client = server.client();
-    let now = client.freeze_ahead();
-    (server, client, now)
-}
 
 /// What each of these versions of `k` answers; `-` for nothing.
 fn answers(client: &mut Client, versions: &str) -> String {

@@ -1,8 +1,8 @@
 //! ML.CACHEDROP and ML.CACHEINFO: what a key holds, taken away, looked at, and
 //! kept as it is whatever happens to the key.
 
-use crate::support::fetches::{Crowd, fill, frozen, lease, lease_ms, served, version_info, window};
-use crate::support::{Answer, Client, Events, Server, Stop, Tap, call, nils, wait_for};
+use crate::support::fetches::{Crowd, fill, lease, lease_ms, served, version_info, window};
+use crate::support::{Answer, Client, Events, Server, Stop, Tap, call, frozen, nils, wait_for};
 use redis::Value;
 
 const MILLI: u64 = 1_000;

@@ -3,9 +3,9 @@
 //! `cache_leases`.
 
 use crate::support::fetches::{
-    Crowd, Row, counts, fetch, figures, fill, frozen, lease, lease_ms, stats, total, waiters,
+    Crowd, Row, counts, fetch, figures, fill, lease, lease_ms, stats, total, waiters,
 };
-use crate::support::{Answer, Client, Server, Tap, bulk, call, nils, wait_for};
+use crate::support::{Answer, Client, Server, Tap, bulk, call, frozen, nils, wait_for};
 use redis::Value;
 use std::collections::HashMap;
 

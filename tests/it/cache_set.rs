@@ -1,8 +1,8 @@
 //! The options of ML.CACHESET; ML.CACHEMSET and ML.CACHEMGET; and what every
 //! command takes for a value, a version and a key.
 
-use crate::support::fetches::{figures, frozen, lease, served, window};
-use crate::support::{Answer, Server, Stop, Tap, bulk, call, nils};
+use crate::support::fetches::{figures, lease, served, window};
+use crate::support::{Answer, Server, Stop, Tap, bulk, call, frozen, nils};
 use redis::Value;
 
 const MILLI: u64 = 1_000;

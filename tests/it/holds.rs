@@ -1,9 +1,7 @@
 //! Holds of limits, by HOLD and ML.SETTLE: costs that are known only afterwards.
 
-use crate::support::rates::{
-    ALGORITHMS, Admission, Info, Row, frozen, hold, open_holds, settle, used,
-};
-use crate::support::{Answer, Client, Events, Server, Tap, call, wait_for};
+use crate::support::rates::{ALGORITHMS, Admission, Info, Row, hold, open_holds, settle, used};
+use crate::support::{Answer, Client, Events, Server, Tap, call, frozen, wait_for};
 use redis::Value;
 use std::collections::HashSet;
 

@@ -1,8 +1,8 @@
 //! Ids that callers bring for their holds, once and again.
 
 use crate::support::permits;
-use crate::support::rates::{ALGORITHMS, Admission, Info, Row, frozen, settle, used};
-use crate::support::{Answer, Client, Server, Stop, Tap};
+use crate::support::rates::{ALGORITHMS, Admission, Info, Row, settle, used};
+use crate::support::{Answer, Client, Server, Stop, Tap, frozen};
 
 const SECOND: u64 = 1_000_000;
 

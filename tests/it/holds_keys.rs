@@ -2,8 +2,8 @@
 //! its id.
 
 use crate::support::permits;
-use crate::support::rates::{ALGORITHMS, Admission, Info, frozen, open_holds, used};
-use crate::support::{Answer, Client, Server, Tap, call};
+use crate::support::rates::{ALGORITHMS, Admission, Info, open_holds, used};
+use crate::support::{Answer, Client, Server, Tap, call, frozen};
 use redis::Value;
 
 const SECOND: u64 = 1_000_000;

@@ -2,7 +2,7 @@
 //! in use at once.
 
 use crate::support::permits::{acquire, admit, granted, info, release, renew};
-use crate::support::{Answer, Client, Events, Server, Stop, Tap, bulk, call, wait_for};
+use crate::support::{Answer, Client, Events, Server, Stop, Tap, bulk, call, frozen, wait_for};
 use redis::Value;
 use std::collections::HashSet;
 use std::sync::Barrier;
@@ -13,14 +13,6 @@ const SECOND: u64 = 1_000_000;
 
 /// 2^53, the largest maximum and the largest cost.
 const MOST: i64 = 1 << 53;
-
-/// A server whose module clock stands still.
-fn frozen() -> (Server, Client, u64) {
-    let server = Server::start();
-    let mut client = server.client();
-    let now = client.freeze_ahead();
-    (server, client, now)
-}
 
 #[test]
 fn each_call_answers_by_the_table() {

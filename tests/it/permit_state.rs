@@ -1,20 +1,12 @@
 //! Permits over time: clocks that step, replicas, restarts, transactions.
 
 use crate::support::permits::{acquire, granted, info, release, renew};
-use crate::support::{Answer, Client, Random, Server, Stop, Tap, call};
+use crate::support::{Answer, Random, Server, Stop, Tap, call, frozen};
 use redis::Value;
 
 const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
 const HOUR: u64 = 3_600 * SECOND;
-
-/// A server whose module clock stands still.
-fn frozen() -> (Server, Client, u64) {
-    let server = Server::start();
-    let mut client = server.client();
-    let now = client.freeze_ahead();
-    (server, client, now)
-}
 
 #[test]
 fn a_clock_that_steps_back_grants_nothing_again_and_prolongs_no_permit() {

@@ -2,8 +2,8 @@
 //!
 //! `[granted, limit, remaining, retry_after_ms, reset_after_ms]`
 
-use crate::support::rates::{ALGORITHMS, Info, Row, frozen, settle};
-use crate::support::{Answer, Client, Events, Flood, Random, Server, Tap, call, wait_for};
+use crate::support::rates::{ALGORITHMS, Info, Row, settle};
+use crate::support::{Answer, Client, Events, Flood, Random, Server, Tap, call, frozen, wait_for};
 use redis::Value;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;

@@ -1,9 +1,9 @@
 //! ML.STATS: what is counted of each namespace.
 
-use crate::support::fetches::{Crowd, counts, frozen, lease, stats};
+use crate::support::fetches::{Crowd, counts, lease, stats};
 use crate::support::queues::{ID, LONG, hold, join, queue, settle, told, waiting};
 use crate::support::rates::Admission;
-use crate::support::{Answer, Client, Server, Tap, call, wait_for};
+use crate::support::{Answer, Client, Server, Tap, call, frozen, wait_for};
 use redis::Value;
 use std::collections::BTreeSet;
 use std::time::Instant;

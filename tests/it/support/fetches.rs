@@ -130,14 +130,6 @@ pub fn counts(stats: &Value) -> Vec<(String, i64)> {
     figures
 }
 
-/// A server whose module clock stands still, and when.
-pub fn frozen() -> (Server, Client, u64) {
-    let server = Server::start();
-    let mut client = server.client();
-    let now = client.freeze_ahead();
-    (server, client, now)
-}
-
 /// What ML.CACHEINFO says of each version of a key: all but the version.
 #[track_caller]
 pub fn version_info(client: &mut Client, key: &str) -> HashMap<String, Vec<(String, i64)>> {

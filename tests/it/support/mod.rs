@@ -38,6 +38,14 @@ macro_rules! call {
 }
 pub(crate) use call;
 
+/// A server whose module clock stands still, and the time by it.
+pub fn frozen() -> (Server, Client, u64) {
+    let server = Server::start();
+    let mut client = server.client();
+    let now = client.freeze_ahead();
+    (server, client, now)
+}
+
 /// Polls until the condition holds; fails the test when it does not in time.
 #[track_caller]
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {

@@ -7,14 +7,6 @@ use std::collections::HashMap;
 /// The algorithms.
 pub const ALGORITHMS: [&str; 3] = ["FIXED", "SLIDING", "GCRA"];
 
-/// A server whose module clock stands still, and the time by it.
-pub fn frozen() -> (Server, Client, u64) {
-    let server = Server::start();
-    let mut client = server.client();
-    let now = client.freeze_ahead();
-    (server, client, now)
-}
-
 /// What a call on one key answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
