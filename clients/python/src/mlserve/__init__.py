@@ -1,11 +1,37 @@
-"""mlserve for Python: servers with the module, to try it and for tests.
+"""mlserve for Python: limits, a prediction cache and features in Redis and Valkey.
 
-- `mlserve serve`, a command: see `mlserve serve --help`.
-- `mlserve.testing.server()`: a server for a `with` block.
+- `Client`, and `aio.Client` for asyncio: a method for each command of the module.
+- `Limit` and `Permit`: what `admit` asks for. `Until`: a window that closes at a moment.
+- `mlserve serve`, a command: a private server with the module; see `mlserve serve --help`.
+- `mlserve.testing.server()`: the same for a `with` block.
 """
 
 from importlib.metadata import version
 
-__all__ = ["__version__"]
+from mlserve import aio
+from mlserve.calls import Limit, Permit, Until
+from mlserve.client import Client, Pipeline
+from mlserve.errors import Error, ModuleMissing, ResponseError, TimedOut, Unavailable
+from mlserve.results import Admission, Fetch, RateLimit, Status, Tensor
+
+__all__ = [
+    "Admission",
+    "Client",
+    "Error",
+    "Fetch",
+    "Limit",
+    "ModuleMissing",
+    "Permit",
+    "Pipeline",
+    "RateLimit",
+    "ResponseError",
+    "Status",
+    "Tensor",
+    "TimedOut",
+    "Unavailable",
+    "Until",
+    "__version__",
+    "aio",
+]
 
 __version__ = version("redis-mlserve")

@@ -1,0 +1,496 @@
+"""The client for asyncio: that of `mlserve.Client`, with await.
+
+```python
+client = mlserve.aio.Client.from_url("redis://127.0.0.1:6379")
+(await client.ratelimit("user:1", 100, 60)).granted
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from mlserve._commands import Commands, Features, Maker
+from mlserve._links import exhausted, failure, packed
+from mlserve._methods import Awaiting, Collecting, Reply, checked, collected, handed_out
+from mlserve._where import Attempts, by_address, not_given_up
+from mlserve.calls import Asked, Call, as_it_is
+from mlserve.errors import Error, TimedOut, Unavailable, code_of, response_error
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout_at as time_limit
+else:
+    from async_timeout import timeout_at as time_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from mlserve._links import Address, Links
+    from mlserve._where import Questions, Server
+    from mlserve.calls import Program, Seconds, TensorType
+    from mlserve.results import Key, Tensor
+
+__all__ = ["Client", "Pipeline"]
+
+T = TypeVar("T")
+
+
+class Client(Maker, Awaiting):
+    """A client of mlserve, for asyncio: a method for each command of the module.
+
+    Made by `from_url`, `sentinel` or `cluster`. It owns its connections. Each event loop
+    that it is used in has connections of its own; a loop that was closed is forgotten.
+    """
+
+    asynchronous: ClassVar[bool] = True
+
+    def __init__(self, links: Links, where: Server, *limits: Any) -> None:
+        """See `from_url`, `sentinel` and `cluster`."""
+        super().__init__(links, where, *limits)
+        self._loops: dict[asyncio.AbstractEventLoop, Local] = {}
+
+    def _here(self) -> Local:
+        """What the client has in the running loop."""
+        loop = asyncio.get_running_loop()
+        local = self._loops.get(loop)
+        if local is None:
+            for other in list(self._loops):
+                if other.is_closed():
+                    del self._loops[other]
+            local = self._loops[loop] = Local(loop)
+        return local
+
+    async def run(self, call: Call[T]) -> T:
+        """Run a call that a function of `mlserve.calls` has made."""
+        where = self._where
+        local = self._here()
+        deadline = local.time() + self._timeout
+        if where.many:
+            return await self._run_in_cluster(local, call, deadline)
+        if where.stale:
+            await self._learn(local, deadline)
+        try:
+            answer = await self._pool(local, where.of(call)).ask(call, deadline)
+        except (Unavailable, self._links.response_errors) as error:
+            attempts = Attempts(where, call)
+            attempts.failed(error)
+            answer = await self._persist(local, attempts, deadline)
+        return call.read(answer)
+
+    async def _persist(self, local: Local, attempts: Attempts, deadline: float) -> Any:
+        """Attempt until there is an answer, or none is to be had."""
+        while True:
+            try:
+                if self._where.stale:
+                    await self._learn(local, deadline)
+                pool = self._pool(local, attempts.next())
+                return await pool.ask(attempts.call, deadline, asking=attempts.asking)
+            except (Unavailable, self._links.response_errors) as error:
+                attempts.failed(error)
+
+    async def _run_in_cluster(self, local: Local, call: Call[T], deadline: float) -> T:
+        program = self._program(call)
+        if program is not None:
+            return await self._conduct(local, program, deadline)
+        if not call.everywhere:
+            return call.read(await self._persist(local, Attempts(self._where, call), deadline))
+        if self._where.stale:
+            await self._learn(local, deadline)
+        everywhere = [Attempts(self._where, call, address) for address in self._where.all()]
+        return call.read(checked(await self._run_all(local, everywhere, deadline))[-1])
+
+    async def _conduct(self, local: Local, program: Program[T], deadline: float) -> T:
+        """Run a program: batches of calls, to its result."""
+        try:
+            batch = next(program)
+            while True:
+                attempts = [Attempts(self._where, call) for call in batch]
+                outcomes = await self._run_all(local, attempts, deadline)
+                try:
+                    answers = checked(outcomes)
+                except Error as error:
+                    batch = program.throw(error)
+                else:
+                    batch = program.send(
+                        [call.read(answer) for call, answer in zip(batch, answers, strict=True)]
+                    )
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _run_all(
+        self, local: Local, attempts: Sequence[Attempts], deadline: float
+    ) -> list[Any]:
+        """Run calls at once, those of one server in one go; their answers or errors."""
+        outcomes: list[Any] = [None] * len(attempts)
+        left = list(range(len(attempts)))
+        while left:
+            try:
+                if self._where.stale:
+                    await self._learn(local, deadline)
+            except Unavailable as error:
+                for place in left:
+                    outcomes[place] = error
+                break
+            groups = by_address(attempts, left)
+            answers = await asyncio.gather(
+                *(
+                    self._pool(local, address).ask_all([attempts[at] for at in group], deadline)
+                    for address, group in groups.items()
+                )
+            )
+            for group, answered in zip(groups.values(), answers, strict=True):
+                for place, outcome in zip(group, answered, strict=True):
+                    outcomes[place] = outcome
+            left = not_given_up(attempts, outcomes, left)
+        return outcomes
+
+    def _pool(self, local: Local, address: Address) -> Pool:
+        pool = local.pools.get(address)
+        if pool is None:
+            pool = Pool(self._links, address, self._max_connections, local.loop)
+            local.pools[address] = pool
+        return pool
+
+    async def _learn(self, local: Local, deadline: float) -> None:
+        """Ask where the servers are, one task for all."""
+        try:
+            async with time_limit(deadline), local.learning:
+                if self._where.stale:
+                    await self._ask(local, self._where.learn(), deadline)
+        except asyncio.TimeoutError as error:
+            raise TimedOut("it is not known in time where the server is") from error
+
+    async def _ask(self, local: Local, questions: Questions, deadline: float) -> None:
+        try:
+            question = next(questions)
+            while True:
+                # One that does not answer leaves time for the next.
+                until = local.time() + max(deadline - local.time(), 0) / 2
+                pool = Pool(question.links, question.address, 1, local.loop)
+                try:
+                    answer = await pool.ask(Call(question.words, as_it_is), until)
+                except Unavailable as error:
+                    question = questions.throw(error)
+                except question.links.response_errors as error:
+                    question = questions.throw(response_error(error, question.words[0]))
+                else:
+                    question = questions.send(answer)
+                finally:
+                    await pool.close()
+        except StopIteration:
+            return
+
+    def features(
+        self,
+        fields: Iterable[Key],
+        type: TensorType = "f4",  # noqa: A002
+        *,
+        default: float | None = None,
+        defaults: Sequence[float] | None = None,
+        max_age: Seconds | None = None,
+        strict: bool = False,
+        with_times: bool = False,
+    ) -> Features[Awaitable[Tensor]]:
+        """Prepare to read the same fields of any entities: `await features(keys)`, a Tensor.
+
+        The arguments are those of `featuretensor`.
+        """
+        asked = Asked(
+            fields,
+            type,
+            default=default,
+            defaults=defaults,
+            max_age=max_age,
+            strict=strict,
+            with_times=with_times,
+        )
+        return Features(asked, self.run)
+
+    def pipeline(self) -> Pipeline:
+        """Calls that are sent in one go: see Pipeline."""
+        return Pipeline(self._execute)
+
+    async def _execute(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        local = self._here()
+        deadline = local.time() + self._timeout
+        outcomes: list[Any] = [None] * len(calls)
+        together = []
+        for place, call in enumerate(calls):
+            if self._where.many and (call.everywhere or self._program(call) is not None):
+                try:
+                    outcomes[place] = await self._run_in_cluster(local, call, deadline)
+                except Error as error:
+                    outcomes[place] = error
+            else:
+                together.append(place)
+        attempts = [Attempts(self._where, calls[place]) for place in together]
+        answers = await self._run_all(local, attempts, deadline)
+        for place, outcome in zip(together, answers, strict=True):
+            failed = isinstance(outcome, Exception)
+            outcomes[place] = outcome if failed else calls[place].read(outcome)
+        return outcomes
+
+    async def nodes(self) -> dict[Address, Client]:
+        """A client of each server by itself: the primaries of a cluster, or the one there is."""
+        if self._where.stale:
+            local = self._here()
+            await self._learn(local, local.time() + self._timeout)
+        return {address: self._at(address) for address in self._where.all()}
+
+    async def aclose(self) -> None:
+        """Close the connections of this loop; those in use when they are given back."""
+        local = self._loops.pop(asyncio.get_running_loop(), None)
+        if local is not None:
+            for pool in local.pools.values():
+                await pool.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class Pipeline(Commands, Collecting):
+    """Calls that are sent in one go, each decided by itself: see `mlserve.Pipeline`."""
+
+    def __init__(self, execute: Callable[[Sequence[Call[Any]]], Awaitable[list[Any]]]) -> None:
+        """See `Client.pipeline`."""
+        self._execute = execute
+        self._replies: list[Reply[Any]] = []
+
+    def run(self, call: Call[T]) -> Reply[T]:
+        """Add a call that a function of `mlserve.calls` has made."""
+        return collected(self._replies, call)
+
+    def __len__(self) -> int:
+        return len(self._replies)
+
+    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
+        """Send what was collected; the results in order.
+
+        The first error is raised once all are answered; without `raise_on_error` errors
+        stand in the list. The pipeline is empty then.
+        """
+        replies, self._replies = self._replies, []
+        outcomes = await self._execute([reply.call for reply in replies])
+        return handed_out(replies, outcomes, raise_on_error)
+
+
+class Local:
+    """What a client has in one event loop."""
+
+    __slots__ = ("learning", "loop", "pools", "time")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Without connections so far."""
+        self.loop = loop
+        self.time = loop.time
+        self.pools: dict[Address, Pool] = {}
+        self.learning = asyncio.Lock()
+
+
+class Pool:
+    """The connections to one server in one event loop: as those of `mlserve._pool`."""
+
+    def __init__(
+        self, links: Links, address: Address, limit: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """To this address, so many at most."""
+        self._links = links
+        self._address = address
+        self._limit = limit
+        self._waiting_limit = max(1, limit * 3 // 4)
+        self._loop = loop
+        self._idle: deque[Any] = deque()
+        self._open = 0
+        self._waiting = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queue_to_wait: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+
+    async def ask(self, call: Call[Any], deadline: float, *, asking: bool = False) -> Any:
+        """The answer to a call; raises Unavailable, or the library's ResponseError."""
+        connection = None
+        sent = False
+        try:
+            async with time_limit(deadline + call.wait):
+                connection = await self._take(call, deadline)
+                sent = True
+                chunks = packed(connection, call, asking)
+                await connection.send_packed_command(chunks, check_health=False)
+                if asking:
+                    await connection.read_response()
+                answer = await connection.read_response()
+        except self._links.response_errors as error:
+            await self._refused(connection, call, error)
+            raise
+        except self._links.lost_errors as error:
+            await self._lose_if_any(connection, call)
+            raise failure(self._links, self._address, error, sent=sent) from error
+        except BaseException:
+            await self._lose_if_any(connection, call)
+            raise
+        await self._give(connection, call)
+        return answer
+
+    async def ask_all(self, attempts: Sequence[Attempts], deadline: float) -> list[Any]:
+        """The answers or errors of several calls on one connection, in order."""
+        call = attempts[0].call
+        outcomes: list[Any] = []
+        connection = None
+        sent = False
+        try:
+            async with time_limit(deadline + max(attempt.call.wait for attempt in attempts)):
+                connection = await self._take(call, deadline)
+                sent = True
+                chunks = [
+                    chunk
+                    for attempt in attempts
+                    for chunk in packed(connection, attempt.call, attempt.asking)
+                ]
+                await connection.send_packed_command(chunks, check_health=False)
+                for attempt in attempts:
+                    outcomes.append(await self._answer(connection, attempt))
+        except self._links.lost_errors as error:
+            await self._lose_if_any(connection, call)
+            lost = failure(self._links, self._address, error, sent=sent)
+            lost.__cause__ = error
+            return outcomes + [lost] * (len(attempts) - len(outcomes))
+        except Error as error:
+            return [error] * len(attempts)
+        except BaseException:
+            await self._lose_if_any(connection, call)
+            raise
+        await self._give(connection, call)
+        return outcomes
+
+    async def _answer(self, connection: Any, attempt: Attempts) -> Any:
+        try:
+            if attempt.asking:
+                await connection.read_response()
+            return await connection.read_response()
+        except self._links.response_errors as error:
+            return error
+
+    async def _take(self, call: Call[Any], deadline: float) -> Any:
+        """A connection that is free, or a new one."""
+        connection = None if call.wait else await self._take_idle()
+        if connection is None:
+            connection = await self._wait_for_one(call, deadline)
+            self._waiting += call.wait > 0
+            if connection is None:
+                self._open += 1
+                connection = await self._connected(call)
+        return connection
+
+    async def _take_idle(self) -> Any:
+        """A connection that is free, or None."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not (connection._writer.is_closing() or connection._reader.at_eof()):
+                return connection
+            # The server has closed it.
+            await self._end(connection)
+        return None
+
+    async def _wait_for_one(self, call: Call[Any], deadline: float) -> Any:
+        """A connection that is free, or None where one may be opened."""
+        queue = self._queue_to_wait if call.wait else self._queue
+        while True:
+            if not call.wait or self._waiting < self._waiting_limit:
+                connection = await self._take_idle()
+                if connection is not None or self._open < self._limit:
+                    return connection
+            left = deadline - self._loop.time()
+            if left <= 0:
+                raise exhausted(self._limit, self._waiting)
+            turn = self._loop.create_future()
+            queue.append(turn)
+            try:
+                await asyncio.wait([turn], timeout=left)
+            except asyncio.CancelledError:
+                if turn.done():
+                    self._next_turn()
+                raise
+            finally:
+                if not turn.done():
+                    queue.remove(turn)
+
+    def _next_turn(self) -> None:
+        """Have one that waits for a connection look again."""
+        if self._queue:
+            self._queue.popleft().set_result(None)
+        elif self._queue_to_wait and self._waiting < self._waiting_limit:
+            self._queue_to_wait.popleft().set_result(None)
+
+    async def _connected(self, call: Call[Any]) -> Any:
+        """A new connection."""
+        connection = None
+        try:
+            connection = self._links.new(self._address)
+            await connection.connect()
+        except self._links.response_errors as error:
+            await self._lose(connection, call)
+            raise response_error(error, "HELLO") from error
+        except self._links.lost_errors as error:
+            await self._lose(connection, call)
+            raise failure(self._links, self._address, error, sent=False) from error
+        except BaseException:
+            await self._lose(connection, call)
+            raise
+        return connection
+
+    async def _give(self, connection: Any, call: Call[Any]) -> None:
+        """Have a connection free again."""
+        self._waiting -= call.wait > 0
+        self._idle.append(connection)
+        self._next_turn()
+        if self._closed:
+            await self.close()
+
+    async def _refused(self, connection: Any, call: Call[Any], error: Exception) -> None:
+        """Have a connection free again that brought an error, if it is of use."""
+        if code_of(error) == "READONLY":
+            # No primary any more: its name may lead to another by now.
+            await self._lose(connection, call)
+            await self._end_idle()
+        else:
+            await self._give(connection, call)
+
+    async def _lose_if_any(self, connection: Any, call: Call[Any]) -> None:
+        """Lose the connection of a call that may not have come by one."""
+        if connection is not None:
+            await self._lose(connection, call)
+
+    async def _lose(self, connection: Any, call: Call[Any]) -> None:
+        """Close a connection that may have an answer under way."""
+        self._waiting -= call.wait > 0
+        await self._end(connection)
+
+    async def _end(self, connection: Any) -> None:
+        self._open -= 1
+        self._next_turn()
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def _end_idle(self) -> None:
+        while self._idle:
+            await self._end(self._idle.pop())
+
+    async def close(self) -> None:
+        """Close what is free, and what is in use when it is given back."""
+        self._closed = True
+        await self._end_idle()

@@ -1,0 +1,284 @@
+"""What calls answer. Times are seconds, and what the server keeps as bytes stays bytes."""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+    import pandas
+    import pyarrow
+
+__all__ = [
+    "Admission",
+    "CacheInfo",
+    "CachedVersion",
+    "FeatureInfo",
+    "FeatureView",
+    "Fetch",
+    "FieldStatus",
+    "Hold",
+    "LimitInfo",
+    "RateLimit",
+    "Status",
+    "Tensor",
+    "Window",
+]
+
+Key = str | bytes
+Value = bytes | int | float | None
+"""Of a feature: text is bytes; numbers of rows are numbers (by RESP2 all is bytes)."""
+
+
+class RateLimit(NamedTuple):
+    """A decision about one limit; true where the call was granted."""
+
+    granted: int
+    """The cost charged: all of it, 0 when denied, between the two with `partial`."""
+    limit: int
+    """Of the window that binds, as are those that follow."""
+    remaining: int
+    """What could be taken right after the call; below 0 only with `force`."""
+    retry_after: float
+    """Seconds until the same call is granted in full; 0 when it was, inf: never."""
+    reset_after: float
+    """Seconds until the window is back at full."""
+    id: str | None = None
+    """Of the hold, where one was asked for and opened. A capability: keep it secret."""
+
+    def __bool__(self) -> bool:
+        """Whether anything was granted, or the cost was 0."""
+        return self.granted > 0 or self.retry_after == 0
+
+
+class Admission(NamedTuple):
+    """A decision about several limits and permits; true where the call was let in."""
+
+    admitted: bool
+    id: str | None
+    """Of the hold; None without one, and when denied. A capability: keep it secret."""
+    retry_after: float
+    """Seconds until the same call is let in; 0 when it was, inf: never."""
+    binding: Key | None
+    """The key with the longest wait; None when admitted."""
+    rows: dict[Key, RateLimit]
+    """The decision at each key; of a permit `limit` is its maximum."""
+
+    def __bool__(self) -> bool:
+        """Whether the call was let in."""
+        return self.admitted
+
+
+class Hold(NamedTuple):
+    """A hold that is open."""
+
+    id: str
+    """Its first 8 digits."""
+    cost: int
+    ttl: float
+    """Seconds that it has left."""
+
+
+class Window(NamedTuple):
+    """A window of a limit."""
+
+    window: float | str
+    """Its length in seconds, or DAY, WEEK, MONTH, UNTIL."""
+    limit: int
+    burst: int | None
+    """What a full bucket holds; None where it is none."""
+    used: int
+    remaining: int
+    reset_after: float
+
+
+class LimitInfo(NamedTuple):
+    """What a key of a limit or of permits holds."""
+
+    algorithm: str | None
+    """FIXED, SLIDING or GCRA; None of permits."""
+    windows: list[Window]
+    """Empty of permits."""
+    in_use: int | None
+    """The cost of all permits that are open; None of a limit."""
+    holds: list[Hold]
+    """Those that end first come first."""
+    waiters: int
+    """How many callers are held up at the key."""
+
+
+class Status(str, enum.Enum):
+    """What became of a fetch."""
+
+    HIT = "HIT"
+    """The value is the answer."""
+    LEASE = "LEASE"
+    """Compute it, then call cacheset with the token, or cacherelease."""
+    STALE = "STALE"
+    """Another caller computes; the value is the stale answer."""
+    BUSY = "BUSY"
+    """Another caller computes, or nobody may, and there is nothing to serve."""
+    RETIRED = "RETIRED"
+    """The version is not in force: take the new model."""
+
+
+class Fetch(NamedTuple):
+    """What a fetch answers."""
+
+    status: Status
+    value: bytes | None
+    """The answer; with LEASE the stale or early one to serve meanwhile, if there is one."""
+    token: str | None
+    """Of the lease."""
+    lasts: float
+    """Seconds: HIT, its time to live; LEASE, the lease; STALE, how long it may be served
+    still; BUSY, what is left of another's lease or of the backoff."""
+
+
+class CachedVersion(NamedTuple):
+    """An answer that can be served."""
+
+    version: bytes
+    bytes: int
+    ttl: float
+    """Seconds; 0: it is stale."""
+    stale: float
+    """Seconds that it may be served stale past that."""
+    age: float
+    cost: float
+    """Seconds that computing it took, from the lease to the set; 0: unknown."""
+
+
+class CacheInfo(NamedTuple):
+    """What a key of the cache holds."""
+
+    lease: float
+    """Seconds that the longest lease has left; 0: there is none."""
+    waiters: int
+    versions: list[CachedVersion]
+    """The one written last comes first."""
+
+
+class FeatureView(NamedTuple):
+    """A view of a row."""
+
+    view: bytes
+    at: float
+    """The event time, in seconds since 1970."""
+    ttl: float
+    """Seconds; inf: it never expires."""
+    fields: dict[bytes, str]
+    """The type of each: F32, F64, I64, STRING."""
+
+
+class FeatureInfo(NamedTuple):
+    """What a row holds."""
+
+    bytes: int
+    """Of memory, without the names of the fields."""
+    views: list[FeatureView]
+
+
+class FieldStatus(enum.IntEnum):
+    """What became of a field in a tensor."""
+
+    NOT_A_NUMBER = 0
+    PRESENT = 1
+    NOT_FOUND = 3
+    TOO_OLD = 4
+
+
+class Tensor:
+    """The fields of several entities as one buffer: n rows of m numbers.
+
+    `data` are n × m little-endian numbers of `dtype` ("<f4", "<f8" or "<i8"), row by row;
+    `status` one byte for each, a FieldStatus; `times`, where they were asked for, n × m
+    64-bit event times in milliseconds since 1970, -1 where there is none.
+    """
+
+    __slots__ = ("data", "dtype", "fields", "keys", "status", "times")
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        fields: Sequence[Key],
+        dtype: str,
+        data: bytes,
+        status: bytes,
+        times: bytes | None = None,
+    ) -> None:
+        """The buffers, with the keys and fields that they are of."""
+        self.keys = keys
+        self.fields = fields
+        self.dtype = dtype
+        self.data = data
+        self.status = status
+        self.times = times
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many entities, and how many fields."""
+        return len(self.keys), len(self.fields)
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """The numbers as an array, n × m, without a copy and so read-only.
+
+        NaN stands for what is missing, where the call had no default.
+        """
+        import numpy
+
+        return numpy.frombuffer(self.data, self.dtype).reshape(self.shape)
+
+    def statuses(self) -> npt.NDArray[np.uint8]:
+        """The status of each field, n × m: see FieldStatus. Read-only."""
+        import numpy
+
+        return numpy.frombuffer(self.status, numpy.uint8).reshape(self.shape)
+
+    def event_times(self) -> npt.NDArray[np.datetime64]:
+        """The event time of each field in UTC, n × m datetime64[ms], NaT for none."""
+        import numpy
+
+        if self.times is None:
+            raise ValueError("event times were not asked for: with_times=True")
+        times = numpy.frombuffer(self.times, "<i8").reshape(self.shape)
+        return numpy.where(times < 0, numpy.datetime64("NaT"), times.astype("datetime64[ms]"))
+
+    def dataframe(self) -> pandas.DataFrame:
+        """The numbers as a DataFrame: the keys are its index, the fields its columns."""
+        import pandas
+
+        return pandas.DataFrame(
+            self.numpy(), index=pandas.Index(texts(self.keys)), columns=texts(self.fields)
+        )
+
+    def arrow(self) -> pyarrow.Table:
+        """The numbers as a table, a column for each field; what is missing is null."""
+        import pyarrow
+
+        numbers = self.numpy()
+        # A default that was asked for stands, where nothing was found.
+        absent = (self.statuses() > FieldStatus.PRESENT) & (numbers != numbers)
+        columns = [
+            pyarrow.array(numbers[:, column].copy(), mask=absent[:, column])
+            for column in range(len(self.fields))
+        ]
+        return pyarrow.table(columns, names=texts(self.fields))
+
+    def __repr__(self) -> str:
+        return f"<Tensor of {self.shape[0]} × {self.shape[1]} {self.dtype}>"
+
+
+def texts(names: Sequence[Key]) -> list[str]:
+    """Names as text, whatever their bytes."""
+    return [name if isinstance(name, str) else name.decode(errors="replace") for name in names]
+
+
+def seconds(milliseconds: int) -> float:
+    """Milliseconds of an answer in seconds; -1, never, is inf."""
+    return milliseconds / 1000 if milliseconds >= 0 else math.inf
