@@ -150,11 +150,11 @@ need_cargo() {
 
 # --- Python ----------------------------------------------------------------
 
-# The private virtual environment, target/venv, with what the examples and the
-# benchmarks need.
+# The private virtual environment, target/venv, with what the examples, the benchmarks
+# and the tests need, and the package of clients/python as it is there.
 venv() {
-    private_venv "$TARGET/venv" "Python packages into target/venv/ (once, about 150 MB)" \
-        "$ROOT"/{examples,benches}/requirements.txt
+    private_venv "$TARGET/venv" "Python packages into target/venv/ (once, about 680 MB)" \
+        "$ROOT"/{examples,benches}/requirements.txt "$ROOT"/clients/python/requirements-test.txt
 }
 
 # Makes a virtual environment with what some files of requirements name; says so in
@@ -174,7 +174,9 @@ private_venv() {
     mkdir -p "$TARGET"
     python3 -m venv --clear "$directory"
     for file; do requirements+=(--requirement "$file"); done
-    "$directory/bin/python" -m pip --disable-pip-version-check install --no-input "${requirements[@]}"
+    # From there, as a path in such a file counts from where pip is called.
+    (cd "$ROOT" &&
+        "$directory/bin/python" -m pip --disable-pip-version-check install --no-input "${requirements[@]}")
     printf '%s\n' "$wanted" >"$directory/installed"
 }
 

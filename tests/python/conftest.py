@@ -4,7 +4,9 @@ Wants the module at target/release/libmlserve.so (`cargo build --release`), or
 where MLSERVE_MODULE says.
 """
 
+import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -86,6 +88,50 @@ def client(port, request):
     client.flushall()
     yield client
     client.close()
+
+
+def servers():
+    """The servers of scripts/servers that are here, by name; else that of the system."""
+    found = {}
+    gathered = ROOT / "target/servers/list"
+    if gathered.is_file():
+        for line in gathered.read_text().splitlines():
+            name, version, path = line.split("\t")
+            if version != "skipped" and Path(path).is_file():
+                found[name] = path
+    return found or {"redis": shutil.which("redis-server")}
+
+
+@pytest.fixture(scope="session")
+def running(module):
+    """Starts a server of this name, once a session, and returns it."""
+    from mlserve.server import Server
+
+    started = {}
+
+    def running(name):
+        if name not in started:
+            server = Server(server=servers()[name], module=str(module))
+            started[name] = server.start()
+        return started[name]
+
+    yield running
+    for server in started.values():
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(running):
+    """The server for tests that one is enough for."""
+    return running(next(iter(servers())))
+
+
+@pytest.fixture
+def url(server):
+    """The address of an empty server."""
+    with contextlib.closing(server.client()) as client:
+        client.flushall()
+    return server.url
 
 
 @pytest.fixture

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mlserve import calls
 from mlserve._links import Links
-from mlserve._methods import method
+from mlserve._methods import method, prepared
 from mlserve._where import Cluster, Primary, Server, by_slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from typing_extensions import Self
 
     from mlserve._links import Address, Library
     from mlserve.calls import Call
-    from mlserve.results import Key, Tensor
 
-R = TypeVar("R")
 T = TypeVar("T")
 
 TIMEOUT = 0.5
@@ -64,33 +62,12 @@ class Commands:
     featureinfo = method(calls.featureinfo)
 
 
-class Features(Generic[R]):
-    """The same fields to be asked of any entities: `features(keys)`, a Tensor.
-
-    The words that are the same each time are packed once.
-    """
-
-    __slots__ = ("_asked", "_run")
-
-    def __init__(self, asked: calls.Asked, run: Callable[[Call[Tensor]], R]) -> None:
-        """What is asked, and by what it is run."""
-        self._asked = asked
-        self._run = run
-
-    @property
-    def fields(self) -> list[Key]:
-        """The names of the fields, in order."""
-        return self._asked.fields
-
-    def __call__(self, keys: Iterable[Key]) -> R:
-        """The fields of these entities, a row for each."""
-        return self._run(self._asked.of(keys))
-
-
 class Maker(Commands):
     """How a client of either kind is made."""
 
     asynchronous: ClassVar[bool]
+
+    features = prepared(calls.Asked)
 
     def __init__(
         self, links: Links, where: Server, timeout: float = TIMEOUT, max_connections: int = 64

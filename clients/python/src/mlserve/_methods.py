@@ -7,10 +7,12 @@ import inspect
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from mlserve.calls import Call
+    from mlserve.calls import Asked, Call
+    from mlserve.results import Key, Tensor
 
+R = TypeVar("R")
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -42,6 +44,29 @@ class Reply(Generic[T]):
 _NOTHING = object()
 
 
+class Features(Generic[R]):
+    """The same fields to be asked of any entities: `features(keys)`, a Tensor.
+
+    The words that are the same each time are packed once.
+    """
+
+    __slots__ = ("_asked", "_run")
+
+    def __init__(self, asked: Asked, run: Callable[[Call[Tensor]], R]) -> None:
+        """What is asked, and by what it is run."""
+        self._asked = asked
+        self._run = run
+
+    @property
+    def fields(self) -> list[Key]:
+        """The names of the fields, in order."""
+        return self._asked.fields
+
+    def __call__(self, keys: Iterable[Key]) -> R:
+        """The fields of these entities, a row for each."""
+        return self._run(self._asked.of(keys))
+
+
 class Blocking:
     """Marks what answers at once."""
 
@@ -52,6 +77,21 @@ class Awaiting:
 
 class Collecting:
     """Marks what collects calls for later."""
+
+
+class Prepared(Generic[P]):
+    """How type checkers see a method that `prepared` makes."""
+
+    @overload
+    def __get__(self, owner: None, kind: object) -> Prepared[P]: ...
+    @overload
+    def __get__(self, owner: Blocking, kind: object) -> Callable[P, Features[Tensor]]: ...
+    @overload
+    def __get__(
+        self, owner: Awaiting, kind: object
+    ) -> Callable[P, Features[Awaitable[Tensor]]]: ...
+    def __get__(self, owner: Any, kind: object) -> Any:
+        """Bound to a client."""
 
 
 class Method(Generic[P, T]):
@@ -72,17 +112,36 @@ class Method(Generic[P, T]):
 def method(describe: Callable[P, Call[T]]) -> Method[P, T]:
     """Make a method that runs, or collects, what the function describes."""
 
-    @functools.wraps(describe)
     def bound(self: Any, /, *args: Any, **options: Any) -> Any:
         return self.run(describe(*args, **options))
 
+    return cast("Method[P, T]", alike(bound, describe, describe.__name__))
+
+
+def prepared(describe: Callable[P, Asked]) -> Prepared[P]:
+    """Make a method that prepares what is to be asked again and again."""
+
+    def bound(self: Any, /, *args: Any, **options: Any) -> Any:
+        return Features(describe(*args, **options), self.run)
+
+    return cast("Prepared[P]", alike(bound, describe, "features"))
+
+
+def alike(bound: Any, describe: Callable[..., Any], name: str) -> Any:
+    """A plain function, so that a call costs no more than any, with the other's signature."""
+    functools.update_wrapper(bound, describe, updated=())
+    bound.__name__ = bound.__qualname__ = name
     signature = inspect.signature(describe)
     self = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    bound.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[self, *signature.parameters.values()]
+    # Of Call[T] it is T that whoever calls the method has.
+    answer = str(signature.return_annotation)
+    answer = (
+        answer.removeprefix("Call[").removesuffix("]") if describe.__name__ == name else "Features"
     )
-    # A plain function, so that a call costs no more than that of any method.
-    return cast("Method[P, T]", bound)
+    bound.__signature__ = signature.replace(
+        parameters=[self, *signature.parameters.values()], return_annotation=answer
+    )
+    return bound
 
 
 def collected(replies: list[Reply[Any]], call: Call[T]) -> Reply[T]:

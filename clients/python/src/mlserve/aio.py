@@ -13,11 +13,11 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from mlserve._commands import Commands, Features, Maker
+from mlserve._commands import Commands, Maker
 from mlserve._links import exhausted, failure, packed
 from mlserve._methods import Awaiting, Collecting, Reply, checked, collected, handed_out
 from mlserve._where import Attempts, by_address, not_given_up
-from mlserve.calls import Asked, Call, as_it_is
+from mlserve.calls import Call, as_it_is
 from mlserve.errors import Error, TimedOut, Unavailable, code_of, response_error
 
 if sys.version_info >= (3, 11):
@@ -26,15 +26,14 @@ else:
     from async_timeout import timeout_at as time_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
     from mlserve._links import Address, Links
     from mlserve._where import Questions, Server
-    from mlserve.calls import Program, Seconds, TensorType
-    from mlserve.results import Key, Tensor
+    from mlserve.calls import Program
 
 __all__ = ["Client", "Pipeline"]
 
@@ -186,32 +185,6 @@ class Client(Maker, Awaiting):
                     await pool.close()
         except StopIteration:
             return
-
-    def features(
-        self,
-        fields: Iterable[Key],
-        type: TensorType = "f4",  # noqa: A002
-        *,
-        default: float | None = None,
-        defaults: Sequence[float] | None = None,
-        max_age: Seconds | None = None,
-        strict: bool = False,
-        with_times: bool = False,
-    ) -> Features[Awaitable[Tensor]]:
-        """Prepare to read the same fields of any entities: `await features(keys)`, a Tensor.
-
-        The arguments are those of `featuretensor`.
-        """
-        asked = Asked(
-            fields,
-            type,
-            default=default,
-            defaults=defaults,
-            max_age=max_age,
-            strict=strict,
-            with_times=with_times,
-        )
-        return Features(asked, self.run)
 
     def pipeline(self) -> Pipeline:
         """Calls that are sent in one go: see Pipeline."""

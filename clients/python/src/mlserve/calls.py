@@ -1165,7 +1165,13 @@ def featurejson(
 
 
 class Asked:
-    """What a tensor is asked for by: the words that are the same for all entities."""
+    """Prepare to read the same fields of any entities: `features(keys)`, a Tensor.
+
+        features = client.features(["price", "stock"], type="f4")
+        features(["item:1", "item:2"]).numpy()
+
+    The arguments are those of `featuretensor`. What is the same each time is packed once.
+    """
 
     __slots__ = ("dtype", "fields", "packed", "with_times", "words")
 

@@ -14,11 +14,11 @@ import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from mlserve._commands import Commands, Features, Maker
+from mlserve._commands import Commands, Maker
 from mlserve._methods import Blocking, Collecting, Reply, checked, collected, handed_out
 from mlserve._pool import Batch, Pool
 from mlserve._where import Attempts, by_address, not_given_up
-from mlserve.calls import Asked, Call, as_it_is
+from mlserve.calls import Call, as_it_is
 from mlserve.errors import Error, TimedOut, Unavailable, response_error
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from mlserve._links import Address, Links
     from mlserve._where import Questions, Server
-    from mlserve.calls import Program, Seconds, TensorType
-    from mlserve.results import Key, Tensor
+    from mlserve.calls import Program
 
 __all__ = ["Client", "Pipeline"]
 
@@ -187,35 +186,6 @@ class Client(Maker, Blocking):
                     pool.close()
         except StopIteration:
             return
-
-    def features(
-        self,
-        fields: Iterable[Key],
-        type: TensorType = "f4",  # noqa: A002
-        *,
-        default: float | None = None,
-        defaults: Sequence[float] | None = None,
-        max_age: Seconds | None = None,
-        strict: bool = False,
-        with_times: bool = False,
-    ) -> Features[Tensor]:
-        """Prepare to read the same fields of any entities: `features(keys)`, a Tensor.
-
-            features = client.features(["price", "stock"], type="f4")
-            features(["item:1", "item:2"]).numpy()
-
-        The arguments are those of `featuretensor`.
-        """
-        asked = Asked(
-            fields,
-            type,
-            default=default,
-            defaults=defaults,
-            max_age=max_age,
-            strict=strict,
-            with_times=with_times,
-        )
-        return Features(asked, self.run)
 
     def pipeline(self) -> Pipeline:
         """Calls that are sent in one go: see Pipeline."""

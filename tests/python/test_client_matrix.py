@@ -1,0 +1,217 @@
+"""What the client of the Python package answers, on all servers, by both libraries and both
+protocols, in threads and by asyncio."""
+
+import asyncio
+import inspect
+import math
+import time
+from datetime import datetime, timedelta, timezone
+
+import numpy
+import pytest
+from conftest import servers
+
+import mlserve
+import mlserve.aio
+from mlserve import Limit, Permit, Status, Until
+
+
+class Caller:
+    """A client of either kind, whose calls are made alike."""
+
+    def __init__(self, url, library, protocol, asynchronous):
+        kind = mlserve.aio.Client if asynchronous else mlserve.Client
+        self.loop = asyncio.new_event_loop() if asynchronous else None
+        self.client = kind.from_url(url, library=library, protocol=protocol, timeout=5)
+        self.protocol = protocol
+
+    def __getattr__(self, name):
+        found = getattr(self.client, name)
+        return lambda *args, **options: self.answer(found(*args, **options))
+
+    def answer(self, given):
+        return self.loop.run_until_complete(given) if inspect.isawaitable(given) else given
+
+    def close(self):
+        if self.loop is None:
+            self.client.close()
+        else:
+            self.loop.run_until_complete(self.client.aclose())
+            self.loop.close()
+
+
+@pytest.fixture(params=list(servers()))
+def any_url(request, running):
+    server = running(request.param)
+    with server.client() as client:
+        client.flushall()
+    return server.url
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def asynchronous(request):
+    return request.param == "asyncio"
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def library(request):
+    return request.param
+
+
+@pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
+def ml(any_url, library, asynchronous, request):
+    caller = Caller(any_url, library, request.param, asynchronous)
+    yield caller
+    caller.close()
+
+
+def test_limits(ml):
+    first = ml.ratelimit("user:1", 3, 60, 100, 86400.5, cost=2)
+    assert first and first.granted == 2 and (first.limit, first.remaining) == (3, 1)
+    assert first.retry_after == 0 and 59 < first.reset_after <= 60 and first.id is None
+    denied = ml.ratelimit("user:1", 3, timedelta(minutes=1), cost=2)
+    assert not denied and denied.granted == 0 and 59 < denied.retry_after <= 60
+    assert ml.ratelimit("user:1", 3, 60, cost=4).retry_after == math.inf
+    assert ml.ratelimit("user:1", 3, 60, cost=2, partial=True).granted == 1
+    assert ml.ratelimit("user:1", 3, 60, cost=2, force=True).remaining == -2
+    assert ml.ratelimit("user:1", 3, 60, cost=0)
+    assert ml.ratelimit("user:2", 5, "DAY", peek=True).remaining == 5
+    later = datetime.now(timezone.utc) + timedelta(hours=1)
+    assert 3590 < ml.ratelimit("user:2", 5, Until(later)).reset_after < 3601
+    held = ml.ratelimit("user:3", 10, 1.5, algorithm="GCRA", burst=20, cost=5, hold=2)
+    info = ml.limitinfo("user:3")
+    assert info.algorithm == "GCRA" and info.in_use is None and info.waiters == 0
+    assert info.windows[0][:3] == (1.5, 10, 20)
+    assert info.holds[0].id == held.id[:8] and 1 < info.holds[0].ttl <= 2
+    assert ml.renew(["user:3"], held.id, 10) == [True]
+    assert ml.settle(["user:3"], held.id, [3]) == [True]
+    assert ml.settle(["user:3"], held.id) == [False]
+    assert ml.limitinfo("nobody") is None
+
+
+def test_admission(ml):
+    items = {b"{a}:rpm": Limit(60, 60), "{a}:gpu": Permit(2, cost=2)}
+    admission = ml.admit(items, hold=60)
+    assert admission and admission.binding is None and admission.retry_after == 0
+    assert list(admission.rows) == [b"{a}:rpm", "{a}:gpu"]
+    assert admission.rows["{a}:gpu"].remaining == 0
+    denied = ml.admit(items, hold=60)
+    assert not denied and denied.binding == "{a}:gpu" and 59 < denied.retry_after <= 60
+    assert denied.id is None and denied.rows[b"{a}:rpm"].granted == 0
+    assert not ml.admit(items, peek=True)
+    assert not ml.admit(items, hold=60, wait=0.02, priority=3)
+    assert ml.limitinfo("{a}:gpu").in_use == 2 and ml.limitinfo("{a}:gpu").windows == []
+    assert ml.admit({"{a}:gpu": Permit(4), "{a}:rpm": Limit(60, 60)}, hold=60, id="0" * 32)
+    assert ml.settle(list(items), admission.id, [0, None]) == [True, True]
+
+
+def test_the_cache(ml):
+    fetch = ml.cachefetch("pred:x", "v1", 5, early=1)
+    assert fetch.status is Status.LEASE and fetch.value is None and 4 < fetch.lasts <= 5
+    assert ml.cachefetch("pred:x", "v1", 5).status is Status.BUSY
+    assert ml.cacherenew("pred:x", fetch.token, timedelta(seconds=9))
+    assert ml.cacheset("pred:x", "v1", b"\xff\0", ttl=60, stale=5, jitter=1, token=fetch.token)
+    hit = ml.cachefetch("pred:x", "v1", 5, wait=1)
+    assert (hit.status, hit.value, hit.token) == (Status.HIT, b"\xff\0", None)
+    assert ml.cacheget("pred:x", "v1") == b"\xff\0" and ml.cacheget("pred:x", "v2") is None
+    info = ml.cacheinfo("pred:x")
+    assert info.versions[0].version == b"v1" and info.versions[0].bytes == 2
+    assert 55 < info.versions[0].ttl <= 60 and info.versions[0].stale == 5 and info.waiters == 0
+    assert ml.cachedrop("pred:x", stale=True) == 1
+    assert ml.cacheget("pred:x", "v1") is None
+    assert ml.cacheget("pred:x", "v1", stale=True) == b"\xff\0"
+    assert ml.cacheset("pred:y", "v1", 5, expires_at=datetime.now(timezone.utc) + timedelta(1))
+    with pytest.raises(mlserve.ResponseError, match="JSON"):
+        ml.cacheset("pred:y", "v1", "{", json=True)
+    assert ml.cachemset({"pred:a": 1, b"pred:b": "two"}, "v1", ttl=9) == [True, True]
+    assert ml.cachemget(["pred:b", "pred:none", "pred:a"], "v1") == [b"two", None, b"1"]
+    both = ml.cachemfetch(["pred:a", "pred:new"], "v1", 5, token="f" * 32)
+    assert [one.status for one in both] == [Status.HIT, Status.LEASE]
+    assert ml.cacherelease("pred:new", both[1].token, backoff=0.01) is True
+    assert ml.cacherelease("pred:new", both[1].token) is False
+    assert ml.cacheversionset("pred", ["v2", "v3"]) is None
+    try:
+        assert sorted(ml.cacheversion("pred")) == [b"v2", b"v3"]
+        assert ml.cachefetch("pred:a", "v1", 5).status is Status.RETIRED
+        assert ml.cacheset("pred:a", "v1", 1) is False
+        counts = ml.stats("cache", namespace="pred")["cache"][b"pred"]
+        assert counts["hits"] >= 1 and set(counts["versions"][b"pred"]) == {b"v2", b"v3"}
+    finally:
+        ml.cacheversionset("pred", None)
+    assert set(ml.stats(reset=True)) == {"limits", "cache", "features"}
+
+
+def test_features(ml):
+    at = time.time() - 5
+    assert ml.featureset("item:1", {"price": 84.5, "name": "x"}, at=at, type={"price": "F32"})
+    assert not ml.featureset("item:1", {"price": 1}, at=at - 1)
+    assert ml.features_of("item:1", ["name", "none"]) == [b"x", None]
+    price = 84.5 if ml.protocol == 3 else b"84.5"
+    assert ml.featuregetall("item:1") == {b"price": price, b"name": b"x"}
+    info = ml.featureinfo("item:1")
+    assert info.views[0].fields == {b"price": "F32", b"name": "STRING"}
+    assert info.views[0].ttl == math.inf and abs(info.views[0].at - at) < 0.002
+    array = numpy.arange(4, dtype="f8").reshape(2, 2)
+    times = numpy.array([at, at], "f8") * 1000
+    keys = ["row:1", "row:2"]
+    options = {"view": "v", "times": times.astype("datetime64[ms]"), "ttl": 60}
+    assert ml.featuremset(keys, ["a", "b"], array, type="f8", **options) == [True, True]
+    with pytest.raises(ValueError, match="values must be an array of 2 × 1"):
+        ml.featuremset(keys, ["a"], array)
+    assert ml.featureget(keys, ["v:b", "none"], default="?") == [
+        [1.0 if ml.protocol == 3 else b"1", b"?"],
+        [3.0 if ml.protocol == 3 else b"3", b"?"],
+    ]
+    assert ml.featurejson(keys, ["v:b"]) == b'[{"v:b":1.0},{"v:b":3.0}]'
+    tensor = ml.featuretensor([*keys, "nobody"], ["v:a", "v:b"], "f8", with_times=True)
+    assert numpy.array_equal(tensor.numpy()[:2], array) and numpy.isnan(tensor.numpy()[2]).all()
+    assert tensor.statuses().tolist() == [[1, 1], [1, 1], [3, 3]]
+    assert tensor.event_times()[0, 0] == numpy.datetime64(int(times[0]), "ms")
+    assert numpy.isnat(tensor.event_times()[2, 0])
+    assert ml.featuredel("row:1", fields=["v:a"]) == 1 and ml.featuredel("row:1", view="v") == 1
+
+
+def test_features_that_are_packed_once(ml):
+    ml.featuremset(["item:1", "item:2"], ["price", "stock"], [[1.5, 2], [3, 4]])
+    features = ml.client.features(["price", "stock"], type="f4", default=-1)
+    tensor = ml.answer(features([b"item:2", "item:1", "item:9"]))
+    assert tensor.numpy().dtype == "<f4" and tensor.shape == (3, 2)
+    assert tensor.numpy().tolist() == [[3, 4], [1.5, 2], [-1, -1]]
+    assert not tensor.numpy().flags.owndata  # The answer itself, not a copy.
+    frame = tensor.dataframe()
+    assert frame.loc["item:1", "price"] == 1.5 and list(frame.columns) == ["price", "stock"]
+    assert tensor.arrow().column("stock").to_pylist() == [4, 2, -1]
+    absent = ml.answer(ml.client.features(["price"])(["item:1", "item:9"])).arrow()
+    assert absent.column("price").to_pylist() == [1.5, None]
+    assert features.fields == ["price", "stock"]
+
+
+def test_a_pipeline_answers_in_order_and_each_call_by_itself(ml):
+    pipeline = ml.client.pipeline()
+    limit = pipeline.ratelimit("user:1", 5, 60)
+    wrong = pipeline.cacheget("user:1", "v1")
+    features = pipeline.featureget(["nobody"], ["price"])
+    with pytest.raises(ValueError, match="not been executed"):
+        limit.value  # noqa: B018
+    with pytest.raises(ValueError, match="wait"):
+        pipeline.cachefetch("k", "v", 1, wait=1)
+    outcomes = ml.answer(pipeline.execute(raise_on_error=False))
+    assert outcomes == [limit.value, outcomes[1], [[None]]] and limit.value.granted == 1
+    assert features.value == [[None]] and len(pipeline) == 0
+    with pytest.raises(mlserve.ResponseError) as raised:
+        wrong.value  # noqa: B018
+    assert raised.value.code == "WRONGTYPE" and raised.value.__cause__ is not None
+    assert ml.answer(ml.client.pipeline().execute()) == []
+
+
+def test_errors_say_what_the_server_said(ml):
+    with pytest.raises(mlserve.ResponseError, match="^limit must be an integer") as raised:
+        ml.ratelimit("user:1", -1, 60)
+    assert raised.value.code == "ERR"
+    ml.command("SET", "text", "x")
+    with pytest.raises(mlserve.ResponseError) as raised:
+        ml.cacheget("text", "v1")
+    assert raised.value.code == "WRONGTYPE"
+    assert ml.command("GET", "text", keys=["text"], again=True) == b"x"
+    with pytest.raises(mlserve.ResponseError, match="unknown command 'NOPE'"):
+        ml.command("NOPE")
