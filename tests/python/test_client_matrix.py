@@ -159,8 +159,8 @@ def test_features(ml):
     with pytest.raises(ValueError, match="values must be an array of 2 × 1"):
         ml.featuremset(keys, ["a"], array)
     assert ml.featureget(keys, ["v:b", "none"], default="?") == [
-        [1.0 if ml.protocol == 3 else b"1", b"?"],
-        [3.0 if ml.protocol == 3 else b"3", b"?"],
+        [1.0 if ml.protocol == 3 else b"1.0", b"?"],
+        [3.0 if ml.protocol == 3 else b"3.0", b"?"],
     ]
     assert ml.featurejson(keys, ["v:b"]) == b'[{"v:b":1.0},{"v:b":3.0}]'
     tensor = ml.featuretensor([*keys, "nobody"], ["v:a", "v:b"], "f8", with_times=True)
