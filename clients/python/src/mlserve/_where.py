@@ -179,7 +179,7 @@ def by_slot(keys: Sequence[Key]) -> list[list[int]]:
 class Attempts:
     """The attempts at one call: where the next goes, and whether there is to be one."""
 
-    __slots__ = ("_redirections", "_repeated", "_where", "address", "asking", "call")
+    __slots__ = ("_redirections", "_repeated", "_sent", "_where", "address", "asking", "call")
 
     def __init__(self, where: Server, call: Call[Any], address: Address | None = None) -> None:
         """At this call, whose first attempt goes where it belongs."""
@@ -188,6 +188,7 @@ class Attempts:
         self.address = address
         self.asking = False
         self._repeated = False
+        self._sent = False
         self._redirections = 0
 
     def next(self) -> Address:
@@ -200,6 +201,8 @@ class Attempts:
         if isinstance(error, Unavailable):
             self._where.lost(at)
             given_up = isinstance(error, TimedOut) or (error.sent and not self.call.again)
+            # What one attempt may have done stays so, whatever became of the next.
+            error.sent = self._sent = error.sent or self._sent
             if given_up or self._repeated:
                 raise error
             self._repeated = True
