@@ -1,0 +1,147 @@
+"""The client of the Python package in a cluster: calls whose keys are in several slots."""
+
+import contextlib
+import os
+import subprocess
+
+import numpy
+import pytest
+import redis
+from test_client_matrix import Caller
+from test_cluster import SCRIPT, free_ports
+
+import mlserve
+import mlserve.aio
+from mlserve import Limit, Permit, Status
+
+KEYS = [f"key:{number}" for number in range(40)]
+
+
+@pytest.fixture(scope="module")
+def first_port(module):
+    port = free_ports(12)
+    environment = {**os.environ, "MLSERVE_MODULE": str(module)}
+    started = subprocess.run(
+        [SCRIPT, "--port", str(port)],
+        env=environment, capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert started.returncode == 0, started.stdout + started.stderr
+    yield port
+    subprocess.run([SCRIPT, "--stop"], capture_output=True, timeout=60, check=True)
+
+
+class ClusterCaller(Caller):
+    def __init__(self, url, asynchronous):
+        super().__init__(url, None, 3, asynchronous)
+        self.client = type(self.client).cluster(url, timeout=5)
+
+
+@pytest.fixture(params=[False, True], ids=["threads", "asyncio"])
+def ml(first_port, request):
+    caller = ClusterCaller(f"redis://127.0.0.1:{first_port}", request.param)
+    for node in caller.nodes().values():
+        caller.answer(node.command("FLUSHALL"))
+        if request.param:
+            caller.answer(node.aclose())
+    yield caller
+    caller.close()
+
+
+def test_keys_of_several_slots_are_fanned_out_and_put_back_in_order(ml):
+    values = {key: f"of {key}" for key in KEYS}
+    fetched = ml.cachemfetch(KEYS, "v1", 5)
+    assert {one.status for one in fetched} == {Status.LEASE}
+    assert len({one.token for one in fetched}) == 1
+    assert ml.cachemset(values, "v1", token=fetched[0].token) == [True] * len(KEYS)
+    asked = [*reversed(KEYS), "none"]
+    expected = [*(f"of {key}".encode() for key in reversed(KEYS)), None]
+    assert ml.cachemget(asked, "v1") == expected
+    for key in KEYS:
+        assert ml.cacheget(key, "v1") == values[key].encode()
+
+
+def test_tensors_of_several_slots_are_put_together_in_order(ml):
+    array = numpy.arange(120, dtype="f4").reshape(40, 3)
+    times = numpy.arange(40) + 1_700_000_000_000
+    rows = [f"row:{number}" for number in range(40)]
+    fields = ["a", "b", "c"]
+    assert ml.featuremset(rows, fields, array, times=times) == [True] * 40
+    order = numpy.random.default_rng(1).permutation(40)
+    chosen = [rows[place] for place in order] + ["nobody"]
+    tensor = ml.answer(ml.client.features(fields, with_times=True)(chosen))
+    assert numpy.array_equal(tensor.numpy()[:40], array[order])
+    assert tensor.statuses()[40].tolist() == [3, 3, 3]
+    assert tensor.event_times()[0, 0] == numpy.datetime64(int(times[order[0]]), "ms")
+    assert ml.featureget(chosen, ["b"])[5] == [float(array[order[5], 1])]
+    assert ml.featurejson(["row:1", "row:0"], ["c"]) == b'[{"c":5.0},{"c":2.0}]'
+
+
+def test_an_admission_of_several_slots_takes_all_or_nothing(ml):
+    items = {"user:rpm": Limit(10, 60, cost=4), "model:gpu": Permit(2), "team:tpm": Limit(100, 60)}
+    admission = ml.admit(items, hold=60)
+    assert admission and admission.id and list(admission.rows) == list(items)
+    assert ml.admit(items, hold=60)
+    # The third is denied by one of the three: what the others took is given back.
+    denied = ml.admit(items, hold=60)
+    assert not denied and denied.id is None and denied.retry_after > 0
+    assert set(denied.rows) == set(items)
+    assert all(row.granted == 0 for row in denied.rows.values())
+    assert ml.limitinfo("model:gpu").in_use == 2
+    assert ml.limitinfo("user:rpm").windows[0].used == 8
+    assert ml.limitinfo("team:tpm").windows[0].used == 2
+    assert ml.renew(list(items), admission.id, 30) == [True] * 3
+    assert ml.settle(list(items), admission.id, [0, None, 0]) == [True] * 3
+    assert ml.limitinfo("user:rpm").windows[0].used == 4
+    assert not ml.admit(dict(items, **{"user:rpm": Limit(10, 60, cost=11)}), peek=True)
+    without = ml.admit({"user:rpm": Limit(10, 60), "team:tpm": Limit(100, 60)})
+    assert without and without.id is None
+    failing = {"user:rpm": Limit(10, 60), "team:tpm": Limit(-1, 60)}
+    used = ml.limitinfo("user:rpm").windows[0].used
+    with pytest.raises(mlserve.ResponseError, match="limit must be"):
+        ml.admit(failing)
+    assert ml.limitinfo("user:rpm").windows[0].used == used
+
+
+def test_versions_are_put_in_force_on_every_primary(ml):
+    ml.cacheversionset("pred", ["v2"])
+    try:
+        found = {ml.answer(node.cacheversion("pred"))[0] for node in ml.nodes().values()}
+        assert found == {b"v2"} and len(ml.nodes()) == 3
+    finally:
+        ml.cacheversionset("pred", None)
+
+
+def test_a_pipeline_goes_to_every_node(ml):
+    pipeline = ml.client.pipeline()
+    replies = [pipeline.ratelimit(key, 5, 60) for key in KEYS]
+    many = pipeline.cachemget(KEYS, "v1")
+    ml.answer(pipeline.execute())
+    assert [reply.value.granted for reply in replies] == [1] * len(KEYS)
+    assert len(many.value) == len(KEYS)
+
+
+def test_a_slot_that_moves_is_followed(ml, first_port):
+    """MOVED and ASK: the slot of a key goes from its primary to another, and back."""
+    with redis.RedisCluster(host="127.0.0.1", port=first_port, protocol=2) as admin:
+        slot = admin.keyslot("moving:1")
+        source = admin.get_node_from_key("moving:1")
+        target = next(node for node in admin.get_primaries() if node != source)
+        ids = {node: admin.cluster_myid(node).decode() for node in (source, target)}
+        assert ml.ratelimit("moving:1", 5, 60).granted == 1
+
+        def move(giver, taker):
+            there, here = taker.redis_connection, giver.redis_connection
+            there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[giver])
+            here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[taker])
+            # The key goes first: whoever asks the old node for it is sent on with ASK.
+            here.execute_command("MIGRATE", "127.0.0.1", taker.port, "moving:1", 0, 5000)
+            asked = ml.ratelimit("moving:1", 5, 60)
+            for node in admin.get_primaries():
+                with contextlib.suppress(redis.ResponseError):
+                    node.redis_connection.execute_command(
+                        "CLUSTER", "SETSLOT", slot, "NODE", ids[taker])  # fmt: skip
+            return asked, ml.ratelimit("moving:1", 5, 60)
+
+        asked, moved = move(source, target)
+        assert (asked.remaining, moved.remaining) == (3, 2)
+        asked, moved = move(target, source)
+        assert (asked.remaining, moved.remaining) == (1, 0)
