@@ -1,0 +1,306 @@
+"""What the client of the Python package holds and how it is documented: a method for each
+command, connections, forks, event loops."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import inspect
+import multiprocessing
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import ROOT, servers
+
+import mlserve
+import mlserve.aio
+from mlserve import Limit, Permit, Status, calls
+from mlserve._commands import Commands
+from mlserve.server import Server
+
+# The commands whose method has another name: `features` prepares what is asked repeatedly.
+OTHER_NAMES = {"ML.FEATURES": "features_of"}
+
+
+@pytest.fixture
+def client(url):
+    with mlserve.Client.from_url(url, timeout=5) as client:
+        yield client
+
+
+def test_every_command_that_is_not_internal_has_a_method(client):
+    listed = client.command("COMMAND", "LIST", "FILTERBY", "MODULE", "ml")
+    known = [name.decode().upper() for name in listed]
+    public = {name for name in known if not re.match(r"ML\.(APPLY|LOAD)", name)}
+    assert len(public) > 20
+    for name in public:
+        method = OTHER_NAMES.get(name, name.removeprefix("ML.").lower())
+        for kind in (mlserve.Client, mlserve.aio.Client, mlserve.Pipeline, mlserve.aio.Pipeline):
+            found = getattr(kind, method)
+            assert name in found.__doc__, f"{method} does not say what command it is"
+            assert inspect.signature(found).return_annotation.strip("'")
+    made = {name for name in vars(Commands) if not name.startswith("_")}
+    unknown = {OTHER_NAMES.get(name, name.removeprefix("ML.").lower()) for name in public}
+    # FEATUREGET has three shapes of answers.
+    assert made - unknown == {"command", "featurejson", "featuretensor"}
+
+
+def test_a_server_without_the_module_says_how_to_load_it(tmp_path):
+    from conftest import free_port, wait_for
+
+    port = free_port()
+    path = next(iter(servers().values()))
+    process = subprocess.Popen(
+        [path, "--port", str(port), "--save", "", "--dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL)  # fmt: skip
+    try:
+        wait_for(port, process).close()
+        with mlserve.Client.from_url(f"redis://127.0.0.1:{port}") as client:
+            with pytest.raises(mlserve.ModuleMissing, match="does not know ML.RATELIMIT: load"):
+                client.ratelimit("k", 1, 1)
+            # What is packed beforehand knows its name as well.
+            with pytest.raises(mlserve.ModuleMissing, match="ML.FEATUREGET.*loadmodule"):
+                client.features(["a"])(["k"])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize(("call", "error"), [
+    (lambda: calls.cachemget("k", "v"), "keys must be a list of them, not 'k' alone"),
+    (lambda: calls.settle([], "0" * 32), "keys must not be empty"),
+    (lambda: calls.settle(["a", "b"], "0" * 32, [1]), "actual must be given for each of the 2"),
+    (lambda: calls.ratelimit("k", 1, 1, 5), "a limit and a window"),
+    (lambda: calls.ratelimit("k", 1, 1, hold=-1), "hold must be seconds, not negative: -1"),
+    (lambda: calls.ratelimit("k", 1, None), "window must be seconds"),
+    (lambda: calls.cacheset("k", "v", 1, ttl=1, expires_at=1), "ttl and expires_at exclude"),
+    (lambda: calls.cachefetch("k", "v", float("nan")), "lease must be seconds"),
+    (lambda: calls.featuredel("k"), "either view or fields"),
+    (lambda: calls.featuretensor(["k"], ["f"], "f2"), "type must be one of f4, f8, i8: 'f2'"),
+    (lambda: calls.featureset("k", {}), "values must not be empty"),
+    (lambda: calls.admit({}), "items must not be empty"),
+    (lambda: mlserve.Client.from_url("redis://x", timeout=0), "timeout must be seconds"),
+    (lambda: mlserve.Client.from_url("redis://x", max_connections=0), "max_connections"),
+    (lambda: mlserve.Client.from_url("redis://x", library="other"), "library must be redis or"),
+])  # fmt: skip
+def test_an_argument_that_cannot_be_sent_is_named(call, error):
+    with pytest.raises((ValueError, TypeError), match=error):
+        call()
+
+
+def test_windows_are_exact():
+    from datetime import timedelta
+    from decimal import Decimal
+
+    given = [60, 0.1 + 0.2, 1.5, Decimal("0.001"), timedelta(days=1, microseconds=5), "DAY"]
+    assert [calls.window_words(window)[0] for window in given] == [
+        60, "0.3", "1.5", "0.001", "86400.000005", "DAY"]  # fmt: skip
+
+
+# --- shared/pitfalls.md, "Clients" ---------------------------------------------
+
+
+def test_pitfall_1_a_server_that_is_down_costs_no_more_than_the_time_out():
+    # One that takes connections and never answers: what a paused server looks like.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        with mlserve.Client.from_url(url, timeout=0.05) as client:
+            with pytest.raises(mlserve.TimedOut):
+                client.ratelimit("k", 1, 1)
+    with mlserve.Client.from_url(url, timeout=30) as client:
+        with pytest.raises(mlserve.Unavailable) as raised:
+            client.ratelimit("k", 1, 1)
+    assert not raised.value.sent
+
+
+class Flaky:
+    """A server between, that closes the connection once in place of an answer to ML.*."""
+
+    def __init__(self, port):
+        self.port = port
+        self.calls = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                threading.Thread(target=self.serve, args=[near], daemon=True).start()
+
+    def serve(self, near):
+        with near, socket.create_connection(("127.0.0.1", self.port)) as far:
+            while asked := near.recv(65536):
+                far.sendall(asked)
+                answer = far.recv(65536)
+                if b"ML." in asked:
+                    self.calls += 1
+                    if self.calls == 1:
+                        return
+                near.sendall(answer)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "asyncio"])
+def test_pitfall_2_only_what_may_be_repeated_is_repeated(server, url, asynchronous):
+    def call(between, make):
+        if not asynchronous:
+            with mlserve.Client.from_url(between.url, timeout=5) as client:
+                return client.run(make)
+
+        async def calling():
+            async with mlserve.aio.Client.from_url(between.url, timeout=5) as client:
+                return await client.run(make)
+
+        return asyncio.run(calling())
+
+    with mlserve.Client.from_url(url, timeout=5) as direct:
+        # Charged, and not heard of: a second time would be a second charge.
+        between = Flaky(server.port)
+        with pytest.raises(mlserve.Unavailable) as raised:
+            call(between, calls.ratelimit("plain", 10, 60))
+        assert raised.value.sent and between.calls == 1
+        assert direct.limitinfo("plain").windows[0].used == 1
+        # The ids of its own make it harmless.
+        for name, make in {
+            "held": calls.ratelimit("held", 10, 60, hold=60),
+            "admitted": calls.admit({"admitted": Limit(10, 60)}, hold=60),
+        }.items():
+            between = Flaky(server.port)
+            assert call(between, make) and between.calls == 2
+            assert direct.limitinfo(name).windows[0].used == 1
+        between = Flaky(server.port)
+        fetched = call(between, calls.cachefetch("pred:x", "v1", 60))
+        assert fetched.status is Status.LEASE and between.calls == 2
+
+
+def test_pitfall_4_a_fork_after_the_connection(client):
+    client.ratelimit("k", 1000, 60)
+
+    def child(answers):
+        answers.put([client.ratelimit("k", 1000, 60).granted for _ in range(50)])
+
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    children = [context.Process(target=child, args=[answers]) for _ in range(3)]
+    for process in children:
+        process.start()
+    mine = [client.ratelimit("k", 1000, 60).granted for _ in range(50)]
+    theirs = [answers.get(timeout=30) for _ in children]
+    for process in children:
+        process.join()
+    assert [mine, *theirs] == [[1] * 50] * 4
+    assert client.limitinfo("k").windows[0].used == 201
+
+
+def test_pitfall_4_an_event_loop_closed_under_a_client(url):
+    client = mlserve.aio.Client.from_url(url, timeout=5)
+    for remaining in (4, 3, 2):
+        assert asyncio.run(client.run(calls.ratelimit("k", 5, 60))).remaining == remaining
+    assert len(client._loops) == 1  # Those that were closed are forgotten.
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "asyncio"])
+def test_pitfall_4_waiters_leave_connections_for_those_they_wait_for(url, asynchronous):
+    threads = concurrent.futures.ThreadPoolExecutor(16)
+
+    async def everything():
+        if asynchronous:
+            client = mlserve.aio.Client.from_url(url, timeout=5, max_connections=4)
+            run = client.run
+        else:
+            client = mlserve.Client.from_url(url, timeout=5, max_connections=4)
+
+            def run(call):
+                loop = asyncio.get_running_loop()
+                return loop.run_in_executor(threads, client.run, call)
+
+        holder = await run(calls.admit({"gpu": Permit(1)}, hold=60))
+        waiters = [
+            asyncio.ensure_future(run(calls.admit({"gpu": Permit(1)}, hold=60, wait=30)))
+            for _ in range(8)
+        ]
+        with mlserve.Client.from_url(url) as other:
+            while other.limitinfo("gpu").waiters < 3:
+                await asyncio.sleep(0.01)
+        # Three quarters wait; what lets them in gets through, one after the other.
+        assert await run(calls.settle(["gpu"], holder.id)) == [True]
+        for done in asyncio.as_completed(waiters):
+            admission = await done
+            assert admission.admitted
+            assert await run(calls.settle(["gpu"], admission.id)) == [True]
+        await client.aclose() if asynchronous else client.close()
+
+    asyncio.run(everything())
+
+
+def test_pitfall_4_a_pool_that_is_exhausted_says_so(server, url):
+    with mlserve.Client.from_url(url, timeout=0.2, max_connections=1) as client:
+        holder = client.admit({"gpu": Permit(1)}, hold=60)
+        waiting = threading.Thread(target=client.admit, args=[{"gpu": Permit(1)}],
+                                   kwargs={"hold": 60, "wait": 20})  # fmt: skip
+        waiting.start()
+        with mlserve.Client.from_url(url) as other:
+            while not other.limitinfo("gpu").waiters:
+                time.sleep(0.01)
+            with pytest.raises(mlserve.TimedOut, match="all of 1 connections are in use, 1 of"):
+                client.ratelimit("k", 1, 1)
+            other.settle(["gpu"], holder.id)
+        waiting.join()
+
+
+def test_pitfall_4_a_cancelled_waiter_leaves_the_queue(url):
+    async def everything():
+        async with mlserve.aio.Client.from_url(url, timeout=5) as client:
+            await client.admit({"gpu": Permit(1)}, hold=60)
+            waiting = asyncio.ensure_future(client.admit({"gpu": Permit(1)}, hold=60, wait=60))
+            while not (await client.limitinfo("gpu")).waiters:
+                await asyncio.sleep(0.01)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            while (await client.limitinfo("gpu")).waiters:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(everything())
+
+
+def test_pitfall_5_bytes_stay_bytes_whatever_decode_responses_says(url):
+    with mlserve.Client.from_url(f"{url}?decode_responses=true", timeout=5) as client:
+        client.cacheset("pred:x", "v1", b"\xff\xfe")
+        assert client.cacheget("pred:x", "v1") == b"\xff\xfe"
+        client.featureset("item:1", {"a": -0.5})
+        assert client.features(["a"], type="f8")(["item:1"]).numpy().tolist() == [[-0.5]]
+
+
+def test_pitfall_5_readonly_from_an_old_primary_has_the_client_connect_anew(server, url):
+    with Server(server=str(server._server), module=str(server._module)) as other:
+        with other.client() as admin, mlserve.Client.from_url(other.url, timeout=5) as client:
+            assert client.ratelimit("k", 5, 60)
+            admin.execute_command("REPLICAOF", "127.0.0.1", server.port)
+            with pytest.raises(mlserve.ResponseError) as raised:
+                client.ratelimit("k", 5, 60)
+            assert raised.value.code == "READONLY"
+            admin.execute_command("REPLICAOF", "NO", "ONE")
+            assert client.ratelimit("k", 5, 60)
+
+
+# --- documents -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["docs/python.md", "clients/python/README.md"])
+def test_the_python_of_the_documents_runs(page, url, module, tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
+    assert blocks
+    code = "\n".join(blocks).replace("redis://127.0.0.1:6379", url)
+    script = tmp_path / "page.py"
+    script.write_text(code)
+    environment = {**os.environ, "MLSERVE_MODULE": str(module)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert done.returncode == 0, done.stderr
