@@ -1018,7 +1018,7 @@ def blob_of(name: str, values: Any, dtype: str, shape: tuple[int, ...]) -> bytes
     if array.shape != shape:
         wanted = " × ".join(map(str, shape))
         raise ValueError(f"{name} must be an array of {wanted}, not of {array.shape}")
-    return array.tobytes()
+    return bytes(array.tobytes())
 
 
 def in_milliseconds(times: Any) -> Any:
