@@ -9,7 +9,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from mlserve import __version__
+from mlserve import __version__, featurelog, top
+from mlserve.client import Client
 from mlserve.server import Server, ServerError
 
 if TYPE_CHECKING:
@@ -40,10 +41,15 @@ def stop_waiting(number: int, frame: object) -> None:  # noqa: ARG001
     raise KeyboardInterrupt
 
 
-def serve(options: argparse.Namespace) -> int:
-    """Run a server until Ctrl-C."""
+def end_by_signals() -> None:
+    """Have what ends a process do as Ctrl-C does."""
     for number in [signal.SIGTERM, signal.SIGHUP]:
         signal.signal(number, stop_waiting)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Run a server until Ctrl-C."""
+    end_by_signals()
     try:
         with Server(
             port=options.port, save=options.save, server=options.server, module=options.module
@@ -73,6 +79,128 @@ def port_number(text: str) -> int:
     return number
 
 
+def seconds(text: str) -> float:
+    """Seconds, above 0."""
+    number = float(text)
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return number
+
+
+def address(text: str) -> str:
+    """The URL of a server."""
+    try:
+        Client.from_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+    return text
+
+
+def count(text: str) -> int:
+    """A number from 1 on."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+URL = "redis://127.0.0.1:6379"
+
+
+def show_top(options: argparse.Namespace) -> int:
+    """Show what servers do."""
+    end_by_signals()
+    options.url = options.url or [URL]
+    return top.run(options)
+
+
+def export(options: argparse.Namespace) -> int:
+    """Serve metrics."""
+    options.url = options.url or [URL]
+    try:
+        from mlserve import exporter
+    except ImportError:
+        print("error: metrics want: pip install 'redis-mlserve[exporter]'", file=sys.stderr)
+        return 1
+    end_by_signals()
+    return exporter.run(options)
+
+
+def log_features(options: argparse.Namespace) -> int:
+    """File what was served."""
+    end_by_signals()
+    return featurelog.run(options)
+
+
+def add_nodes(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which nodes are read."""
+    command.add_argument(
+        "--url",
+        type=address,
+        action="append",
+        help=f"a server, or any node of a cluster; once for each (default: {URL})",
+    )
+    command.add_argument(
+        "--timeout", type=seconds, default=1.0, metavar="S", help="of a call (default: 1)"
+    )
+
+
+def add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands that tell what servers do."""
+    command = commands.add_parser(
+        "top",
+        help="show what servers do at this moment",
+        description="Shows limits, queues, cache and features of servers, by node and "
+        "namespace: in tables until Ctrl-C, or in lines where the output is no terminal.",
+    )
+    add_nodes(command)
+    command.add_argument(
+        "--interval", type=seconds, default=2.0, metavar="S", help="between readings (default: 2)"
+    )
+    command.add_argument(
+        "--rows", type=count, default=20, metavar="N", help="of a table, at most (default: 20)"
+    )
+    command.add_argument("--once", action="store_true", help="one report, after one interval")
+    command.add_argument("--json", action="store_true", help="a JSON object a report")
+    command.set_defaults(run=show_top)
+
+    command = commands.add_parser(
+        "exporter",
+        help="serve metrics of servers to Prometheus",
+        description="Serves INFO ml and ML.STATS of servers as metrics at /metrics.",
+    )
+    add_nodes(command)
+    command.add_argument("--address", default="127.0.0.1", help="to listen on (default: 127.0.0.1)")
+    command.add_argument("--port", type=port_number, default=9121, metavar="N", help="(9121)")
+    command.set_defaults(run=export)
+
+    command = commands.add_parser(
+        "log-features",
+        help="file the features that were served as Parquet",
+        description="Reads the stream of a mlserve.FeatureLog into Parquet files, each entry "
+        "at least once. What it had read and not filed when it ended is filed first.",
+    )
+    command.add_argument("--url", type=address, default=URL, help=f"the server (default: {URL})")
+    command.add_argument(
+        "--timeout", type=seconds, default=5.0, metavar="S", help="of a call (default: 5)"
+    )
+    command.add_argument("--cluster", action="store_true", help="it is a node of a cluster")
+    command.add_argument("--stream", default="log:features", help="(default: log:features)")
+    command.add_argument("--to", required=True, metavar="DIR", help="where the files go")
+    command.add_argument("--group", default="parquet", help="of consumers (default: parquet)")
+    command.add_argument(
+        "--consumer", default="1", help="one of its own for each that runs at once (default: 1)"
+    )
+    command.add_argument(
+        "--entries", type=count, default=10_000, metavar="N", help="of a file (default: 10000)"
+    )
+    command.add_argument(
+        "--every", type=seconds, default=60.0, metavar="S", help="file at least so often (60)"
+    )
+    command.add_argument("--once", action="store_true", help="end when the stream is read")
+    command.set_defaults(run=log_features)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit status."""
     parser = argparse.ArgumentParser(
@@ -100,6 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--module", metavar="FILE", help="the module; else $MLSERVE_MODULE, or one that is found"
     )
     command.set_defaults(run=serve)
+    add_readers(commands)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status
