@@ -65,7 +65,7 @@ clang_headers() {
 
 has_venv() { command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
-# The Debian packages that are missing for: build, redis, python, roots.
+# The Debian packages that are missing for: build, redis, python, prometheus, roots.
 missing_packages() {
     local for_what
     for for_what; do
@@ -82,6 +82,9 @@ missing_packages() {
             command -v python3 >/dev/null || echo python3
             has_venv || echo python3-venv
             ;;
+        prometheus)
+            command -v prometheus >/dev/null || echo prometheus
+            ;;
         roots)
             command -v debootstrap >/dev/null || echo debootstrap
             [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
@@ -93,7 +96,7 @@ missing_packages() {
     done
 }
 
-# Installs, with apt-get, what is missing for: build, redis, python, roots.
+# Installs, with apt-get, what is missing for: build, redis, python, prometheus, roots.
 need_packages() {
     local missing
     missing=$(missing_packages "$@" | xargs)
