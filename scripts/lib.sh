@@ -158,6 +158,11 @@ need_cargo() {
 venv() {
     private_venv "$TARGET/venv" "Python packages into target/venv/ (once, about 680 MB)" \
         "$ROOT"/{examples,benches}/requirements.txt "$ROOT"/clients/python/requirements-test.txt
+    # The wheel of limits has no tests; its source distribution does.
+    if ! compgen -G "$TARGET/venv/sdists/limits-*.tar.gz" >/dev/null; then
+        "$TARGET/venv/bin/python" -m pip --disable-pip-version-check download --quiet \
+            --no-deps --no-binary :all: --dest "$TARGET/venv/sdists" limits==5.8.0
+    fi
 }
 
 # Makes a virtual environment with what some files of requirements name; says so in

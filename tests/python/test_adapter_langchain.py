@@ -18,9 +18,10 @@ class TestSync(SyncCacheTestSuite):
         return MlserveCache(url, ttl=60)
 
 
+@pytest.mark.asyncio
 class TestAsync(AsyncCacheTestSuite):
     @pytest.fixture
-    async def cache(self, url):
+    def cache(self, url):
         return MlserveCache(url, ttl=60)
 
 

@@ -32,8 +32,6 @@ from mlserve.errors import Error
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from typing_extensions import Self
-
     from mlserve.calls import Call
 
     T = TypeVar("T")
@@ -62,9 +60,7 @@ def client_of(kind: type[C], uri: str, options: dict[str, Any]) -> C:
 
 def incr(key: str, expiry: int, amount: int) -> Steps[int]:
     """Charge a fixed window whatever it holds; what is charged then."""
-    row = yield calls.ratelimit(
-        key, NO_LIMIT, expiry, algorithm="FIXED", cost=amount, force=True
-    )
+    row = yield calls.ratelimit(key, NO_LIMIT, expiry, algorithm="FIXED", cost=amount, force=True)
     return int(NO_LIMIT - row.remaining)
 
 
