@@ -29,7 +29,7 @@ from mlserve.client import Client
 from mlserve.results import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["MlserveBackend"]
 
@@ -62,9 +62,10 @@ class MlserveBackend(BytesBackend):
         value = self.client.cacheget(key, self.version)
         return NO_VALUE if value is None else value
 
-    def get_serialized_multi(self, keys: Sequence[str]) -> Sequence[Any]:
+    def get_serialized_multi(self, keys: Iterable[str]) -> Sequence[Any]:
         """Values in order, each as `get_serialized`."""
-        values = self.client.cachemget(keys, self.version) if keys else []
+        names = list(keys)
+        values = self.client.cachemget(names, self.version) if names else []
         return [NO_VALUE if value is None else value for value in values]
 
     def set_serialized(self, key: str, value: bytes) -> None:
@@ -74,13 +75,13 @@ class MlserveBackend(BytesBackend):
     def set_serialized_multi(self, mapping: Mapping[str, bytes]) -> None:
         """Keep values."""
         if mapping:
-            self.client.cachemset(dict(mapping), self.version, ttl=self.ttl)
+            self.client.cachemset({**mapping}, self.version, ttl=self.ttl)
 
     def delete(self, key: str) -> None:
         """Drop a value."""
         self.client.cachedrop(key, version=self.version)
 
-    def delete_multi(self, keys: Sequence[str]) -> None:
+    def delete_multi(self, keys: Iterable[str]) -> None:
         """Drop values, in one round trip."""
         pipeline = self.client.pipeline()
         for key in keys:
@@ -125,4 +126,4 @@ class Mutex(CacheMutex):
         return info is not None and info.lease > 0
 
 
-register_backend("mlserve", "mlserve.dogpile", "MlserveBackend")
+register_backend("mlserve", "mlserve.dogpile", "MlserveBackend")  # type: ignore[no-untyped-call]
