@@ -75,7 +75,7 @@ class MlserveBackend(BytesBackend):
     def set_serialized_multi(self, mapping: Mapping[str, bytes]) -> None:
         """Keep values."""
         if mapping:
-            self.client.cachemset({**mapping}, self.version, ttl=self.ttl)
+            self.client.cachemset(dict(mapping.items()), self.version, ttl=self.ttl)
 
     def delete(self, key: str) -> None:
         """Drop a value."""
