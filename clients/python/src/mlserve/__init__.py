@@ -3,6 +3,7 @@
 - `Client`, and `aio.Client` for asyncio: a method for each command of the module.
 - `Limit` and `Permit`: what `admit` asks for. `Until`: a window that closes at a moment.
 - `FeatureLog`: a log of the features that were served.
+- `limit`, `permit` and `admit`: a block of work let in by them. `cached`: a decorator.
 - `mlserve serve`, a command: a private server with the module; see `mlserve serve --help`.
 - `mlserve.testing.server()`: the same for a `with` block.
 """
@@ -10,6 +11,9 @@
 from importlib.metadata import version
 
 from mlserve import aio
+from mlserve.admission import Busy, Denied, Limited, admit, limit, micros, permit
+from mlserve.breaker import Breaker, CircuitOpen, breaker_of
+from mlserve.caching import cached
 from mlserve.calls import Limit, Permit, Until
 from mlserve.client import Client, Pipeline
 from mlserve.errors import Error, ModuleMissing, ResponseError, TimedOut, Unavailable
@@ -18,11 +22,16 @@ from mlserve.results import Admission, Fetch, RateLimit, Status, Tensor
 
 __all__ = [
     "Admission",
+    "Breaker",
+    "Busy",
+    "CircuitOpen",
     "Client",
+    "Denied",
     "Error",
     "FeatureLog",
     "Fetch",
     "Limit",
+    "Limited",
     "ModuleMissing",
     "Permit",
     "Pipeline",
@@ -34,7 +43,13 @@ __all__ = [
     "Unavailable",
     "Until",
     "__version__",
+    "admit",
     "aio",
+    "breaker_of",
+    "cached",
+    "limit",
+    "micros",
+    "permit",
 ]
 
 __version__ = version("redis-mlserve")

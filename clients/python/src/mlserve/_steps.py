@@ -1,0 +1,174 @@
+"""What takes several calls, written once for threads and for asyncio.
+
+It is a generator of steps: a Call to be run, or a Work of the user's. `run` takes them in
+this thread, `run_async` in the running event loop; the first error of a step is thrown
+into the generator, a cancellation too, so that what was taken can be given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from mlserve import aio
+from mlserve.breaker import breaker_of
+from mlserve.calls import Call
+from mlserve.client import Client
+from mlserve.errors import Error, Unavailable
+
+T = TypeVar("T")
+AnyClient: TypeAlias = Client | aio.Client
+logger = logging.getLogger("mlserve")
+
+
+class Work:
+    """A function of the user's to be run, and calls to be made every so often meanwhile."""
+
+    __slots__ = ("do", "every", "renewals", "renewed")
+
+    def __init__(
+        self,
+        do: Callable[[], Any],
+        renewals: Sequence[Call[Any]] = (),
+        every: float = 0,
+        renewed: Callable[[list[Any]], None] | None = None,
+    ) -> None:
+        """What to do; the renewals, every how many seconds, and who is told the answers."""
+        self.do = do
+        self.renewals = renewals
+        self.every = every
+        self.renewed = renewed
+
+
+Steps: TypeAlias = Generator[Call[Any] | Work, Any, T]
+
+
+def ask(client: Client, call: Call[T]) -> T:
+    """Run a call, unless the circuit is open."""
+    breaker = breaker_of(client)
+    with breaker.watching():
+        return client.run(call)
+
+
+async def ask_async(client: aio.Client, call: Call[T]) -> T:
+    """Run a call, unless the circuit is open."""
+    breaker = breaker_of(client)
+    with breaker.watching():
+        return await client.run(call)
+
+
+def run(client: Client, steps: Steps[T]) -> T:
+    """Take the steps, each as it comes, to the result."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                if isinstance(step, Work):
+                    with renewing(client, step):
+                        answer = step.do()
+                else:
+                    answer = ask(client, step)
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def run_async(client: aio.Client, steps: Steps[T]) -> T:
+    """Take the steps, each as it comes, to the result."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                if isinstance(step, Work):
+                    async with renewing_async(client, step):
+                        answer = step.do()
+                        if inspect.isawaitable(answer):
+                            answer = await answer
+                else:
+                    answer = await ask_async(client, step)
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+@contextlib.contextmanager
+def renewing(client: Client, work: Work) -> Generator[None]:
+    """Make the renewals of some work, in a thread, for as long as the block runs."""
+    if not work.renewals:
+        yield
+        return
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(work.every):
+            try:
+                told(work, [ask(client, call) for call in work.renewals])
+            except Error as error:
+                logger.warning("mlserve: a renewal failed: %s", error)
+
+    thread = threading.Thread(target=renew, name="mlserve-renewal", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextlib.asynccontextmanager
+async def renewing_async(client: aio.Client, work: Work) -> Any:
+    """Make the renewals of some work, in a task, for as long as the block runs."""
+    if not work.renewals:
+        yield
+        return
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(work.every)
+            try:
+                told(work, [await ask_async(client, call) for call in work.renewals])
+            except Error as error:
+                logger.warning("mlserve: a renewal failed: %s", error)
+
+    task = asyncio.get_running_loop().create_task(renew())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def told(work: Work, answers: list[Any]) -> None:
+    """Tell what the renewals answered to who wants to know."""
+    if work.renewed is not None:
+        work.renewed(answers)
+
+
+AWAY = {
+    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM",
+    "READONLY", "TRYAGAIN", "UNBLOCKED",
+}  # fmt: skip
+"""Codes of a server that does not do what it should for now."""
+
+
+def is_away(error: Exception) -> bool:
+    """Whether an error says that the server is away, or takes nothing for now."""
+    return isinstance(error, Unavailable) or getattr(error, "code", None) in AWAY
+
+
+def policy_of(on_error: str) -> str:
+    """What to do while the server is away, checked."""
+    if on_error not in ("allow", "deny", "raise"):
+        raise ValueError(f'on_error must be "allow", "deny" or "raise": {on_error!r}')
+    return on_error
