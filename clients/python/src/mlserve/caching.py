@@ -199,7 +199,7 @@ class Options:
     early: float | None
     jitter: int | None
     backoff: Seconds | None
-    unicode: str | None
+    unicode: keys.Form | None
     serializer: Serializer
     on_error: str
     on_busy: str
@@ -250,7 +250,8 @@ def key_of(
 
 def one(options: Options, key: str, compute: Callable[[], Any]) -> Steps[Any]:
     """One call: fetched, or computed under a lease."""
-    version, token = options.version(), calls.new_id()
+    version = options.version()
+    token: str | None = calls.new_id()
     wait = options.wait or None
     try:
         found = yield calls.cachefetch(
@@ -457,7 +458,7 @@ def many_computed(
     if data:
         try:
             yield calls.cachemset(
-                dict(data),
+                {**data},
                 version,
                 ttl=options.ttl,
                 stale=options.stale,

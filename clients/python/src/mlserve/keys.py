@@ -14,14 +14,16 @@ import enum
 import struct
 import unicodedata
 import uuid
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import xxhash
+
+Form: TypeAlias = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
 __all__ = ["canonical", "digest"]
 
 
-def digest(value: Any, form: str | None = None) -> str:
+def digest(value: Any, form: Form | None = None) -> str:
     """The hash of a value, 32 hexadecimal digits.
 
     Text in two normal forms of Unicode is two texts, unless `form` (NFC, NFKC, NFD, NFKD)
@@ -30,7 +32,7 @@ def digest(value: Any, form: str | None = None) -> str:
     return xxhash.xxh3_128_hexdigest(canonical(value, form))
 
 
-def canonical(value: Any, form: str | None = None) -> bytes:
+def canonical(value: Any, form: Form | None = None) -> bytes:
     """A value as bytes, by its type and its length."""
     kind = type(value)
     if kind is str:
@@ -54,7 +56,7 @@ def canonical(value: Any, form: str | None = None) -> bytes:
     return framed(b"o", named(kind) + other(value, form))
 
 
-def other(value: Any, form: str | None) -> bytes:
+def other(value: Any, form: Form | None) -> bytes:
     """A value of a type that is less plain."""
     if isinstance(value, enum.Enum):
         return canonical(value.name)
