@@ -351,7 +351,7 @@ def several(
     if not items:
         return []
     version, token = options.version(), calls.new_id()
-    first = {key: item for key, item in zip(places[::-1], items[::-1], strict=True)}
+    first = dict(zip(places[::-1], items[::-1], strict=True))
     values: dict[str, Any] = {}
     leased: list[str] = []
     alone: list[str] = []
@@ -458,7 +458,7 @@ def many_computed(
     if data:
         try:
             yield calls.cachemset(
-                {**data},
+                {**data},  # type: ignore[dict-item]
                 version,
                 ttl=options.ttl,
                 stale=options.stale,
