@@ -298,7 +298,7 @@ def test_pitfall_5_readonly_from_an_old_primary_has_the_client_connect_anew(serv
 def test_the_python_of_the_documents_runs(page, url, module, tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
     assert blocks
-    code = "\n".join(blocks).replace("redis://127.0.0.1:6379", url)
+    code = "\n".join(blocks).replace("127.0.0.1:6379", url.removeprefix("redis://"))
     script = tmp_path / "page.py"
     script.write_text(code)
     environment = {**os.environ, "MLSERVE_MODULE": str(module)}

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import free_port, wait_for
@@ -156,15 +157,16 @@ def test_a_server_without_the_module_is_no_error():
 def test_the_nodes_of_a_cluster_are_found_by_one_of_them(module):
     settings = {"cluster-enabled": "yes"}
     with (
-        Server(module=str(module), settings=settings) as one,
-        Server(module=str(module), settings=settings) as two,
+        Server(module=str(module), settings=settings, port=free_port()) as one,
+        Server(module=str(module), settings=settings, port=free_port()) as two,
     ):
         with one.client() as a, two.client() as b:
             a.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
             b.execute_command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
             a.execute_command("CLUSTER", "MEET", "127.0.0.1", two.port)
+            deadline = time.monotonic() + 60
             while len(a.execute_command("CLUSTER", "SLOTS")) < 2:
-                pass
+                assert time.monotonic() < deadline, "the nodes do not meet"
         report, _ = report_of([one.url, two.url], lambda: None)
     names = {node["node"] for node in report.nodes}
     assert names == {f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}"}

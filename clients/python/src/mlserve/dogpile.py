@@ -116,9 +116,10 @@ class Mutex(CacheMutex):
 
     def release(self) -> None:
         """Give the lease back; who waits longest has it next."""
-        if self._token is not None:
-            self._backend.client.cacherelease(self._key, self._token)
-            self._token = None
+        # Forgotten first: threads share a mutex, and who waits has the lease at once.
+        token, self._token = self._token, None
+        if token is not None:
+            self._backend.client.cacherelease(self._key, token)
 
     def locked(self) -> bool:
         """Whether anybody has it."""

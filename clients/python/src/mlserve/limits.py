@@ -103,8 +103,17 @@ def sliding_window(key: str, expiry: int) -> Steps[tuple[int, float, int, float]
     info = yield calls.limitinfo(key)
     for window in info.windows if info else ():
         if window.window == expiry and window.used:
+            # What just does not fit is let in when the oldest charge leaves.
+            row = yield calls.ratelimit(
+                key,
+                window.limit,
+                expiry,
+                algorithm="SLIDING",
+                cost=min(window.remaining + 1, window.limit),
+                peek=True,
+            )
             # A whole window would be taken for none: they are told apart by a remainder.
-            return 0, 0.0, window.used, expiry + min(window.reset_after, expiry - 0.001)
+            return 0, 0.0, window.used, expiry + min(row.retry_after, expiry - 0.001)
     return 0, 0.0, 0, 0.0
 
 
