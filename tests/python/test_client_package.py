@@ -33,6 +33,18 @@ def client(url):
         yield client
 
 
+@pytest.mark.parametrize("library", ["redis", "valkey"])
+def test_an_error_keeps_the_argument_that_it_names_and_its_code(url, library):
+    with mlserve.Client.from_url(url, timeout=5, library=library) as client:
+        with pytest.raises(mlserve.ResponseError, match="^AT must be") as raised:
+            client.command("ML.FEATURESET", "row", "FIELDS", 1, "f", 1, "AT", 5)
+        assert raised.value.code == "ERR"
+        client.command("SET", "string", "x")
+        with pytest.raises(mlserve.ResponseError, match="^Operation against") as raised:
+            client.ratelimit("string", 1, 1)
+        assert raised.value.code == "WRONGTYPE"
+
+
 def test_every_command_that_is_not_internal_has_a_method(client):
     listed = client.command("COMMAND", "LIST", "FILTERBY", "MODULE", "ml")
     known = [name.decode().upper() for name in listed]

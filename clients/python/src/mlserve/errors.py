@@ -31,6 +31,32 @@ CODES = {
 }
 """The codes that the libraries take off the message, by the class that they make of it."""
 
+LEFT_ON = frozenset(
+    [
+        "BUSY",
+        "CLUSTERDOWN",
+        "CROSSSLOT",
+        "DENIED",
+        "EXECABORT",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",
+        "NOAUTH",
+        "NOPERM",
+        "NOPROTO",
+        "NOREPLICAS",
+        "OOM",
+        "READONLY",
+        "TRYAGAIN",
+        "UNBLOCKED",
+        "UNKILLABLE",
+        "WRONGPASS",
+        "WRONGTYPE",
+    ]
+)
+"""The codes that may stand before a message. ERR is taken off, and what is left may begin with
+a word in capitals, as "AT must be ..." does."""
+
 
 class Error(Exception):
     """An error of mlserve."""
@@ -81,7 +107,7 @@ def code_of(error: Exception) -> str:
     code = CODES.get(type(error).__name__)
     if code is None:
         first = str(error).split(" ", 1)[0]
-        code = first if first.isalpha() and first.isupper() else "ERR"
+        code = first if first in LEFT_ON else "ERR"
     return code
 
 
