@@ -35,9 +35,11 @@ def until(condition):
 
 
 def compute_in_process(url, ready, computed, values, forever):
-    with mlserve.Client.from_url(url) as client:
+    # A machine that stalls is no server that is away, and a lease outlasts its computation.
+    with mlserve.Client.from_url(url, timeout=20) as client:
+        lease = 3 if forever else 30
 
-        @mlserve.cached(client, "pred", version="v1", ttl=60, lease=3, wait=30)
+        @mlserve.cached(client, "pred", version="v1", ttl=60, lease=lease, wait=30)
         def score(text):
             with computed.get_lock():
                 computed.value += 1
@@ -244,20 +246,20 @@ def test_admit_settles_what_it_really_cost(client):
 
 def test_a_hold_is_renewed_while_the_block_runs(url, client):
     slots = mlserve.permit(1, key="s")
-    with mlserve.admit(client, slots, hold=2) as admission:
-        end = time.monotonic() + 3
+    with mlserve.admit(client, slots, hold=4) as admission:
+        end = time.monotonic() + 5
         while time.monotonic() < end:
-            with pytest.raises(mlserve.Busy), mlserve.admit(client, slots, hold=2):
+            with pytest.raises(mlserve.Busy), mlserve.admit(client, slots, hold=4):
                 pass
         assert not admission.lost
 
     async def main():
         async with mlserve.aio.Client.from_url(url) as client:
-            async with mlserve.admit(client, slots, hold=2):
-                await asyncio.sleep(3)
+            async with mlserve.admit(client, slots, hold=4):
+                await asyncio.sleep(5)
                 with pytest.raises(mlserve.Busy):
-                    await mlserve.admit(client, slots, hold=2).__aenter__()
-            async with mlserve.admit(client, slots, hold=2):
+                    await mlserve.admit(client, slots, hold=4).__aenter__()
+            async with mlserve.admit(client, slots, hold=4):
                 pass
 
     asyncio.run(main())
