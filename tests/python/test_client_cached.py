@@ -313,3 +313,15 @@ def test_fastapi_answers_429_and_503(url):
         assert answer.headers["RateLimit"].startswith('"1-in-60s";r=0;t=')
         assert web.get("/?user=2").status_code == 200
         assert web.get("/full").status_code == 503
+
+
+def test_what_a_call_cost_is_said_of_its_limits(client):
+    one, other = (mlserve.limit("100/minute", key=key) for key in ("one", "other"))
+    with mlserve.admit(client, one, other, mlserve.permit(1, key="s"), hold=60) as admission:
+        with pytest.raises(ValueError, match="by key"):
+            admission.actual(3)
+        with pytest.raises(ValueError, match="'s'"):
+            admission.actual({"s": 3})
+        admission.actual({"other": 7})
+    used = {key: client.limitinfo(key).windows[0].used for key in ("one", "other")}
+    assert used == {"one": 1, "other": 7}

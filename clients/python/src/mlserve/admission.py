@@ -135,22 +135,32 @@ def micros(amount: Decimal | float | str) -> int:
 class Admitted:
     """A call that was let in."""
 
-    __slots__ = ("_actual", "decision", "id", "lost")
+    __slots__ = ("_actual", "_limits", "decision", "id", "lost")
 
-    def __init__(self, id: str | None, decision: Admission | None) -> None:  # noqa: A002
-        """The hold, and the decision; without both the server was away."""
+    def __init__(
+        self,
+        id: str | None,  # noqa: A002
+        decision: Admission | None,
+        limits: list[Key],
+    ) -> None:
+        """The hold, and the decision, by limits of these keys; without both the server was away."""
         self.id = id
         self.decision = decision
         self.lost = False
         """Whether a renewal found that the hold is over, and its slots are others'."""
-        self._actual: dict[Key, int] | int | None = None
+        self._limits = limits
+        self._actual: dict[Key, int] = {}
 
     def actual(self, cost: int | dict[Key, int]) -> None:
         """What the call really cost: of its one limit, or by key. Else the estimate stands."""
-        if isinstance(cost, dict):
-            self._actual = {key: count(f"actual of {key!r}", one) for key, one in cost.items()}
-        else:
-            self._actual = count("actual", cost)
+        if not isinstance(cost, dict):
+            if len(self._limits) != 1:
+                raise ValueError(f"actual must be given by key: of {self._limits}")
+            cost = {self._limits[0]: cost}
+        for key in cost:
+            if key not in self._limits:
+                raise ValueError(f"actual of {key!r}: it is no limit of this call")
+        self._actual = {key: count(f"actual of {key!r}", one) for key, one in cost.items()}
 
 
 class admit:  # noqa: N801
@@ -200,7 +210,7 @@ class admit:  # noqa: N801
                 raise
             if self._on_error == "deny":
                 raise Busy("the server is away, and nothing is let in without it") from error
-            return Admitted(None, None)
+            return Admitted(None, None, self._limits())
         except BaseException:
             # Cancelled: it may have been let in all the same.
             if id is not None:
@@ -210,7 +220,10 @@ class admit:  # noqa: N801
             kind = Busy if self._items[decision.binding].is_permit else Limited
             message = f"{decision.binding!r} denies: again in {decision.retry_after} s"
             raise kind(message, retry_after=decision.retry_after, admission=decision)
-        return Admitted(id, decision)
+        return Admitted(id, decision, self._limits())
+
+    def _limits(self) -> list[Key]:
+        return [key for key, item in self._items.items() if not item.is_permit]
 
     def _nothing(self) -> list[int | None]:
         return [None if item.is_permit else 0 for item in self._items.values()]
@@ -226,15 +239,8 @@ class admit:  # noqa: N801
         if admitted is None or admitted.id is None:
             return
         costs: list[int | None] = self._nothing() if failed else [None] * len(self._items)
-        actual = admitted._actual
-        limits = [key for key, item in self._items.items() if not item.is_permit]
-        if isinstance(actual, int):
-            actual = dict.fromkeys(limits, actual) if len(limits) == 1 else None
-            if actual is None:
-                logger.error("mlserve: actual must be given by key where there are several")
         for place, key in enumerate(self._items):
-            if actual and key in actual:
-                costs[place] = actual[key]
+            costs[place] = admitted._actual.get(key, costs[place])
         yield from self._settle(admitted.id, costs)
 
     def _work(self, admitted: Admitted) -> Work:
