@@ -1,13 +1,13 @@
 //! What a call asks of a key, and what the key says: of a limit or of permits.
 
-use super::change::Change;
+use super::change::{Change, tell};
 use super::request::{Item, Request};
 use super::stats;
 use crate::allowance::Allowance;
 use crate::id::Id;
 use crate::permit::{self, Permits};
 use crate::ratelimit::{self, HoldRequest, Limiter, Mode};
-use crate::server::{DistinctKeys, Ends, Error, Keyspace, Lock, ReadKey, Reply, WriteKey};
+use crate::server::{Ends, Error, Keyspace, Lock, ReadKey, Reply, WriteKey};
 use crate::time::{Micros, whole_millis};
 
 /// What is asked of one key.
@@ -234,29 +234,28 @@ impl<'r> Decided<'r> {
 
     /// Carries out what was decided on the keys that it was decided on, which are
     /// closed, and yet to be [told](Self::tell).
-    pub fn carry_out(
-        &mut self,
-        lock: &Lock,
-        open: Vec<WriteKey>,
-        request: &Request,
-        now_us: Micros,
-    ) -> Result<(), Error> {
-        for ((key, open), said) in request.keys.iter().zip(open).zip(&mut self.said) {
+    pub fn carry_out(&mut self, open: Vec<WriteKey>, now_us: Micros) -> Result<(), Error> {
+        for (open, said) in open.into_iter().zip(&mut self.said) {
             let (ends, own) = said.decision.make(open, now_us)?;
             (said.ends, said.own) = (ends, Some(own));
-            said.decision.count(lock, key.bytes(), now_us);
         }
-        stats::count(request.mode, self.is_admitted);
         Ok(())
     }
 
-    /// Tells everybody of what was changed.
-    pub fn tell<'a>(&self, keys: &mut Keyspace<'a>, names: &DistinctKeys<'a>) {
-        for (key, said) in names.iter().zip(&self.said) {
-            if let (Some(change), Some(ends)) = (said.decision.change(), said.ends) {
-                change.tell(keys, *key, ends);
-            }
+    /// Tells everybody of what was changed, and counts what came of the call.
+    pub fn tell<'a>(
+        &self,
+        lock: &Lock,
+        keys: &mut Keyspace<'a>,
+        request: &Request<'a>,
+        now_us: Micros,
+    ) {
+        let said = request.keys.iter().zip(&self.said);
+        tell(keys, said.clone().map(|(key, said)| (*key, said.decision.change().zip(said.ends))));
+        for (key, said) in said {
+            said.decision.count(lock, key.bytes(), now_us);
         }
+        stats::count(request.mode, self.is_admitted);
     }
 
     /// The answer, with the hold that was opened, if one was.

@@ -159,7 +159,7 @@ impl<'r, 'a> Queued<'r, 'a> {
         with(lock, |state| match state.queue.waiters() {
             0 => None,
             _ => {
-                let turn = state.queue.turn(&self.call(&self.keys(), 0));
+                let turn = state.queue.turn(&self.call(&[], 0));
                 held_back(&state.queue, self.db, key, turn)
             }
         })
@@ -375,8 +375,8 @@ fn decide_again(
             Some(_) => {}
         }
         let open = keys.write_all(&request.keys);
-        decided.carry_out(lock, open, &request, now_us)?;
-        decided.tell(keys, &request.keys);
+        decided.carry_out(open, now_us)?;
+        decided.tell(lock, keys, &request, now_us);
         Ok(Again::Answer(decided.admission(request.hold)))
     });
     again.unwrap_or(Err(Error::Internal))

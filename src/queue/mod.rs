@@ -187,7 +187,8 @@ impl<W: Copy + Ord> Queue<W> {
     }
 
     /// Has a call wait that was denied: by which of its keys, and when it is to be
-    /// decided anew if it is first there. Answers the one that waited under the same id; it waits no more.
+    /// decided anew if it is first there. Answers the one that waited under the same id;
+    /// it waits no more.
     pub fn enter(
         &mut self,
         waiter: W,

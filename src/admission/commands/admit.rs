@@ -71,8 +71,8 @@ fn run(call: &mut Call) -> Result<(), Error> {
     if let Some(key) = decided.held_back_at().and_then(|at| request.keys.get(at)) {
         waiting::look_at(&lock, db, key.bytes());
     }
-    decided.carry_out(&lock, open, &request, now_us)?;
-    decided.tell(&mut call.keys, &request.keys);
+    decided.carry_out(open, now_us)?;
+    decided.tell(&lock, &mut call.keys, &request, now_us);
     let admission = decided.admission(request.hold);
     if let Some(id) = admission.id {
         waiting::is_admitted(&lock, db, id);

@@ -1,7 +1,7 @@
 //! What commands do alike that end or prolong a hold: on each of its keys where it is
 //! open, whatever became of the others.
 
-use crate::admission::change::Change;
+use crate::admission::change::{Change, tell};
 use crate::permit::Permits;
 use crate::ratelimit::Limiter;
 use crate::server::{Call, DistinctKeys, Error, ReadKey, WriteKey};
@@ -43,13 +43,10 @@ pub fn change_each<'a>(
         change.as_ref().map(|change| change.make(open)).transpose()
     };
     let ends = changes.iter().zip(open).map(make).collect::<Result<Vec<_>, Error>>()?;
+    let made = changes.iter().zip(&ends).map(|(change, ends)| (*change).zip(*ends));
+    tell(&mut call.keys, keys.iter().copied().zip(made));
+    changes.iter().flatten().for_each(count);
     call.reply.array(keys.len());
-    for ((key, change), ends) in keys.iter().zip(&changes).zip(ends) {
-        if let (Some(change), Some(ends)) = (change, ends) {
-            change.tell(&mut call.keys, *key, ends);
-            count(change);
-        }
-        call.reply.integer(ends.is_some().into());
-    }
+    changes.iter().for_each(|change| call.reply.integer(change.is_some().into()));
     Ok(())
 }

@@ -37,7 +37,8 @@ fn effect<T: Changeable>(change: &T::Change<'_>) -> Vec<u8> {
 
 impl WriteKey<'_> {
     /// Makes a change to the value in the key, and has a look at what it is then. To be
-    /// [closed](Self::close) with how long it lives, and [told](Keyspace::tell).
+    /// [closed](Self::close) with how long it lives, [sent](Keyspace::send_change) and
+    /// [announced](Keyspace::announce_change).
     pub fn apply<T: Changeable>(
         &mut self,
         change: &T::Change<'_>,
@@ -77,8 +78,21 @@ impl WriteKey<'_> {
 }
 
 impl<'a> Keyspace<'a> {
-    /// Tells everybody else of a change to a value whose key is closed already.
-    pub fn tell<T: Changeable>(&mut self, key: Arg<'a>, ends: Ends, change: &T::Change<'_>) {
-        self.commit((key, ends), T::event(change), T::APPLY, || effect::<T>(change));
+    /// The second half of [`WriteKey::commit_change`], of a key that was closed already:
+    /// its effect goes to replicas and the AOF. Of several keys all effects go before any
+    /// is [announced](Self::announce_change): what other modules do about an event
+    /// follows them.
+    pub fn send_change<T: Changeable>(&mut self, key: Arg<'a>, change: &T::Change<'_>) {
+        self.send(key, T::APPLY, || effect::<T>(change));
+    }
+
+    /// The last part of it: the event.
+    pub fn announce_change<T: Changeable>(
+        &mut self,
+        key: Arg<'a>,
+        ends: Ends,
+        change: &T::Change<'_>,
+    ) {
+        self.announce(key, ends, T::event(change));
     }
 }

@@ -148,7 +148,12 @@ impl<'a> Keyspace<'a> {
 
     /// Opens keys for writing, so that what is decided on all of them is done without
     /// looking any of them up again. All are [closed](WriteKey::close) before anybody
-    /// is [told](Self::commit) of one.
+    /// is told of a change.
+    ///
+    /// One that is found expired is told of at once, while others are open. What another
+    /// module may do then is what it may while the server's own commands on many keys
+    /// (SINTER, SMOVE) hold what they have looked up: it changes no key there and then,
+    /// which the server's rules for its notifications forbid.
     pub fn write_all<'k>(&'k mut self, keys: &DistinctKeys<'a>) -> Vec<WriteKey<'k>> {
         // SAFETY: the borrow keeps these the only open keys, and none comes twice.
         keys.iter().map(|key| unsafe { self.open_to_write(*key) }).collect()
@@ -167,17 +172,22 @@ impl<'a> Keyspace<'a> {
         WriteKey { open: ReadKey(open), _writing: writing }
     }
 
-    /// The second half of [`WriteKey::commit`], of a key that was
-    /// [closed](WriteKey::close) already.
-    pub fn commit<P: AsRef<[u8]>>(
+    /// The effect of a key that was [closed](WriteKey::close) already, for replicas and
+    /// the AOF: the second half of [`WriteKey::commit`].
+    pub(in crate::server) fn send<P: AsRef<[u8]>>(
         &mut self,
-        (key, ends): (Arg<'a>, Ends),
-        event: &CStr,
+        key: Arg<'a>,
         command: &CStr,
         effect: impl FnOnce() -> P,
     ) {
         // SAFETY: the context is valid for all of 'a.
-        unsafe { tell(self.ctx, key, ends, event, command, effect, None) };
+        unsafe { send(self.ctx, key, command, effect, None) };
+    }
+
+    /// Says that a key has changed: the last part of [`WriteKey::commit`].
+    pub(in crate::server) fn announce(&mut self, key: Arg<'a>, ends: Ends, event: &CStr) {
+        // SAFETY: the context is valid for all of 'a, the name by its type.
+        unsafe { announce(self.ctx, key, event, ends) };
     }
 
     /// Commits a change of several keys, each [closed](WriteKey::close) already:
@@ -250,17 +260,14 @@ pub enum Ends {
     Gone,
 }
 
-/// Tells everybody else of a key that was written to: the effect, `command key effect
-/// [value]`, goes to replicas and the AOF, if anybody wants it, and then it is
-/// [announced](announce).
+/// Sends the effect of a write, `command key effect [value]`, to replicas and the AOF, if
+/// anybody wants it.
 ///
 /// # Safety
 /// `ctx` is a valid context of a command.
-unsafe fn tell<P: AsRef<[u8]>>(
+unsafe fn send<P: AsRef<[u8]>>(
     ctx: *mut RedisModuleCtx,
     key: Arg,
-    ends: Ends,
-    event: &CStr,
     command: &CStr,
     effect: impl FnOnce() -> P,
     value: Option<Arg>,
@@ -287,8 +294,6 @@ unsafe fn tell<P: AsRef<[u8]>>(
         // SAFETY: promised by the caller. See `Keyspace::count_a_write`.
         unsafe { api!(RedisModule_ReplicateVerbatim(ctx)) };
     }
-    // SAFETY: promised by the caller; the name is valid.
-    unsafe { announce(ctx, key, event, ends) };
 }
 
 /// Says that a key changed: breaks WATCH, invalidates clients' caches, and
@@ -583,13 +588,17 @@ impl<'k> WriteKey<'k> {
     ) {
         let (ctx, key) = (self.open.0.ctx, self.open.0.name);
         let ends = self.close(lives);
-        // SAFETY: the context outlives the key.
-        unsafe { tell(ctx, key, ends, event, command, effect, value) };
+        // SAFETY: the context outlives the key, the name is valid by its type.
+        unsafe {
+            send(ctx, key, command, effect, value);
+            announce(ctx, key, event, ends);
+        }
     }
 
     /// The first half of [`commit`](Self::commit), where several keys are open or
     /// one effect tells of them all: gives the key its expiry, or removes it, and
-    /// closes it. The other half is [`Keyspace::commit`] or [`Keyspace::commit_all`].
+    /// closes it. The other half is [`Keyspace::send`] and [`Keyspace::announce`], or
+    /// [`Keyspace::commit_all`].
     pub fn close(self, lives: Lives) -> Ends {
         match lives {
             Lives::Until(at_ms) => self.expire_at(i64::try_from(at_ms).unwrap_or(i64::MAX)),
