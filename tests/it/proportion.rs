@@ -6,6 +6,7 @@
 //! MLSERVE_PROPORTION_CALLS says how many calls at random.
 
 use crate::fuzz::{GRAMMAR, Maker, remember};
+use crate::support::queues::{LONG, hold, queue};
 use crate::support::rates::ALGORITHMS;
 use crate::support::{Answer, Client, Random, Server, Tap, call, commands, wait_for};
 use redis::{Cmd, Value};
@@ -175,6 +176,9 @@ fn what_is_named_again_and_again_is_worked_on_once() {
     }
     client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
     furnish(&mut client);
+    // Somebody waits: whoever asks for something asks whether that is at one of its keys.
+    hold(&mut client, "1 busy PERMIT 1 HOLD 600000");
+    let _waiting = queue(&server, &[&format!("1 busy PERMIT 1 {LONG}")]);
     let again = |word: &str, times: usize| format!(" {word}").repeat(times);
     let mut wrong = Vec::new();
     for line in [
@@ -198,6 +202,7 @@ fn what_is_named_again_and_again_is_worked_on_once() {
         format!("ML.SETTLE 5000{} {NO_ID}", many("r", 5_000)),
         format!("ML.RENEW 5000{} {NO_ID} 9", many("p", 5_000)),
         format!("ML.ADMIT 5000{}{} PEEK", many("r", 5_000), again("LIMIT 9 60", 5_000)),
+        format!("ML.ADMIT 5000{}{}", many("r", 5_000), again("LIMIT 900 60", 5_000)),
     ] {
         let words = words(&line);
         let cost = cost(&mut client, &words);
