@@ -82,6 +82,7 @@ INFO = {
     "admission_denied": "Calls of ML.ADMIT denied.",
     "admission_peeked": "Calls of ML.ADMIT with PEEK.",
     "admission_waited": "Calls of ML.ADMIT that had to wait.",
+    "admission_waited_ms": "How long they waited in all.",
     "admission_waiters": "Callers of ML.ADMIT that wait now.",
     **{f"cache_{name}": text for name, text in CACHE.items()},
     "cache_open_leases": "Leases open now, backoffs included.",
