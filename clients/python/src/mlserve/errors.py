@@ -34,6 +34,7 @@ CODES = {
 LEFT_ON = frozenset(
     [
         "BUSY",
+        "BUSYGROUP",
         "CLUSTERDOWN",
         "CROSSSLOT",
         "DENIED",
@@ -42,6 +43,7 @@ LEFT_ON = frozenset(
         "MASTERDOWN",
         "MISCONF",
         "NOAUTH",
+        "NOGROUP",
         "NOPERM",
         "NOPROTO",
         "NOREPLICAS",
