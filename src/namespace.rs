@@ -47,6 +47,20 @@ pub fn first_part(key: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+/// Whether the first part of a key is one without any brace: where it is not found at
+/// once, no.
+pub fn is_first_part(part: &[u8], key: &[u8]) -> bool {
+    if let Some([SEPARATOR, ..]) = key.strip_prefix(part) {
+        return true;
+    }
+    let inside = key.strip_prefix(b"{").and_then(|rest| rest.strip_prefix(part));
+    match inside {
+        Some([b'}', SEPARATOR, ..]) => !part.is_empty(),
+        Some([SEPARATOR, rest @ ..]) => find(rest, b'}').is_some(),
+        _ => false,
+    }
+}
+
 /// What a key begins with, where all keys that begin with that are in the same
 /// first part: the part and the separator, with no brace to stand aside.
 pub fn literal_start(key: &[u8]) -> Option<&[u8]> {
@@ -98,12 +112,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_first_part_is_found_at_once_where_braces_stand_around_it_or_behind_it() {
+        for key in ["ab:c", "ab:{c}", "{ab}:c", "{ab:c}", "{ab:c}:d"] {
+            assert!(is_first_part(b"ab", key.as_bytes()), "{key}");
+        }
+        for key in ["", "a", "ab", "{ab}", "abc:d", "{ab:c", "a:b", "{abc}:d"] {
+            assert!(!is_first_part(b"ab", key.as_bytes()), "{key}");
+        }
+        assert!(!is_first_part(b"", b"{}:a"));
+    }
+
     proptest! {
         #[test]
         fn the_first_part_is_that_of_the_bare_key(key in "[a{}:]{0,9}") {
             let whole = bare(key.as_bytes()).into_owned();
             let end = whole.iter().position(|byte| *byte == b':').unwrap_or(0);
             prop_assert_eq!(&first_part(key.as_bytes())[..], &whole[..end]);
+        }
+
+        #[test]
+        fn what_is_found_at_once_is_the_first_part(
+            part in "a{0,2}", key in "[{]?[a:]{0,3}[a{}:]{0,4}",
+        ) {
+            let is_found = is_first_part(part.as_bytes(), key.as_bytes());
+            prop_assert!(!is_found || first_part(key.as_bytes()) == part.as_bytes());
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! Counts by namespace: of so many by name, of the rest together.
 
 use crate::bug;
-use crate::namespace::{SEPARATOR, first_part};
+use crate::namespace::{first_part, is_first_part};
 use std::collections::HashMap;
 
 /// What namespaces beyond the most there may be are counted under.
@@ -14,17 +14,14 @@ const MAX_NAME_BYTES: usize = 255;
 #[derive(Debug)]
 struct Namespace<C> {
     name: Box<[u8]>,
-    /// Whether a key that begins with the name as it stands, and a separator, is
-    /// in it: with no brace in the name, there is none to stand aside.
+    /// Whether there is no brace in the name.
     is_literal: bool,
     counts: C,
 }
 
 impl<C> Namespace<C> {
     fn begins(&self, key: &[u8]) -> bool {
-        self.is_literal
-            && key.get(self.name.len()) == Some(&SEPARATOR)
-            && key.starts_with(&self.name)
+        self.is_literal && is_first_part(&self.name, key)
     }
 }
 
@@ -76,7 +73,8 @@ impl<C: Default> Namespaces<C> {
 
     fn add(&mut self, name: &[u8], counts: C) -> usize {
         let place = self.all.len();
-        self.all.push(Namespace { name: name.into(), is_literal: !name.contains(&b'{'), counts });
+        let is_literal = !name.iter().any(|byte| matches!(byte, b'{' | b'}'));
+        self.all.push(Namespace { name: name.into(), is_literal, counts });
         self.places.insert(name.into(), place);
         place
     }
