@@ -1,13 +1,13 @@
 //! What a call asks of a key, and what the key says: of a limit or of permits.
 
 use super::change::{Change, tell};
-use super::request::{Item, Request};
+use super::request::Request;
 use super::stats;
 use crate::allowance::Allowance;
 use crate::id::Id;
 use crate::permit::{self, Permits};
 use crate::ratelimit::{self, HoldRequest, Limiter, Mode};
-use crate::server::{Ends, Error, Keyspace, Lock, ReadKey, Reply, WriteKey};
+use crate::server::{Ends, Error, Keyspace, Lock, OpenKeys, ReadKey, Reply, WriteKey};
 use crate::time::{Micros, whole_millis};
 
 /// What is asked of one key.
@@ -160,11 +160,11 @@ pub fn decide<'r>(
     now_us: Micros,
     held_back: HeldBack,
 ) -> Result<Decided<'r>, Error> {
-    let ask = |(item, open): (&'r Item, &WriteKey)| {
+    let mut said = Vec::with_capacity(request.items.len());
+    for (item, open) in request.items.iter().zip(open) {
         let decision = item.asked.decide(open, now_us)?;
-        Ok(Said { decision, held_back_us: None, own: None, ends: None })
-    };
-    let mut said = request.items.iter().zip(open).map(ask).collect::<Result<Vec<_>, Error>>()?;
+        said.push(Said { decision, held_back_us: None, own: None, ends: None });
+    }
     let mut is_admitted = said.iter().all(|said| said.decision.is_allowed());
     // Where a key denies by itself, it does not matter who waits at the others.
     if is_admitted {
@@ -234,7 +234,7 @@ impl<'r> Decided<'r> {
 
     /// Carries out what was decided on the keys that it was decided on, which are
     /// closed, and yet to be [told](Self::tell).
-    pub fn carry_out(&mut self, open: Vec<WriteKey>, now_us: Micros) -> Result<(), Error> {
+    pub fn carry_out(&mut self, open: OpenKeys, now_us: Micros) -> Result<(), Error> {
         for (open, said) in open.into_iter().zip(&mut self.said) {
             let (ends, own) = said.decision.make(open, now_us)?;
             (said.ends, said.own) = (ends, Some(own));
@@ -258,50 +258,75 @@ impl<'r> Decided<'r> {
         stats::count(request.mode, self.is_admitted);
     }
 
-    /// The answer, with the hold that was opened, if one was.
+    /// The hold that was opened, if one was: by its id.
+    pub fn opened(&self, hold: Option<HoldRequest>) -> Option<Id> {
+        hold.map(|hold| hold.id).filter(|_| self.is_admitted)
+    }
+
+    /// The answer, for later.
     pub fn admission(&self, hold: Option<HoldRequest>) -> Admission {
-        let rows = self.said.iter().map(Said::row).collect();
-        let id = hold.map(|hold| hold.id).filter(|_| self.is_admitted);
-        Admission { is_admitted: self.is_admitted, id, binding: self.binding(), rows }
+        Admission {
+            id: self.opened(hold),
+            binding: self.binding(),
+            rows: self.said.iter().map(Said::row).collect(),
+            is_admitted: self.is_admitted,
+        }
+    }
+
+    /// The answer, at once.
+    pub fn reply(&self, reply: Reply, hold: Option<HoldRequest>) {
+        let rows = self.said.iter().map(Said::row);
+        reply_with(reply, self.is_admitted, self.opened(hold), self.binding(), rows);
     }
 }
 
 /// The answer to a call.
 pub struct Admission {
     /// Whether it is let in.
-    pub is_admitted: bool,
+    is_admitted: bool,
     /// What it holds then, if anything, by its id.
-    pub id: Option<Id>,
+    id: Option<Id>,
     /// Which key denies it, and for how long.
-    pub binding: Option<(usize, Option<Micros>)>,
+    binding: Option<(usize, Option<Micros>)>,
     /// What each key says, in order.
-    pub rows: Vec<Allowance>,
+    rows: Vec<Allowance>,
 }
 
 impl Admission {
-    /// `[admitted, id|nil, retry_after_ms, binding|nil, rows]`
+    /// See [`Decided::reply`].
     pub fn reply(&self, reply: Reply) {
-        reply.array(5);
-        reply.integer(self.is_admitted.into());
-        match self.id {
-            Some(id) => reply.bytes(&id.text()),
-            None => reply.null(),
+        reply_with(reply, self.is_admitted, self.id, self.binding, self.rows.iter().copied());
+    }
+}
+
+/// `[admitted, id|nil, retry_after_ms, binding|nil, rows]`
+fn reply_with(
+    reply: Reply,
+    is_admitted: bool,
+    id: Option<Id>,
+    binding: Option<(usize, Option<Micros>)>,
+    rows: impl ExactSizeIterator<Item = Allowance>,
+) {
+    reply.array(5);
+    reply.integer(is_admitted.into());
+    match id {
+        Some(id) => reply.bytes(&id.text()),
+        None => reply.null(),
+    }
+    match binding {
+        None => {
+            reply.integer(0);
+            reply.null();
         }
-        match self.binding {
-            None => {
-                reply.integer(0);
-                reply.null();
-            }
-            Some((key, wait_us)) => {
-                reply.integer(wait_us.map_or(-1, whole_millis));
-                reply.integer(key as i64);
-            }
+        Some((key, wait_us)) => {
+            reply.integer(wait_us.map_or(-1, whole_millis));
+            reply.integer(key as i64);
         }
-        reply.array(self.rows.len());
-        for row in &self.rows {
-            let figures = row.figures();
-            reply.array(figures.len());
-            figures.into_iter().for_each(|figure| reply.integer(figure));
-        }
+    }
+    reply.array(rows.len());
+    for row in rows {
+        let figures = row.figures();
+        reply.array(figures.len());
+        figures.into_iter().for_each(|figure| reply.integer(figure));
     }
 }

@@ -7,7 +7,7 @@ use crate::ratelimit::arguments::{
     HoldOptions, KEYWORDS, check_force, cost, limit_option, limits, max_holds, plain,
 };
 use crate::ratelimit::{HoldRequest, Mode};
-use crate::server::{Arg, Args, DistinctKeys, Error, Options, quoted, refuse};
+use crate::server::{Args, DistinctKeys, Error, Options, quoted, refuse};
 use crate::time::{Micros, Millis};
 
 /// The words that begin an item.
@@ -50,19 +50,19 @@ impl<'a> Request<'a> {
         let keys = args.distinct_keys()?;
         let count = keys.len();
         let once_each = || refuse(format!("item must be given once for each of the {count} keys"));
-        let begins = |arg: &Arg| ITEMS.iter().any(|word| arg.is(word.as_bytes()));
         let mut items: Vec<Item> = Vec::with_capacity(count);
         for _ in 0..count {
-            match args.peek() {
-                Some(word) if begins(&word) => items.push(item(args, now_us)?),
-                Some(other) if items.is_empty() => {
-                    let other = quoted(other.bytes());
+            match (args.peek_at(ITEMS), args.peek()) {
+                (Some(0), _) => items.push(limit(args, now_us)?),
+                (Some(_), _) => items.push(permit(args)?),
+                (None, Some(other)) if items.is_empty() => {
+                    let other = quoted(other);
                     return Err(refuse(format!("item must be LIMIT or PERMIT, not {other}")));
                 }
-                _ => return Err(once_each()),
+                (None, _) => return Err(once_each()),
             }
         }
-        if args.peek().is_some_and(|word| begins(&word)) {
+        if args.peek_at(ITEMS).is_some() {
             return Err(once_each());
         }
         let mut request =
@@ -131,26 +131,29 @@ impl<'a> Request<'a> {
     }
 }
 
-/// `LIMIT limit window [limit window ...] [ALGORITHM a] [BURST n] [COST n] [QUEUE n]`,
-/// or `PERMIT max [COST n] [QUEUE n]`
-fn item(args: &mut Args, now_us: Micros) -> Result<Item, Error> {
-    const OF_LIMIT: &[&str] = &[KEYWORDS[0], KEYWORDS[1], KEYWORDS[2], "QUEUE"];
-    let mut queue = None;
-    if args.arg()?.one_of("item", ITEMS)? == 0 {
-        let mut request = plain();
-        limits(args, now_us, &mut request.policies)?;
-        let mut options = args.options_before(ENDS);
-        while let Some(option) = options.next(OF_LIMIT)? {
-            match option {
-                "QUEUE" => queue = Some(queue_of(&mut options)?),
-                option => limit_option(&mut options, option, &mut request)?,
-            }
+/// `LIMIT limit window [limit window ...] [ALGORITHM a] [BURST n] [COST n] [QUEUE n]`
+fn limit(args: &mut Args, now_us: Micros) -> Result<Item, Error> {
+    const KNOWN: &[&str] = &[KEYWORDS[0], KEYWORDS[1], KEYWORDS[2], "QUEUE"];
+    args.arg()?;
+    let (mut request, mut queue) = (plain(), None);
+    limits(args, now_us, &mut request.policies)?;
+    let mut options = args.options_before(ENDS);
+    while let Some(option) = options.next(KNOWN)? {
+        match option {
+            "QUEUE" => queue = Some(queue_of(&mut options)?),
+            option => limit_option(&mut options, option, &mut request)?,
         }
-        return Ok(Item { asked: Asked::Limit(request), queue });
     }
+    Ok(Item { asked: Asked::Limit(request), queue })
+}
+
+/// `PERMIT max [COST n] [QUEUE n]`
+fn permit(args: &mut Args) -> Result<Item, Error> {
+    args.arg()?;
     let max = args.arg()?.integer("max", 0..=MAX_AMOUNT.cast_signed())?.cast_unsigned();
     let max_holds = max_holds();
     let mut request = permit::Request { max, cost: 1, permit: None, max_holds };
+    let mut queue = None;
     let mut options = args.options_before(ENDS);
     while let Some(option) = options.next(&["COST", "QUEUE"])? {
         match option {

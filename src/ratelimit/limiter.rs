@@ -104,6 +104,18 @@ impl Limiter {
         request: &'r Request,
         now_us: Micros,
     ) -> Result<Decision<'r>, Refusal> {
+        match current.and_then(|limiter| limiter.decide_common(request, now_us)) {
+            Some(decision) => Ok(decision),
+            None => Self::decide_any(current, request, now_us),
+        }
+    }
+
+    /// Decides on a call that need not be [common](super::common).
+    pub(super) fn decide_any<'r>(
+        current: Option<&Self>,
+        request: &'r Request,
+        now_us: Micros,
+    ) -> Result<Decision<'r>, Refusal> {
         let kept = || current.and_then(Self::algorithm).unwrap_or(request.default_algorithm);
         let algorithm = request.algorithm.unwrap_or_else(kept);
         if request.has_burst && algorithm != Algorithm::Gcra {
@@ -125,6 +137,7 @@ impl Limiter {
                 allowed: true,
                 granted: held.cost,
                 quota: ask(request.cost, true),
+                after: None,
                 change: if ahead { change(Step::Rewind) } else { None },
                 ahead,
                 full: false,
@@ -165,7 +178,8 @@ impl Limiter {
             _ => None,
         };
         let hold = opens.map(|hold| hold.id);
-        Ok(Decision { algorithm, allowed, granted, quota, change, ahead, full, hold })
+        let after = None;
+        Ok(Decision { algorithm, allowed, granted, quota, after, change, ahead, full, hold })
     }
 
     /// What the limits of a call say to a cost, the one that binds: before any of

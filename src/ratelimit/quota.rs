@@ -35,6 +35,11 @@ impl Quota {
         Self { limit, used, retry_after_us, reset_after_us: closes_after_us }
     }
 
+    /// After a charge that fits.
+    pub fn charged(self, cost: Cost) -> Self {
+        Self { used: self.used + cost, ..self }
+    }
+
     /// What could be taken right now.
     pub fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used)

@@ -73,6 +73,8 @@ pub struct Decision<'r> {
     pub granted: Cost,
     /// What the limits say before the charge, the one that binds.
     pub quota: Quota,
+    /// What they say after it, where that is known beforehand.
+    pub after: Option<Quota>,
     /// What the state is to be changed by, if anything.
     pub change: Option<Change<'r>>,
     /// Whether something lies ahead of a clock that stepped back.
@@ -109,6 +111,7 @@ impl Decision<'_> {
         }
         self.allowed = false;
         self.granted = 0;
+        self.after = None;
         self.hold = None;
         self.change = self
             .change

@@ -73,10 +73,9 @@ fn run(call: &mut Call) -> Result<(), Error> {
     }
     decided.carry_out(open, now_us)?;
     decided.tell(&lock, &mut call.keys, &request, now_us);
-    let admission = decided.admission(request.hold);
-    if let Some(id) = admission.id {
+    if let Some(id) = decided.opened(request.hold) {
         waiting::is_admitted(&lock, db, id);
     }
-    admission.reply(call.reply);
+    decided.reply(call.reply, request.hold);
     Ok(())
 }

@@ -146,8 +146,8 @@ pub fn max_holds() -> usize {
 }
 
 /// A number where a limit may stand: options are words.
-fn is_number(arg: Arg) -> bool {
-    matches!(arg.bytes(), [b'0'..=b'9' | b'-' | b'+' | b'.', ..])
+fn is_number(word: &[u8]) -> bool {
+    matches!(word, [b'0'..=b'9' | b'-' | b'+' | b'.', ..])
 }
 
 /// The algorithm of a number in [`Algorithm::ALL`], by which it was chosen.

@@ -6,11 +6,13 @@ use super::arguments::{
 };
 use super::store::{apply, charge_one, check_room, count, count_allowed, decide};
 use crate::allowance::Allowance;
-use crate::ratelimit::common::charge_of_one;
+use crate::ratelimit::common::charge_of;
 use crate::ratelimit::limiter::Limiter;
 use crate::ratelimit::policy::Algorithm;
 use crate::ratelimit::request::{Mode, Request};
-use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler};
+use crate::server::{
+    Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Lives, Reply, handler,
+};
 use crate::time::Micros;
 use std::iter;
 
@@ -82,8 +84,8 @@ fn ratelimit(call: &mut Call) -> Result<(), Error> {
         // `limit window`, and nothing else.
         2 => {
             let policy = policy(&mut call.args, now_us)?;
-            if let Some((lives, allowance)) = charge_one(&mut open, &policy, now_us)? {
-                open.commit_change::<Limiter>(lives, &charge_of_one(&policy, now_us));
+            if let Some(allowance) = charge_one(&mut open, &policy, now_us)? {
+                open.commit_change::<Limiter>(Lives::AsBefore, &charge_of(&policy, 1, now_us));
                 count_allowed(&lock, key.bytes(), Algorithm::Fixed);
                 reply_figures(reply, &allowance, 0);
                 return Ok(());

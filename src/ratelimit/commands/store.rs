@@ -8,22 +8,22 @@ use crate::ratelimit::policy::{Algorithm, Policy};
 use crate::ratelimit::quota::Quota;
 use crate::ratelimit::request::{Decision, Mode, Refusal, Request};
 use crate::ratelimit::stats;
-use crate::server::{Changeable, Error, Lives, Lock, WriteKey, refuse};
+use crate::server::{Error, Lives, Lock, WriteKey, refuse};
 use crate::time::Micros;
 
-/// Charges a call that is [common](crate::ratelimit::common), which is to be committed:
-/// how long the key is to live then, and what it says. Else nothing is done.
+/// Charges a call that is [common](crate::ratelimit::common), which is to be committed,
+/// and does not move the end of its key: what the key says. Else nothing is done.
 pub fn charge_one(
     open: &mut WriteKey,
     policy: &Policy,
     now_us: Micros,
-) -> Result<Option<(Lives, Allowance)>, Error> {
+) -> Result<Option<Allowance>, Error> {
     let Some(limiter) = open.value::<Limiter>()? else { return Ok(None) };
     let Some(quota) = limiter.charge_one(policy, now_us) else { return Ok(None) };
     let Quota { limit, retry_after_us, reset_after_us, .. } = quota;
     let remaining = quota.remaining().cast_signed();
     let allowance = Allowance { granted: 1, limit, remaining, retry_after_us, reset_after_us };
-    Ok(Some((limiter.lives(), allowance)))
+    Ok(Some(allowance))
 }
 
 /// Decides on a call on one key. When all of the call's keys have agreed, it is to
@@ -61,11 +61,12 @@ pub fn apply(
     decision: &Decision,
     now_us: Micros,
 ) -> Result<(Lives, Allowance), Error> {
-    let Decision { algorithm, granted, mut quota, .. } = *decision;
+    let Decision { algorithm, granted, after, .. } = *decision;
+    let mut quota = after.unwrap_or(decision.quota);
     let mut lives = Lives::AsBefore;
     if let Some(change) = &decision.change {
         lives = open.apply::<Limiter>(change, |limiter| {
-            if granted > 0 {
+            if granted > 0 && after.is_none() {
                 let (policies, cost) = (&request.policies, request.cost);
                 let in_full = decision.is_in_full(cost);
                 quota = Limiter::quota(Some(limiter), algorithm, policies, cost, in_full, now_us);

@@ -7,6 +7,7 @@ use crate::id::Id;
 use crate::number::{parse_integer, parse_seconds};
 use crate::server::border::raw::RedisModuleString;
 use crate::time::{MILLIS_PER_SECOND, Millis};
+use smallvec::SmallVec;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ops::RangeInclusive;
@@ -112,7 +113,7 @@ impl<'a> Arg<'a> {
 }
 
 /// The keys of a call, none of which comes twice: all of them may be open at once.
-pub struct DistinctKeys<'a>(Vec<Arg<'a>>);
+pub struct DistinctKeys<'a>(SmallVec<[Arg<'a>; FEW]>);
 
 impl<'a> Deref for DistinctKeys<'a> {
     type Target = [Arg<'a>];
@@ -122,8 +123,8 @@ impl<'a> Deref for DistinctKeys<'a> {
     }
 }
 
-/// So many are compared each with each.
-const FEW: usize = 8;
+/// So many are compared each with each, and kept in place.
+pub const FEW: usize = 8;
 
 fn has_twice(keys: &[Arg]) -> bool {
     if keys.len() <= FEW {
@@ -139,13 +140,16 @@ fn has_twice(keys: &[Arg]) -> bool {
 #[derive(Clone, Copy)]
 pub struct Args<'a> {
     rest: &'a [*mut RedisModuleString],
+    /// The bytes of the next argument, once it was looked at.
+    peeked: Option<&'a [u8]>,
 }
 
 impl<'a> Args<'a> {
     /// # Safety
     /// `argv` holds valid server strings for all of `'a`.
     pub(in crate::server) unsafe fn from_raw(argv: &'a [*mut RedisModuleString]) -> Self {
-        Self { rest: argv.get(1..).unwrap_or_else(|| bug("a call without a command's name")) }
+        let rest = argv.get(1..).unwrap_or_else(|| bug("a call without a command's name"));
+        Self { rest, peeked: None }
     }
 
     /// How many arguments are left.
@@ -158,10 +162,20 @@ impl<'a> Args<'a> {
         self.take().ok_or(Error::WrongArity)
     }
 
-    /// The next argument, left where it is.
-    pub fn peek(&self) -> Option<Arg<'a>> {
-        // SAFETY: promised to `from_raw`.
-        self.rest.first().map(|first| unsafe { Arg::from_raw(*first) })
+    /// The bytes of the next argument, which is left where it is.
+    pub fn peek(&mut self) -> Option<&'a [u8]> {
+        if self.peeked.is_none() {
+            // SAFETY: promised to `from_raw`.
+            self.peeked = self.rest.first().map(|first| unsafe { Arg::from_raw(*first) }.bytes());
+        }
+        self.peeked
+    }
+
+    /// Which of these keywords (upper case) comes next, in any case: its place. It is
+    /// left where it is.
+    pub fn peek_at(&mut self, keywords: &[&str]) -> Option<usize> {
+        let word = self.peek()?;
+        keywords.iter().position(|keyword| word.eq_ignore_ascii_case(keyword.as_bytes()))
     }
 
     /// The next argument, a number of things, and as many arguments after it;
@@ -173,14 +187,14 @@ impl<'a> Args<'a> {
     ) -> Result<impl ExactSizeIterator<Item = Arg<'a>> + use<'a>, Error> {
         let count = self.arg()?.count(what, things, self.left())?;
         let (counted, rest) = self.rest.split_at_checked(count).ok_or(Error::WrongArity)?;
-        self.rest = rest;
+        (self.rest, self.peeked) = (rest, None);
         // SAFETY: promised to `from_raw`.
         Ok(counted.iter().map(|raw| unsafe { Arg::from_raw(*raw) }))
     }
 
     /// `numkeys key [key ...]`, each another.
     pub fn distinct_keys(&mut self) -> Result<DistinctKeys<'a>, Error> {
-        let keys: Vec<_> = self.counted("numkeys", "keys")?.collect();
+        let keys: SmallVec<_> = self.counted("numkeys", "keys")?.collect();
         if has_twice(&keys) {
             return Err(refuse("key is given twice: each must be another"));
         }
@@ -208,6 +222,7 @@ impl<'a> Args<'a> {
 
     /// All that is left.
     pub fn remaining(&mut self) -> impl ExactSizeIterator<Item = Arg<'a>> + use<'a> {
+        self.peeked = None;
         // SAFETY: promised to `from_raw`.
         std::mem::take(&mut self.rest).iter().map(|raw| unsafe { Arg::from_raw(*raw) })
     }
@@ -224,7 +239,7 @@ impl<'a> Args<'a> {
 
     fn take(&mut self) -> Option<Arg<'a>> {
         let (first, rest) = self.rest.split_first()?;
-        self.rest = rest;
+        (self.rest, self.peeked) = (rest, None);
         // SAFETY: promised to `from_raw`.
         Some(unsafe { Arg::from_raw(*first) })
     }
@@ -248,7 +263,7 @@ impl<'a> Options<'_, 'a> {
     /// call); `None` at the end. A keyword that is unknown or repeated is an
     /// error that names it.
     pub fn next(&mut self, known: &[&'static str]) -> Result<Option<&'static str>, Error> {
-        let Some(word) = self.args.peek().map(Arg::bytes) else { return Ok(None) };
+        let Some(word) = self.args.peek() else { return Ok(None) };
         if self.ends.iter().any(|end| word.eq_ignore_ascii_case(end.as_bytes())) {
             return Ok(None);
         }

@@ -36,8 +36,9 @@ fn effect<T: Changeable>(change: &T::Change<'_>) -> Vec<u8> {
 }
 
 impl WriteKey<'_> {
-    /// Makes a change to the value in the key, and has a look at what it is then. To be
-    /// [closed](Self::close) with how long it lives, [sent](Keyspace::send_change) and
+    /// Makes a change to the value in the key, and has a look at what it is then. Where
+    /// that does not move its end, the key keeps its expiry, also one that somebody gave
+    /// it. To be [closed](Self::close) with how long it lives, [sent](Keyspace::send_change) and
     /// [announced](Keyspace::announce_change).
     pub fn apply<T: Changeable>(
         &mut self,
@@ -53,7 +54,10 @@ impl WriteKey<'_> {
             value.lives()
         };
         if let Some(value) = self.value::<T>()? {
-            return Ok(change_and_look(value));
+            let before = value.lives();
+            let lives = change_and_look(value);
+            let stays = lives == before && lives != Lives::Gone;
+            return Ok(if stays { Lives::AsBefore } else { lives });
         }
         let mut value = T::default();
         let lives = change_and_look(&mut value);

@@ -4,7 +4,7 @@
 //! breaks nobody's WATCH and invalidates nobody's cache. A write ends with
 //! [`WriteKey::commit`], the one door through which it reaches everybody else.
 
-use super::args::{Arg, DistinctKeys};
+use super::args::{Arg, DistinctKeys, FEW};
 use super::error::Error;
 use crate::bug;
 use crate::server::border::callback::Callback;
@@ -17,6 +17,7 @@ use crate::server::border::raw::{
 use crate::server::declare::datatype::{DataType, RawValue};
 use crate::server::runtime::propagation::effects_are_wanted;
 use crate::time::Millis;
+use smallvec::SmallVec;
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -154,7 +155,7 @@ impl<'a> Keyspace<'a> {
     /// module may do then is what it may while the server's own commands on many keys
     /// (SINTER, SMOVE) hold what they have looked up: it changes no key there and then,
     /// which the server's rules for its notifications forbid.
-    pub fn write_all<'k>(&'k mut self, keys: &DistinctKeys<'a>) -> Vec<WriteKey<'k>> {
+    pub fn write_all<'k>(&'k mut self, keys: &DistinctKeys<'a>) -> OpenKeys<'k> {
         // SAFETY: the borrow keeps these the only open keys, and none comes twice.
         keys.iter().map(|key| unsafe { self.open_to_write(*key) }).collect()
     }
@@ -239,8 +240,7 @@ impl<'a> Keyspace<'a> {
 /// How long a key lives on after a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lives {
-    /// Until that moment. Costs a look-up when that is when it goes already; a
-    /// TTL that was taken off by hand is put back.
+    /// Until that moment, whatever expiry was given to it by hand.
     Until(Millis),
     /// Until it is removed: an expiry is taken off.
     Forever,
@@ -474,6 +474,9 @@ impl<'k> Deref for WriteKey<'k> {
     }
 }
 
+/// Several keys open for writing, mostly few.
+pub type OpenKeys<'k> = SmallVec<[WriteKey<'k>; FEW]>;
+
 /// How many keys are open for writing, of whatever call.
 static WRITING: AtomicUsize = AtomicUsize::new(0);
 
@@ -614,13 +617,9 @@ impl<'k> WriteKey<'k> {
     }
 
     fn expire_at(&self, at_ms: i64) {
-        // SAFETY: the key is open for writing; a missing one refuses an expiry.
-        // Redis 8.2 crashes when it is asked for that of a key that does not
-        // exist.
-        unsafe {
-            if !self.open.0.is_empty() && api!(RedisModule_GetAbsExpire(self.open.0.raw)) != at_ms {
-                api!(RedisModule_SetAbsExpire(self.open.0.raw, at_ms));
-            }
+        if !self.open.0.is_empty() {
+            // SAFETY: the key is open for writing, and exists.
+            unsafe { api!(RedisModule_SetAbsExpire(self.open.0.raw, at_ms)) };
         }
     }
 }
