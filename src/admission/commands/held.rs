@@ -5,6 +5,10 @@ use crate::admission::change::{Change, tell};
 use crate::permit::Permits;
 use crate::ratelimit::Limiter;
 use crate::server::{Call, DistinctKeys, Error, ReadKey, WriteKey};
+use smallvec::SmallVec;
+
+/// Something of each key, mostly of few.
+pub type PerKey<T> = SmallVec<[T; 4]>;
 
 /// What a key holds.
 pub enum Value<'k> {
@@ -38,11 +42,11 @@ pub fn change_each<'a>(
         None => Ok(None),
     };
     let open_to_read = open.iter().map(|open| &**open);
-    let changes = open_to_read.enumerate().map(decide).collect::<Result<Vec<_>, Error>>()?;
+    let changes = open_to_read.enumerate().map(decide).collect::<Result<PerKey<_>, Error>>()?;
     let make = |(change, open): (&Option<Change>, WriteKey)| {
         change.as_ref().map(|change| change.make(open)).transpose()
     };
-    let ends = changes.iter().zip(open).map(make).collect::<Result<Vec<_>, Error>>()?;
+    let ends = changes.iter().zip(open).map(make).collect::<Result<PerKey<_>, Error>>()?;
     let made = changes.iter().zip(&ends).map(|(change, ends)| (*change).zip(*ends));
     tell(&mut call.keys, keys.iter().copied().zip(made));
     changes.iter().flatten().for_each(count);

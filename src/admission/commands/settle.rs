@@ -1,6 +1,6 @@
 //! ML.SETTLE: the end of a hold, by what it really cost.
 
-use super::held::{Value, change_each};
+use super::held::{PerKey, Value, change_each};
 use crate::admission::change::Change;
 use crate::bounds::MAX_AMOUNT;
 use crate::id::Id;
@@ -28,7 +28,7 @@ pub const COMMAND: Command = Command {
 };
 
 /// `[ACTUAL actual [actual ...]]`: one a key, or none; `None` as estimated.
-fn actuals(args: &mut Args, keys: usize) -> Result<Option<Vec<Option<u64>>>, Error> {
+fn actuals(args: &mut Args, keys: usize) -> Result<Option<PerKey<Option<u64>>>, Error> {
     if args.left() == 0 {
         return Ok(None);
     }
