@@ -6,6 +6,7 @@ where MLSERVE_MODULE says.
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.cluster import RedisCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = Path(os.environ.get("MLSERVE_MODULE", ROOT / "target/release/libmlserve.so")).resolve()
@@ -47,6 +49,14 @@ def wait_for(port, process=None, seconds=20):
             if time.monotonic() > deadline:
                 pytest.fail(f"no server answers on port {port}")
             time.sleep(0.05)
+
+
+def until(condition, seconds=20):
+    """Waits for a condition."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it has not come about"
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")
@@ -128,6 +138,48 @@ def running(module):
 def server(running):
     """The server for tests that one is enough for."""
     return running(next(iter(servers())))
+
+
+def free_ports(count):
+    """The first of so many ports in a row that nobody listens on."""
+    for _ in range(100):
+        first = random.randrange(20_000, 30_000)
+        held = []
+        try:
+            for port in range(first, first + count):
+                held.append(socket.create_server(("127.0.0.1", port)))
+            return first
+        except OSError:
+            continue
+        finally:
+            for one in held:
+                one.close()
+    pytest.fail("no free ports")
+
+
+@pytest.fixture(scope="session")
+def running_cluster(module):
+    """The first port of a cluster that scripts/cluster has started, once a session."""
+    script, port = ROOT / "scripts/cluster", free_ports(12)
+    started = subprocess.run(
+        [script, "--port", str(port)],
+        env={**os.environ, "MLSERVE_MODULE": str(module)},
+        capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert "user:123 has gold 84.50" in started.stdout
+    yield port
+    stopped = subprocess.run([script, "--stop"], capture_output=True, text=True, timeout=60)
+    assert stopped.returncode == 0, stopped.stderr
+    with pytest.raises(redis.ConnectionError):
+        redis.Redis(port=port).ping()
+
+
+@pytest.fixture
+def cluster_port(running_cluster):
+    """The first port of a cluster that is empty."""
+    with RedisCluster(host="127.0.0.1", port=running_cluster) as client:
+        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+    return running_cluster
 
 
 @pytest.fixture

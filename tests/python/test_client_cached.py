@@ -10,6 +10,7 @@ import time
 
 import mlserve
 import pytest
+from conftest import until
 from mlserve.keys import digest
 
 
@@ -25,13 +26,6 @@ def away():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         yield f"redis://127.0.0.1:{s.getsockname()[1]}"
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def compute_in_process(url, ready, computed, values, forever):

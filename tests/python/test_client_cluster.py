@@ -1,32 +1,17 @@
 """The client of the Python package in a cluster: calls whose keys are in several slots."""
 
 import contextlib
-import os
-import subprocess
 
 import numpy
 import pytest
 import redis
 from test_client_matrix import Caller
-from test_cluster import SCRIPT, free_ports
 
 import mlserve
 import mlserve.aio
 from mlserve import Limit, Permit, Status
 
 KEYS = [f"key:{number}" for number in range(40)]
-
-
-@pytest.fixture(scope="module")
-def first_port(module):
-    port = free_ports(12)
-    environment = {**os.environ, "MLSERVE_MODULE": str(module)}
-    started = subprocess.run(
-        [SCRIPT, "--port", str(port)],
-        env=environment, capture_output=True, text=True, timeout=120)  # fmt: skip
-    assert started.returncode == 0, started.stdout + started.stderr
-    yield port
-    subprocess.run([SCRIPT, "--stop"], capture_output=True, timeout=60, check=True)
 
 
 class ClusterCaller(Caller):
@@ -36,12 +21,8 @@ class ClusterCaller(Caller):
 
 
 @pytest.fixture(params=[False, True], ids=["threads", "asyncio"])
-def ml(first_port, request):
-    caller = ClusterCaller(f"redis://127.0.0.1:{first_port}", request.param)
-    for node in caller.nodes().values():
-        caller.answer(node.command("FLUSHALL"))
-        if request.param:
-            caller.answer(node.aclose())
+def ml(cluster_port, request):
+    caller = ClusterCaller(f"redis://127.0.0.1:{cluster_port}", request.param)
     yield caller
     caller.close()
 
@@ -119,9 +100,9 @@ def test_a_pipeline_goes_to_every_node(ml):
     assert len(many.value) == len(KEYS)
 
 
-def test_a_slot_that_moves_is_followed(ml, first_port):
+def test_a_slot_that_moves_is_followed(ml, cluster_port):
     """MOVED and ASK: the slot of a key goes from its primary to another, and back."""
-    with redis.RedisCluster(host="127.0.0.1", port=first_port, protocol=2) as admin:
+    with redis.RedisCluster(host="127.0.0.1", port=cluster_port, protocol=2) as admin:
         slot = admin.keyslot("moving:1")
         source = admin.get_node_from_key("moving:1")
         target = next(node for node in admin.get_primaries() if node != source)

@@ -15,7 +15,7 @@ import time
 
 import pytest
 import redis
-from conftest import free_port, servers
+from conftest import free_port, servers, until
 
 import mlserve
 import mlserve.aio
@@ -27,14 +27,6 @@ TIMEOUT = 0.5
 # and 2 s. A machine that stalls fails no test; a call that hangs does.
 HANGS = 20 * TIMEOUT
 PLENTY = 2**40
-
-
-def until(condition, seconds=20):
-    """Waits for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it has not come about"
-        time.sleep(0.01)
 
 
 class Standstill:

@@ -1,53 +1,15 @@
 """scripts/cluster starts a cluster, and redis-py's cluster client finds the keys."""
 
-import os
-import random
-import socket
-import subprocess
-
 import numpy
 import pytest
-import redis
 from redis.cluster import RedisCluster
 from redis.exceptions import RedisClusterException
 
-from conftest import ROOT
 
-SCRIPT = ROOT / "scripts/cluster"
-
-
-def free_ports(count):
-    """The first of so many ports in a row that nobody listens on."""
-    for _ in range(100):
-        first = random.randrange(20_000, 30_000)
-        held = []
-        try:
-            for port in range(first, first + count):
-                held.append(socket.create_server(("127.0.0.1", port)))
-            return first
-        except OSError:
-            continue
-        finally:
-            for one in held:
-                one.close()
-    pytest.fail("no free ports")
-
-
-@pytest.fixture(scope="module")
-def cluster(module):
-    port = free_ports(12)
-    environment = {**os.environ, "MLSERVE_MODULE": str(module)}
-    started = subprocess.run(
-        [SCRIPT, "--port", str(port)], env=environment, capture_output=True, text=True, timeout=120)
-    assert started.returncode == 0, started.stdout + started.stderr
-    assert "user:123 has gold 84.50" in started.stdout
-    client = RedisCluster(host="127.0.0.1", port=port, protocol=2)
-    yield client
-    client.close()
-    stopped = subprocess.run([SCRIPT, "--stop"], capture_output=True, text=True, timeout=60)
-    assert stopped.returncode == 0, stopped.stderr
-    with pytest.raises(redis.ConnectionError):
-        redis.Redis(port=port).ping()
+@pytest.fixture
+def cluster(cluster_port):
+    with RedisCluster(host="127.0.0.1", port=cluster_port, protocol=2) as client:
+        yield client
 
 
 def test_every_command_goes_to_the_node_of_its_keys(cluster):
