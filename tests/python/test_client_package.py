@@ -6,16 +6,14 @@ import concurrent.futures
 import contextlib
 import inspect
 import multiprocessing
-import os
 import re
 import socket
 import subprocess
-import sys
 import threading
 import time
 
 import pytest
-from conftest import ROOT, servers
+from conftest import servers
 
 import mlserve
 import mlserve.aio
@@ -301,18 +299,3 @@ def test_pitfall_5_readonly_from_an_old_primary_has_the_client_connect_anew(serv
             assert raised.value.code == "READONLY"
             admin.execute_command("REPLICAOF", "NO", "ONE")
             assert client.ratelimit("k", 5, 60)
-
-
-# --- documents -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("page", ["docs/python.md", "clients/python/README.md"])
-def test_the_python_of_the_documents_runs(page, url, module, tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
-    assert blocks
-    code = "\n".join(blocks).replace("127.0.0.1:6379", url.removeprefix("redis://"))
-    script = tmp_path / "page.py"
-    script.write_text(code)
-    environment = {**os.environ, "MLSERVE_MODULE": str(module)}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)  # fmt: skip
-    assert done.returncode == 0, done.stderr
