@@ -106,34 +106,34 @@ def app():
                 say(word)
         return said
 
-    @gateway.post("/v1/completions")
-    async def completions(call: Completion, tenant: Tenant):
-        """The words as server-sent events, as they come."""
+    async def answering(tenant, call):
+        """HIT or MISS, then server-sent events of the words, as they come."""
         words = asyncio.Queue()
-        answering = asyncio.create_task(
+        computing = asyncio.create_task(
             answer(tenant, call.prompt, call.max_tokens, words.put_nowait)
         )
-        answering.add_done_callback(lambda _: words.put_nowait(None))
-        first = await words.get()
-        computed = first is not None
-        # Nothing was said: it is an answer that another call has made, or an error, which
-        # is a status as long as no event was sent.
-        rest = [] if computed else await answering
+        computing.add_done_callback(lambda _: words.put_nowait(None))
+        try:
+            word = await words.get()
+            # Nothing was said: it is an answer that another call has made, or an error, which
+            # is a status as long as nothing was sent.
+            made = await computing if word is None else []
+            yield "MISS" if word is not None else "HIT"
+            while word is not None:
+                yield event(word)
+                word = await words.get()
+            for word in made:
+                yield event(word)
+            yield f"event: done\ndata: {len(await computing)}\n\n"
+        finally:
+            computing.cancel()  # Whoever hangs up pays for what was said.
 
-        async def events():
-            try:
-                word = first
-                while word is not None:
-                    yield event(word)
-                    word = await words.get()
-                for word in rest:
-                    yield event(word)
-                yield f"event: done\ndata: {len(await answering)}\n\n"
-            finally:
-                answering.cancel()  # Whoever hangs up pays for what was said.
-
-        headers = {"X-Cache": "MISS" if computed else "HIT"}
-        return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+    @gateway.post("/v1/completions")
+    async def completions(call: Completion, tenant: Tenant):
+        """An answer, streamed. Who hangs up while it waits is noticed when its turn comes."""
+        events = answering(tenant, call)
+        headers = {"X-Cache": await anext(events)}
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     @gateway.get("/v1/budget")
     async def budget(tenant: Tenant):
