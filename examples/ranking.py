@@ -13,7 +13,6 @@ import time
 
 import mlserve
 import numpy
-from mlserve.results import FieldStatus
 from sklearn.ensemble import ExtraTreesClassifier
 
 # A view is what one pipeline writes. It has an event time and a time to live of its own,
@@ -73,10 +72,11 @@ def main():
     read_ms, rank_ms = median_ms(lambda: features(ITEMS)), median_ms(lambda: rank(features, model, ITEMS))
     print(f"{rows} × {columns} values of {tensor.numpy().dtype} in {read_ms:.2f} ms, "
           f"ranked in {rank_ms:.2f} ms")
-    for kind in (FieldStatus.PRESENT, FieldStatus.NOT_FOUND):
+    for kind in (mlserve.FieldStatus.PRESENT, mlserve.FieldStatus.NOT_FOUND):
         print(f"{kind.name.lower().replace('_', ' ')}: {(status == kind).sum()}")
     fresh = client.features(FIELDS, type="f4", max_age=HOUR / 2)
-    print(f"older than half an hour: {(fresh(ITEMS).statuses() == FieldStatus.TOO_OLD).sum()}")
+    old = fresh(ITEMS).statuses() == mlserve.FieldStatus.TOO_OLD
+    print(f"older than half an hour: {old.sum()}")
     for item, score in rank(features, model, ITEMS)[:3]:
         print(f"{item:9} {score:.3f}")
 

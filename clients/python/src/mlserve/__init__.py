@@ -18,7 +18,7 @@ from mlserve.calls import Limit, Permit, Until
 from mlserve.client import Client, Pipeline
 from mlserve.errors import Error, ModuleMissing, ResponseError, TimedOut, Unavailable
 from mlserve.featurelog import FeatureLog
-from mlserve.results import Admission, Fetch, RateLimit, Status, Tensor
+from mlserve.results import Admission, Fetch, FieldStatus, RateLimit, Status, Tensor
 
 __all__ = [
     "Admission",
@@ -30,6 +30,7 @@ __all__ = [
     "Error",
     "FeatureLog",
     "Fetch",
+    "FieldStatus",
     "Limit",
     "Limited",
     "ModuleMissing",
