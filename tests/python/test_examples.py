@@ -56,6 +56,7 @@ def serve(url, tmp_path):
 
 def test_the_prediction_service(serve, client):
     client.command("HSET", "user:123", "avg_order", "84.50", "n_sessions", "0")
+    client.stats("CACHE", reset=True)  # What other tests have left.
     with httpx.Client(base_url=serve("prediction_service"), timeout=30) as web:
 
         def urgency(user, text="It leaks and the handle is uncomfortable."):
