@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlserve import aio
@@ -16,6 +17,7 @@ from mlserve._steps import ask_async
 from mlserve.breaker import breaker_of
 
 if TYPE_CHECKING:
+    import concurrent.futures
     from collections.abc import Coroutine, Sequence
 
     from mlserve.calls import Call
@@ -52,11 +54,15 @@ class Apart:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._run(self.client.close())
+        await self._run(self.client.aclose())
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        running = asyncio.run_coroutine_threadsafe(work, self._begun())
-        return await asyncio.wrap_future(running)
+        # In an empty context: a loop and a connection keep the one that they were made in, and
+        # with it all that a request is known by.
+        return await asyncio.wrap_future(Context().run(self._start, work))
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._begun())
 
     def _begun(self) -> asyncio.AbstractEventLoop:
         """The event loop of the thread."""

@@ -167,8 +167,8 @@ def missed(error: Error) -> None:
 def put_in_force() -> None:
     """Make it the cache of this process, as the proxy's configuration says."""
     settings = configured()
-    backend = MlserveCache(**{
-        field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)
-    })
+    backend = MlserveCache(
+        **{field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    )
     # By this type the proxy's routes to ping the cache and to delete from it are open.
     litellm.cache = litellm.Cache(type="redis", _backend=backend, **settings.cache_params or {})

@@ -121,7 +121,7 @@ class Hold:
         self.since = time.monotonic()
 
 
-class Store(RateLimitStore):  # type: ignore[misc]
+class Store(RateLimitStore):
     """What LiteLLM corrects counters by after a call; the rest of it is in memory."""
 
     def __init__(self, handle: Any, corrected: Callable[[Sequence[Any]], Awaitable[None]]) -> None:
@@ -146,7 +146,7 @@ class Store(RateLimitStore):  # type: ignore[misc]
         await super().increment_many(increments)
 
 
-class MlserveLimiter(PROXY_MaxParallelRequestsHandler_v3):  # type: ignore[misc]
+class MlserveLimiter(PROXY_MaxParallelRequestsHandler_v3):
     """In place of LiteLLM's `parallel_request_limiter`.
 
     While the server is away it does as LiteLLM's does without Redis: it counts in this
@@ -235,7 +235,11 @@ class MlserveLimiter(PROXY_MaxParallelRequestsHandler_v3):  # type: ignore[misc]
         if not skip_parallel_check:
             entries += [self._entry(one, "max_parallel_requests", 1) for one in descriptors]
         return await self._ask(
-            [entry for entry in entries if entry], descriptors, in_memory, read_only, parallel_slot_id
+            [entry for entry in entries if entry],
+            descriptors,
+            in_memory,
+            read_only,
+            parallel_slot_id,
         )
 
     async def atomic_check_and_increment_by_n(
@@ -296,8 +300,10 @@ class MlserveLimiter(PROXY_MaxParallelRequestsHandler_v3):  # type: ignore[misc]
             slots = any(entry.cost is None for entry in entries)
             hold = PARALLEL_REQUEST_SLOT_TTL_SECONDS if slots else None
         id = None if hold is None else slot_id or calls.new_id()  # noqa: A001
-        # Of two limits on one key the smaller one counts.
-        entries = sorted(entries, key=lambda entry: -int(entry.status["current_limit"]))
+        # Of two that ask for one key, the last counts: the smallest limit, the largest cost.
+        entries = sorted(
+            entries, key=lambda entry: (-int(entry.status["current_limit"]), entry.cost or 0)
+        )
         items: dict[str | bytes, Limit | Permit] = {entry.key: entry.item for entry in entries}
         try:
             decision = await self.server.ask(calls.admit(items, hold=hold, id=id, peek=peek))
@@ -324,7 +330,7 @@ class MlserveLimiter(PROXY_MaxParallelRequestsHandler_v3):  # type: ignore[misc]
         if id is not None and stash is not None:
             self._holds.setdefault(stash.parallel_slot_release_lock, []).append(Hold(id, entries))
             self._renew()
-        response = {"overall_code": "OK", "statuses": statuses}
+        response: dict[str, Any] = {"overall_code": "OK", "statuses": statuses}
         if id is not None:
             # What LiteLLM keeps to give back by what a batch has taken.
             response["reservation_windows"] = frozenset(
@@ -455,7 +461,7 @@ class MlserveLimiter(PROXY_MaxParallelRequestsHandler_v3):  # type: ignore[misc]
         if hold is not None and hold.id is None:
             await self.rate_limits.in_memory(operations)
             return
-        settled: dict[bytes, int | None] = {key: None for key in over}
+        settled: dict[bytes, int | None] = dict.fromkeys(over)
         charged: dict[bytes, int] = {}
         elsewhere = []
         for operation in operations:
@@ -464,7 +470,9 @@ class MlserveLimiter(PROXY_MaxParallelRequestsHandler_v3):  # type: ignore[misc]
             estimate = hold.open.get(key) if hold else None
             if estimate is not None:
                 base = settled.get(key)
-                settled[key] = max(0, (estimate if base is None else base) + round(operation.amount))
+                settled[key] = max(
+                    0, (estimate if base is None else base) + round(operation.amount)
+                )
             elif self._windows.get(key, (0, 0))[0] > 0 and operation.amount > 0:
                 charged[key] = charged.get(key, 0) + round(operation.amount)
             else:
@@ -518,7 +526,7 @@ class MlserveLimiter(PROXY_MaxParallelRequestsHandler_v3):  # type: ignore[misc]
             for key in keys:
                 newest.open.pop(key, None)
         if keys:
-            await self._settle(id, {key: None for key in keys})
+            await self._settle(id, dict.fromkeys(keys))
 
     # --- what is held ---------------------------------------------------------
 

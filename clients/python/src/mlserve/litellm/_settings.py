@@ -26,7 +26,7 @@ class Settings:
     sentinels: list[str] | None = None
     """URLs of sentinels: the host in `url` is the name of the primary then."""
     timeout: float = 2.0
-    """Seconds that a call of the server may take; a worker that is busy is late to see the answer."""
+    """Seconds that a call of the server may take: a busy worker is late to see the answer."""
     max_connections: int = 64
     namespace: str = "litellm"
     """The first part of all keys."""
