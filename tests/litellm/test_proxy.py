@@ -168,8 +168,13 @@ class Caller:
 
     def info(self, kind):
         """What is held in the keys of one kind."""
-        answer = [self.store.execute_command("ML.LIMITINFO", key) for key in self.store.keys(f"*:{kind}")]
-        return [dict(zip(one[::2], one[1::2], strict=True)) if isinstance(one, list) else one for one in answer]
+        answer = [
+            self.store.execute_command("ML.LIMITINFO", key) for key in self.store.keys(f"*:{kind}")
+        ]
+        return [
+            dict(zip(one[::2], one[1::2], strict=True)) if isinstance(one, list) else one
+            for one in answer
+        ]
 
     def used(self, kind):
         """What is charged to each key of a kind."""
@@ -371,5 +376,3 @@ def test_a_server_that_is_away_is_counted_without(go, store):
         await call.until(lambda: call.store.ping())
 
     go(work)
-
-

@@ -184,6 +184,7 @@ class Limiter:
             if one["rate_limit"].get("tokens_per_unit") is not None
         ]
         if data.get("breaks"):
+            await self._release_stashed_parallel_slot(stash)
             raise RuntimeError("the estimate cannot be made")
         if counted:
             response = await self.atomic_check_and_increment_by_n(
