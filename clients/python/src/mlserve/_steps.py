@@ -172,3 +172,11 @@ def policy_of(on_error: str) -> str:
     if on_error not in ("allow", "deny", "raise"):
         raise ValueError(f'on_error must be "allow", "deny" or "raise": {on_error!r}')
     return on_error
+
+
+def is_kind_of(client: AnyClient, function: Callable[..., Any], what: str) -> None:
+    """Raise unless a function is plain where the client is, and async where it is."""
+    asynchronous = isinstance(client, aio.Client)
+    if inspect.iscoroutinefunction(function) != asynchronous:
+        wanted = "an async function" if asynchronous else "a plain function"
+        raise TypeError(f"{type(client).__module__}.Client {what} {wanted}")

@@ -4,14 +4,21 @@
 rpm = mlserve.limit("100/minute", key="{acme}:rpm")
 with mlserve.admit(client, rpm, mlserve.permit(8, key="{acme}:gpu"), hold=60) as admission:
     admission.actual(1)
+
+@mlserve.admit(client, mlserve.limit("100/minute", key=lambda user, text: f"user:{user}"))
+def score(user, text): ...
 ```
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import re
+import threading
 from decimal import ROUND_CEILING, Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from mlserve import aio, calls
 from mlserve._steps import (
@@ -19,6 +26,7 @@ from mlserve._steps import (
     Steps,
     Work,
     is_away,
+    is_kind_of,
     logger,
     policy_of,
     renewing,
@@ -29,6 +37,7 @@ from mlserve._steps import (
 from mlserve.errors import Error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from mlserve.calls import Algorithm, Seconds
@@ -36,6 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Admitted", "Asked", "Busy", "Denied", "Limited", "admit", "limit", "micros", "permit"]
 
+F = TypeVar("F", bound="Callable[..., Any]")
+KeyOf: TypeAlias = "Key | Callable[..., Key]"
+CostOf: TypeAlias = "int | Callable[..., int]"
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 RATE = re.compile(r"(\d+)\s*(?:/|\s+per\s+)\s*(\d+)?\s*([a-z]+?)s?", re.IGNORECASE | re.ASCII)
 
@@ -43,12 +55,19 @@ RATE = re.compile(r"(\d+)\s*(?:/|\s+per\s+)\s*(\d+)?\s*([a-z]+?)s?", re.IGNORECA
 class Denied(Error):
     """A call was not let in; `retry_after` is seconds, inf: never, None: not known."""
 
-    def __init__(self, message: str, *, retry_after: float | None = None,
-                 admission: Admission | None = None) -> None:  # fmt: skip
-        """The message, the wait, and the decision at each key."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        admission: Admission | None = None,
+        asked: Sequence[Asked] = (),
+    ) -> None:
+        """The message, the wait, the decision at each key, and what was asked for."""
         super().__init__(message)
         self.retry_after = retry_after
         self.admission = admission
+        self.asked = asked
 
 
 class Limited(Denied):
@@ -60,19 +79,47 @@ class Busy(Denied):
 
 
 class Asked:
-    """What a call is to take at a key: made by `limit` and `permit`."""
+    """What a call is to take at a key: made by `limit` and `permit`.
 
-    __slots__ = ("item", "key", "policies")
+    `policies` are a (count, seconds) for each window of a limit; empty of permits.
+    """
+
+    __slots__ = ("cost", "key", "make", "options", "policies")
 
     def __init__(
-        self, key: Key, item: calls.Limit | calls.Permit, policies: list[tuple[int, int]]
+        self,
+        key: KeyOf,
+        cost: CostOf,
+        make: Callable[..., calls.Limit | calls.Permit],
+        policies: Sequence[tuple[int, int]],
+        **options: Any,
     ) -> None:
-        """The key, the item of ML.ADMIT, and a (count, seconds) for each window."""
-        if not isinstance(key, (str, bytes)):
+        """The key, the cost, and what makes the item of ML.ADMIT, with its options."""
+        if not callable(key) and not isinstance(key, (str, bytes)):
             raise TypeError(f"key must be str or bytes: {key!r}")
-        self.key = key
-        self.item = item
+        self.key: Any = key
+        self.cost = cost if callable(cost) else count("cost", cost)
+        self.make = make
         self.policies = policies
+        self.options = options
+
+    @property
+    def is_permit(self) -> bool:
+        """Whether it is slots that are asked for."""
+        return not self.policies
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the key or the cost depends on the arguments of a function."""
+        return callable(self.key) or callable(self.cost)
+
+    def of(self, *args: Any, **kwargs: Any) -> Asked:
+        """What a call with these arguments is to take."""
+        key = self.key(*args, **kwargs) if callable(self.key) else self.key
+        cost = self.cost(*args, **kwargs) if callable(self.cost) else self.cost
+        if callable(key):
+            raise TypeError(f"key must be str or bytes: {key!r}")
+        return Asked(key, cost, self.make, self.policies, **self.options)
 
 
 def count(name: str, value: Any) -> int:
@@ -101,8 +148,8 @@ def rates(text: str) -> list[tuple[int, int]]:
 def limit(
     rate: str,
     *,
-    key: Key,
-    cost: int = 1,
+    key: KeyOf,
+    cost: CostOf = 1,
     algorithm: Algorithm | None = None,
     burst: int | None = None,
     queue: int | None = None,
@@ -110,21 +157,31 @@ def limit(
     """A limit, "100/minute", of which a call takes `cost`; see `mlserve.Limit`.
 
     The number before the unit belongs to the window: "100/5 minutes" is 100 in 300 s.
-    Tokens and money are costs too; of money, see `micros`.
+    Tokens and money are costs too; of money, see `micros`. For `admit` as a decorator `key`
+    and `cost` may be functions, which are called with the arguments of the decorated one.
     """
     policies = rates(rate)
-    first, *more = policies
-    rest = [number for policy in more for number in policy]
-    item = calls.Limit(
-        *first, *rest, algorithm=algorithm, burst=burst, cost=count("cost", cost), queue=queue
-    )
-    return Asked(key, item, policies)
+    numbers = [number for policy in policies for number in policy]
+
+    def make(cost: int) -> calls.Limit:
+        return calls.Limit(
+            *numbers,
+            algorithm=algorithm,
+            burst=burst,
+            cost=cost,
+            queue=queue,
+        )
+
+    return Asked(key, cost, make, policies, algorithm=algorithm, burst=burst, queue=queue)
 
 
-def permit(maximum: int, *, key: Key, cost: int = 1, queue: int | None = None) -> Asked:
-    """A slot of `maximum` that may be in use at once, held while the call runs."""
-    item = calls.Permit(count("maximum", maximum), cost=count("cost", cost), queue=queue)
-    return Asked(key, item, [(maximum, 0)])
+def permit(maximum: int, *, key: KeyOf, cost: CostOf = 1, queue: int | None = None) -> Asked:
+    """A slot of `maximum` that may be in use at once, held while the call runs.
+
+    `key` and `cost` as for `limit`.
+    """
+    count("maximum", maximum)
+    return Asked(key, cost, lambda cost: calls.Permit(maximum, cost=cost, queue=queue), [])
 
 
 def micros(amount: Decimal | float | str) -> int:
@@ -164,7 +221,11 @@ class Admitted:
 
 
 class admit:  # noqa: N801
-    """Let a piece of work in by limits and permits, for a `with` or `async with` block.
+    """Let a piece of work in by limits and permits.
+
+    For a `with` or `async with` block, or as the decorator of a function, which is plain
+    with a Client and `async` with an aio.Client. Threads and tasks may share one, each
+    block has a hold of its own.
 
     All are taken or none; a denial raises Limited or Busy, with `wait`, seconds, only
     after waiting so long in the server. What is taken is held `hold` seconds, and renewed
@@ -186,29 +247,128 @@ class admit:  # noqa: N801
         on_error: Literal["allow", "deny", "raise"] = "raise",
     ) -> None:
         """What is asked of which client."""
-        self._client = client
-        self._items = {one.key: one.item for one in asked}
-        if len(self._items) != len(asked):
-            raise ValueError("key is given twice: each must be another")
-        if hold is None and any(one.is_permit for one in self._items.values()):
+        self.client = client
+        self.asked = asked
+        if hold is None and any(one.is_permit for one in asked):
             raise ValueError("hold must be given with a permit: how long it is held at most")
-        self._hold = None if hold is None else calls.in_seconds(hold)
-        self._wait = wait
-        self._priority = priority
-        self._on_error = policy_of(on_error)
-        self._admitted: Admitted | None = None
-        self._renewing: Any = None
+        self.hold = None if hold is None else calls.in_seconds(hold)
+        self.wait = wait
+        self.priority = priority
+        self.on_error = policy_of(on_error)
+        self._is_open = any(one.is_open for one in asked)
+        if not self._is_open:
+            items_of(asked)
+        self._blocks: list[tuple[object, Block]] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, function: F) -> F:
+        """Let each call of a function in."""
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError("a generator runs after its call: open a block of admit in it")
+        is_kind_of(self.client, function, "lets in")
+
+        def block(*args: Any, **kwargs: Any) -> Block:
+            return Block(self, [one.of(*args, **kwargs) for one in self.asked])
+
+        @functools.wraps(function)
+        def plainly(*args: Any, **kwargs: Any) -> Any:
+            with block(*args, **kwargs):
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            async with block(*args, **kwargs):
+                return await function(*args, **kwargs)
+
+        asynchronous = isinstance(self.client, aio.Client)
+        return awaited if asynchronous else plainly  # type: ignore[return-value]
+
+    def _block(self) -> Block:
+        if self._is_open:
+            raise TypeError("key and cost are functions for a decorator: give a block values")
+        return Block(self, self.asked)
+
+    def _push(self, block: Block, who: object) -> None:
+        with self._lock:
+            self._blocks.append((who, block))
+
+    def _pop(self, who: object) -> Block:
+        """The block that this thread or task opened last; else the only one there is.
+
+        A generator may be closed by another task than the one that ran it.
+        """
+        with self._lock:
+            for place in reversed(range(len(self._blocks))):
+                if self._blocks[place][0] == who:
+                    return self._blocks.pop(place)[1]
+            if len(self._blocks) == 1:
+                return self._blocks.pop()[1]
+        raise RuntimeError(
+            "a block is left by another thread or task than entered it, and others are open: "
+            "make an admit for each"
+        )
+
+    def __enter__(self) -> Admitted:
+        block = self._block()
+        admitted = block.__enter__()
+        self._push(block, threading.get_ident())
+        return admitted
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pop(threading.get_ident()).__exit__(kind, error, trace)
+
+    async def __aenter__(self) -> Admitted:
+        block = self._block()
+        admitted = await block.__aenter__()
+        self._push(block, asyncio.current_task())
+        return admitted
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._pop(asyncio.current_task()).__aexit__(kind, error, trace)
+
+
+def items_of(asked: Sequence[Asked]) -> dict[Key, calls.Limit | calls.Permit]:
+    """The items of ML.ADMIT by their keys."""
+    items = {one.key: one.make(cost=one.cost) for one in asked}
+    if len(items) != len(asked):
+        raise ValueError("key is given twice: each must be another")
+    return items
+
+
+class Block:
+    """A block of work that is let in once, by the options of an `admit`."""
+
+    __slots__ = ("_admit", "_admitted", "_asked", "_items", "_renewing")
+
+    def __init__(self, by: admit, asked: Sequence[Asked]) -> None:
+        """What is asked for."""
+        self._admit = by
+        self._asked = asked
+        self._items = items_of(asked)
+        self._admitted: Admitted
+        self._renewing: Any
 
     def _begin(self) -> Steps[Admitted]:
-        id = None if self._hold is None else calls.new_id()  # noqa: A001
+        by = self._admit
+        id = None if by.hold is None else calls.new_id()  # noqa: A001
         try:
             decision = yield calls.admit(
-                self._items, hold=self._hold, id=id, wait=self._wait, priority=self._priority
+                self._items, hold=by.hold, id=id, wait=by.wait, priority=by.priority
             )
         except Error as error:
-            if not is_away(error) or self._on_error == "raise":
+            if not is_away(error) or by.on_error == "raise":
                 raise
-            if self._on_error == "deny":
+            if by.on_error == "deny":
                 raise Busy("the server is away, and nothing is let in without it") from error
             return Admitted(None, None, self._limits())
         except BaseException:
@@ -218,8 +378,12 @@ class admit:  # noqa: N801
             raise
         if not decision.admitted:
             kind = Busy if self._items[decision.binding].is_permit else Limited
-            message = f"{decision.binding!r} denies: again in {decision.retry_after} s"
-            raise kind(message, retry_after=decision.retry_after, admission=decision)
+            raise kind(
+                f"{decision.binding!r} denies: again in {decision.retry_after} s",
+                retry_after=decision.retry_after,
+                admission=decision,
+                asked=self._asked,
+            )
         return Admitted(id, decision, self._limits())
 
     def _limits(self) -> list[Key]:
@@ -235,36 +399,36 @@ class admit:  # noqa: N801
             logger.warning("mlserve: a hold was not settled, and ends by its time: %s", error)
 
     def _end(self, failed: bool) -> Steps[None]:
-        admitted, self._admitted = self._admitted, None
-        if admitted is None or admitted.id is None:
+        admitted = self._admitted
+        if admitted.id is None:
             return
         costs: list[int | None] = self._nothing() if failed else [None] * len(self._items)
         for place, key in enumerate(self._items):
             costs[place] = admitted._actual.get(key, costs[place])
         yield from self._settle(admitted.id, costs)
 
-    def _work(self, admitted: Admitted) -> Work:
-        if self._hold is None or admitted.id is None:
+    def _work(self) -> Work:
+        hold, admitted = self._admit.hold, self._admitted
+        if hold is None or admitted.id is None:
             return Work(lambda: None)
-        renewal = calls.renew(list(self._items), admitted.id, self._hold)
 
         def renewed(answers: list[Any]) -> None:
             admitted.lost = not all(answers[0])
 
-        return Work(lambda: None, [renewal], self._hold / 2, renewed)
+        renewal = calls.renew(list(self._items), admitted.id, hold)
+        return Work(lambda: None, [renewal], hold / 2, renewed)
 
-    def _once(self, asynchronous: bool) -> None:
-        if isinstance(self._client, aio.Client) != asynchronous:
+    def _client(self, *, asynchronous: bool) -> Any:
+        if isinstance(self._admit.client, aio.Client) != asynchronous:
             raise TypeError("a Client is for `with`, an aio.Client for `async with`")
-        if self._admitted is not None:
-            raise ValueError("the block is open already: make an admit for each")
+        return self._admit.client
 
     def __enter__(self) -> Admitted:
-        self._once(asynchronous=False)
-        self._admitted = admitted = run(self._client, self._begin())  # type: ignore[arg-type]
-        self._renewing = renewing(self._client, self._work(admitted))  # type: ignore[arg-type]
+        client = self._client(asynchronous=False)
+        self._admitted = run(client, self._begin())
+        self._renewing = renewing(client, self._work())
         self._renewing.__enter__()
-        return admitted
+        return self._admitted
 
     def __exit__(
         self,
@@ -273,14 +437,14 @@ class admit:  # noqa: N801
         trace: TracebackType | None,
     ) -> None:
         self._renewing.__exit__(None, None, None)
-        run(self._client, self._end(kind is not None))  # type: ignore[arg-type]
+        run(self._client(asynchronous=False), self._end(kind is not None))
 
     async def __aenter__(self) -> Admitted:
-        self._once(asynchronous=True)
-        self._admitted = admitted = await run_async(self._client, self._begin())  # type: ignore[arg-type]
-        self._renewing = renewing_async(self._client, self._work(admitted))  # type: ignore[arg-type]
+        client = self._client(asynchronous=True)
+        self._admitted = await run_async(client, self._begin())
+        self._renewing = renewing_async(client, self._work())
         await self._renewing.__aenter__()
-        return admitted
+        return self._admitted
 
     async def __aexit__(
         self,
@@ -289,4 +453,4 @@ class admit:  # noqa: N801
         trace: TracebackType | None,
     ) -> None:
         await self._renewing.__aexit__(None, None, None)
-        await run_async(self._client, self._end(kind is not None))  # type: ignore[arg-type]
+        await run_async(self._client(asynchronous=True), self._end(kind is not None))

@@ -16,7 +16,17 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from mlserve import aio, calls, keys
-from mlserve._steps import AnyClient, Steps, Work, is_away, logger, policy_of, run, run_async
+from mlserve._steps import (
+    AnyClient,
+    Steps,
+    Work,
+    is_away,
+    is_kind_of,
+    logger,
+    policy_of,
+    run,
+    run_async,
+)
 from mlserve.admission import Busy
 from mlserve.errors import Error, ResponseError
 from mlserve.results import Status
@@ -160,10 +170,7 @@ def cached(
     asynchronous = isinstance(client, aio.Client)
 
     def decorate(function: F) -> F:
-        is_async = inspect.iscoroutinefunction(function)
-        if is_async != asynchronous:
-            wanted = "an async function" if asynchronous else "a plain function"
-            raise TypeError(f"{type(client).__module__}.Client caches {wanted}")
+        is_kind_of(client, function, "caches")
         argued = key_of(function, key, list(ignore))
 
         def steps(*args: Any, **kwargs: Any) -> Steps[Any]:

@@ -2,55 +2,76 @@
 
 ```python
 @app.get("/", dependencies=[Depends(mlserve.fastapi.admitted(client, by_user))])
+
+app.add_middleware(mlserve.fastapi.AdmissionMiddleware, client=client, asking=by_user)
 ```
 
-`by_user(request)` returns what `mlserve.limit` or `mlserve.permit` made, or several. A
-denial is answered 429, or 503 where permits are in use or the server is away, with
-Retry-After and, as draft-ietf-httpapi-ratelimit-headers-10 has them, RateLimit-Policy and
-RateLimit. Denials raised elsewhere are answered so after `install(app)`.
+`by_user(request)` returns what `mlserve.limit` or `mlserve.permit` made, or several, or
+None for what is let in unasked. A denial is answered 429, or 503 where permits are in use
+or the server is away, with Retry-After and, as draft-ietf-httpapi-ratelimit-headers-11 has
+them, RateLimit-Policy and RateLimit. Denials raised elsewhere are answered so by the
+middleware, or after `install(app)`.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mlserve import aio
 from mlserve.admission import Admitted, Asked, Denied, Limited, admit
 
 if TYPE_CHECKING:
-    from mlserve.aio import Client
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from mlserve._steps import AnyClient
     from mlserve.results import Admission
 
-__all__ = ["admitted", "install"]
+__all__ = ["AdmissionMiddleware", "admitted", "install"]
 
-Asking = Callable[[Request], "Asked | list[Asked]"]
+Found: TypeAlias = "Asked | Sequence[Asked] | None"
+Asking: TypeAlias = Callable[[Request], "Found | Awaitable[Found]"]
+
+LARGEST = 10**15 - 1
+"""The largest Integer of RFC 9651; limits may be larger."""
 
 
-def headers(asked: list[Asked], decision: Admission | None) -> dict[str, str]:
-    """RateLimit-Policy, and RateLimit of what is left; of limits only."""
-    policies, left = [], []
+def headers(asked: Sequence[Asked], decision: Admission | None) -> dict[str, str]:
+    """RateLimit-Policy, and RateLimit of what is left.
+
+    Of limits only: how many run at once is for nobody to know (section 8.2 of the draft).
+    A denial tells of the limits that deny, so that Retry-After is none too early (section 6).
+    """
+    policies: dict[str, str] = {}
+    left = []
     for one in asked:
-        if one.item.is_permit:
-            continue
+        row = decision.rows.get(one.key) if decision is not None else None
         for quota, window in one.policies:
-            name = f'"{quota}-in-{window}s"'
-            policies.append(f"{name};q={quota};w={window}")
-            row = decision.rows.get(one.key) if decision is not None else None
+            name = f"{quota}-in-{window}s"
+            while name in policies:
+                # The same policy at another key.
+                name += "-too"
+            policies[name] = f'"{name}";q={min(quota, LARGEST)};w={window}'
             # Of several windows the row is that of the one that binds.
-            if row is not None and (row.limit == quota or len(one.policies) == 1):
-                reset = math.ceil(min(row.reset_after, 1e9))
-                left.append(f"{name};r={max(row.remaining, 0)};t={reset}")
-    found = {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(left)}
+            if row is None or (row.limit != quota and len(one.policies) > 1):
+                continue
+            wait = row.reset_after if decision else row.retry_after
+            if decision or wait:
+                more = f";t={math.ceil(wait)}" if math.isfinite(wait) else ""
+                left.append(f'"{name}";r={min(max(row.remaining, 0), LARGEST)}{more}')
+    found = {"RateLimit-Policy": ", ".join(policies.values()), "RateLimit": ", ".join(left)}
     return {name: value for name, value in found.items() if value}
 
 
 def answer(denied: Denied) -> Response:
     """The response to a call that was not let in."""
-    more = dict(getattr(denied, "headers", {}))
+    more = headers(denied.asked, denied.admission)
     if denied.retry_after is not None and math.isfinite(denied.retry_after):
         more["Retry-After"] = str(max(math.ceil(denied.retry_after), 1))
     limited = isinstance(denied, Limited)
@@ -68,30 +89,95 @@ def install(app: Any) -> None:
     app.add_exception_handler(Denied, handle)
 
 
-def admitted(client: Client, asking: Asking, **options: Any) -> Callable[..., Any]:
+def listed(found: Any) -> list[Asked]:
+    """What is asked for, as a list."""
+    if found is None:
+        return []
+    return [found] if isinstance(found, Asked) else list(found)
+
+
+async def asked_of(asking: Asking, request: Request) -> list[Asked]:
+    """What a request is to ask for."""
+    found = asking(request)
+    return listed(await found if inspect.isawaitable(found) else found)
+
+
+def admitted(client: AnyClient, asking: Asking, **options: Any) -> Callable[..., Any]:
     """A dependency: the request is let in by what `asking(request)` asks for.
 
     `options` are those of `mlserve.admit`. It needs `install(app)`. The value is what the
-    block of `mlserve.admit` gets; the hold is settled when the request is over.
+    block of `mlserve.admit` gets; the hold is settled when the request is over. With a
+    Client FastAPI runs it, and `asking`, in its threads; with an aio.Client `asking` may be
+    `async`.
     """
+    admit(client, **options)
 
-    async def dependency(request: Request, response: Response) -> AsyncIterator[Admitted]:
-        found = asking(request)
-        asked = found if isinstance(found, list) else [found]
-        try:
-            block = admit(client, *asked, **options)
-            admission = await block.__aenter__()
-        except Denied as denied:
-            denied.headers = headers(asked, denied.admission)  # type: ignore[attr-defined]
-            raise
-        response.headers.update(headers(asked, admission.decision))
-        try:
+    async def awaited(request: Request, response: Response) -> AsyncIterator[Admitted]:
+        asked = await asked_of(asking, request)
+        if not asked:
+            yield Admitted(None, None, [])
+            return
+        async with admit(client, *asked, **options) as admission:
+            response.headers.update(headers(asked, admission.decision))
             yield admission
-        except BaseException as error:
-            await block.__aexit__(type(error), error, error.__traceback__)
-            raise
-        await block.__aexit__(None, None, None)
 
+    def plainly(request: Request, response: Response) -> Iterator[Admitted]:
+        asked = listed(asking(request))
+        if not asked:
+            yield Admitted(None, None, [])
+            return
+        with admit(client, *asked, **options) as admission:
+            response.headers.update(headers(asked, admission.decision))
+            yield admission
+
+    dependency = awaited if isinstance(client, aio.Client) else plainly
     # FastAPI looks the annotations up by name.
     dependency.__annotations__.update(request=Request, response=Response)
     return dependency
+
+
+class AdmissionMiddleware:
+    """A middleware of ASGI: each HTTP request is let in by what `asking(request)` asks for.
+
+    `options` are those of `mlserve.admit`. The hold is settled when the response is over,
+    also one that streams. Websockets and lifespan pass. `asking` may be `async`; what it is
+    given has no body.
+    """
+
+    def __init__(self, app: ASGIApp, client: aio.Client, asking: Asking, **options: Any) -> None:
+        """Around an application, by an aio.Client."""
+        if not isinstance(client, aio.Client):
+            raise TypeError(f"client must be an mlserve.aio.Client: {client!r}")
+        admit(client, **options)
+        self.app = app
+        self.client = client
+        self.asking = asking
+        self.options = options
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, and answer denials that come before the response does."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        more: dict[str, str] = {}
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                MutableHeaders(scope=message).update(more)
+            await send(message)
+
+        asked = await asked_of(self.asking, Request(scope))
+        try:
+            if not asked:
+                await self.app(scope, receive, sending)
+                return
+            async with admit(self.client, *asked, **self.options) as admission:
+                more = headers(asked, admission.decision)
+                await self.app(scope, receive, sending)
+        except Denied as denied:
+            if begun:
+                raise
+            await answer(denied)(scope, receive, send)
