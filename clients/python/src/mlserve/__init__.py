@@ -3,7 +3,9 @@
 - `Client`, and `aio.Client` for asyncio: a method for each command of the module.
 - `Limit` and `Permit`: what `admit` asks for. `Until`: a window that closes at a moment.
 - `FeatureLog`: a log of the features that were served.
-- `limit`, `permit` and `admit`: a block of work let in by them. `cached`: a decorator.
+- `limit`, `permit` and `admit`: a block of work, or a function, let in by them.
+- `cached`: a decorator that keeps what a function returns.
+- `Quota`: a limit that is leased in blocks, for callers who cannot afford a round trip.
 - `mlserve serve`, a command: a private server with the module; see `mlserve serve --help`.
 - `mlserve.testing.server()`: the same for a `with` block.
 """
@@ -18,6 +20,7 @@ from mlserve.calls import Limit, Permit, Until
 from mlserve.client import Client, Pipeline
 from mlserve.errors import Error, ModuleMissing, ResponseError, TimedOut, Unavailable
 from mlserve.featurelog import FeatureLog
+from mlserve.quota import Quota
 from mlserve.results import Admission, Fetch, FieldStatus, RateLimit, Status, Tensor
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "ModuleMissing",
     "Permit",
     "Pipeline",
+    "Quota",
     "RateLimit",
     "ResponseError",
     "Status",

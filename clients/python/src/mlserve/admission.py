@@ -98,7 +98,7 @@ class Asked:
         if not callable(key) and not isinstance(key, (str, bytes)):
             raise TypeError(f"key must be str or bytes: {key!r}")
         self.key: Any = key
-        self.cost = cost if callable(cost) else count("cost", cost)
+        self.cost: Any = cost if callable(cost) else count("cost", cost)
         self.make = make
         self.policies = policies
         self.options = options
