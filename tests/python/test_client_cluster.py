@@ -1,6 +1,9 @@
 """The client of the Python package in a cluster: calls whose keys are in several slots."""
 
+import concurrent.futures
 import contextlib
+import subprocess
+import time
 
 import numpy
 import pytest
@@ -15,9 +18,9 @@ KEYS = [f"key:{number}" for number in range(40)]
 
 
 class ClusterCaller(Caller):
-    def __init__(self, url, asynchronous):
+    def __init__(self, url, asynchronous, timeout=5):
         super().__init__(url, None, 3, asynchronous)
-        self.client = type(self.client).cluster(url, timeout=5)
+        self.client = type(self.client).cluster(url, timeout=timeout)
 
 
 @pytest.fixture(params=[False, True], ids=["threads", "asyncio"])
@@ -126,3 +129,25 @@ def test_a_slot_that_moves_is_followed(ml, cluster_port):
         assert (asked.remaining, moved.remaining) == (3, 2)
         asked, moved = move(target, source)
         assert (asked.remaining, moved.remaining) == (1, 0)
+
+
+def test_what_a_call_waits_in_one_slot_is_no_time_of_the_next(ml, first_port):
+    """A time-out shorter than the wait: of all nodes asked, each still has all of it."""
+    short = ClusterCaller(f"redis://127.0.0.1:{first_port}", ml.loop is not None, timeout=0.4)
+    held = ml.admit({"gpu:1": Permit(1)}, hold=60)
+    assert short.limitinfo("user:rpm") is short.limitinfo("late") is None  # Connected by now.
+    items = {"user:rpm": Limit(10, 60), "gpu:1": Permit(1), "late": Limit(10, 60)}
+    denied = short.admit(items, hold=60, wait=1.2)
+    assert not denied and denied.binding == "gpu:1"
+    # Whoever waited in vain gives back what the slots before had granted.
+    assert ml.limitinfo("user:rpm") is None
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(short.admit, items, hold=60, wait=20)
+        with mlserve.Client.cluster(f"redis://127.0.0.1:{first_port}") as other:
+            while not other.limitinfo("gpu:1").waiters:
+                time.sleep(0.01)
+            time.sleep(0.8)  # The wait is what is tried: longer than the time-out.
+            assert other.settle(["gpu:1"], held.id) == [True]
+        assert waiting.result(), "the slots after the one that waited are asked in time"
+    assert ml.limitinfo("late").windows[0].used == 1
+    short.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlserve import calls
 from mlserve._links import Links
 from mlserve._methods import method, prepared
-from mlserve._where import Cluster, Primary, Server, by_slot
+from mlserve._where import Cluster, Primary, Server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mlserve._links import Address, Library
-    from mlserve.calls import Call
-
-T = TypeVar("T")
 
 TIMEOUT = 0.5
 """Seconds that a call may take, if nothing else is said."""
@@ -158,11 +155,3 @@ class Maker(Commands):
     def _at(self, address: Address) -> Self:
         """A client of one of the servers."""
         return type(self)(self._links, Server(address), self._timeout, self._max_connections)
-
-    def _program(self, call: Call[T]) -> calls.Program[T] | None:
-        """What to run in place of the call, where it touches several slots of a cluster."""
-        if call.split is not None and len(call.keys) > 1:
-            groups = by_slot(call.keys)
-            if len(groups) > 1:
-                return call.split(groups)
-        return None

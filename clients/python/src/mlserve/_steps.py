@@ -1,8 +1,7 @@
 """What takes several calls, written once for threads and for asyncio.
 
-It is a generator of steps: a Call to be run, or a Work of the user's. `run` takes them in
-this thread, `run_async` in the running event loop; the first error of a step is thrown
-into the generator, a cancellation too, so that what was taken can be given back.
+It is a generator of steps: a Call to be run, a list of calls to be run in one go, or a Work
+of the user's. `run` takes them in this thread, `run_async` in the running event loop.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from mlserve import aio
+from mlserve._drive import drive, drive_async
 from mlserve.breaker import breaker_of
 from mlserve.calls import Call
 from mlserve.client import Client
@@ -45,63 +45,54 @@ class Work:
         self.renewed = renewed
 
 
-Steps: TypeAlias = Generator[Call[Any] | Work, Any, T]
+Steps: TypeAlias = Generator[Call[Any] | list[Call[Any]] | Work, Any, T]
 
 
-def ask(client: Client, call: Call[T]) -> T:
-    """Run a call, unless the circuit is open."""
-    breaker = breaker_of(client)
-    with breaker.watching():
-        return client.run(call)
+def ask(client: Client, asked: Call[Any] | Sequence[Call[Any]]) -> Any:
+    """Run a call, or several in one go, unless the circuit is open."""
+    with breaker_of(client).watching():
+        if isinstance(asked, Call):
+            return client.run(asked)
+        pipeline = client.pipeline()
+        for call in asked:
+            pipeline.run(call)
+        return pipeline.execute()
 
 
-async def ask_async(client: aio.Client, call: Call[T]) -> T:
-    """Run a call, unless the circuit is open."""
-    breaker = breaker_of(client)
-    with breaker.watching():
-        return await client.run(call)
+async def ask_async(client: aio.Client, asked: Call[Any] | Sequence[Call[Any]]) -> Any:
+    """`ask` for asyncio."""
+    with breaker_of(client).watching():
+        if isinstance(asked, Call):
+            return await client.run(asked)
+        pipeline = client.pipeline()
+        for call in asked:
+            pipeline.run(call)
+        return await pipeline.execute()
 
 
 def run(client: Client, steps: Steps[T]) -> T:
     """Take the steps, each as it comes, to the result."""
-    try:
-        step = next(steps)
-        while True:
-            try:
-                if isinstance(step, Work):
-                    with renewing(client, step):
-                        answer = step.do()
-                else:
-                    answer = ask(client, step)
-            except BaseException as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
-    except StopIteration as end:
-        result: T = end.value
-        return result
+
+    def take(step: Call[Any] | list[Call[Any]] | Work) -> Any:
+        if isinstance(step, Work):
+            with renewing(client, step):
+                return step.do()
+        return ask(client, step)
+
+    return drive(steps, take)
 
 
 async def run_async(client: aio.Client, steps: Steps[T]) -> T:
-    """Take the steps, each as it comes, to the result."""
-    try:
-        step = next(steps)
-        while True:
-            try:
-                if isinstance(step, Work):
-                    async with renewing_async(client, step):
-                        answer = step.do()
-                        if inspect.isawaitable(answer):
-                            answer = await answer
-                else:
-                    answer = await ask_async(client, step)
-            except BaseException as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
-    except StopIteration as end:
-        result: T = end.value
-        return result
+    """`run` for asyncio."""
+
+    async def take(step: Call[Any] | list[Call[Any]] | Work) -> Any:
+        if isinstance(step, Work):
+            async with renewing_async(client, step):
+                answer = step.do()
+                return await answer if inspect.isawaitable(answer) else answer
+        return await ask_async(client, step)
+
+    return await drive_async(steps, take)
 
 
 @contextlib.contextmanager
@@ -115,7 +106,7 @@ def renewing(client: Client, work: Work) -> Generator[None]:
     def renew() -> None:
         while not over.wait(work.every):
             try:
-                told(work, [ask(client, call) for call in work.renewals])
+                told(work, ask(client, work.renewals))
             except Error as error:
                 logger.warning("mlserve: a renewal failed: %s", error)
 
@@ -138,7 +129,7 @@ async def renewing_async(client: aio.Client, work: Work) -> Any:
         while True:
             await asyncio.sleep(work.every)
             try:
-                told(work, [await ask_async(client, call) for call in work.renewals])
+                told(work, await ask_async(client, work.renewals))
             except Error as error:
                 logger.warning("mlserve: a renewal failed: %s", error)
 

@@ -1,8 +1,7 @@
 """Where a call goes: to one server, to the primary that Sentinel names, to nodes of a cluster.
 
 What is to be asked to learn it is a program: a generator of questions, which the clients
-put to the servers, each in its way. So is what is to be done after an error: the rules
-are here, once.
+put to the servers, each in its way. What is to be done after an error is here as well.
 """
 
 from __future__ import annotations
@@ -232,11 +231,11 @@ class Attempts:
                 self._where.moved(int(error.slot_id), place)
 
 
-def by_address(attempts: Sequence[Attempts], places: Iterable[int]) -> dict[Address, list[int]]:
+def by_address(attempts: Sequence[Attempts]) -> dict[Address, list[int]]:
     """The places of the attempts that go to each server."""
     groups: dict[Address, list[int]] = {}
-    for place in places:
-        groups.setdefault(attempts[place].next(), []).append(place)
+    for place, attempt in enumerate(attempts):
+        groups.setdefault(attempt.next(), []).append(place)
     return groups
 
 

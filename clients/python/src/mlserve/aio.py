@@ -9,14 +9,17 @@ client = mlserve.aio.Client.from_url("redis://127.0.0.1:6379")
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mlserve._commands import Commands, Maker
+from mlserve._drive import drive_async
 from mlserve._links import exhausted, failure, packed
-from mlserve._methods import Awaiting, Collecting, Reply, checked, collected, handed_out
-from mlserve._where import Attempts, by_address, not_given_up
+from mlserve._methods import Awaiting, Collecting, Reply, collected, handed_out
+from mlserve._runs import Ask, Learn, Run
+from mlserve._where import by_address
 from mlserve.calls import Call, as_it_is
 from mlserve.errors import Error, TimedOut, Unavailable, code_of, response_error
 
@@ -27,13 +30,11 @@ else:
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from types import TracebackType
 
     from typing_extensions import Self
 
     from mlserve._links import Address, Links
-    from mlserve._where import Questions, Server
-    from mlserve.calls import Program
+    from mlserve._where import Attempts, Question, Server
 
 __all__ = ["Client", "Pipeline"]
 
@@ -68,86 +69,40 @@ class Client(Maker, Awaiting):
     async def run(self, call: Call[T]) -> T:
         """Run a call that a function of `mlserve.calls` has made."""
         where = self._where
+        if where.many or where.stale:
+            return await drive_async(self._begun().one(call), self._take)
+        # What nearly all calls are has no steps.
         local = self._here()
-        deadline = local.time() + self._timeout
-        if where.many:
-            return await self._run_in_cluster(local, call, deadline)
-        if where.stale:
-            await self._learn(local, deadline)
+        begun = local.time()
         try:
-            answer = await self._pool(local, where.of(call)).ask(call, deadline)
+            answer = await self._pool(local, where.of(call)).ask(call, begun + self._timeout)
         except (Unavailable, self._links.response_errors) as error:
-            attempts = Attempts(where, call)
-            attempts.failed(error)
-            answer = await self._persist(local, attempts, deadline)
+            return await drive_async(self._begun(begun).again(call, error), self._take)
         return call.read(answer)
 
-    async def _persist(self, local: Local, attempts: Attempts, deadline: float) -> Any:
-        """Attempt until there is an answer, or none is to be had."""
-        while True:
-            try:
-                if self._where.stale:
-                    await self._learn(local, deadline)
-                pool = self._pool(local, attempts.next())
-                return await pool.ask(attempts.call, deadline, asking=attempts.asking)
-            except (Unavailable, self._links.response_errors) as error:
-                attempts.failed(error)
+    def _begun(self, begun: float | None = None) -> Run:
+        return Run(self._where, self._timeout, self._here().time, begun)
 
-    async def _run_in_cluster(self, local: Local, call: Call[T], deadline: float) -> T:
-        program = self._program(call)
-        if program is not None:
-            return await self._conduct(local, program, deadline)
-        if not call.everywhere:
-            return call.read(await self._persist(local, Attempts(self._where, call), deadline))
-        if self._where.stale:
-            await self._learn(local, deadline)
-        everywhere = [Attempts(self._where, call, address) for address in self._where.all()]
-        return call.read(checked(await self._run_all(local, everywhere, deadline))[-1])
+    async def _take(self, step: Learn | Ask) -> Any:
+        """Take a step of a run."""
+        if isinstance(step, Learn):
+            return await self._learn(step.deadline)
+        return await self._ask(step.attempts, step.deadline)
 
-    async def _conduct(self, local: Local, program: Program[T], deadline: float) -> T:
-        """Run a program: batches of calls, to its result."""
-        try:
-            batch = next(program)
-            while True:
-                attempts = [Attempts(self._where, call) for call in batch]
-                outcomes = await self._run_all(local, attempts, deadline)
-                try:
-                    answers = checked(outcomes)
-                except Error as error:
-                    batch = program.throw(error)
-                else:
-                    batch = program.send(
-                        [call.read(answer) for call, answer in zip(batch, answers, strict=True)]
-                    )
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    async def _run_all(
-        self, local: Local, attempts: Sequence[Attempts], deadline: float
-    ) -> list[Any]:
-        """Run calls at once, those of one server in one go; their answers or errors."""
+    async def _ask(self, attempts: Sequence[Attempts], deadline: float) -> list[Any]:
+        """Attempt calls at once, those of one server in one go."""
+        local = self._here()
         outcomes: list[Any] = [None] * len(attempts)
-        left = list(range(len(attempts)))
-        while left:
-            try:
-                if self._where.stale:
-                    await self._learn(local, deadline)
-            except Unavailable as error:
-                for place in left:
-                    outcomes[place] = error
-                break
-            groups = by_address(attempts, left)
-            answers = await asyncio.gather(
-                *(
-                    self._pool(local, address).ask_all([attempts[at] for at in group], deadline)
-                    for address, group in groups.items()
-                )
+        groups = by_address(attempts)
+        answers = await asyncio.gather(
+            *(
+                self._pool(local, address).ask_all([attempts[at] for at in group], deadline)
+                for address, group in groups.items()
             )
-            for group, answered in zip(groups.values(), answers, strict=True):
-                for place, outcome in zip(group, answered, strict=True):
-                    outcomes[place] = outcome
-            left = not_given_up(attempts, outcomes, left)
+        )
+        for group, answered in zip(groups.values(), answers, strict=True):
+            for place, outcome in zip(group, answered, strict=True):
+                outcomes[place] = outcome
         return outcomes
 
     def _pool(self, local: Local, address: Address) -> Pool:
@@ -157,64 +112,37 @@ class Client(Maker, Awaiting):
             local.pools[address] = pool
         return pool
 
-    async def _learn(self, local: Local, deadline: float) -> None:
+    async def _learn(self, deadline: float) -> None:
         """Ask where the servers are, one task for all."""
         try:
-            async with time_limit(deadline), local.learning:
+            async with time_limit(deadline), self._here().learning:
                 if self._where.stale:
-                    await self._ask(local, self._where.learn(), deadline)
+                    await drive_async(self._where.learn(), functools.partial(self._put, deadline))
         except asyncio.TimeoutError as error:
             raise TimedOut("it is not known in time where the server is") from error
 
-    async def _ask(self, local: Local, questions: Questions, deadline: float) -> None:
+    async def _put(self, deadline: float, question: Question) -> Any:
+        """Put a question to a server; one that does not answer leaves time for the next."""
+        local = self._here()
+        until = local.time() + max(deadline - local.time(), 0) / 2
+        pool = Pool(question.links, question.address, 1, local.loop)
         try:
-            question = next(questions)
-            while True:
-                # One that does not answer leaves time for the next.
-                until = local.time() + max(deadline - local.time(), 0) / 2
-                pool = Pool(question.links, question.address, 1, local.loop)
-                try:
-                    answer = await pool.ask(Call(question.words, as_it_is), until)
-                except Unavailable as error:
-                    question = questions.throw(error)
-                except question.links.response_errors as error:
-                    question = questions.throw(response_error(error, question.words[0]))
-                else:
-                    question = questions.send(answer)
-                finally:
-                    await pool.close()
-        except StopIteration:
-            return
+            return await pool.ask(Call(question.words, as_it_is), until)
+        except question.links.response_errors as error:
+            raise response_error(error, question.words[0]) from error
+        finally:
+            await pool.close()
 
     def pipeline(self) -> Pipeline:
         """Calls that are sent in one go: see Pipeline."""
         return Pipeline(self._execute)
 
     async def _execute(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        local = self._here()
-        deadline = local.time() + self._timeout
-        outcomes: list[Any] = [None] * len(calls)
-        together = []
-        for place, call in enumerate(calls):
-            if self._where.many and (call.everywhere or self._program(call) is not None):
-                try:
-                    outcomes[place] = await self._run_in_cluster(local, call, deadline)
-                except Error as error:
-                    outcomes[place] = error
-            else:
-                together.append(place)
-        attempts = [Attempts(self._where, calls[place]) for place in together]
-        answers = await self._run_all(local, attempts, deadline)
-        for place, outcome in zip(together, answers, strict=True):
-            failed = isinstance(outcome, Exception)
-            outcomes[place] = outcome if failed else calls[place].read(outcome)
-        return outcomes
+        return await drive_async(self._begun().several(calls), self._take)
 
     async def nodes(self) -> dict[Address, Client]:
         """A client of each server by itself: the primaries of a cluster, or the one there is."""
-        if self._where.stale:
-            local = self._here()
-            await self._learn(local, local.time() + self._timeout)
+        await drive_async(self._begun().learnt(), self._take)
         return {address: self._at(address) for address in self._where.all()}
 
     async def aclose(self) -> None:
@@ -227,12 +155,7 @@ class Client(Maker, Awaiting):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
 

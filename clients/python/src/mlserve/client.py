@@ -8,6 +8,7 @@ client.ratelimit("user:1", 100, 60).granted
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -15,21 +16,21 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mlserve._commands import Commands, Maker
-from mlserve._methods import Blocking, Collecting, Reply, checked, collected, handed_out
+from mlserve._drive import drive
+from mlserve._methods import Blocking, Collecting, Reply, collected, handed_out
 from mlserve._pool import Batch, Pool
-from mlserve._where import Attempts, by_address, not_given_up
+from mlserve._runs import Ask, Learn, Run
+from mlserve._where import by_address
 from mlserve.calls import Call, as_it_is
-from mlserve.errors import Error, TimedOut, Unavailable, response_error
+from mlserve.errors import TimedOut, Unavailable, response_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Self
 
     from mlserve._links import Address, Links
-    from mlserve._where import Questions, Server
-    from mlserve.calls import Program
+    from mlserve._where import Attempts, Question, Server
 
 __all__ = ["Client", "Pipeline"]
 
@@ -59,96 +60,41 @@ class Client(Maker, Blocking):
     def run(self, call: Call[T]) -> T:
         """Run a call that a function of `mlserve.calls` has made."""
         where = self._where
-        if where.many:
-            return self._run_in_cluster(call)
-        deadline = monotonic() + self._timeout
-        if where.stale:
-            self._learn(deadline)
+        if where.many or where.stale:
+            return drive(self._begun().one(call), self._take)
+        # What nearly all calls are has no steps.
+        begun = monotonic()
         try:
-            answer = self._pool(where.of(call)).ask(call, deadline)
+            answer = self._pool(where.of(call)).ask(call, begun + self._timeout)
         except (Unavailable, self._links.response_errors) as error:
-            attempts = Attempts(where, call)
-            attempts.failed(error)
-            answer = self._persist(attempts, deadline)
+            return drive(self._begun(begun).again(call, error), self._take)
         return call.read(answer)
 
-    def _persist(self, attempts: Attempts, deadline: float) -> Any:
-        """Attempt until there is an answer, or none is to be had."""
-        while True:
-            try:
-                if self._where.stale:
-                    self._learn(deadline)
-                pool = self._pool(attempts.next())
-                return pool.ask(attempts.call, deadline, asking=attempts.asking)
-            except (Unavailable, self._links.response_errors) as error:
-                attempts.failed(error)
+    def _begun(self, begun: float | None = None) -> Run:
+        return Run(self._where, self._timeout, monotonic, begun)
 
-    def _run_in_cluster(self, call: Call[T]) -> T:
-        deadline = monotonic() + self._timeout
-        program = self._program(call)
-        if program is not None:
-            return self._conduct(program, deadline)
-        if not call.everywhere:
-            return call.read(self._persist(Attempts(self._where, call), deadline))
-        if self._where.stale:
-            self._learn(deadline)
-        everywhere = [Attempts(self._where, call, address) for address in self._where.all()]
-        outcomes = self._run_all(everywhere, deadline)
-        return call.read(checked(outcomes)[-1])
+    def _take(self, step: Learn | Ask) -> Any:
+        """Take a step of a run."""
+        if isinstance(step, Learn):
+            return self._learn(step.deadline)
+        return self._ask(step.attempts, step.deadline)
 
-    def _conduct(self, program: Program[T], deadline: float) -> T:
-        """Run a program: batches of calls, to its result."""
-        try:
-            batch = next(program)
-            while True:
-                attempts = [Attempts(self._where, call) for call in batch]
-                wait = max(call.wait for call in batch)
-                outcomes = self._run_all(attempts, deadline + wait)
-                try:
-                    answers = checked(outcomes)
-                except Error as error:
-                    batch = program.throw(error)
-                else:
-                    batch = program.send(
-                        [call.read(answer) for call, answer in zip(batch, answers, strict=True)]
-                    )
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    def _run_all(self, attempts: Sequence[Attempts], deadline: float) -> list[Any]:
-        """Run calls at once, those of one server in one go; their answers or errors."""
+    def _ask(self, attempts: Sequence[Attempts], deadline: float) -> list[Any]:
+        """Attempt calls at once, those of one server in one go: send all, then read all."""
         outcomes: list[Any] = [None] * len(attempts)
-        left = list(range(len(attempts)))
-        while left:
-            try:
-                if self._where.stale:
-                    self._learn(deadline)
-            except Unavailable as error:
-                for place in left:
-                    outcomes[place] = error
-                break
-            for place, outcome in self._once(attempts, left, deadline):
-                outcomes[place] = outcome
-            left = not_given_up(attempts, outcomes, left)
-        return outcomes
-
-    def _once(
-        self, attempts: Sequence[Attempts], places: Iterable[int], deadline: float
-    ) -> Iterable[tuple[int, Any]]:
-        """Attempt the calls in some places once: send all, then read all."""
         begun: list[tuple[list[int], Batch]] = []
         try:
-            for address, group in by_address(attempts, places).items():
+            for address, group in by_address(attempts).items():
                 together = [attempts[place] for place in group]
                 begun.append((group, self._pool(address).begin(together, deadline)))
-            return [
-                found for group, batch in begun for found in zip(group, batch.end(), strict=True)
-            ]
+            for group, batch in begun:
+                for place, outcome in zip(group, batch.end(), strict=True):
+                    outcomes[place] = outcome
         except BaseException:
             for _, batch in begun:
                 batch.abandon()
             raise
+        return outcomes
 
     def _pool(self, address: Address) -> Pool:
         pool = self._pools.get(address)
@@ -163,56 +109,31 @@ class Client(Maker, Blocking):
             raise TimedOut("it is not known in time where the server is")
         try:
             if self._where.stale:
-                self._ask(self._where.learn(), deadline)
+                drive(self._where.learn(), functools.partial(self._put, deadline))
         finally:
             self._learning.release()
 
-    def _ask(self, questions: Questions, deadline: float) -> None:
+    def _put(self, deadline: float, question: Question) -> Any:
+        """Put a question to a server; one that does not answer leaves time for the next."""
+        until = monotonic() + max(deadline - monotonic(), 0) / 2
+        pool = Pool(question.links, question.address, 1)
         try:
-            question = next(questions)
-            while True:
-                # One that does not answer leaves time for the next.
-                until = monotonic() + max(deadline - monotonic(), 0) / 2
-                pool = Pool(question.links, question.address, 1)
-                try:
-                    answer = pool.ask(Call(question.words, as_it_is), until)
-                except Unavailable as error:
-                    question = questions.throw(error)
-                except question.links.response_errors as error:
-                    question = questions.throw(response_error(error, question.words[0]))
-                else:
-                    question = questions.send(answer)
-                finally:
-                    pool.close()
-        except StopIteration:
-            return
+            return pool.ask(Call(question.words, as_it_is), until)
+        except question.links.response_errors as error:
+            raise response_error(error, question.words[0]) from error
+        finally:
+            pool.close()
 
     def pipeline(self) -> Pipeline:
         """Calls that are sent in one go: see Pipeline."""
         return Pipeline(self._execute)
 
     def _execute(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        deadline = monotonic() + self._timeout
-        outcomes: list[Any] = [None] * len(calls)
-        together = []
-        for place, call in enumerate(calls):
-            if self._where.many and (call.everywhere or self._program(call) is not None):
-                try:
-                    outcomes[place] = self._run_in_cluster(call)
-                except Error as error:
-                    outcomes[place] = error
-            else:
-                together.append(place)
-        attempts = [Attempts(self._where, calls[place]) for place in together]
-        for place, outcome in zip(together, self._run_all(attempts, deadline), strict=True):
-            failed = isinstance(outcome, Exception)
-            outcomes[place] = outcome if failed else calls[place].read(outcome)
-        return outcomes
+        return drive(self._begun().several(calls), self._take)
 
     def nodes(self) -> dict[Address, Client]:
         """A client of each server by itself: the primaries of a cluster, or the one there is."""
-        if self._where.stale:
-            self._learn(monotonic() + self._timeout)
+        drive(self._begun().learnt(), self._take)
         return {address: self._at(address) for address in self._where.all()}
 
     def close(self) -> None:
@@ -224,12 +145,7 @@ class Client(Maker, Blocking):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

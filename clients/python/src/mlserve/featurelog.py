@@ -35,7 +35,6 @@ from mlserve.results import Tensor
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
 
     import pyarrow
     from typing_extensions import Self
@@ -266,12 +265,7 @@ class FeatureLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -26,6 +26,7 @@ import limits.storage
 
 from mlserve import aio, calls
 from mlserve._clear import aclear, clear
+from mlserve._drive import drive, drive_async
 from mlserve.client import Client
 from mlserve.errors import Error
 
@@ -44,10 +45,8 @@ NO_LIMIT = 2**40
 
 SCHEMES = ["mlserve", "mlserves", "mlserve+cluster"]
 
-C = TypeVar("C", Client, aio.Client)
 
-
-def client_of(kind: type[C], uri: str, options: dict[str, Any]) -> C:
+def client_of(kind: type[Client | aio.Client], uri: str, options: dict[str, Any]) -> Any:
     """The client that a URI of `limits` speaks of."""
     scheme, _, rest = uri.removeprefix("async+").partition("://")
     if scheme == "mlserve+cluster":
@@ -123,29 +122,22 @@ def unlink(*keys: str) -> Steps[None]:
         yield calls.command("UNLINK", key, keys=[key], again=True)
 
 
-class Keys:
-    """The keys of a storage. Those of `limits` end with a unit of time, never as these do."""
-
-    prefix: str
-
-    def fixed(self, key: str) -> str:
-        """That of a fixed window."""
-        return f"{self.prefix}:{key}"
-
-    def sliding(self, key: str) -> str:
-        """That of a sliding one."""
-        return f"{self.prefix}:{key}/sliding"
+def check(key: str) -> Steps[bool]:
+    """Whether the server answers, and has the module."""
+    try:
+        yield calls.limitinfo(key)
+    except Error:
+        return False
+    return True
 
 
-class MlserveStorage(
-    Keys,
-    limits.storage.Storage,
-    limits.storage.MovingWindowSupport,
-    limits.storage.SlidingWindowCounterSupport,
-):
-    """A storage of `limits`, for threads."""
+class Storing:
+    """What both storages have in common: their methods, which asyncio's callers await.
 
-    STORAGE_SCHEME: ClassVar[list[str]] = SCHEMES  # type: ignore[misc]
+    Keys of `limits` end with a unit of time, never as those of the sliding windows here.
+    """
+
+    CLIENT: ClassVar[type[Client | aio.Client]]
 
     def __init__(
         self,
@@ -156,77 +148,90 @@ class MlserveStorage(
         **options: Any,
     ) -> None:
         """Connect with the first call; see the module."""
-        super().__init__(uri, wrap_exceptions)
+        super().__init__(uri, wrap_exceptions)  # type: ignore[call-arg]
         self.prefix = key_prefix
-        self.client = client_of(Client, uri, options)
+        self.client: Any = client_of(self.CLIENT, uri, options)
 
-    def _take(self, steps: Steps[T]) -> T:
-        answer = None
-        try:
-            while True:
-                answer = self.client.run(steps.send(answer))
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    def _take(self, steps: Steps[Any]) -> Any:
+        raise NotImplementedError
 
     @property
     def base_exceptions(self) -> type[Exception]:
         """What `wrap_exceptions` wraps."""
         return Error
 
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+    def fixed(self, key: str) -> str:
+        """The key of a fixed window."""
+        return f"{self.prefix}:{key}"
+
+    def sliding(self, key: str) -> str:
+        """The key of a sliding one."""
+        return f"{self.prefix}:{key}/sliding"
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> Any:
         """Charge a fixed window whatever it holds; what is charged then."""
         return self._take(incr(self.fixed(key), expiry, amount))
 
-    def get(self, key: str) -> int:
+    def get(self, key: str) -> Any:
         """What is charged to a fixed window."""
         return self._take(get(self.fixed(key)))
 
-    def get_expiry(self, key: str) -> float:
+    def get_expiry(self, key: str) -> Any:
         """When a fixed window closes, in seconds since 1970; now where none is open."""
         return self._take(get_expiry(self.fixed(key)))
 
-    def check(self) -> bool:
+    def check(self) -> Any:
         """Whether the server answers, and has the module."""
-        try:
-            self._take(get(self.fixed("")))
-        except Error:
-            return False
-        return True
+        return self._take(check(self.fixed("")))
 
-    def reset(self) -> int:
-        """Forget all keys of the prefix; how many. O(all keys there are)."""
-        return clear(self.client, f"{self.prefix}:")
-
-    def clear(self, key: str) -> None:
+    def clear(self, key: str) -> Any:
         """Forget what is charged to a key."""
-        self._take(unlink(self.fixed(key), self.sliding(key)))
+        return self._take(unlink(self.fixed(key), self.sliding(key)))
 
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> Any:
         """Take from a sliding window if it fits."""
         return self._take(acquire(self.sliding(key), limit, expiry, amount))
 
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> Any:
         """When the oldest charge was, and what is charged."""
         return self._take(moving_window(self.sliding(key), limit, expiry))
 
     def acquire_sliding_window_entry(
         self, key: str, limit: int, expiry: int, amount: int = 1
-    ) -> bool:
+    ) -> Any:
         """Take from a sliding window if it fits."""
         return self._take(acquire(self.sliding(key), limit, expiry, amount))
 
-    def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+    def get_sliding_window(self, key: str, expiry: int) -> Any:
         """All that is charged as of the current window, and none of a previous one."""
         return self._take(sliding_window(self.sliding(key), expiry))
 
-    def clear_sliding_window(self, key: str, expiry: int) -> None:  # noqa: ARG002
+    def clear_sliding_window(self, key: str, expiry: int) -> Any:  # noqa: ARG002
         """Forget what is charged to a key."""
-        self.clear(key)
+        return self.clear(key)
+
+
+class MlserveStorage(
+    Storing,
+    limits.storage.Storage,
+    limits.storage.MovingWindowSupport,
+    limits.storage.SlidingWindowCounterSupport,
+):
+    """A storage of `limits`, for threads."""
+
+    STORAGE_SCHEME: ClassVar[list[str]] = SCHEMES  # type: ignore[misc]
+    CLIENT = Client
+
+    def _take(self, steps: Steps[T]) -> T:
+        return drive(steps, self.client.run)
+
+    def reset(self) -> int:
+        """Forget all keys of the prefix; how many. O(all keys there are)."""
+        return clear(self.client, f"{self.prefix}:")
 
 
 class AsyncMlserveStorage(
-    Keys,
+    Storing,
     limits.aio.storage.Storage,
     limits.aio.storage.MovingWindowSupport,
     limits.aio.storage.SlidingWindowCounterSupport,
@@ -234,75 +239,11 @@ class AsyncMlserveStorage(
     """A storage of `limits.aio`: MlserveStorage with await."""
 
     STORAGE_SCHEME: ClassVar[list[str]] = ["async+" + scheme for scheme in SCHEMES]  # type: ignore[misc]
-
-    def __init__(
-        self,
-        uri: str = "async+mlserve://",
-        wrap_exceptions: bool = False,
-        *,
-        key_prefix: str = "LIMITS",
-        **options: Any,
-    ) -> None:
-        """Connect with the first call; see the module."""
-        super().__init__(uri, wrap_exceptions)
-        self.prefix = key_prefix
-        self.client = client_of(aio.Client, uri, options)
+    CLIENT = aio.Client
 
     async def _take(self, steps: Steps[T]) -> T:
-        answer = None
-        try:
-            while True:
-                answer = await self.client.run(steps.send(answer))
-        except StopIteration as end:
-            result: T = end.value
-            return result
+        return await drive_async(steps, self.client.run)
 
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        """See MlserveStorage, also for what follows."""
-        return Error
-
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:  # noqa: D102
-        return await self._take(incr(self.fixed(key), expiry, amount))
-
-    async def get(self, key: str) -> int:  # noqa: D102
-        return await self._take(get(self.fixed(key)))
-
-    async def get_expiry(self, key: str) -> float:  # noqa: D102
-        return await self._take(get_expiry(self.fixed(key)))
-
-    async def check(self) -> bool:  # noqa: D102
-        try:
-            await self._take(get(self.fixed("")))
-        except Error:
-            return False
-        return True
-
-    async def reset(self) -> int:  # noqa: D102
+    async def reset(self) -> int:
+        """See MlserveStorage."""
         return await aclear(self.client, f"{self.prefix}:")
-
-    async def clear(self, key: str) -> None:  # noqa: D102
-        await self._take(unlink(self.fixed(key), self.sliding(key)))
-
-    async def acquire_entry(  # noqa: D102
-        self, key: str, limit: int, expiry: int, amount: int = 1
-    ) -> bool:
-        return await self._take(acquire(self.sliding(key), limit, expiry, amount))
-
-    async def get_moving_window(  # noqa: D102
-        self, key: str, limit: int, expiry: int
-    ) -> tuple[float, int]:
-        return await self._take(moving_window(self.sliding(key), limit, expiry))
-
-    async def acquire_sliding_window_entry(  # noqa: D102
-        self, key: str, limit: int, expiry: int, amount: int = 1
-    ) -> bool:
-        return await self._take(acquire(self.sliding(key), limit, expiry, amount))
-
-    async def get_sliding_window(  # noqa: D102
-        self, key: str, expiry: int
-    ) -> tuple[int, float, int, float]:
-        return await self._take(sliding_window(self.sliding(key), expiry))
-
-    async def clear_sliding_window(self, key: str, expiry: int) -> None:  # noqa: ARG002, D102
-        await self.clear(key)
