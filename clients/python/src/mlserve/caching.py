@@ -34,13 +34,16 @@ from mlserve.results import Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from mlserve.calls import Seconds
+    from mlserve.calls import Seconds, Word
+    from mlserve.results import Key
 
 __all__ = ["JSON", "NUMPY", "Serializer", "cached"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 REFUSED = {"MISCONF", "NOREPLICAS", "READONLY"}
 """Codes by which a server refuses fetches, which are writes, and still serves reads."""
+LOOKS = 10
+"""How often in the time of a lease a batch looks after all that others compute for it."""
 
 
 class Serializer(Protocol):
@@ -177,6 +180,8 @@ def cached(
             if not batch:
                 place = options.place(function, argued(*args, **kwargs))
                 return one(options, place, lambda: function(*args, **kwargs))
+            if not args:
+                raise TypeError(f"{function.__qualname__} takes its items by position")
             items, rest = list(args[0]), args[1:]
             places = [options.place(function, argued(item, *rest, **kwargs)) for item in items]
             return several(options, items, places, lambda some: function(some, *rest, **kwargs))
@@ -264,17 +269,15 @@ def one(options: Options, key: str, compute: Callable[[], Any]) -> Steps[Any]:
         found = yield calls.cachefetch(
             key, version, options.lease, wait=wait, early=options.early, token=token
         )
-    except ResponseError as error:
-        if error.code not in REFUSED:
+    except Error as error:
+        if not refused(error):
             options.away(error)
             return (yield Work(compute))
-        return (yield from without_leases(options, key, version, compute))
-    except Error as error:
-        options.away(error)
-        return (yield Work(compute))
+        values = yield from read(options, [key], version)
+        return values[key] if values else (yield Work(compute))
     except BaseException:
         # Cancelled: the lease may have been granted all the same.
-        yield from given_back(options, [key], token, None)
+        yield from given_back(options, [key], token)
         raise
     if found.status in (Status.HIT, Status.STALE):
         known, value = understood(options, found.value)
@@ -286,6 +289,27 @@ def one(options: Options, key: str, compute: Callable[[], Any]) -> Steps[Any]:
             options.busy(found.lasts)
         return (yield Work(compute))
     return (yield from computed(options, key, version, token, compute))
+
+
+def refused(error: Error) -> bool:
+    """Whether the server takes no writes for now, as fetches are, and serves reads."""
+    return isinstance(error, ResponseError) and error.code in REFUSED
+
+
+def read(options: Options, names: Sequence[str], version: Any) -> Steps[dict[str, Any]]:
+    """What answers are there, stale ones too, without asking for leases."""
+    values: dict[str, Any] = {}
+    try:
+        found = yield [calls.cacheget(key, version, stale=True) for key in names]
+    except Error as error:
+        options.away(error)
+        return values
+    for key, data in zip(names, found, strict=True):
+        if data is not None:
+            known, value = understood(options, data)
+            if known:
+                values[key] = value
+    return values
 
 
 def understood(options: Options, data: Any) -> tuple[bool, Any]:
@@ -308,47 +332,31 @@ def computed(
     except BaseException:
         yield from given_back(options, [key], token, options.backoff)
         raise
-    try:
-        yield calls.cacheset(
-            key,
-            version,
-            data,
-            ttl=options.ttl,
-            stale=options.stale,
-            jitter=options.jitter,
-            token=token,
-        )
-    except Error as error:
-        logger.warning("mlserve: an answer of %s was not kept: %s", options.name, error)
+    yield from kept(options, {key: data}, version, token)
     return value
 
 
-def given_back(
-    options: Options, names: Sequence[str], token: str | None, backoff: Seconds | None
-) -> Steps[None]:
-    """Release leases; where that fails they end by their time."""
-    for key in names if token is not None else ():
-        try:
-            yield calls.cacherelease(key, token or "", backoff=backoff)
-        except Error as error:
-            logger.warning("mlserve: a lease of %s was not given back: %s", options.name, error)
-            return
-
-
-def without_leases(
-    options: Options, key: str, version: Any, compute: Callable[[], Any]
-) -> Steps[Any]:
-    """Read only, where the server takes no writes for now."""
+def kept(options: Options, data: dict[Key, Word], version: Any, token: str | None) -> Steps[None]:
+    """Set answers; where the server refuses them, nobody waits for them any longer."""
+    times: Any = {"ttl": options.ttl, "stale": options.stale, "jitter": options.jitter}
     try:
-        data = yield calls.cacheget(key, version, stale=True)
+        yield calls.cachemset(data, version, token=token, **times)
     except Error as error:
-        options.away(error)
-        data = None
-    if data is not None:
-        known, value = understood(options, data)
-        if known:
-            return value
-    return (yield Work(compute))
+        logger.warning("mlserve: answers of %s were not kept: %s", options.name, error)
+        if isinstance(error, ResponseError):
+            yield from given_back(options, list(data), token)
+
+
+def given_back(
+    options: Options, names: Sequence[Key], token: str | None, backoff: Seconds | None = None
+) -> Steps[None]:
+    """Release leases, all in one go; where that fails they end by their time."""
+    if token is None or not names:
+        return
+    try:
+        yield [calls.cacherelease(key, token, backoff=backoff) for key in names]
+    except Error as error:
+        logger.warning("mlserve: leases of %s were not given back: %s", options.name, error)
 
 
 def several(
@@ -357,120 +365,136 @@ def several(
     """A batch: what is there is read, what is missing computed in one go."""
     if not items:
         return []
-    version, token = options.version(), calls.new_id()
-    first = dict(zip(places[::-1], items[::-1], strict=True))
-    values: dict[str, Any] = {}
-    leased: list[str] = []
-    alone: list[str] = []
-    busy: list[str] = []
-    names = list(dict.fromkeys(places))
-    until = monotonic() + options.wait
+    first: dict[str, Any] = {}
+    for key, item in zip(places, items, strict=True):
+        first.setdefault(key, item)
+    batch = Batch(options, first, compute)
     try:
-        found = yield calls.cachemfetch(names, version, options.lease, token=token)
+        yield from batch.run()
+    except BaseException:
+        yield from batch.give_back(None)
+        raise
+    return [batch.values[key] for key in places]
+
+
+class Batch:
+    """What a call of a batch function is to answer, and what of it is there."""
+
+    def __init__(
+        self, options: Options, items: dict[str, Any], compute: Callable[[list[Any]], Any]
+    ) -> None:
+        """Of these items by key, before anything is asked."""
+        self._options = options
+        self._items = items
+        self._compute = compute
+        self._version = options.version()
+        self._token = calls.new_id()
+        self.values: dict[str, Any] = {}
+        # Of the keys that are to be computed: those under a lease, those whose answer
+        # cannot be read, and those that are not kept.
+        self._leased: list[str] = []
+        self._unread: list[str] = []
+        self._alone: list[str] = []
+
+    def run(self) -> Steps[None]:
+        """Fetch, compute, and wait for what others compute."""
+        until = monotonic() + self._options.wait
+        busy = yield from self._fetched(list(self._items))
+        # Our own is set before others are waited for, so that nobody waits in a ring.
+        yield from self._computed()
+        while busy:
+            # One is waited for at a time. What is computed meanwhile is there as well once it
+            # is; what is given up meanwhile is seen between.
+            first, *rest = busy
+            begun = monotonic()
+            wait = max(min(until - begun, self._options.lease / LOOKS), 0)
+            late = yield from self._fetched([first], wait)
+            busy = yield from self._fetched(rest)
+            if monotonic() >= until:
+                late, busy = {**late, **busy}, {}
+            elif monotonic() - begun >= wait / 2:
+                late, busy = {}, {**busy, **late}
+            # Else it is told at once: nobody may compute it for now.
+            if late:
+                self._options.busy(max(late.values()))
+                self._alone += late
+            yield from self._computed()
+
+    def give_back(self, backoff: Seconds | None) -> Steps[None]:
+        """Release the leases that are held."""
+        leased, self._leased = self._leased, []
+        yield from given_back(self._options, leased, self._token, backoff)
+
+    def _fetched(self, names: list[str], wait: float = 0) -> Steps[dict[str, float]]:
+        """Fetch some keys; those that others compute, and how long their leases last."""
+        if not names:
+            return {}
+        busy = {}
+        try:
+            found = yield from self._fetch(names, wait)
+        except Error as error:
+            yield from self._without_leases(names, error)
+            return {}
+        except BaseException:
+            # Cancelled: leases may have been granted all the same.
+            self._leased += names
+            raise
         for key, fetch in zip(names, found, strict=True):
             if fetch.status in (Status.HIT, Status.STALE):
-                known, values[key] = understood(options, fetch.value)
-                if not known:
-                    alone.append(key)
+                known, value = understood(self._options, fetch.value)
+                if known:
+                    self.values[key] = value
+                else:
+                    self._unread.append(key)
+            elif fetch.status is Status.LEASE:
+                self._leased.append(key)
+            elif fetch.status is Status.BUSY:
+                busy[key] = fetch.lasts
             else:
-                kept = {Status.LEASE: leased, Status.BUSY: busy}.get(fetch.status, alone)
-                kept.append(key)
-    except ResponseError as error:
-        if error.code in REFUSED:
-            alone = yield from read_many(options, names, version, values)
+                self._alone.append(key)
+        return busy
+
+    def _fetch(self, names: list[str], wait: float) -> Steps[Any]:
+        """Ask for some keys; one of them may be waited for."""
+        how: Any = {"version": self._version, "lease": self._options.lease, "token": self._token}
+        early = self._options.early
+        if wait > 0:
+            return [(yield calls.cachefetch(names[0], wait=wait, early=early, **how))]
+        if early is not None:
+            return (yield [calls.cachefetch(key, early=early, **how) for key in names])
+        return (yield calls.cachemfetch(names, **how))
+
+    def _without_leases(self, names: list[str], error: Error) -> Steps[None]:
+        """Go on where no leases are to be had."""
+        found: dict[str, Any] = {}
+        if refused(error):
+            found = yield from read(self._options, names, self._version)
         else:
-            options.away(error)
-            alone = names
-    except Error as error:
-        options.away(error)
-        alone = names
-    except BaseException:
-        yield from given_back(options, names, token, None)
-        raise
-    yield from many_computed(options, version, token, leased, alone, first, values, compute)
-    # What others compute is waited for once our own is set, so that nobody waits in a ring.
-    leased, alone = [], []
-    for key in busy:
+            self._options.away(error)
+        self.values.update(found)
+        self._alone += [key for key in names if key not in found]
+
+    def _computed(self) -> Steps[None]:
+        """Compute what is missing in one go, and set what is to be kept."""
+        options, names = self._options, [*self._leased, *self._unread, *self._alone]
+        if not names:
+            return
+        renewals = [calls.cacherenew(key, self._token, options.lease) for key in self._leased]
+        items = [self._items[key] for key in names]
         try:
-            fetch = yield calls.cachefetch(
-                key, version, options.lease, wait=max(until - monotonic(), 0.001), token=token
-            )
-        except Error as error:
-            options.away(error)
-            alone.append(key)
-            continue
+            answers = list((yield Work(lambda: self._compute(items), renewals, options.lease / 2)))
+            if len(answers) != len(names):
+                raise ValueError(f"{len(answers)} answers came for {len(names)} items")
+            found = dict(zip(names, answers, strict=True))
+            data = {
+                key: options.serializer.dumps(found[key]) for key in self._leased + self._unread
+            }
         except BaseException:
-            yield from given_back(options, [*leased, key], token, None)
+            yield from self.give_back(options.backoff)
             raise
-        known = fetch.status in (Status.HIT, Status.STALE)
-        if known:
-            known, values[key] = understood(options, fetch.value)
-        elif fetch.status is Status.LEASE:
-            leased.append(key)
-            continue
-        elif fetch.status is Status.BUSY:
-            options.busy(fetch.lasts)
-        if not known:
-            alone.append(key)
-    yield from many_computed(options, version, token, leased, alone, first, values, compute)
-    return [values[key] for key in places]
-
-
-def read_many(
-    options: Options, names: list[str], version: Any, values: dict[str, Any]
-) -> Steps[list[str]]:
-    """Read only; the keys that are missing."""
-    try:
-        found = yield calls.cachemget(names, version)
-    except Error as error:
-        options.away(error)
-        return names
-    missing = []
-    for key, data in zip(names, found, strict=True):
-        known = False
-        if data is not None:
-            known, values[key] = understood(options, data)
-        if not known:
-            missing.append(key)
-    return missing
-
-
-def many_computed(
-    options: Options,
-    version: Any,
-    token: str,
-    leased: list[str],
-    alone: list[str],
-    first: dict[str, Any],
-    values: dict[str, Any],
-    compute: Callable[[list[Any]], Any],
-) -> Steps[None]:
-    """Compute what is leased and what is not in one go, and set what is leased."""
-    names = leased + alone
-    if not names:
-        return
-    renewals = [calls.cacherenew(key, token, options.lease) for key in leased]
-    try:
-        answer = yield Work(
-            lambda: compute([first[key] for key in names]), renewals, options.lease / 2
-        )
-        answers = list(answer)
-        if len(answers) != len(names):
-            raise ValueError(f"{len(answers)} answers came for {len(names)} items")
-        data = {key: options.serializer.dumps(value) for key, value in zip(leased, answers)}  # noqa: B905
-    except BaseException:
-        yield from given_back(options, leased, token, options.backoff)
-        raise
-    values.update(zip(names, answers, strict=True))
-    if data:
-        try:
-            yield calls.cachemset(
-                {**data},  # type: ignore[dict-item]
-                version,
-                ttl=options.ttl,
-                stale=options.stale,
-                jitter=options.jitter,
-                token=token,
-            )
-        except Error as error:
-            logger.warning("mlserve: answers of %s were not kept: %s", options.name, error)
+        self.values.update(found)
+        leased, unread = self._leased, self._unread
+        self._leased, self._unread, self._alone = [], [], []
+        for keys_, token in ((leased, self._token), (unread, None)):
+            if keys_:
+                yield from kept(options, {key: data[key] for key in keys_}, self._version, token)
