@@ -1,5 +1,5 @@
 """`mlserve.cached` for threads and for asyncio alike: refused fetches, renewal, batches, values,
-many callers, a cluster; and the pitfalls of clients that it has to do with."""
+many callers; and the pitfalls of clients that it has to do with."""
 
 import asyncio
 import concurrent.futures
@@ -16,7 +16,6 @@ import pytest
 import redis
 from conftest import free_port
 from mlserve import Status, caching
-from test_client_cluster import first_port  # noqa: F401
 from test_client_faults import Asyncio, Blocking, until
 
 
@@ -409,7 +408,7 @@ def test_values_as_pickles(cached):
     assert numpy.array_equal(second["array"], numpy.arange(3))
 
 
-# --- many callers, a cluster ----------------------------------------------------
+# --- many callers ----------------------------------------------------------------
 
 
 def test_many_threads_at_once_compute_once(cached, client, pool):
@@ -426,34 +425,6 @@ def test_many_threads_at_once_compute_once(cached, client, pool):
     going_on.set()
     assert [call.result() for call in calls] == [1] * 32
     assert computed == ["a"]
-
-
-def test_in_a_cluster(cached_by, first_port):  # noqa: F811
-    cached = cached_by(f"redis://127.0.0.1:{first_port}", of="cluster")
-    name = uuid.uuid4().hex
-    asked = []
-
-    @cached(name, batch=True, lease=30)
-    def scores(texts):
-        asked.append(texts)
-        return [text.upper() for text in texts]
-
-    score = cached(name, lease=30)(lambda text: asked.append(text))
-    texts = [f"text {number}" for number in range(60)]
-    wanted = [text.upper() for text in texts]
-    assert scores(texts[:40]) == wanted[:40]
-    assert scores(texts) == wanted
-    assert [score(text) for text in texts[:5]] == wanted[:5]
-    assert asked == [texts[:40], texts[40:]]
-
-    @cached(name, batch=True, lease=30)
-    def failing(texts):
-        raise ZeroDivisionError
-
-    more = [f"more {number}" for number in range(40)]
-    with pytest.raises(ZeroDivisionError):
-        failing(more)
-    assert scores(more) == [text.upper() for text in more]  # At once: no lease is left.
 
 
 # --- shared/pitfalls.md, "Clients" ---------------------------------------------

@@ -2,12 +2,18 @@
 
 import concurrent.futures
 import contextlib
+import os
+import signal
 import subprocess
 import time
+import uuid
 
 import numpy
 import pytest
 import redis
+from conftest import ROOT
+from test_client_cached_alike import cached_by  # noqa: F401
+from test_client_faults import TIMEOUT, Trial, answers, kind, trial, until  # noqa: F401
 from test_client_matrix import Caller
 
 import mlserve
@@ -151,3 +157,120 @@ def test_what_a_call_waits_in_one_slot_is_no_time_of_the_next(ml, first_port):
         assert waiting.result(), "the slots after the one that waited are asked in time"
     assert ml.limitinfo("late").windows[0].used == 1
     short.close()
+
+
+def test_what_is_cached_in_several_slots(cached_by, first_port):  # noqa: F811
+    cached = cached_by(f"redis://127.0.0.1:{first_port}", of="cluster")
+    name = uuid.uuid4().hex
+    asked = []
+
+    @cached(name, batch=True, lease=30)
+    def scores(texts):
+        asked.append(texts)
+        return [text.upper() for text in texts]
+
+    score = cached(name, lease=30)(lambda text: asked.append(text))
+    texts = [f"text {number}" for number in range(60)]
+    wanted = [text.upper() for text in texts]
+    assert scores(texts[:40]) == wanted[:40]
+    assert scores(texts) == wanted
+    assert [score(text) for text in texts[:5]] == wanted[:5]
+    assert asked == [texts[:40], texts[40:]]
+
+    @cached(name, batch=True, lease=30)
+    def failing(texts):
+        raise ZeroDivisionError
+
+    more = [f"more {number}" for number in range(40)]
+    with pytest.raises(ZeroDivisionError):
+        failing(more)
+    assert scores(more) == [text.upper() for text in more]  # At once: no lease is left.
+
+
+# --- a primary that fails over ---------------------------------------------------
+
+
+def agrees(admin):
+    """Whether a node finds all slots served."""
+    return admin.execute_command("CLUSTER INFO")["cluster_state"] == "ok"
+
+
+class Nodes:
+    """The nodes that scripts/cluster started: six, from this port on."""
+
+    def __init__(self, first_port):
+        self.ports = range(first_port, first_port + 6)
+        self.admins = {port: redis.Redis(port=port, decode_responses=True) for port in self.ports}
+
+    def serving(self, key):
+        """The ports of the primary of a key and of its replica."""
+        for port, admin in self.admins.items():
+            found = admin.info("replication")
+            with contextlib.suppress(redis.ResponseError):
+                if found["role"] == "master" and admin.exists(key) is not None:
+                    return port, found["slave0"]["port"]
+        raise AssertionError(f"nobody serves {key}")
+
+    def whole(self):
+        """Whether each node finds the cluster whole, and each replica has its primary's data."""
+        for admin in self.admins.values():
+            if not agrees(admin):
+                return False
+            found = admin.info("replication")
+            if found.get("master_link_status", "up") != "up":
+                return False
+            if found["role"] == "master" and not found["connected_slaves"]:
+                return False
+        return True
+
+    def start_again(self, port, executable, module):
+        """Starts a node that was killed, as scripts/cluster did, and has it stopped by it."""
+        directory = ROOT / f"target/cluster/{port}"
+        command = [executable, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
+        command += ["--save", "", "--cluster-enabled", "yes", "--cluster-port", str(port + 6)]
+        command += ["--shutdown-timeout", "0", "--loadmodule", str(module)]
+        subprocess.run(["setsid", "--fork", *command], stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, check=True)  # fmt: skip
+        admin = self.admins[port]
+        until(lambda: answers(admin))
+        (directory / "pid").write_text(f"{admin.info('server')['process_id']}\n")
+
+
+@pytest.fixture
+def nodes(first_port):
+    nodes = Nodes(first_port)
+    for admin in nodes.admins.values():
+        admin.config_set("cluster-node-timeout", 1000)
+        admin.config_set("shutdown-timeout", 0)
+    until(nodes.whole)
+    for admin in nodes.admins.values():
+        with contextlib.suppress(redis.ReadOnlyError):
+            admin.flushall()
+    yield nodes
+    for admin in nodes.admins.values():
+        admin.close()
+
+
+@pytest.mark.parametrize("how", ["asked", "killed"])
+def test_a_primary_of_a_cluster_that_fails_over(nodes, kind, how, module, capsys):  # noqa: F811
+    primary, replica = nodes.serving(Trial.KEYS[0])
+    about = nodes.admins[primary].info("server")
+    urls = [f"redis://127.0.0.1:{port}" for port in (primary, replica)]
+    try:
+        with trial(kind, lambda maker: maker.cluster(*urls, timeout=TIMEOUT)) as tried:
+            if how == "asked":
+                nodes.admins[replica].execute_command("CLUSTER FAILOVER")
+            else:
+                os.kill(about["process_id"], signal.SIGKILL)
+            until(lambda: nodes.admins[replica].info("replication")["role"] == "master")
+            until(lambda: agrees(nodes.admins[replica]))
+            back_at = time.monotonic()
+            for load in tried.loads:
+                load.until_answered()
+            # What was granted and not replicated yet is lost with the primary.
+            name = f"failed over in a cluster ({how}), {kind[1].__name__}"
+            tried.judge(capsys, name, back_at, lasting=False)
+    finally:
+        if how == "killed":
+            nodes.start_again(primary, about["executable"], module)
+        until(nodes.whole)

@@ -173,12 +173,13 @@ def restarted(server):
 class Trial:
     """Both kinds of charges under load: those that may be repeated, and those that may not."""
 
-    KEYS = ("plain", "held")
+    KEYS = ("{trial}:plain", "{trial}:held")
 
     def __init__(self, client):
         self.client = client
-        self.plain = Load(lambda: client.call("ratelimit", "plain", PLENTY, 86400), threads=2)
-        self.held = Load(lambda: client.call("ratelimit", "held", PLENTY, 86400, hold=3600), threads=2)
+        plain, held = self.KEYS
+        self.plain = Load(lambda: client.call("ratelimit", plain, PLENTY, 86400), threads=2)
+        self.held = Load(lambda: client.call("ratelimit", held, PLENTY, 86400, hold=3600), threads=2)
         self.loads = (self.plain, self.held)
         self.standstill = Standstill()
         for load in self.loads:
@@ -339,7 +340,7 @@ def test_a_primary_that_fails_over(watched, kind, how, capsys):
             )
             with replica.client() as client:
                 assert client.info("replication")["role"] == "master"
-                assert client.execute_command("ML.LIMITINFO", "plain")
+                assert client.execute_command("ML.LIMITINFO", Trial.KEYS[0])
         finally:
             if how == "paused":
                 os.kill(process, signal.SIGCONT)

@@ -19,10 +19,10 @@ from mlserve import Limit, Permit, Status, Until
 class Caller:
     """A client of either kind, whose calls are made alike."""
 
-    def __init__(self, url, library, protocol, asynchronous):
+    def __init__(self, url, library, protocol, asynchronous, timeout=5):
         kind = mlserve.aio.Client if asynchronous else mlserve.Client
         self.loop = asyncio.new_event_loop() if asynchronous else None
-        self.client = kind.from_url(url, library=library, protocol=protocol, timeout=5)
+        self.client = kind.from_url(url, library=library, protocol=protocol, timeout=timeout)
         self.protocol = protocol
 
     def __getattr__(self, name):

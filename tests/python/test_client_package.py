@@ -60,6 +60,109 @@ def test_every_command_that_is_not_internal_has_a_method(client):
     assert made - unknown == {"command", "featurejson", "featuretensor"}
 
 
+def tokens_of(arguments):
+    """The keywords of the arguments of COMMAND DOCS, all levels deep."""
+    for argument in map(calls.named, arguments):
+        if "token" in argument:
+            yield argument["token"].decode()
+        yield from tokens_of(argument.get("arguments", []))
+
+
+HELD = "0" * 32
+
+# Calls that together use every keyword of their command.
+EVERY_KEYWORD = {
+    "ML.RATELIMIT": [
+        calls.ratelimit("a", 5, 60, algorithm="FIXED", cost=2, peek=True),
+        calls.ratelimit("b", 5, 60, algorithm="SLIDING", partial=True),
+        calls.ratelimit("c", 5, 60, algorithm="GCRA", burst=9, force=True),
+        calls.ratelimit("d", 5, 60, hold=60, id=HELD),
+        calls.ratelimit("e", 5, "DAY", 9, "WEEK", 20, "MONTH"),
+        calls.ratelimit("f", 5, calls.Until(time.time() + 3600)),
+    ],
+    "ML.ADMIT": [
+        calls.admit(
+            {
+                "g": Limit(5, "DAY", 9, "WEEK", 20, "MONTH", algorithm="FIXED", queue=3),
+                "h": Limit(5, 60, algorithm="GCRA", burst=9, cost=2),
+                "i": Limit(5, 60, algorithm="SLIDING"),
+                "j": Permit(5, cost=2, queue=3),
+            }, hold=60, id=HELD, wait=0.01, priority=2),
+        calls.admit({"k": Limit(5, calls.Until(time.time() + 3600))}, peek=True),
+        calls.admit({"l": Limit(5, 60)}, force=True),
+    ],
+    "ML.SETTLE": [calls.settle(["d"], HELD, [1])],
+    "ML.CACHESET": [
+        calls.cacheset("m", "v", "{}", ttl=60, stale=60, jitter=5, json=True),
+        calls.cacheset("m", "v", "{}", expires_at=time.time() + 60, token=HELD),
+    ],
+    "ML.CACHEMSET": [
+        calls.cachemset({"m": 1}, "v", ttl=60, stale=60, jitter=5),
+        calls.cachemset({"m": 1}, "v", expires_at=time.time() + 60, token=HELD),
+    ],
+    "ML.CACHEGET": [calls.cacheget("m", "v", stale=True)],
+    "ML.CACHEDROP": [calls.cachedrop("m", version="v", stale=True)],
+    "ML.CACHEFETCH": [calls.cachefetch("n", "v", 5, wait=0.01, early=1.0, token=HELD)],
+    "ML.CACHEMFETCH": [calls.cachemfetch(["o"], "v", 5, token=HELD)],
+    "ML.CACHERELEASE": [calls.cacherelease("n", HELD, backoff=0.001)],
+    "ML.CACHEVERSIONSET": [calls.cacheversionset("space", None)],
+    "ML.STATS": [
+        calls.stats("limits", namespace="a"),
+        calls.stats("cache"),
+        calls.stats("features", reset=True),
+    ],
+    "ML.FEATURESET": [
+        calls.featureset("r", {"x": 1}, view="w", at=time.time(), ttl=60, replace=True),
+        calls.featureset("r", {"x": 1}, expires_at=time.time() + 60, type="AUTO"),
+        calls.featureset("s", {"a": 1, "b": 1, "c": 1, "d": 1},
+                         type={"a": "F32", "b": "F64", "c": "I64", "d": "STRING"}),
+    ],
+    "ML.FEATUREMSET": [
+        calls.featuremset(["r"], ["y"], b"\0" * 4, view="w", at=time.time(), ttl=60, replace=True),
+        calls.featuremset(["t"], ["y"], b"\0" * 8, type="f8", expires_at=time.time() + 60),
+        calls.featuremset(["u"], ["y"], b"\0" * 8, type="i8", times=b"\0" * 8),
+    ],
+    "ML.FEATUREDEL": [
+        calls.featuredel("r", view="w"),
+        calls.featuredel("s", fields=["a"]),
+    ],
+    "ML.FEATUREGETALL": [calls.featuregetall("s", view="")],
+    "ML.FEATUREGET": [
+        calls.featureget(["s"], ["b"], default=0, max_age=60, strict=True),
+        calls.featureget(["s"], ["b"], defaults=[0]),
+        calls.featurejson(["s"], ["b"]),
+        *(calls.featuretensor(["s"], ["b"], type, with_times=True) for type in calls.TENSOR_TYPES),
+    ],
+}  # fmt: skip
+# What is said in another way.
+SAID_OTHERWISE = {"EX": "PX", "EXAT": "PXAT", "VALUES": "the default of AS"}
+
+
+def test_every_keyword_of_every_command_can_be_said(client):
+    listed = client.command("COMMAND", "LIST", "FILTERBY", "MODULE", "ml")
+    public = [name for name in listed if not re.match(rb"ml\.(apply|load)", name, re.I)]
+    documented = {
+        name.decode().upper(): set(tokens_of(calls.named(docs).get("arguments", [])))
+        for name, docs in calls.pairs_of(client.command("COMMAND", "DOCS", *public)).items()
+    }
+    assert set(documented) == {name.decode().upper() for name in public}
+    said = dict.fromkeys(documented, "")
+    for name, made in EVERY_KEYWORD.items():
+        for call in made:
+            client.run(call)  # The server takes it as it is.
+            assert call.name == name
+            words = call.words
+            said[name] = said[name] + (
+                words.decode("latin-1") if isinstance(words, bytes)
+                else "".join(f"\r\n{word}\r\n" for word in words))  # fmt: skip
+    missing = {
+        name: {token for token in tokens if f"\r\n{token}\r\n" not in said[name]}
+        for name, tokens in documented.items()
+    }
+    # No more and no less is left out than is said here.
+    assert set().union(*missing.values()) == set(SAID_OTHERWISE), missing
+
+
 def test_a_server_without_the_module_says_how_to_load_it(tmp_path):
     from conftest import free_port, wait_for
 

@@ -47,8 +47,6 @@ class Links:
     def __init__(self, library: Library, options: dict[str, Any], *, asynchronous: bool) -> None:
         """By this library, with these options of its connections."""
         place = f"{library}.asyncio.connection" if asynchronous else f"{library}.connection"
-        self._module = import_module(place)
-        self._asynchronous = asynchronous
         self.library = library
         errors = import_module(f"{library}.exceptions")
         self.response_errors: type[Exception] = errors.ResponseError
@@ -62,7 +60,7 @@ class Links:
             asyncio.TimeoutError,
         )
         self.timeout_errors = (errors.TimeoutError, TimeoutError, asyncio.TimeoutError)
-        kind = options.pop("connection_class", self._module.Connection)
+        kind = options.pop("connection_class", import_module(place).Connection)
         self._kind: Any = kind if asynchronous else timed(kind)
         # Bytes stay bytes, and time is kept by the client.
         self.options = {"protocol": 3, **options, "decode_responses": False}
@@ -87,11 +85,6 @@ class Links:
         else:
             address = (found.pop("host", "localhost"), found.pop("port", 6379))
         return cls(chosen, found, asynchronous=asynchronous), address
-
-    def secured(self) -> None:
-        """Have connections use TLS."""
-        kind = self._module.SSLConnection
-        self._kind = kind if self._asynchronous else timed(kind)
 
     def new(self, address: Address) -> Any:
         """A connection that is not open yet."""
@@ -148,7 +141,7 @@ def packed(connection: Any, call: Call[Any], asking: bool) -> list[bytes]:
 
 def failure(links: Links, address: Address, error: Exception, *, sent: bool) -> Error:
     """What a library raises for a connection, as one of ours."""
-    if code_of(error) == "NOAUTH":
+    if code_of(error) in ("NOAUTH", "WRONGPASS"):
         return response_error(error, "AUTH")
     place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
     refused = code_of(error) == "LOADING"

@@ -110,6 +110,9 @@ def code_of(error: Exception) -> str:
     if code is None:
         first = str(error).split(" ", 1)[0]
         code = first if first in LEFT_ON else "ERR"
+    # The libraries have one class for who says nothing and for who says something wrong.
+    if code == "NOAUTH" and "invalid username-password" in str(error):
+        code = "WRONGPASS"
     return code
 
 
