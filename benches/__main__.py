@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import admission, commands, features, instructions, queue, report, uses, waiters
+from . import admission, client, commands, features, instructions, queue, report, uses, waiters
 from .figures import print_table, tables
 from .server import MODULE, ROOT, started
 
-FAMILIES = ("ratelimit", "admission", "queue", "cache", "waiters", "features", "uses", "scaling",
-            "instructions")
+FAMILIES = ("ratelimit", "admission", "queue", "cache", "waiters", "features", "uses", "client",
+            "scaling", "instructions")
 
 # How much of everything. `tiny` shows that the harness works, and no more.
 FULL = {
@@ -62,6 +62,8 @@ def measure(family, server, given):
             return features.family(server, given)
         case "uses":
             return uses.family(server, given)
+        case "client":
+            return client.family(server, given)
         case "scaling":
             return commands.scaling(server, given)
         case _:

@@ -1,11 +1,8 @@
-"""What the Python client costs: beside the library's own execute_command, on a connection
-that does nothing, and features into numpy beside MGET of packed strings, on a real server.
-
-    python -m benches.client
-"""
+"""The family `client`: what the Python client costs its caller. Beside the library's own
+execute_command, on a connection that does nothing, and beside packing and reading alone;
+and features into numpy, on the server, beside MGET of packed strings."""
 
 import os
-import statistics
 import time
 
 import mlserve
@@ -13,11 +10,14 @@ import numpy
 import redis
 from mlserve._links import Links
 from mlserve._where import Server as Where
-from mlserve.server import Server
 from redis.connection import Connection
 
-ROUNDS = 15
+from .figures import Figures
+
+CALL = ("ML.RATELIMIT", "user:1", 100, 60)
 ENTITIES, FIELDS = 200, 50
+BARE, RAW, OURS = "packing and reading alone", "execute_command of redis-py", "client.ratelimit"
+PACKED, ROWS = "MGET, packed, frombuffer", "client.features into numpy"
 
 
 class Stub(Connection):
@@ -53,73 +53,60 @@ class Stub(Connection):
         return [1, 100, 99, 0, 60_000]
 
 
-def per_call(call, count):
-    begun = time.process_time()
-    for _ in range(count):
-        call()
-    return (time.process_time() - begun) / count * 1e6
-
-
-def compared(name, ours, theirs, count):
-    """Alternating rounds of both, in microseconds of CPU time or of the clock."""
-    rounds = [(per_call(ours, count), per_call(theirs, count)) for _ in range(ROUNDS)]
-    mine, other = (statistics.median(figures) for figures in zip(*rounds, strict=True))
-    ratio = statistics.median(a / b for a, b in rounds)
-    print(f"{name}: {mine:.1f} us beside {other:.1f} us, {ratio:.2f} times")
-
-
 def on_a_stub():
+    """Ways to make a call on a connection that does nothing, by name."""
     raw = redis.Redis(connection_pool=redis.ConnectionPool(connection_class=Stub))
-    client = mlserve.Client(
-        Links("redis", {"connection_class": Stub}, asynchronous=False), Where(("stub", 1)))
-    compared(
-        "ratelimit beside execute_command",
-        lambda: client.ratelimit("user:1", 100, 60),
-        lambda: raw.execute_command("ML.RATELIMIT", "user:1", 100, 60), 20_000)
-    call = ("ML.RATELIMIT", "user:1", 100, 60)
+    links = Links("redis", {"connection_class": Stub}, asynchronous=False)
+    client = mlserve.Client(links, Where(("stub", 1)))
     bare = Stub()
 
-    def sent_and_read():
-        bare.send_command(*call)
+    def packed_and_read():
+        bare.send_command(*CALL)
         return bare.read_response()
 
-    compared("ratelimit beside a bare connection", lambda: client.ratelimit("user:1", 100, 60),
-             sent_and_read, 20_000)
+    return {
+        RAW: lambda: raw.execute_command(*CALL),
+        OURS: lambda: client.ratelimit(*CALL[1:]),
+        BARE: packed_and_read,
+    }
 
 
-def features():
+def into_numpy(server):
+    """Ways to have features of many entities as an array, by name."""
     values = numpy.random.default_rng(1).random((ENTITIES, FIELDS), "f4")
     keys = [f"item:{number}" for number in range(ENTITIES)]
     names = [f"feature_{number}" for number in range(FIELDS)]
-    module = os.environ.get("MLSERVE_MODULE", "target/release/libmlserve.so")
-    with Server(module=module) as server, mlserve.Client.from_url(server.url) as client:
-        raw = redis.Redis.from_url(server.url)
-        client.featuremset(keys, names, values)
-        packed = [f"packed:{key}" for key in keys]
-        raw.mset({key: row.tobytes() for key, row in zip(packed, values, strict=True)})
-        asked = client.features(names)
+    client = mlserve.Client.from_url(f"redis://127.0.0.1:{server.port}", timeout=20)
+    raw = redis.Redis(port=server.port)
+    raw.flushall()
+    client.featuremset(keys, names, values)
+    packed = [f"packed:{key}" for key in keys]
+    raw.mset({key: row.tobytes() for key, row in zip(packed, values, strict=True)})
+    asked = client.features(names)
+    ways = {
+        PACKED: lambda: numpy.frombuffer(b"".join(raw.mget(packed)), "<f4").reshape(ENTITIES, FIELDS),
+        ROWS: lambda: asked(keys).numpy(),
+    }
+    for way in ways.values():
+        assert numpy.array_equal(way(), values)
+    return ways
 
-        def ours():
-            return asked(keys).numpy()
 
-        def theirs():
-            return numpy.frombuffer(b"".join(raw.mget(packed)), "<f4").reshape(ENTITIES, FIELDS)
+def family(server, options):
+    yield from compared("a call on a connection that does nothing", on_a_stub(), RAW, "caller_us",
+                        time.process_time, 1e6, options.calls, options.rounds)
+    yield from compared(f"{ENTITIES} entities of {FIELDS} features into numpy", into_numpy(server),
+                        PACKED, "time_ms", time.perf_counter, 1e3, max(options.calls // 50, 1),
+                        options.rounds)
 
-        assert numpy.array_equal(ours(), values) and numpy.array_equal(theirs(), values)
 
-        def clocked(call):
-            begun = time.perf_counter()
-            for _ in range(200):
+def compared(group, ways, beside, unit, clock, scale, calls, rounds):
+    """Each way in every round, so many calls by this clock."""
+    several = [Figures("client", group, name, beside) for name in ways]
+    for _ in range(rounds):
+        for figures, call in zip(several, ways.values()):
+            begun = clock()
+            for _ in range(calls):
                 call()
-            return (time.perf_counter() - begun) / 200 * 1e6
-
-        rounds = [(clocked(ours), clocked(theirs)) for _ in range(ROUNDS)]
-        mine, other = (statistics.median(figures) for figures in zip(*rounds, strict=True))
-        ratio = statistics.median(a / b for a, b in rounds)
-        print(f"features {ENTITIES} x {FIELDS} into numpy beside MGET of packed strings: "
-              f"{mine:.0f} us beside {other:.0f} us, {ratio:.2f} times")
-
-
-if __name__ == "__main__":
-    on_a_stub()
-    features()
+            figures.add(**{unit: (clock() - begun) / calls * scale})
+    return several

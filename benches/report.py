@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import admission, cases
+from . import admission, cases, client
 from .figures import UNITS, Figures, lines, ratios, spread, tables
 from .server import ROOT
 
@@ -38,6 +38,8 @@ SUMMARY = [
     ("scaling", "", "cpu_us", "CPU time of the server for a call, in µs"),
     ("uses", "", "p50_ms", "Median, in ms"),
     ("uses", "", "p99_ms", "99th percentile, in ms"),
+    ("client", "a call", "caller_us", "CPU time of the caller for a call, in µs"),
+    ("client", "200 entities", "time_ms", "Until the array is there, in ms"),
     ("instructions", "", "instructions", "Instructions of the server for a call"),
     ("instructions", "", "ours", "Of them those of the module itself"),
 ]
@@ -85,6 +87,8 @@ AIMS = [
     Aim(TIME, "features", TENSORS, "time_ms", "HMGET, pipelined", "tensor of rows", "≥", 50),
     Aim(TIME, "features", TENSORS, "time_ms", "HGETALL, pipelined", "tensor of rows", "≥", 30),
     Aim(TIME, "features", TENSORS, "time_ms", "tensor of rows", "MGET, packed", "≤", 3),
+    Aim("CPU time of the caller", "client", "", "caller_us", client.OURS, client.RAW, "≤", 1.2),
+    Aim(TIME, "client", "", "time_ms", client.ROWS, client.PACKED, "≤", 1.3),
 ]
 
 
