@@ -20,12 +20,6 @@ from mlserve.server import Server
 STREAM = "log:features"
 
 
-@pytest.fixture(scope="module")
-def server(module):
-    with Server(module=str(module)) as server:
-        yield server
-
-
 @pytest.fixture
 def plain(server):
     with server.client() as plain:

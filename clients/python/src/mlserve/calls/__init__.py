@@ -1,0 +1,113 @@
+"""What can be asked of the server: a function for each command, the only description of it.
+
+Each checks its arguments and makes a `Call`. The methods of `mlserve.Client`,
+`mlserve.aio.Client` and of pipelines are made of these functions.
+
+Keys, versions, fields and values are str or bytes. Times are seconds: int, float or
+timedelta; the server counts milliseconds. Moments are seconds since 1970, or a datetime
+with a time zone. docs/commands.md says what each command does.
+"""
+
+from mlserve.calls.cache import (
+    cachedrop,
+    cachefetch,
+    cacheget,
+    cacheinfo,
+    cachemfetch,
+    cachemget,
+    cachemset,
+    cacherelease,
+    cacherenew,
+    cacheset,
+    cacheversion,
+    cacheversionset,
+)
+from mlserve.calls.call import (
+    Call,
+    Moment,
+    Program,
+    Seconds,
+    Word,
+    as_it_is,
+    command,
+    in_seconds,
+    listed,
+    named,
+    new_id,
+    pairs_of,
+)
+from mlserve.calls.features import (
+    TENSOR_TYPES,
+    Asked,
+    featuredel,
+    featureget,
+    featuregetall,
+    featureinfo,
+    featurejson,
+    featuremset,
+    features_of,
+    featureset,
+    featuretensor,
+)
+from mlserve.calls.limits import (
+    Algorithm,
+    Limit,
+    Permit,
+    Until,
+    admit,
+    limitinfo,
+    ratelimit,
+    renew,
+    settle,
+    window_words,
+)
+from mlserve.calls.operators import stats
+
+__all__ = [
+    "TENSOR_TYPES",
+    "Algorithm",
+    "Asked",
+    "Call",
+    "Limit",
+    "Moment",
+    "Permit",
+    "Program",
+    "Seconds",
+    "Until",
+    "Word",
+    "admit",
+    "as_it_is",
+    "cachedrop",
+    "cachefetch",
+    "cacheget",
+    "cacheinfo",
+    "cachemfetch",
+    "cachemget",
+    "cachemset",
+    "cacherelease",
+    "cacherenew",
+    "cacheset",
+    "cacheversion",
+    "cacheversionset",
+    "command",
+    "featuredel",
+    "featureget",
+    "featuregetall",
+    "featureinfo",
+    "featurejson",
+    "featuremset",
+    "features_of",
+    "featureset",
+    "featuretensor",
+    "in_seconds",
+    "limitinfo",
+    "listed",
+    "named",
+    "new_id",
+    "pairs_of",
+    "ratelimit",
+    "renew",
+    "settle",
+    "stats",
+    "window_words",
+]

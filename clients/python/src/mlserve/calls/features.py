@@ -1,0 +1,399 @@
+"""What can be asked of features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from mlserve.calls.call import (
+    Call,
+    Moment,
+    Program,
+    Seconds,
+    Word,
+    as_it_is,
+    chosen,
+    expiry_words,
+    flag_of,
+    flags_of,
+    in_order,
+    listed,
+    milliseconds,
+    moment,
+    named,
+    pairs_of,
+    text_of,
+)
+from mlserve.results import FeatureInfo, FeatureView, Key, Tensor, Value, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Type: TypeAlias = Literal["AUTO", "F32", "F64", "I64", "STRING"]
+TensorType: TypeAlias = Literal["f4", "f8", "i8"]
+TENSOR_TYPES = {"f4": "F32", "f8": "F64", "i8": "I64"}
+
+
+def features_of(key: Key, fields: Iterable[Key]) -> Call[list[Value]]:
+    """The values of some fields of an entity, in order, None for a missing one (ML.FEATURES).
+
+    Of a hash the stored bytes; of a row numbers, by RESP2 bytes. It may be repeated.
+    """
+    return Call(["ML.FEATURES", key, *listed("fields", fields)], as_it_is, (key,), again=True)
+
+
+def featureset(
+    key: Key,
+    values: Mapping[Key, Word],
+    *,
+    view: Key | None = None,
+    at: Moment | None = None,
+    ttl: Seconds | None = None,
+    expires_at: Moment | None = None,
+    type: Type | Mapping[Key, Type] | None = None,  # noqa: A002
+    replace: bool = False,
+) -> Call[bool]:
+    """Write fields of a row, beside those that it holds (ML.FEATURESET).
+
+    `at` is the event time, default now; `type` what the values are, or a type for each
+    field; `replace` has the view hold exactly these. False where the view holds something
+    newer. It may be repeated.
+    """
+    if not values:
+        raise ValueError("values must not be empty")
+    words: list[Word] = ["ML.FEATURESET", key]
+    words += written_words(view, at, ttl, expires_at, replace)
+    if isinstance(type, str):
+        words += ["TYPE", type]
+    elif type is not None:
+        words += ["TYPES", len(values), *(type.get(field, "AUTO") for field in values)]
+    words += ["FIELDS", len(values)]
+    for field, value in values.items():
+        words += [field, value]
+    return Call(words, flag_of, (key,), again=True)
+
+
+def written_words(
+    view: Key | None,
+    at: Moment | None,
+    ttl: Seconds | None,
+    expires_at: Moment | None,
+    replace: bool,
+) -> list[Word]:
+    """What featureset and featuremset have in common."""
+    words: list[Word] = []
+    if view is not None:
+        words += ["VIEW", view]
+    if at is not None:
+        words += ["AT", moment("at", at)]
+    words += expiry_words(ttl, expires_at)
+    if replace:
+        words.append("REPLACE")
+    return words
+
+
+def featuremset(
+    keys: Iterable[Key],
+    fields: Iterable[Key],
+    values: Any,
+    *,
+    type: TensorType = "f4",  # noqa: A002
+    view: Key | None = None,
+    at: Moment | None = None,
+    times: Any = None,
+    ttl: Seconds | None = None,
+    expires_at: Moment | None = None,
+    replace: bool = False,
+) -> Call[list[bool]]:
+    """The same fields of several rows from one buffer (ML.FEATUREMSET).
+
+    `values` is an array of keys × fields, or its bytes: little-endian numbers of `type`,
+    row by row. `times` is an event time for each key: a numpy array of datetime64 or of
+    milliseconds since 1970, or its bytes as 64-bit little-endian integers. The result
+    says for each key whether it was written. It may be repeated.
+    """
+    names, columns = listed("keys", keys), listed("fields", fields)
+    blob = blob_of("values", values, f"<{type}", (len(names), len(columns)))
+    moments = (
+        None if times is None else blob_of("times", in_milliseconds(times), "<i8", (len(names),))
+    )
+    words: list[Word] = ["ML.FEATUREMSET", len(names), *names, blob]
+    words += ["TYPE", TENSOR_TYPES[type], "FIELDS", len(columns), *columns]
+    words += written_words(view, at, ttl, expires_at, replace)
+    if moments is not None:
+        words += ["TIMES", moments]
+
+    def part(places: Sequence[int]) -> Call[list[bool]]:
+        return featuremset(
+            chosen(names, places),
+            columns,
+            rows_of(blob, len(names), places),
+            type=type,
+            view=view,
+            at=at,
+            times=None if moments is None else rows_of(moments, len(names), places),
+            ttl=ttl,
+            expires_at=expires_at,
+            replace=replace,
+        )
+
+    return Call(words, flags_of, names, again=True, split=in_order(part))
+
+
+def blob_of(name: str, values: Any, dtype: str, shape: tuple[int, ...]) -> bytes:
+    """An array as the bytes that are sent; bytes as they are."""
+    if isinstance(values, (bytes, bytearray, memoryview)):
+        return bytes(values)
+    import numpy
+
+    array = numpy.asarray(values, dtype)
+    if array.shape != shape:
+        wanted = " × ".join(map(str, shape))
+        raise ValueError(f"{name} must be an array of {wanted}, not of {array.shape}")
+    return bytes(array.tobytes())
+
+
+def in_milliseconds(times: Any) -> Any:
+    """Moments of numpy as the server counts them; anything else as it is."""
+    if getattr(getattr(times, "dtype", None), "kind", "") == "M":
+        return times.astype("datetime64[ms]").astype("<i8")
+    return times
+
+
+def rows_of(blob: bytes, count: int, places: Sequence[int]) -> bytes:
+    """Some rows of a buffer of so many."""
+    width = len(blob) // count
+    return b"".join(blob[place * width : (place + 1) * width] for place in places)
+
+
+def featuredel(
+    key: Key, *, view: Key | None = None, fields: Iterable[Key] | None = None
+) -> Call[int]:
+    """Remove a view ("" is the default one) or fields of a row (ML.FEATUREDEL).
+
+    The result is how many fields went. It may be repeated, and counts none then.
+    """
+    if (view is None) == (fields is None):
+        raise ValueError("either view or fields must be given")
+    words: list[Word] = ["ML.FEATUREDEL", key]
+    if view is not None:
+        words += ["VIEW", view]
+    elif fields is not None:
+        names = listed("fields", fields)
+        words += ["FIELDS", len(names), *names]
+    return Call(words, as_it_is, (key,), again=True)
+
+
+def featureinfo(key: Key) -> Call[FeatureInfo | None]:
+    """What a row holds, or None (ML.FEATUREINFO). It may be repeated."""
+
+    def view_of(answer: Any) -> FeatureView:
+        found = named(answer)
+        fields = {name: text_of(kind) for name, kind in found["fields"]}
+        return FeatureView(found["view"], found["at_ms"] / 1000, seconds(found["ttl_ms"]), fields)
+
+    def read(answer: Any) -> FeatureInfo | None:
+        if answer is None:
+            return None
+        found = named(answer)
+        return FeatureInfo(found["bytes"], [view_of(view) for view in found["views"]])
+
+    return Call(["ML.FEATUREINFO", key], read, (key,), again=True)
+
+
+def featuregetall(key: Key, *, view: Key | None = None) -> Call[dict[bytes, Value]]:
+    """All fields of an entity, or those of one view by their own names (ML.FEATUREGETALL).
+
+    It may be repeated.
+    """
+    words: list[Word] = ["ML.FEATUREGETALL", key]
+    if view is not None:
+        words += ["VIEW", view]
+    return Call(words, pairs_of, (key,), again=True)
+
+
+def asked_words(
+    fields: Sequence[Key],
+    default: Word | None,
+    defaults: Sequence[Word] | None,
+    max_age: Seconds | None,
+    strict: bool,
+) -> list[Word]:
+    """What the ways to read features of several entities have in common."""
+    words: list[Word] = ["FIELDS", len(fields), *fields]
+    if default is not None:
+        words += ["DEFAULT", default]
+    if defaults is not None:
+        words += ["DEFAULTS", len(defaults), *defaults]
+    if max_age is not None:
+        words += ["MAXAGE", milliseconds("max_age", max_age)]
+    if strict:
+        words.append("STRICT")
+    return words
+
+
+def featureget(
+    keys: Iterable[Key],
+    fields: Iterable[Key],
+    *,
+    default: Word | None = None,
+    defaults: Sequence[Word] | None = None,
+    max_age: Seconds | None = None,
+    strict: bool = False,
+) -> Call[list[list[Value]]]:
+    """The same fields of several entities (ML.FEATUREGET AS VALUES), a list for each.
+
+    None stands for what is missing or older than `max_age` seconds, or `default`, or the
+    field's own of `defaults`; with `strict` it is an error. It may be repeated.
+    """
+    names, columns = listed("keys", keys), listed("fields", fields)
+    words: list[Word] = ["ML.FEATUREGET", len(names), *names]
+    words += asked_words(columns, default, defaults, max_age, strict)
+
+    def part(places: Sequence[int]) -> Call[list[list[Value]]]:
+        return featureget(
+            chosen(names, places),
+            columns,
+            default=default,
+            defaults=defaults,
+            max_age=max_age,
+            strict=strict,
+        )
+
+    return Call(words, as_it_is, names, again=True, split=in_order(part))
+
+
+def featurejson(
+    keys: Iterable[Key],
+    fields: Iterable[Key],
+    *,
+    default: Word | None = None,
+    defaults: Sequence[Word] | None = None,
+    max_age: Seconds | None = None,
+    strict: bool = False,
+) -> Call[bytes]:
+    """The same as a JSON array with an object for each entity (ML.FEATUREGET AS JSON)."""
+    names, columns = listed("keys", keys), listed("fields", fields)
+    words: list[Word] = ["ML.FEATUREGET", len(names), *names]
+    words += [*asked_words(columns, default, defaults, max_age, strict), "AS", "JSON"]
+
+    def split(groups: Sequence[Sequence[int]]) -> Program[bytes]:
+        # An entity a call: so each is one object, whose text is taken as it is.
+        del groups
+        objects = yield [
+            featurejson(
+                [name],
+                columns,
+                default=default,
+                defaults=defaults,
+                max_age=max_age,
+                strict=strict,
+            )
+            for name in names
+        ]
+        return b"[" + b",".join(text[1:-1] for text in objects) + b"]"
+
+    return Call(words, as_it_is, names, again=True, split=split)
+
+
+class Asked:
+    """Prepare to read the same fields of any entities: `features(keys)`, a Tensor.
+
+        features = client.features(["price", "stock"], type="f4")
+        features(["item:1", "item:2"]).numpy()
+
+    The arguments are those of `featuretensor`. What is the same each time is packed once.
+    """
+
+    __slots__ = ("dtype", "fields", "packed", "with_times", "words")
+
+    def __init__(
+        self,
+        fields: Iterable[Key],
+        type: TensorType = "f4",  # noqa: A002
+        *,
+        default: float | None = None,
+        defaults: Sequence[float] | None = None,
+        max_age: Seconds | None = None,
+        strict: bool = False,
+        with_times: bool = False,
+    ) -> None:
+        """The arguments of `featuretensor`."""
+        if type not in TENSOR_TYPES:
+            raise ValueError(f"type must be one of {', '.join(TENSOR_TYPES)}: {type!r}")
+        self.fields = listed("fields", fields)
+        self.dtype = f"<{type}"
+        self.with_times = with_times
+        self.words = asked_words(self.fields, default, defaults, max_age, strict)
+        self.words += ["AS", "TENSOR", "TYPE", TENSOR_TYPES[type]]
+        if with_times:
+            self.words.append("WITHTIMES")
+        self.packed = b"".join(map(bulk, self.words))
+
+    def of(self, keys: Iterable[Key]) -> Call[Tensor]:
+        """The call for these entities, packed already."""
+        names = listed("keys", keys)
+        count = 2 + len(names) + len(self.words)
+        head = b"*%d\r\n$13\r\nML.FEATUREGET\r\n" % count
+        packed = b"".join([head, bulk(len(names)), *map(bulk, names), self.packed])
+
+        def read(answer: list[Any]) -> Tensor:
+            times = answer[5] if self.with_times else None
+            return Tensor(names, self.fields, self.dtype, answer[3], answer[4], times)
+
+        def split(groups: Sequence[Sequence[int]]) -> Program[Tensor]:
+            parts: list[Tensor] = yield [self.of(chosen(names, group)) for group in groups]
+            return self.merged(names, groups, parts)
+
+        return Call(packed, read, names, again=True, split=split)
+
+    def merged(
+        self, names: Sequence[Key], groups: Sequence[Sequence[int]], parts: Sequence[Tensor]
+    ) -> Tensor:
+        """One tensor of those of several slots, its rows in order."""
+
+        def rows(buffers: Sequence[bytes]) -> bytes:
+            found: list[bytes] = [b""] * len(names)
+            for group, buffer in zip(groups, buffers, strict=True):
+                for row, place in enumerate(group):
+                    found[place] = rows_of(buffer, len(group), [row])
+            return b"".join(found)
+
+        data = rows([part.data for part in parts])
+        status = rows([part.status for part in parts])
+        times = rows([cast("bytes", part.times) for part in parts]) if self.with_times else None
+        return Tensor(names, self.fields, self.dtype, data, status, times)
+
+
+def bulk(word: Word) -> bytes:
+    """A word as RESP has it."""
+    text = word if isinstance(word, bytes) else str(word).encode()
+    return b"$%d\r\n%b\r\n" % (len(text), text)
+
+
+def featuretensor(
+    keys: Iterable[Key],
+    fields: Iterable[Key],
+    type: TensorType = "f4",  # noqa: A002
+    *,
+    default: float | None = None,
+    defaults: Sequence[float] | None = None,
+    max_age: Seconds | None = None,
+    strict: bool = False,
+    with_times: bool = False,
+) -> Call[Tensor]:
+    """The same fields of several entities as one buffer of numbers (ML.FEATUREGET AS TENSOR).
+
+    `type` is f4, f8 or i8. NaN stands for what is missing, older than `max_age` seconds,
+    or no number; or `default`, or the field's own of `defaults`; with `strict` it is an
+    error. `with_times` brings the event times. `client.features(fields)` packs what is
+    the same for each call once. It may be repeated.
+    """
+    return Asked(
+        fields,
+        type,
+        default=default,
+        defaults=defaults,
+        max_age=max_age,
+        strict=strict,
+        with_times=with_times,
+    ).of(keys)

@@ -1,0 +1,54 @@
+"""What those ask who run the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from mlserve.calls.call import (
+    Call,
+    Word,
+    named,
+    pairs_of,
+)
+
+if TYPE_CHECKING:
+    from mlserve.results import Key
+
+Section: TypeAlias = Literal["limits", "cache", "features"]
+
+
+def stats(
+    section: Section | None = None, *, namespace: Key | None = None, reset: bool = False
+) -> Call[dict[str, dict[bytes, dict[str, Any]]]]:
+    """What a node has counted, by section and namespace (ML.STATS).
+
+    Of all sections or of one, of all namespaces or of one; `reset` sets what was told to
+    0. `most_denied` is a list of (key, count); `versions` is a map of namespaces, each a
+    map of its versions. In a cluster it is a node's own: ask each of `client.nodes()`.
+    """
+    words: list[Word] = ["ML.STATS"]
+    if section is not None:
+        words.append(section.upper())
+    if namespace is not None:
+        words += ["NAMESPACE", namespace]
+    if reset:
+        words.append("RESET")
+
+    def counts_of(answer: Any) -> dict[str, Any]:
+        counts = named(answer)
+        if "most_denied" in counts:
+            counts["most_denied"] = [(key, count) for key, count in counts["most_denied"]]
+        if "versions" in counts:
+            counts["versions"] = {
+                space: {version: named(of) for version, of in pairs_of(versions).items()}
+                for space, versions in pairs_of(counts["versions"]).items()
+            }
+        return counts
+
+    def read(answer: Any) -> dict[str, dict[bytes, dict[str, Any]]]:
+        return {
+            name: {space: counts_of(counts) for space, counts in pairs_of(spaces).items()}
+            for name, spaces in named(answer).items()
+        }
+
+    return Call(words, read, again=not reset)
