@@ -293,6 +293,41 @@ def test_pitfall_2_only_what_may_be_repeated_is_repeated(server, url, asynchrono
         assert fetched.status is Status.LEASE and between.calls == 2
 
 
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "asyncio"])
+def test_what_waited_and_lost_its_connection_waits_again(url, asynchronous):
+    make = calls.admit({"gpu": Permit(1)}, hold=60, wait=20)
+
+    def waits():
+        if not asynchronous:
+            with mlserve.Client.from_url(url, timeout=0.4) as client:
+                return client.run(make)
+
+        async def waiting():
+            async with mlserve.aio.Client.from_url(url, timeout=0.4) as client:
+                return await client.run(make)
+
+        return asyncio.run(waiting())
+
+    with (
+        mlserve.Client.from_url(url, timeout=5) as other,
+        concurrent.futures.ThreadPoolExecutor(1) as threads,
+    ):
+        holder = other.admit({"gpu": Permit(1)}, hold=60)
+        waiting = threads.submit(waits)
+        while not other.limitinfo("gpu").waiters:
+            time.sleep(0.01)
+        time.sleep(0.8)  # The wait is what is tried: longer than the time-out.
+        listed = other.command("CLIENT", "LIST").decode().splitlines()
+        blocked = [line.split("id=", 1)[1].split(" ", 1)[0] for line in listed if " flags=b " in line]
+        assert len(blocked) == 1
+        assert other.command("CLIENT", "KILL", "ID", blocked[0]) == 1
+        while not other.limitinfo("gpu").waiters:
+            assert not waiting.done(), waiting.result()
+            time.sleep(0.01)
+        other.settle(["gpu"], holder.id)
+        assert waiting.result().id == make.words[make.words.index("ID") + 1]
+
+
 def test_pitfall_4_a_fork_after_the_connection(client):
     client.ratelimit("k", 1000, 60)
 
