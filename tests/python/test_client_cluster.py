@@ -137,9 +137,9 @@ def test_a_slot_that_moves_is_followed(ml, cluster_port):
         assert (asked.remaining, moved.remaining) == (1, 0)
 
 
-def test_what_a_call_waits_in_one_slot_is_no_time_of_the_next(ml, first_port):
+def test_what_a_call_waits_in_one_slot_is_no_time_of_the_next(ml, cluster_port):
     """A time-out shorter than the wait: of all nodes asked, each still has all of it."""
-    short = ClusterCaller(f"redis://127.0.0.1:{first_port}", ml.loop is not None, timeout=0.4)
+    short = ClusterCaller(f"redis://127.0.0.1:{cluster_port}", ml.loop is not None, timeout=0.4)
     held = ml.admit({"gpu:1": Permit(1)}, hold=60)
     assert short.limitinfo("user:rpm") is short.limitinfo("late") is None  # Connected by now.
     items = {"user:rpm": Limit(10, 60), "gpu:1": Permit(1), "late": Limit(10, 60)}
@@ -149,7 +149,7 @@ def test_what_a_call_waits_in_one_slot_is_no_time_of_the_next(ml, first_port):
     assert ml.limitinfo("user:rpm") is None
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(short.admit, items, hold=60, wait=20)
-        with mlserve.Client.cluster(f"redis://127.0.0.1:{first_port}") as other:
+        with mlserve.Client.cluster(f"redis://127.0.0.1:{cluster_port}") as other:
             while not other.limitinfo("gpu:1").waiters:
                 time.sleep(0.01)
             time.sleep(0.8)  # The wait is what is tried: longer than the time-out.
@@ -159,8 +159,8 @@ def test_what_a_call_waits_in_one_slot_is_no_time_of_the_next(ml, first_port):
     short.close()
 
 
-def test_what_is_cached_in_several_slots(cached_by, first_port):  # noqa: F811
-    cached = cached_by(f"redis://127.0.0.1:{first_port}", of="cluster")
+def test_what_is_cached_in_several_slots(cached_by, cluster_port):  # noqa: F811
+    cached = cached_by(f"redis://127.0.0.1:{cluster_port}", of="cluster")
     name = uuid.uuid4().hex
     asked = []
 
@@ -198,8 +198,8 @@ def agrees(admin):
 class Nodes:
     """The nodes that scripts/cluster started: six, from this port on."""
 
-    def __init__(self, first_port):
-        self.ports = range(first_port, first_port + 6)
+    def __init__(self, cluster_port):
+        self.ports = range(cluster_port, cluster_port + 6)
         self.admins = {port: redis.Redis(port=port, decode_responses=True) for port in self.ports}
 
     def serving(self, key):
@@ -237,8 +237,8 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes(first_port):
-    nodes = Nodes(first_port)
+def nodes(cluster_port):
+    nodes = Nodes(cluster_port)
     for admin in nodes.admins.values():
         admin.config_set("cluster-node-timeout", 1000)
         admin.config_set("shutdown-timeout", 0)
@@ -248,6 +248,7 @@ def nodes(first_port):
             admin.flushall()
     yield nodes
     for admin in nodes.admins.values():
+        admin.config_set("cluster-node-timeout", 15_000)
         admin.close()
 
 
