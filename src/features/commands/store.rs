@@ -20,14 +20,11 @@ pub fn event(change: &Change) -> &'static CStr {
 /// stays, as for any type, until a write moves the row's own.
 pub fn store(mut key: WriteKey, row: Option<Row>) -> Result<Ends, Error> {
     let Some(row) = row else { return Ok(key.close(Lives::Gone)) };
-    let before = key.value_ref::<Row>()?.and_then(|row| row.expires_at_ms());
-    let expires_at_ms = row.expires_at_ms();
+    let lives = |row: &Row| row.expires_at_ms().map_or(Lives::Forever, Lives::Until);
+    let before = key.value_ref::<Row>()?.map_or(Lives::Forever, |row| lives(&row));
+    let after = lives(&row).moved_from(before);
     drop(key.set(row)?);
-    Ok(key.close(match expires_at_ms {
-        same if same == before => Lives::AsBefore,
-        Some(at_ms) => Lives::Until(at_ms),
-        None => Lives::Forever,
-    }))
+    Ok(key.close(after))
 }
 
 /// The payload of a change, and what it puts into one row.

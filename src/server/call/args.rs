@@ -15,6 +15,11 @@ use std::ops::RangeInclusive;
 /// The units that an expiry is given in, as to SET.
 pub const EXPIRIES: &[&str] = &["EX", "PX", "EXAT", "PXAT"];
 
+/// The place of a word among keywords (upper case), in any case.
+fn place_among(keywords: &[&str], word: &[u8]) -> Option<usize> {
+    keywords.iter().position(|keyword| word.eq_ignore_ascii_case(keyword.as_bytes()))
+}
+
 /// One argument: any bytes, NUL and invalid UTF-8 included.
 #[derive(Clone, Copy)]
 pub struct Arg<'a> {
@@ -68,10 +73,7 @@ impl<'a> Arg<'a> {
     /// One of these keywords (upper case), by its place; otherwise an error that
     /// names `what` and them.
     pub fn one_of(self, what: &str, keywords: &[&str]) -> Result<usize, Error> {
-        let word = self.bytes();
-        keywords
-            .iter()
-            .position(|keyword| word.eq_ignore_ascii_case(keyword.as_bytes()))
+        place_among(keywords, self.bytes())
             .ok_or_else(|| refuse(format!("{what} must be one of {}", keywords.join(", "))))
     }
 
@@ -174,8 +176,7 @@ impl<'a> Args<'a> {
     /// Which of these keywords (upper case) comes next, in any case: its place. It is
     /// left where it is.
     pub fn peek_at(&mut self, keywords: &[&str]) -> Option<usize> {
-        let word = self.peek()?;
-        keywords.iter().position(|keyword| word.eq_ignore_ascii_case(keyword.as_bytes()))
+        place_among(keywords, self.peek()?)
     }
 
     /// The next argument, a number of things, and as many arguments after it;
@@ -264,7 +265,7 @@ impl<'a> Options<'_, 'a> {
     /// error that names it.
     pub fn next(&mut self, known: &[&'static str]) -> Result<Option<&'static str>, Error> {
         let Some(word) = self.args.peek() else { return Ok(None) };
-        if self.ends.iter().any(|end| word.eq_ignore_ascii_case(end.as_bytes())) {
+        if place_among(self.ends, word).is_some() {
             return Ok(None);
         }
         self.args.take();

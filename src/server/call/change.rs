@@ -55,9 +55,7 @@ impl WriteKey<'_> {
         };
         if let Some(value) = self.value::<T>()? {
             let before = value.lives();
-            let lives = change_and_look(value);
-            let stays = lives == before && lives != Lives::Gone;
-            return Ok(if stays { Lives::AsBefore } else { lives });
+            return Ok(change_and_look(value).moved_from(before));
         }
         let mut value = T::default();
         let lives = change_and_look(&mut value);

@@ -250,6 +250,15 @@ pub enum Lives {
     Gone,
 }
 
+impl Lives {
+    /// What is to be done with the expiry of a key that lived on like `before`, and like
+    /// this now: nothing where its end has not moved, so that an expiry which somebody
+    /// gave the key, or took off, stays.
+    pub fn moved_from(self, before: Self) -> Self {
+        if self == before && self != Self::Gone { Self::AsBefore } else { self }
+    }
+}
+
 /// Whether a key that was written to is there still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a write is to be committed"]
