@@ -47,6 +47,8 @@ def test_keys_of_several_slots_are_fanned_out_and_put_back_in_order(ml):
     assert ml.cachemget(asked, "v1") == expected
     for key in KEYS:
         assert ml.cacheget(key, "v1") == values[key].encode()
+    assert ml.delete(*KEYS, "none") == len(KEYS)
+    assert ml.cachemget(KEYS, "v1") == [None] * len(KEYS)
 
 
 def test_tensors_of_several_slots_are_put_together_in_order(ml):

@@ -13,7 +13,7 @@ from conftest import servers
 
 import mlserve
 import mlserve.aio
-from mlserve import Limit, Permit, Status, Until
+from mlserve import FieldStatus, Limit, Permit, Status, Until
 
 
 class Caller:
@@ -87,6 +87,12 @@ def test_limits(ml):
     assert ml.settle(["user:3"], held.id, [3]) == [True]
     assert ml.settle(["user:3"], held.id) == [False]
     assert ml.limitinfo("nobody") is None
+    moments = iter([later, later + timedelta(hours=1)])
+    until = Until(lambda: next(moments))
+    assert ml.ratelimit("user:4", 5, until).reset_after < 3601
+    assert 7100 < ml.ratelimit("user:4", 5, until).reset_after < 7201
+    assert ml.delete("user:1", "user:3", "nobody") == 2 and ml.delete(b"user:1") == 0
+    assert ml.ratelimit("user:1", 3, 60).remaining == 2
 
 
 def test_admission(ml):
@@ -215,3 +221,44 @@ def test_errors_say_what_the_server_said(ml):
     assert ml.command("GET", "text", keys=["text"], again=True) == b"x"
     with pytest.raises(mlserve.ResponseError, match="unknown command 'NOPE'"):
         ml.command("NOPE")
+
+
+def test_numbers_of_numpy_are_sent_as_what_they_are(ml):
+    values = {"f4": numpy.float32(0.5), "f8": numpy.float64(84.5), "i8": numpy.int64(12),
+              "0d": numpy.array(2.5), "enum": FieldStatus.TOO_OLD}
+    assert ml.featureset("item:1", values)
+    assert ml.features_of("item:1", list(values)) in (
+        [0.5, 84.5, 12, 2.5, 4], [b"0.5", b"84.5", b"12", b"2.5", b"4"])
+    given = {"default": numpy.float64(1.5)}
+    assert ml.featureget(["none"], ["f8"], **given) == [[b"1.5"]]
+    assert ml.ratelimit("user:1", numpy.int64(10), 60, cost=numpy.int32(3)).remaining == 7
+    assert ml.cacheset("pred:x", "v1", numpy.float64(0.98))
+    assert ml.cacheget("pred:x", "v1") == b"0.98"
+    assert ml.cachemset({"pred:y": numpy.float64(0.98)}, "v1") == [True]
+    assert ml.cacheget("pred:y", "v1") == b"0.98"
+    assert ml.command("ECHO", numpy.float64(0.98)) == b"0.98"
+
+
+WRONG = [
+    (lambda ml: ml.ratelimit(None, 1, 60), "an argument of ML.RATELIMIT must be str, .*: None"),
+    (lambda ml: ml.featureset("i", {"f": None}), "value of 'f' must be str, .*: None"),
+    (lambda ml: ml.featureset("i", {"f": True}), "value of 'f' must be str, .*: True"),
+    (lambda ml: ml.featureset("i", {"f": [1]}), r"value of 'f' must be str, .*: \[1\]"),
+    (lambda ml: ml.featuretensor([None], ["f"]), "a key or field must be str, .*: None"),
+    (lambda ml: ml.featuremset(["i"], numpy.ones((1, 1)), ["f"]), "fields must be names"),
+    (lambda ml: ml.cacheset("k", "v", {}), "value must be str, .*: {}"),
+    (lambda ml: ml.cachemset({"k": {}}, "v"), "value of 'k' must be str, .*: {}"),
+    (lambda ml: ml.command("ECHO", None), "a word must be str, .*: None"),
+    (lambda ml: ml.admit([Limit(1, 60)]), "items must be a dict of keys"),
+    (lambda ml: ml.admit({"k": mlserve.limit("1/minute", key="k")}), "each with a Limit or"),
+    (lambda ml: ml.settle(["k"], "0" * 32, 5), "actual must be a list of them, not 5 alone"),
+    (lambda ml: ml.delete(), "keys must not be empty"),
+    (lambda ml: mlserve.Client("127.0.0.1", 6379), "a client is made by from_url"),
+]
+
+
+def test_what_cannot_be_sent_is_named(ml):
+    for wrong, error in WRONG:
+        with pytest.raises((TypeError, ValueError), match=error):
+            wrong(ml)
+    assert ml.command("PING") in (b"PONG", "PONG")

@@ -47,6 +47,7 @@ class Commands:
     cacheversionset = method(calls.cacheversionset)
     cacheinfo = method(calls.cacheinfo)
     stats = method(calls.stats)
+    delete = method(calls.delete)
 
     features_of = method(calls.features_of)
     featureget = method(calls.featureget)
@@ -70,6 +71,8 @@ class Maker(Commands):
         self, links: Links, where: Server, timeout: float = TIMEOUT, max_connections: int = 64
     ) -> None:
         """See `from_url`, `sentinel` and `cluster`."""
+        if not isinstance(links, Links):
+            raise TypeError("a client is made by from_url, sentinel or cluster")
         if not 0 < timeout < 1e6:
             raise ValueError(f"timeout must be seconds, above 0: {timeout!r}")
         if max_connections < 1:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from mlserve.calls.call import word_of
 from mlserve.errors import TimedOut, Unavailable, code_of, response_error
 
 if TYPE_CHECKING:
@@ -135,7 +136,16 @@ ASKING = b"*1\r\n$6\r\nASKING\r\n"
 def packed(connection: Any, call: Call[Any], asking: bool) -> list[bytes]:
     """What is sent for a call."""
     words = call.words
-    chunks: list[bytes] = [words] if isinstance(words, bytes) else connection.pack_command(*words)
+    chunks: list[bytes]
+    if isinstance(words, bytes):
+        chunks = [words]
+    else:
+        try:
+            chunks = connection.pack_command(*words)
+        except Exception:
+            # One of a type that the library does not know: what it is, or a TypeError.
+            name = f"an argument of {call.name}"
+            chunks = connection.pack_command(*(word_of(name, word) for word in words))
     return [ASKING, *chunks] if asking else chunks
 
 

@@ -61,7 +61,7 @@ from mlserve.calls.limits import (
     settle,
     window_words,
 )
-from mlserve.calls.operators import stats
+from mlserve.calls.operators import delete, stats
 
 __all__ = [
     "TENSOR_TYPES",
@@ -90,6 +90,7 @@ __all__ = [
     "cacheversion",
     "cacheversionset",
     "command",
+    "delete",
     "featuredel",
     "featureget",
     "featuregetall",

@@ -23,6 +23,7 @@ from mlserve.calls.call import (
     new_id,
     nothing,
     text_of,
+    word_of,
     written,
 )
 from mlserve.results import CachedVersion, CacheInfo, Fetch, Key, Status
@@ -84,7 +85,7 @@ def cacheset(
     False where the version is not in force, or the token is no longer the holder's. With
     a `token` it is repeated after a lost connection.
     """
-    words: list[Word] = ["ML.CACHESET", key, version, value]
+    words: list[Word] = ["ML.CACHESET", key, version, word_of("value", value)]
     words += set_words(ttl, expires_at, stale, jitter, token)
     if json:
         words.append("JSON")
@@ -133,7 +134,7 @@ def cachemset(
         raise ValueError("values must not be empty")
     words: list[Word] = ["ML.CACHEMSET", len(names)]
     for key, value in values.items():
-        words += [key, value]
+        words += [key, word_of(f"value of {key!r}", value)]
     words += [version, *set_words(ttl, expires_at, stale, jitter, token)]
 
     def part(places: Sequence[int]) -> Call[list[bool]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -100,14 +100,30 @@ def moment(name: str, value: Moment) -> int:
     return round(value * 1000)
 
 
+def word_of(name: str, value: Any) -> Word:
+    """A value that is sent as it reads; numbers of numpy and enums as the plain ones they are.
+
+    The repr of numpy's float64 and of an IntEnum, which are float and int, is no number.
+    """
+    if type(value) in (str, bytes, int, float):
+        return cast("Word", value)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, (str, bytes, memoryview)):
+        return cast("Word", value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return int(value) if isinstance(value, int) else float(value)
+    raise TypeError(f"{name} must be str, bytes, int or float: {value!r}")
+
+
 def decimals(value: float | Decimal) -> str:
     """A number with up to 6 decimals."""
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def listed(name: str, values: Iterable[T]) -> list[T]:
-    """Several values; one str or bytes by itself is a mistake."""
-    if isinstance(values, (str, bytes)):
+    """Several values; one by itself is a mistake, as str and bytes are, which are several too."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list of them, not {values!r} alone")
     found = list(values)
     if not found:
@@ -207,4 +223,4 @@ def command(*words: Word, keys: Iterable[Key] = (), again: bool = False) -> Call
     """
     if not words:
         raise ValueError("words must name a command")
-    return Call(words, as_it_is, tuple(keys), again=again)
+    return Call([word_of("a word", word) for word in words], as_it_is, tuple(keys), again=again)

@@ -22,6 +22,7 @@ from mlserve.calls.call import (
     named,
     pairs_of,
     text_of,
+    word_of,
 )
 from mlserve.results import FeatureInfo, FeatureView, Key, Tensor, Value, seconds
 
@@ -68,7 +69,7 @@ def featureset(
         words += ["TYPES", len(values), *(type.get(field, "AUTO") for field in values)]
     words += ["FIELDS", len(values)]
     for field, value in values.items():
-        words += [field, value]
+        words += [field, word_of(f"value of {field!r}", value)]
     return Call(words, flag_of, (key,), again=True)
 
 
@@ -112,6 +113,8 @@ def featuremset(
     says for each key whether it was written. It may be repeated.
     """
     names, columns = listed("keys", keys), listed("fields", fields)
+    if not isinstance(columns[0], (str, bytes)):
+        raise TypeError(f"fields must be names, before values: {columns[0]!r}")
     blob = blob_of("values", values, f"<{type}", (len(names), len(columns)))
     moments = (
         None if times is None else blob_of("times", in_milliseconds(times), "<i8", (len(names),))
@@ -221,9 +224,9 @@ def asked_words(
     """What the ways to read features of several entities have in common."""
     words: list[Word] = ["FIELDS", len(fields), *fields]
     if default is not None:
-        words += ["DEFAULT", default]
+        words += ["DEFAULT", word_of("default", default)]
     if defaults is not None:
-        words += ["DEFAULTS", len(defaults), *defaults]
+        words += ["DEFAULTS", len(defaults), *(word_of("defaults", one) for one in defaults)]
     if max_age is not None:
         words += ["MAXAGE", milliseconds("max_age", max_age)]
     if strict:
@@ -366,7 +369,9 @@ class Asked:
 
 def bulk(word: Word) -> bytes:
     """A word as RESP has it."""
-    text = word if isinstance(word, bytes) else str(word).encode()
+    if not isinstance(word, (bytes, str)):
+        word = str(word_of("a key or field", word))
+    text = word if isinstance(word, bytes) else word.encode()
     return b"$%d\r\n%b\r\n" % (len(text), text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -30,22 +31,31 @@ from mlserve.errors import Error
 from mlserve.results import Admission, Hold, Key, LimitInfo, RateLimit, Window, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
 
 Algorithm: TypeAlias = Literal["FIXED", "SLIDING", "GCRA"]
 
 
 class Until:
-    """A window that closes at a moment: seconds since 1970, or a datetime with a zone."""
+    """A window that closes at a moment: seconds since 1970, or a datetime with a zone.
 
-    __slots__ = ("milliseconds",)
+    Or a function that says when the next one closes, which each call asks.
+    """
 
-    def __init__(self, moment_: Moment) -> None:
+    __slots__ = ("_moment",)
+
+    def __init__(self, moment_: Moment | Callable[[], Moment]) -> None:
         """The moment at which it closes."""
-        self.milliseconds = moment("until", moment_)
+        self._moment = moment_ if callable(moment_) else moment("until", moment_) / 1000
+
+    @property
+    def milliseconds(self) -> int:
+        """The moment, as the server counts it."""
+        found = self._moment
+        return moment("until", found() if callable(found) else found)
 
     def __repr__(self) -> str:
-        return f"Until({self.milliseconds / 1000})"
+        return f"Until({self._moment})"
 
 
 WindowLike: TypeAlias = (
@@ -227,6 +237,10 @@ def admit(
     In a cluster the keys of several slots are asked slot by slot under one id; when one
     denies, what the others took is given back.
     """
+    if not isinstance(items, Mapping) or not all(
+        isinstance(item, (Limit, Permit)) for item in items.values()
+    ):
+        raise TypeError(f"items must be a dict of keys, each with a Limit or a Permit: {items!r}")
     keys = list(items)
     if not keys:
         raise ValueError("items must not be empty")
@@ -353,6 +367,7 @@ def settle(
     names = listed("keys", keys)
     words: list[Word] = ["ML.SETTLE", len(names), *names, id]
     if actual is not None:
+        actual = listed("actual", actual)
         words.append("ACTUAL")
         words += ["-" if cost is None else cost for cost in actual]
 

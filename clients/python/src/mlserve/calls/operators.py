@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mlserve.calls.call import (
     Call,
+    Program,
     Word,
+    as_it_is,
+    chosen,
+    listed,
     named,
     pairs_of,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlserve.results import Key
 
 Section: TypeAlias = Literal["limits", "cache", "features"]
@@ -52,3 +58,17 @@ def stats(
         }
 
     return Call(words, read, again=not reset)
+
+
+def delete(*keys: Key) -> Call[int]:
+    """Delete keys, whatever they hold (DEL): a limit is full again, its holds are over.
+
+    Those who wait at a key are decided anew. The result is how many there were. It is not
+    repeated after a lost connection: what another has written since would go too.
+    """
+    names = listed("keys", keys)
+
+    def split(groups: Sequence[Sequence[int]]) -> Program[int]:
+        return sum((yield [delete(*chosen(names, group)) for group in groups]))
+
+    return Call(["DEL", *names], as_it_is, names, split=split)
