@@ -3,9 +3,13 @@
 import asyncio
 import concurrent.futures
 import threading
+import time
+from datetime import timedelta
 
 import mlserve
+import numpy
 import pytest
+import redis
 
 
 @pytest.fixture
@@ -111,6 +115,40 @@ def test_arguments_that_make_no_key_or_cost_are_named(client):
     score = mlserve.admit(client, *same, hold=5)(lambda x: x)
     with pytest.raises(ValueError, match="key is given twice"):
         score(1)
+
+
+def test_a_limit_has_windows_that_close_at_a_moment(client):
+    moments = iter(time.time() + hours * 3600 for hours in (1, 1, 2))
+    asked = mlserve.limit(
+        100, timedelta(minutes=1), 5, 0.5, 2, "MONTH", 9, mlserve.Until(lambda: next(moments)),
+        key="k", cost=numpy.int64(2))
+    admitted = mlserve.admit(client, asked)
+    with admitted as admission:
+        assert admission.decision.rows["k"].remaining == 0
+    windows = [(window.window, window.limit, window.used)
+               for window in client.limitinfo("k").windows]
+    assert sorted(windows, key=str) == [
+        ("MONTH", 2, 2), ("UNTIL", 9, 2), (0.5, 5, 2), (60.0, 100, 2)]
+    with pytest.raises(mlserve.Limited, match="'k' denies: again in"), admitted:
+        pass
+    asked = mlserve.limit(1, "DAY", key="other", cost=2)
+    with pytest.raises(mlserve.Limited, match="'other' denies: it can never fit"):
+        mlserve.admit(client, asked).__enter__()
+
+
+def test_what_cannot_be_asked_of_a_client_is_named(client):
+    asked = mlserve.limit("1/minute", key="k")
+    for wrong in mlserve.Limit(1, 60), {"k": mlserve.Limit(1, 60)}, "1/minute":
+        with pytest.raises(TypeError, match="must be made by mlserve.limit or permit"):
+            mlserve.admit(client, wrong)
+    for wrong in asked, None, redis.Redis():
+        for make in (
+            lambda client: mlserve.admit(client, asked),
+            lambda client: mlserve.cached(client, "name", version="1"),
+            lambda client: mlserve.Quota(client, asked),
+        ):
+            with pytest.raises(TypeError, match="client must be an mlserve.Client or an"):
+                make(wrong)
 
 
 def test_threads_share_one_admit_and_each_has_its_own_hold(client):

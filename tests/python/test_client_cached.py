@@ -1,6 +1,7 @@
 """`mlserve.cached`, `admit` and the breaker, with the pitfalls of clients as named tests."""
 
 import asyncio
+import math
 import multiprocessing
 import os
 import signal
@@ -265,6 +266,17 @@ def test_pitfall_clients_6_counts_cannot_be_mistaken(client):
     for wrong in ["100", "100/0 minutes", "-1/minute", "1.5/minute", "100/month", "minute", ""]:
         with pytest.raises(ValueError, match="rate"):
             mlserve.limit(wrong, key="k")
+    for wrong in ["10/minute; 20/60 seconds", (1, "DAY", 2, "DAY")]:
+        with pytest.raises(ValueError, match="rate must name each window once"):
+            mlserve.limit(*([wrong] if isinstance(wrong, str) else wrong), key="k")
+    for wrong in [(100,), (1, 60, 2), ("1/minute", 60), ("1/minute", 9, 60)]:
+        with pytest.raises((TypeError, ValueError), match="rate must be text|limit must be"):
+            mlserve.limit(*wrong, key="k")
+    for wrong in ["month", "1", 0, -1, math.nan, 4e7, None, [60]]:
+        with pytest.raises(ValueError, match="window must be seconds"):
+            mlserve.limit(100, wrong, key="k")
+    with pytest.raises(ValueError, match='limit.1000, "MONTH"'):
+        mlserve.limit("1000/month", key="k")
     with pytest.raises(ValueError, match="cost"):
         mlserve.limit("100/minute", key="k", cost=-1)
     with pytest.raises(TypeError, match="cost"):

@@ -4,6 +4,7 @@ what they are, structured fields (RFC 9651)."""
 import asyncio
 import contextlib
 import threading
+import time
 
 import http_sfv
 import mlserve
@@ -92,6 +93,14 @@ def test_a_denial_for_ever_says_no_time(url):
     assert answer.status_code == 429
     assert fields(answer, "RateLimit") == {"10-in-60s": {"r": 10}}
     assert "Retry-After" not in answer.headers
+
+
+def test_a_window_that_is_no_whole_number_of_seconds_is_named(url):
+    asked = mlserve.limit(9, 0.5, 8, "MONTH", 7, mlserve.Until(lambda: time.time() + 60), key="k")
+    answer = asked_and_answered(url, asked)
+    assert fields(answer, "RateLimit-Policy") == {
+        "9-in-0.5s": {"q": 9}, "8-a-month": {"q": 8}, "7-until": {"q": 7}}
+    assert fields(answer, "RateLimit") == {"7-until": {"r": 6, "t": 60}}
 
 
 def test_a_limit_beyond_what_a_field_can_say_is_the_most_that_it_can(url):

@@ -129,7 +129,7 @@ class Fixed:
         return self.opened + window - now if self.open_now(pairs, now) else 0
 
 
-class Simulation:
+class Simulation(mlserve.Client):
     """Several leasers of one limit, whose calls take time and get lost."""
 
     def __init__(self, seed, monkeypatch, *, faults=True, **given):
@@ -630,6 +630,8 @@ def test_pitfall_clients_1_who_waits_for_another_waits_no_longer_than_it():
     (mlserve.limit("1/minute", key=str), {}, "key and cost must be values"),
     (mlserve.limit("1/minute", key="k", queue=3), {}, "queue is for calls that wait"),
     (mlserve.limit("1/minute", key="k", burst=3), {}, 'burst is for algorithm="GCRA"'),
+    (mlserve.limit(9, "DAY", key="k"), {}, "rate must be in seconds, .*: 'DAY'"),
+    (mlserve.limit(9, mlserve.Until(2e9), key="k"), {}, "rate must be in seconds"),
     (mlserve.limit("1/second; 9/minute", key="k", algorithm="FIXED"), {}, "SLIDING for several"),
     (mlserve.limit("1/minute", key="k", algorithm="GCRA"), {}, "burst must be larger, or life"),
     (mlserve.limit("60/minute", key="k", algorithm="gcra"), {"life": 60}, "60 flow in during"),

@@ -165,6 +165,12 @@ def policy_of(on_error: str) -> str:
     return on_error
 
 
+def is_client(client: Any) -> None:
+    """Raise unless it is a client of this package, of either kind."""
+    if not isinstance(client, (Client, aio.Client)):
+        raise TypeError(f"client must be an mlserve.Client or an mlserve.aio.Client: {client!r}")
+
+
 def is_kind_of(client: AnyClient, function: Callable[..., Any], what: str) -> None:
     """Raise unless a function is plain where the client is, and async where it is."""
     asynchronous = isinstance(client, aio.Client)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import math
+import operator
 import re
 import threading
 from decimal import ROUND_CEILING, Decimal
@@ -26,6 +28,7 @@ from mlserve._steps import (
     Steps,
     Work,
     is_away,
+    is_client,
     is_kind_of,
     logger,
     policy_of,
@@ -48,6 +51,7 @@ __all__ = ["Admitted", "Asked", "Busy", "Denied", "Limited", "admit", "limit", "
 F = TypeVar("F", bound="Callable[..., Any]")
 KeyOf: TypeAlias = "Key | Callable[..., Key]"
 CostOf: TypeAlias = "int | Callable[..., int]"
+Policy: TypeAlias = tuple[int, "float | str | calls.Until"]
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 RATE = re.compile(r"(\d+)\s*(?:/|\s+per\s+)\s*(\d+)?\s*([a-z]+?)s?", re.IGNORECASE | re.ASCII)
 
@@ -81,7 +85,8 @@ class Busy(Denied):
 class Asked:
     """What a call is to take at a key: made by `limit` and `permit`.
 
-    `policies` are a (count, seconds) for each window of a limit; empty of permits.
+    `policies` are a (count, window) for each window of a limit, a window being seconds, or
+    "DAY", "WEEK", "MONTH" or an `Until`; empty of permits.
     """
 
     __slots__ = ("cost", "key", "make", "options", "policies")
@@ -91,7 +96,7 @@ class Asked:
         key: KeyOf,
         cost: CostOf,
         make: Callable[..., calls.Limit | calls.Permit],
-        policies: Sequence[tuple[int, int]],
+        policies: Sequence[Policy],
         **options: Any,
     ) -> None:
         """The key, the cost, and what makes the item of ML.ADMIT, with its options."""
@@ -123,31 +128,69 @@ class Asked:
 
 
 def count(name: str, value: Any) -> int:
-    """An integer that is not negative; True is none."""
-    if type(value) is not int:
+    """An integer that is not negative, of numpy too; True is none."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer: {value!r}")
-    if not 0 <= value <= 2**53:
+    found = operator.index(value)
+    if not 0 <= found <= 2**53:
         raise ValueError(f"{name} must be from 0 to 2^53: {value!r}")
-    return value
+    return found
 
 
-def rates(text: str) -> list[tuple[int, int]]:
+def rates(text: str) -> list[Policy]:
     """Rates such as "100/minute", "10 per 5 minutes", "10/second; 1000/day", in seconds."""
-    if not isinstance(text, str):
-        raise TypeError(f'rate must be text such as "100/minute": {text!r}')
-    found = []
+    found: list[Policy] = []
     for part in re.split("[;,]", text):
         match = RATE.fullmatch(part.strip())
         unit = match and UNITS.get(match[3].lower())
+        if match and match[3].lower() in ("month", "year"):
+            raise ValueError(
+                f"rate must be in units of one length: {text!r}; a month of the calendar is "
+                'limit(1000, "MONTH", key=...)'
+            )
         if not match or not unit or match[2] == "0":
-            raise ValueError(f'rate must be such as "100/minute" or "10/5 seconds": {text!r}')
+            units = ", ".join(UNITS)
+            raise ValueError(
+                f'rate must be such as "100/minute" or "10/5 seconds", in {units}: {text!r}'
+            )
         found.append((count("rate", int(match[1])), int(match[2] or 1) * unit))
     return found
 
 
+def windows(numbers: Sequence[Any]) -> list[Policy]:
+    """Limits and windows in turn, as `client.ratelimit` takes them."""
+    if len(numbers) % 2 or isinstance(numbers[0], str):
+        raise ValueError(
+            'rate must be text such as "100/minute", or a limit and a window, such as 100, 60, '
+            f"for each window: {numbers!r}"
+        )
+    return [
+        (count("limit", number), window_of(window))
+        for number, window in zip(numbers[::2], numbers[1::2], strict=True)
+    ]
+
+
+def window_of(window: Any) -> float | str | calls.Until:
+    """A window as a policy has it: whole seconds are an int."""
+    if isinstance(window, calls.Until):
+        return window
+    if isinstance(window, str) and window in ("DAY", "WEEK", "MONTH"):
+        return window
+    try:
+        length = 0.0 if isinstance(window, str) else float(calls.in_seconds(window))
+    except TypeError:
+        length = 0.0
+    if not 0.001 <= length <= 31_622_400:
+        raise ValueError(
+            'window must be seconds from 0.001 to 31622400, "DAY", "WEEK", "MONTH" or Until(...): '
+            f"{window!r}"
+        )
+    return int(length) if length.is_integer() else length
+
+
 def limit(
-    rate: str,
-    *,
+    rate: str | int,
+    *more: int | calls.WindowLike,
     key: KeyOf,
     cost: CostOf = 1,
     algorithm: Algorithm | None = None,
@@ -156,12 +199,20 @@ def limit(
 ) -> Asked:
     """A limit, "100/minute", of which a call takes `cost`; see `mlserve.Limit`.
 
-    The number before the unit belongs to the window: "100/5 minutes" is 100 in 300 s.
+    The number before the unit belongs to the window: "100/5 minutes" is 100 in 300 s. Or a
+    limit and a window in turn, as `client.ratelimit` takes them: `limit(100, 60, 10**6,
+    "MONTH", key=...)` is 100 a minute and a million a month of the calendar, in UTC. A
+    "day" of the text is 86,400 seconds; "DAY" ends at midnight. `Until(next_reset)` closes
+    at the moment that a function says at each call.
+
     Tokens and money are costs too; of money, see `micros`. For `admit` as a decorator `key`
     and `cost` may be functions, which are called with the arguments of the decorated one.
     """
-    policies = rates(rate)
-    numbers = [number for policy in policies for number in policy]
+    policies = rates(rate) if isinstance(rate, str) and not more else windows((rate, *more))
+    kinds = [type(window) if isinstance(window, calls.Until) else window for _, window in policies]
+    if len(set(kinds)) < len(kinds):
+        raise ValueError(f"rate must name each window once: {kinds}")
+    numbers: Any = [number for policy in policies for number in policy]
 
     def make(cost: int) -> calls.Limit:
         return calls.Limit(
@@ -187,6 +238,11 @@ def permit(maximum: int, *, key: KeyOf, cost: CostOf = 1, queue: int | None = No
 def micros(amount: Decimal | float | str) -> int:
     """Money in integer micro-units, rounded up: micros("0.0125") is 12500."""
     return count("amount", int((Decimal(str(amount)) * 10**6).to_integral_value(ROUND_CEILING)))
+
+
+def waits(retry_after: float) -> str:
+    """How long, in words."""
+    return f"again in {retry_after} s" if math.isfinite(retry_after) else "it can never fit"
 
 
 class Admitted:
@@ -247,6 +303,12 @@ class admit:  # noqa: N801
         on_error: Literal["allow", "deny", "raise"] = "raise",
     ) -> None:
         """What is asked of which client."""
+        is_client(client)
+        for one in asked:
+            if not isinstance(one, Asked):
+                raise TypeError(
+                    f"what is asked for must be made by mlserve.limit or permit: {one!r}"
+                )
         self.client = client
         self.asked = asked
         if hold is None and any(one.is_permit for one in asked):
@@ -379,7 +441,7 @@ class Block:
         if not decision.admitted:
             kind = Busy if self._items[decision.binding].is_permit else Limited
             raise kind(
-                f"{decision.binding!r} denies: again in {decision.retry_after} s",
+                f"{decision.binding!r} denies: {waits(decision.retry_after)}",
                 retry_after=decision.retry_after,
                 admission=decision,
                 asked=self._asked,

@@ -21,6 +21,7 @@ from mlserve._steps import (
     Steps,
     Work,
     is_away,
+    is_client,
     is_kind_of,
     logger,
     policy_of,
@@ -149,6 +150,7 @@ def cached(
     ("allow"), Busy raised ("deny"), or the error ("raise"). `on_busy`: what follows where
     another caller still computes after `wait`: compute all the same, or raise Busy.
     """
+    is_client(client)
     if on_busy not in ("compute", "raise"):
         raise ValueError(f'on_busy must be "compute" or "raise": {on_busy!r}')
     if key is not None and ignore:

@@ -42,6 +42,13 @@ LARGEST = 10**15 - 1
 """The largest Integer of RFC 9651; limits may be larger."""
 
 
+def window_name(window: object) -> str:
+    """A window as a part of a policy's name."""
+    if isinstance(window, (int, float)):
+        return f"in-{window}s"
+    return f"a-{window.lower()}" if isinstance(window, str) else "until"
+
+
 def headers(asked: Sequence[Asked], decision: Admission | None) -> dict[str, str]:
     """RateLimit-Policy, and RateLimit of what is left.
 
@@ -53,11 +60,14 @@ def headers(asked: Sequence[Asked], decision: Admission | None) -> dict[str, str
     for one in asked:
         row = decision.rows.get(one.key) if decision is not None else None
         for quota, window in one.policies:
-            name = f"{quota}-in-{window}s"
+            name = f"{quota}-{window_name(window)}"
             while name in policies:
                 # The same policy at another key.
                 name += "-too"
-            policies[name] = f'"{name}";q={min(quota, LARGEST)};w={window}'
+            policies[name] = f'"{name}";q={min(quota, LARGEST)}'
+            # Of whole seconds, and optional (section 3.1 of the draft).
+            if isinstance(window, int):
+                policies[name] += f";w={window}"
             # Of several windows the row is that of the one that binds.
             if row is None or (row.limit != quota and len(one.policies) > 1):
                 continue
@@ -147,7 +157,9 @@ class AdmissionMiddleware:
     def __init__(self, app: ASGIApp, client: aio.Client, asking: Asking, **options: Any) -> None:
         """Around an application, by an aio.Client."""
         if not isinstance(client, aio.Client):
-            raise TypeError(f"client must be an mlserve.aio.Client: {client!r}")
+            raise TypeError(
+                f"client must be an mlserve.aio.Client: {client!r} would hold up the event loop"
+            )
         admit(client, **options)
         self.app = app
         self.client = client

@@ -40,7 +40,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlserve import aio, calls
-from mlserve._steps import AnyClient, Steps, is_away, logger, policy_of, run, run_async
+from mlserve._steps import AnyClient, Steps, is_away, is_client, logger, policy_of, run, run_async
 from mlserve.admission import Asked, Busy, Limited, count
 from mlserve.errors import Error, TimedOut, Unavailable
 
@@ -99,6 +99,9 @@ class Terms:
             raise ValueError("queue is for calls that wait in the server, and a quota does not")
         self.asked = asked
         self.algorithm: Any = (asked.options["algorithm"] or "SLIDING").upper()
+        for _, window in asked.policies:
+            if not isinstance(window, (int, float)):
+                raise ValueError(f"rate must be in seconds, as blocks are timed: {window!r}")
         quotas, windows = zip(*asked.policies, strict=True)
         burst = asked.options["burst"]
         if burst is not None and self.algorithm != "GCRA":
@@ -109,9 +112,9 @@ class Terms:
         if self.algorithm != "SLIDING" and len(windows) > 1:
             # An answer tells when one window closes, and a bucket has but one.
             raise ValueError(f"algorithm must be SLIDING for several windows: {self.algorithm!r}")
-        pairs: list[tuple[int, float]] = list(asked.policies)
+        pairs = list(zip(quotas, windows, strict=True))
         if self.algorithm == "SLIDING":
-            pairs += [(quota, window + self.life) for quota, window in asked.policies]
+            pairs += [(quota, window + self.life) for quota, window in pairs]
             if len(pairs) > 8:
                 raise ValueError("rate must have 4 windows at most: each is kept twice")
             if len({window for _, window in pairs}) < len(pairs):
@@ -120,7 +123,7 @@ class Terms:
                 )
         elif self.algorithm == "GCRA":
             # Rounded up, in integers: what flows in during a life.
-            flows = -(-quotas[0] * round(self.life * 1000) // (windows[0] * 1000))
+            flows = -(-quotas[0] * round(self.life * 10**6) // round(windows[0] * 10**6))
             self.burst = self.capacity = self.capacity - flows
             if self.capacity < 1:
                 raise ValueError(
@@ -131,7 +134,7 @@ class Terms:
         # As long as anything of it may weigh.
         self.hold = min(max(windows) + self.life, MOST)
 
-    def _life(self, life: Seconds | None, window: int) -> float:
+    def _life(self, life: Seconds | None, window: float) -> float:
         if life is None:
             filled = 1.0
             if self.algorithm == "GCRA":
@@ -199,6 +202,7 @@ class Quota:
         on_error: Literal["allow", "deny", "raise"] = "raise",
     ) -> None:
         """Of what `mlserve.limit` made, whose `cost` is what `take` takes."""
+        is_client(client)
         self._client = client
         self._terms = terms = Terms(asked, life)
         if block is not None and not 1 <= count("block", block) <= terms.capacity:
