@@ -43,11 +43,16 @@ class Cached:
 
             def call(*args, **kwargs):
                 coroutine = cached(*args, **kwargs)
-                return asyncio.run_coroutine_threadsafe(coroutine, self.client.loop).result()
+                return self.answer(coroutine)
 
+            call.key = cached.key
+            call.drop = lambda *args, **kwargs: self.answer(cached.drop(*args, **kwargs))
             return call
 
         return decorate
+
+    def answer(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.client.loop).result()
 
     def close(self):
         self.client.close()
@@ -255,6 +260,131 @@ def test_what_is_stale_is_served_while_one_computes(cached, client, pool):
     finally:
         going_on.set()
     assert second.result() == 2 and score("a") == 2
+
+
+def failing(cached, *, batch, **options):
+    """A function that fails once it is told to, and what computes one item by it."""
+    state = {"fails": None, "computed": 0}
+    options = {"key": key_of, "ttl": 60, "stale": 60, "on_failure": "stale", **options}
+
+    def compute(text):
+        if state["fails"]:
+            raise state["fails"]
+        state["computed"] += 1
+        return f"{text} {state['computed']}"
+
+    if not batch:
+        return state, cached(**options)(compute)
+    many = cached(batch=True, **options)(lambda texts: [compute(text) for text in texts])
+    return state, lambda *texts: many(list(texts))[0]
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["one", "batch"])
+def test_what_is_stale_is_served_where_the_function_fails(cached, client, caplog, batch):
+    state, score = failing(cached, batch=batch)
+    assert score("a") == "a 1"
+    client.cachedrop(place("a"), stale=True)
+    state["fails"] = ZeroDivisionError("broken")
+    for _ in range(2):  # At once: the lease was given back.
+        assert score("a") == "a 1"
+        assert lasts(client, "a") is None
+    assert "pred failed, stale answers are served" in caplog.text and "broken" in caplog.text
+    with pytest.raises(ZeroDivisionError):
+        score("b")
+    state["fails"] = None
+    assert score("a") == "a 2"
+    # By default it is the error.
+    client.cachedrop(place("a"), stale=True)
+    state, score = failing(cached, batch=batch, on_failure="raise")
+    state["fails"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        score("a")
+
+
+def test_a_batch_that_fails_has_all_its_stale_answers_or_the_error(cached, client):
+    state, score = failing(cached, batch=True)
+    score("a", "b", "c")
+    for item in "ab":
+        client.cachedrop(place(item), stale=True)
+    state["fails"] = ZeroDivisionError()
+    assert score("c", "b", "a") == "c 3"
+    with pytest.raises(ZeroDivisionError):
+        score("c", "b", "d")
+    assert lasts(client, "b") is None and lasts(client, "d") is None
+
+
+def test_while_nobody_may_compute_what_is_stale_is_served(cached, client):
+    state, score = failing(cached, batch=False, backoff=60)
+    score("a")
+    client.cachedrop(place("a"), stale=True)
+    state["fails"] = ZeroDivisionError()
+    assert score("a") == "a 1"
+    state["fails"] = None
+    assert score("a") == "a 1" and state["computed"] == 1
+
+
+def test_an_answer_that_cannot_be_kept_is_an_error_all_the_same(cached, client):
+    answers = iter(["first", {1, 2}])
+    score = cached(key=key_of, stale=60, on_failure="stale")(lambda text: next(answers))
+    assert score("a") == "first"
+    client.cachedrop(place("a"), stale=True)
+    with pytest.raises(TypeError, match="JSON does not give back a set"):
+        score("a")
+
+
+def test_the_answer_to_some_arguments_is_dropped(cached, client):
+    computed = []
+
+    @cached(ttl=60)
+    def score(text, top=3):
+        computed.append(text)
+        return len(computed)
+
+    assert [score("a"), score("b"), score("a", top=3)] == [1, 2, 1]
+    assert score.key("a") == score.key(top=3, text="a") != score.key("a", 4)
+    assert client.cacheget(score.key("a"), "v1") == b"1"
+    assert score.drop("a", top=3) == 1 and score.drop("a") == 0
+    assert [score("a"), score("b")] == [3, 2]
+
+    many = cached("many", ttl=60, batch=True)(lambda texts, top=3: [top for _ in texts])
+    assert many(["a", "b"], 4) == [4, 4]
+    assert many.drop("a", 4) == 1
+    assert client.cachemget([many.key(text, 4) for text in "ab"], "v1") == [None, b"4"]
+
+
+def test_the_version_is_said_by_the_arguments(cached, client):
+    model = {"a": "v1", "b": "v2"}
+
+    @cached(version=lambda text, **_: model[text])
+    def score(text, top=3):
+        return top
+
+    assert score("a") == 3 and score("b", top=4) == 4
+    keys = [score.key("a"), score.key("b", top=4)]
+    assert client.cachemget(keys, "v1") == [b"3", None]
+    assert client.cachemget(keys, "v2") == [None, b"4"]
+
+    many = cached(batch=True, version=lambda items, language: f"{language}{len(items)}")(
+        lambda texts, language: texts)
+    assert many(iter(["a", "b"]), "en") == ["a", "b"]
+    assert client.cachemget([many.key(text, "en") for text in "ab"], "en2") == [b'"a"', b'"b"']
+
+    # What takes nothing, or has all bound early, is asked as it is.
+    for version in (lambda: "v7", lambda found="v7": found, functools.partial(str, "v7")):
+        named = cached("named", version=version)(lambda text: 1)
+        assert named("x") == 1
+        assert client.cacheget(named.key("x"), "v7") == b"1"
+        named.drop("x")
+
+
+@pytest.mark.parametrize(("options", "error"), [
+    ({"on_failure": "serve"}, "on_failure must be"),
+    ({"on_failure": "stale"}, 'on_failure="stale" needs stale'),
+    ({"serializer": "pickle"}, "serializer must have dumps and loads: 'pickle'"),
+])
+def test_options_that_cannot_be_are_refused(cached, options, error):
+    with pytest.raises((TypeError, ValueError), match=error):
+        cached(**options)
 
 
 # --- batches --------------------------------------------------------------------

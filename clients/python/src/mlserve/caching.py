@@ -13,13 +13,15 @@ import inspect
 import io
 import json
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 from mlserve import aio, calls, keys
 from mlserve._steps import (
     AnyClient,
     Steps,
     Work,
+    ask,
+    ask_async,
     is_away,
     is_client,
     is_kind_of,
@@ -33,14 +35,18 @@ from mlserve.errors import Error, ResponseError
 from mlserve.results import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from typing_extensions import Self
 
     from mlserve.calls import Seconds, Word
     from mlserve.results import Key
 
-__all__ = ["JSON", "NUMPY", "Serializer", "cached"]
+__all__ = ["JSON", "NUMPY", "Cached", "Serializer", "cached"]
 
-F = TypeVar("F", bound="Callable[..., Any]")
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+MISSING = object()
 REFUSED = {"MISCONF", "NOREPLICAS", "READONLY"}
 """Codes by which a server refuses fetches, which are writes, and still serves reads."""
 LOOKS = 10
@@ -113,11 +119,32 @@ class NUMPY:
         return numpy.load(io.BytesIO(data), allow_pickle=False)
 
 
+class Cached(Protocol[P, R_co]):
+    """A function whose results are kept, as `cached` makes it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """The answer, kept or computed."""
+
+    def key(self, *args: Any, **kwargs: Any) -> str:
+        """The key of the answer to these arguments; of a batch, to an item and the rest."""
+
+    def drop(self, *args: Any, **kwargs: Any) -> Any:
+        """Drop that answer, of all versions; how many went, awaited with an aio.Client.
+
+        What is being computed for it cannot be set any more.
+        """
+
+    @overload
+    def __get__(self, owner: None, kind: object) -> Self: ...
+    @overload
+    def __get__(self, owner: object, kind: object) -> Callable[..., R_co]: ...
+
+
 def cached(
     client: AnyClient,
     name: str,
     *,
-    version: str | bytes | Callable[[], str | bytes],
+    version: str | bytes | Callable[..., str | bytes],
     ttl: Seconds | None = None,
     lease: Seconds = 5,
     wait: Seconds | None = None,
@@ -132,32 +159,45 @@ def cached(
     batch: bool = False,
     on_error: Literal["allow", "deny", "raise"] = "allow",
     on_busy: Literal["compute", "raise"] = "compute",
-) -> Callable[[F], F]:
+    on_failure: Literal["raise", "stale"] = "raise",
+) -> Callable[[Callable[P, R_co]], Cached[P, R_co]]:
     """Keep what a function returns under a version of the model: a decorator.
 
     Of all callers in all processes that miss an answer one computes it, under a lease of
     `lease` seconds that is renewed at half of them; the others wait for it up to `wait`
     seconds, by default as long as the lease. An error of the function, or a cancellation,
     gives the lease back, with `backoff`, seconds, for nobody to try meanwhile. `ttl`,
-    `stale`, `jitter` and `early` are those of cacheset and cachefetch.
+    `stale`, `jitter` and `early` are those of cacheset and cachefetch. `version` may be a
+    function, of nothing or of the arguments of the call.
 
     The function is plain with a Client, `async` with an aio.Client. With `batch` its first
     argument is a list of items and it returns a list of as many: it is called with those
     that are missing only. The keys are `name:hash` of all arguments, or of those not in
-    `ignore`, or of what `key`, called with the same arguments, returns.
+    `ignore`, or of what `key`, called with the same arguments, returns. The result has
+    `key` and `drop`, which take the arguments of one answer: see Cached.
 
     While the server is away `on_error` has the function computed without the cache
     ("allow"), Busy raised ("deny"), or the error ("raise"). `on_busy`: what follows where
     another caller still computes after `wait`: compute all the same, or raise Busy.
+    `on_failure`: what follows where the function raises an Exception: that, or, where one is
+    there, the answer that was to be replaced ("stale"; stale-if-error of RFC 5861), for as
+    long as `stale` says. The error is logged then. A batch has all its stale answers, or
+    the error.
     """
     is_client(client)
     if on_busy not in ("compute", "raise"):
         raise ValueError(f'on_busy must be "compute" or "raise": {on_busy!r}')
+    if on_failure not in ("raise", "stale"):
+        raise ValueError(f'on_failure must be "raise" or "stale": {on_failure!r}')
+    if on_failure == "stale" and stale is None and early is None:
+        raise ValueError('on_failure="stale" needs stale: how many seconds past its expiry')
+    for wanted in ("dumps", "loads"):
+        if not callable(getattr(serializer, wanted, None)):
+            raise TypeError(f"serializer must have dumps and loads: {serializer!r}")
     if key is not None and ignore:
         raise ValueError("key and ignore exclude each other")
     options = Options(
         name=name,
-        version=version if callable(version) else lambda: version,
         ttl=ttl,
         lease=calls.in_seconds(lease),
         wait=calls.in_seconds(lease if wait is None else wait),
@@ -169,24 +209,33 @@ def cached(
         serializer=serializer,
         on_error=policy_of(on_error),
         on_busy=on_busy,
+        on_failure=on_failure,
     )
     if options.lease <= 0:
         raise ValueError(f"lease must be seconds, above 0: {lease!r}")
     asynchronous = isinstance(client, aio.Client)
+    version_of = versions(version)
 
-    def decorate(function: F) -> F:
+    def decorate(function: Callable[P, R_co]) -> Cached[P, R_co]:
         is_kind_of(client, function, "caches")
+        compute: Callable[..., Any] = function
         argued = key_of(function, key, list(ignore))
+
+        def place(*args: Any, **kwargs: Any) -> str:
+            return options.place(function, argued(*args, **kwargs))
 
         def steps(*args: Any, **kwargs: Any) -> Steps[Any]:
             if not batch:
-                place = options.place(function, argued(*args, **kwargs))
-                return one(options, place, lambda: function(*args, **kwargs))
+                told = version_of(*args, **kwargs)
+                return one(options, told, place(*args, **kwargs), lambda: compute(*args, **kwargs))
             if not args:
                 raise TypeError(f"{function.__qualname__} takes its items by position")
             items, rest = list(args[0]), args[1:]
-            places = [options.place(function, argued(item, *rest, **kwargs)) for item in items]
-            return several(options, items, places, lambda some: function(some, *rest, **kwargs))
+            told = version_of(items, *rest, **kwargs)
+            places = [place(item, *rest, **kwargs) for item in items]
+            return several(
+                options, told, items, places, lambda some: compute(some, *rest, **kwargs)
+            )
 
         @functools.wraps(function)
         def plainly(*args: Any, **kwargs: Any) -> Any:
@@ -196,16 +245,38 @@ def cached(
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             return await run_async(client, steps(*args, **kwargs))  # type: ignore[arg-type]
 
-        return awaited if asynchronous else plainly  # type: ignore[return-value]
+        def drop(*args: Any, **kwargs: Any) -> Any:
+            call = calls.cachedrop(place(*args, **kwargs))
+            return ask_async(client, call) if isinstance(client, aio.Client) else ask(client, call)
+
+        made: Any = awaited if asynchronous else plainly
+        made.key, made.drop = place, drop
+        return cast("Cached[P, R_co]", made)
 
     return decorate
+
+
+def versions(version: Any) -> Callable[..., str | bytes]:
+    """What says the version of a call, by its arguments."""
+    if not callable(version):
+        return lambda *_, **__: version
+    try:
+        taken = inspect.signature(version).parameters.values()
+    except ValueError:  # One of C, which says nothing of its arguments.
+        taken = {}.values()
+    # One with a default is there to be bound early, and not to be given.
+    if any(
+        one.default is one.empty or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        for one in taken
+    ):
+        return cast("Callable[..., str | bytes]", version)
+    return lambda *_, **__: version()
 
 
 class Options:
     """What a decorated function is cached by."""
 
     name: str
-    version: Callable[[], str | bytes]
     ttl: Seconds | None
     lease: float
     wait: float
@@ -217,6 +288,7 @@ class Options:
     serializer: Serializer
     on_error: str
     on_busy: str
+    on_failure: str
 
     def __init__(self, **options: Any) -> None:
         """All of them, by name."""
@@ -242,6 +314,19 @@ class Options:
         if self.on_busy == "raise":
             raise Busy("another caller computes the answer", retry_after=lasts)
 
+    def instead(self, stale: Mapping[str, bytes | None], error: BaseException) -> dict[str, Any]:
+        """What to serve in place of what failed: all of it, or nothing."""
+        values: dict[str, Any] = {}
+        if self.on_failure == "raise" or not isinstance(error, Exception):
+            return values
+        for key, data in stale.items():
+            known, value = understood(self, data) if data is not None else (False, None)
+            if not known:
+                return {}
+            values[key] = value
+        logger.warning("mlserve: %s failed, stale answers are served", self.name, exc_info=error)
+        return values
+
 
 def key_of(
     function: Callable[..., Any], key: Callable[..., Any] | None, ignore: Sequence[str]
@@ -262,9 +347,8 @@ def key_of(
     return argued
 
 
-def one(options: Options, key: str, compute: Callable[[], Any]) -> Steps[Any]:
+def one(options: Options, version: Any, key: str, compute: Callable[[], Any]) -> Steps[Any]:
     """One call: fetched, or computed under a lease."""
-    version = options.version()
     token: str | None = calls.new_id()
     wait = options.wait or None
     try:
@@ -281,16 +365,17 @@ def one(options: Options, key: str, compute: Callable[[], Any]) -> Steps[Any]:
         # Cancelled: the lease may have been granted all the same.
         yield from given_back(options, [key], token)
         raise
+    stale = found.value
     if found.status in (Status.HIT, Status.STALE):
         known, value = understood(options, found.value)
         if known:
             return value
-        token = None
+        token, stale = None, None
     elif found.status is not Status.LEASE:
         if found.status is Status.BUSY:
             options.busy(found.lasts)
         return (yield Work(compute))
-    return (yield from computed(options, key, version, token, compute))
+    return (yield from computed(options, key, version, token, stale, compute))
 
 
 def refused(error: Error) -> bool:
@@ -324,15 +409,24 @@ def understood(options: Options, data: Any) -> tuple[bool, Any]:
 
 
 def computed(
-    options: Options, key: str, version: Any, token: str | None, compute: Callable[[], Any]
+    options: Options,
+    key: str,
+    version: Any,
+    token: str | None,
+    stale: bytes | None,
+    compute: Callable[[], Any],
 ) -> Steps[Any]:
     """Compute under a lease, and set the answer; an error gives the lease back."""
     renewals = [] if token is None else [calls.cacherenew(key, token, options.lease)]
+    value: Any = MISSING
     try:
         value = yield Work(compute, renewals, options.lease / 2)
         data = options.serializer.dumps(value)
-    except BaseException:
+    except BaseException as error:
         yield from given_back(options, [key], token, options.backoff)
+        served = options.instead({key: stale}, error) if value is MISSING else {}
+        if served:
+            return served[key]
         raise
     yield from kept(options, {key: data}, version, token)
     return value
@@ -362,7 +456,11 @@ def given_back(
 
 
 def several(
-    options: Options, items: list[Any], places: list[str], compute: Callable[[list[Any]], Any]
+    options: Options,
+    version: Any,
+    items: list[Any],
+    places: list[str],
+    compute: Callable[[list[Any]], Any],
 ) -> Steps[list[Any]]:
     """A batch: what is there is read, what is missing computed in one go."""
     if not items:
@@ -370,7 +468,7 @@ def several(
     first: dict[str, Any] = {}
     for key, item in zip(places, items, strict=True):
         first.setdefault(key, item)
-    batch = Batch(options, first, compute)
+    batch = Batch(options, version, first, compute)
     try:
         yield from batch.run()
     except BaseException:
@@ -383,13 +481,17 @@ class Batch:
     """What a call of a batch function is to answer, and what of it is there."""
 
     def __init__(
-        self, options: Options, items: dict[str, Any], compute: Callable[[list[Any]], Any]
+        self,
+        options: Options,
+        version: Any,
+        items: dict[str, Any],
+        compute: Callable[[list[Any]], Any],
     ) -> None:
         """Of these items by key, before anything is asked."""
         self._options = options
         self._items = items
         self._compute = compute
-        self._version = options.version()
+        self._version = version
         self._token = calls.new_id()
         self.values: dict[str, Any] = {}
         # Of the keys that are to be computed: those under a lease, those whose answer
@@ -397,6 +499,8 @@ class Batch:
         self._leased: list[str] = []
         self._unread: list[str] = []
         self._alone: list[str] = []
+        # What the answers under a lease are to replace, where there is one.
+        self._stale: dict[str, bytes | None] = {}
 
     def run(self) -> Steps[None]:
         """Fetch, compute, and wait for what others compute."""
@@ -450,6 +554,7 @@ class Batch:
                     self._unread.append(key)
             elif fetch.status is Status.LEASE:
                 self._leased.append(key)
+                self._stale[key] = fetch.value
             elif fetch.status is Status.BUSY:
                 busy[key] = fetch.lasts
             else:
@@ -483,6 +588,7 @@ class Batch:
             return
         renewals = [calls.cacherenew(key, self._token, options.lease) for key in self._leased]
         items = [self._items[key] for key in names]
+        answers: Any = MISSING
         try:
             answers = list((yield Work(lambda: self._compute(items), renewals, options.lease / 2)))
             if len(answers) != len(names):
@@ -491,9 +597,15 @@ class Batch:
             data = {
                 key: options.serializer.dumps(found[key]) for key in self._leased + self._unread
             }
-        except BaseException:
+        except BaseException as error:
             yield from self.give_back(options.backoff)
-            raise
+            stale = {key: self._stale.get(key) for key in names}
+            found = options.instead(stale, error) if answers is MISSING else {}
+            if not found:
+                raise
+            self._unread, self._alone = [], []
+            self.values.update(found)
+            return
         self.values.update(found)
         leased, unread = self._leased, self._unread
         self._leased, self._unread, self._alone = [], [], []
