@@ -9,6 +9,7 @@ import time
 import http_sfv
 import mlserve
 import mlserve.fastapi
+import pydantic
 import pytest
 from fastapi import Depends, FastAPI, Request
 from starlette.applications import Starlette
@@ -165,6 +166,52 @@ def test_a_dependency_by_either_client(client):
         assert len({admission.id for admission in seen}) == 4
         answer = web.get("/free")
         assert answer.json() is None and "RateLimit-Policy" not in answer.headers
+
+
+class Chat(pydantic.BaseModel):
+    prompt: str
+    most: int = 10
+
+
+async def by_body(request):
+    return mlserve.limit("100/minute", key="{b}:k", cost=len((await request.json())["prompt"]))
+
+
+def tenant(request: Request):
+    return request.query_params.get("tenant", "acme")
+
+
+def by_model(chat: Chat, name: str = Depends(tenant)):
+    return [mlserve.limit("100/minute", key="{b}:k", cost=len(chat.prompt) + chat.most),
+            mlserve.permit(1, key=f"{{b}}:{name}")]
+
+
+async def by_model_awaited(chat: Chat):
+    return mlserve.limit("100/minute", key="{b}:k", cost=len(chat.prompt) + chat.most)
+
+
+@pytest.mark.parametrize(("asking", "first", "second"), [
+    (by_body, 5, 6), (by_model, 15, 9), (by_model_awaited, 15, 9)])
+def test_what_asks_is_a_dependency_that_sees_the_body(client, asking, first, second):
+    app = FastAPI()
+    mlserve.fastapi.install(app)
+
+    @app.post("/chat")
+    def chat(
+        chat: Chat,
+        admission: mlserve.fastapi.Admitted = Depends(  # noqa: B008
+            mlserve.fastapi.admitted(client, asking, hold=60)),
+    ):
+        return chat.prompt, list(admission.decision.rows)
+
+    with TestClient(app) as web:
+        answer = web.post("/chat?tenant=globex", json={"prompt": "hello"})
+        assert answer.json()[0] == "hello"
+        assert ("{b}:globex" in answer.json()[1]) == (asking is by_model)
+        assert fields(answer, "RateLimit")["100-in-60s"]["r"] == 100 - first
+        answer = web.post("/chat", json={"prompt": "hellos", "most": 3})
+        assert fields(answer, "RateLimit")["100-in-60s"]["r"] == 100 - first - second
+        assert web.post("/chat", json={"prompt": "x" * 101, "most": 101}).status_code == 429
 
 
 def test_many_requests_at_once_by_a_client_in_threads(url):

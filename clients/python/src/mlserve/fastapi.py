@@ -1,6 +1,8 @@
 """Limits and permits in FastAPI and Starlette.
 
 ```python
+mlserve.fastapi.install(app)
+
 @app.get("/", dependencies=[Depends(mlserve.fastapi.admitted(client, by_user))])
 
 app.add_middleware(mlserve.fastapi.AdmissionMiddleware, client=client, asking=by_user)
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["AdmissionMiddleware", "admitted", "install"]
 
 Found: TypeAlias = "Asked | Sequence[Asked] | None"
-Asking: TypeAlias = Callable[[Request], "Found | Awaitable[Found]"]
+Asking: TypeAlias = Callable[..., "Found | Awaitable[Found]"]
 
 LARGEST = 10**15 - 1
 """The largest Integer of RFC 9651; limits may be larger."""
@@ -112,18 +114,45 @@ async def asked_of(asking: Asking, request: Request) -> list[Asked]:
     return listed(await found if inspect.isawaitable(found) else found)
 
 
-def admitted(client: AnyClient, asking: Asking, **options: Any) -> Callable[..., Any]:
-    """A dependency: the request is let in by what `asking(request)` asks for.
+def dependency_of(asking: Asking, *, in_loop: bool) -> Callable[..., Any]:
+    """What asks, as a dependency: one that takes the request alone need not say so.
 
+    `in_loop`: such a one is called in the event loop, without a thread.
+    """
+    parameters = list(inspect.signature(asking).parameters.values())
+    by_request = (inspect.Parameter.empty, Request, "Request")
+    if len(parameters) != 1 or parameters[0].annotation not in by_request:
+        return asking
+
+    async def awaited(request: Request) -> list[Asked]:
+        return await asked_of(asking, request)
+
+    def plainly(request: Request) -> Any:
+        return asking(request)
+
+    found = awaited if in_loop or inspect.iscoroutinefunction(asking) else plainly
+    # FastAPI looks the annotations up by name.
+    found.__annotations__.update(request=Request)
+    return found
+
+
+def admitted(client: AnyClient, asking: Asking, **options: Any) -> Callable[..., Any]:
+    """A dependency of FastAPI: the request is let in by what `asking` asks for.
+
+    `asking` takes the request, or is a dependency itself: plain or `async`, of what an
+    endpoint may take, such as the parsed body under the endpoint's own name for it.
     `options` are those of `mlserve.admit`. It needs `install(app)`. The value is what the
     block of `mlserve.admit` gets; the hold is settled when the request is over. With a
-    Client FastAPI runs it, and `asking`, in its threads; with an aio.Client `asking` may be
-    `async`.
+    Client FastAPI runs it, and a plain `asking`, in its threads.
     """
-    admit(client, **options)
+    from fastapi import Depends  # What Starlette alone does without.
 
-    async def awaited(request: Request, response: Response) -> AsyncIterator[Admitted]:
-        asked = await asked_of(asking, request)
+    admit(client, **options)
+    asynchronous = isinstance(client, aio.Client)
+    by = Depends(dependency_of(asking, in_loop=asynchronous))
+
+    async def awaited(response: Response, found: Any = by) -> AsyncIterator[Admitted]:
+        asked = listed(found)
         if not asked:
             yield Admitted(None, None, [])
             return
@@ -131,8 +160,8 @@ def admitted(client: AnyClient, asking: Asking, **options: Any) -> Callable[...,
             response.headers.update(headers(asked, admission.decision))
             yield admission
 
-    def plainly(request: Request, response: Response) -> Iterator[Admitted]:
-        asked = listed(asking(request))
+    def plainly(response: Response, found: Any = by) -> Iterator[Admitted]:
+        asked = listed(found)
         if not asked:
             yield Admitted(None, None, [])
             return
@@ -140,9 +169,8 @@ def admitted(client: AnyClient, asking: Asking, **options: Any) -> Callable[...,
             response.headers.update(headers(asked, admission.decision))
             yield admission
 
-    dependency = awaited if isinstance(client, aio.Client) else plainly
-    # FastAPI looks the annotations up by name.
-    dependency.__annotations__.update(request=Request, response=Response)
+    dependency = awaited if asynchronous else plainly
+    dependency.__annotations__.update(response=Response, found=Any)
     return dependency
 
 
