@@ -344,3 +344,69 @@ def test_a_primary_that_fails_over(watched, kind, how, capsys):
         finally:
             if how == "paused":
                 os.kill(process, signal.SIGCONT)
+
+
+def held_up(url, ask):
+    """What a client answers whose loop is held up once a call is sent, past its time-out."""
+    async def main():
+        async with mlserve.aio.Client.from_url(url, timeout=0.2) as client:
+            assert await client.command("PING") == b"PONG"
+            asked = asyncio.create_task(ask(client))
+            await asyncio.sleep(0)
+            time.sleep(0.4)  # What holds the loop up.
+            return await asked
+
+    return asyncio.run(main())
+
+
+def test_an_answer_that_came_while_the_loop_was_held_up_is_read(url):
+    async def pipelined(client):
+        pipeline = client.pipeline()
+        pipeline.ratelimit("user:1", 10, 60)
+        pipeline.cacheset("pred:large", "v1", b"x" * 10**6)
+        return await pipeline.execute()
+
+    assert held_up(url, lambda client: client.ratelimit("user:1", 10, 60)).remaining == 9
+    assert held_up(url, pipelined)[0].remaining == 8
+    assert len(held_up(url, lambda client: client.cacheget("pred:large", "v1"))) == 10**6
+
+
+def test_an_answer_that_did_not_come_while_the_loop_was_held_up_is_not_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        def answer_once():
+            connection, _ = silent.accept()
+            while data := connection.recv(1000):
+                for answer, word in (b"%0\r\n", b"HELLO"), (b"+PONG\r\n", b"PING"), (
+                        b"+OK\r\n", b"SETINFO"):
+                    connection.sendall(answer * data.count(b"\r\n" + word))
+
+        thread = threading.Thread(target=answer_once)
+        thread.start()
+        url = "redis://127.0.0.1:{}".format(silent.getsockname()[1])
+        with pytest.raises(mlserve.TimedOut) as error:
+            held_up(url, lambda client: client.ratelimit("user:1", 10, 60))
+        assert error.value.sent
+        thread.join()
+
+
+def test_who_is_cancelled_at_a_time_limit_is_cancelled():
+    async def main():
+        loop = asyncio.get_running_loop()
+        begun = asyncio.Event()
+
+        async def work():
+            async with mlserve.aio.TimeLimit(loop, loop.time() + 60):
+                begun.set()
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(work())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(asyncio.TimeoutError):
+            async with mlserve.aio.TimeLimit(loop, loop.time() - 1):
+                await asyncio.sleep(60)
+        await asyncio.sleep(0)  # Nothing of it is left.
+
+    asyncio.run(main())

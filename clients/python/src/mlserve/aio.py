@@ -23,11 +23,6 @@ from mlserve._where import by_address
 from mlserve.calls import Call, as_it_is
 from mlserve.errors import Error, TimedOut, Unavailable, code_of, response_error
 
-if sys.version_info >= (3, 11):
-    from asyncio import timeout_at as time_limit
-else:
-    from async_timeout import timeout_at as time_limit
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -115,7 +110,7 @@ class Client(Maker, Awaiting):
     async def _learn(self, deadline: float) -> None:
         """Ask where the servers are, one task for all."""
         try:
-            async with time_limit(deadline), self._here().learning:
+            async with TimeLimit(self._here().loop, deadline), self._here().learning:
                 if self._where.stale:
                     await drive_async(self._where.learn(), functools.partial(self._put, deadline))
         except asyncio.TimeoutError as error:
@@ -185,6 +180,56 @@ class Pipeline(Commands, Collecting):
         return handed_out(replies, outcomes, raise_on_error)
 
 
+GRACE = 0.1
+"""Seconds that a loop that was held up past a time limit has to read what came, at most."""
+
+
+class TimeLimit:
+    """A block that ends at a moment by asyncio.TimeoutError, as `asyncio.timeout_at` does.
+
+    But what came in time is still read by a loop that was held up past the moment: it has
+    as long again as it is late, GRACE at most.
+    """
+
+    __slots__ = ("_cancels", "_late", "_loop", "_over", "_task", "_timer", "_when")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        """By the clock of the running loop."""
+        self._loop = loop
+        self._when = when
+        self._late = False
+        self._over = False
+
+    async def __aenter__(self) -> None:
+        self._task: Any = asyncio.current_task()
+        if sys.version_info >= (3, 11):
+            self._cancels = self._task.cancelling()
+        self._timer = self._loop.call_at(self._when, self._look)
+
+    def _look(self) -> None:
+        if self._late:
+            self._over = True
+            self._task.cancel()
+            return
+        # What is there by now is handed to the task before this comes again.
+        self._late = True
+        now = self._loop.time()
+        self._timer = self._loop.call_at(now + min(now - self._when, GRACE), self._look)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        self._timer.cancel()
+        if not self._over:
+            return
+        cancelled = False
+        if sys.version_info >= (3, 11):
+            # By others, at the same time.
+            cancelled = self._task.uncancel() > self._cancels
+        if kind is asyncio.CancelledError and not cancelled:
+            raise asyncio.TimeoutError from error
+
+
 class Local:
     """What a client has in one event loop."""
 
@@ -222,7 +267,7 @@ class Pool:
         connection = None
         sent = False
         try:
-            async with time_limit(deadline + call.wait):
+            async with TimeLimit(self._loop, deadline + call.wait):
                 connection = await self._take(call, deadline)
                 sent = True
                 chunks = packed(connection, call, asking)
@@ -249,7 +294,8 @@ class Pool:
         connection = None
         sent = False
         try:
-            async with time_limit(deadline + max(attempt.call.wait for attempt in attempts)):
+            most = max(attempt.call.wait for attempt in attempts)
+            async with TimeLimit(self._loop, deadline + most):
                 connection = await self._take(call, deadline)
                 sent = True
                 chunks = [
