@@ -17,6 +17,8 @@ import mlserve
 import mlserve.quota
 import mlserve.server
 import pytest
+from conftest import until
+from mlserve._steps import run
 
 # --- a simulation --------------------------------------------------------------
 #
@@ -145,12 +147,14 @@ class Simulation(mlserve.Client):
         self.burst = pick.randint(self.limit // 3 + 3, 2 * self.limit + 3)
         self.known = {}
         self.units, self.by_window = [], {}
-        self.denials, self.retries = 0, 0
+        self.denials, self.retries, self.lapsed = 0, 0, 0
         self.busy = set()
         self.life = pick.choice([None, self.window / 3, self.window / 50])
         vars(self).update(given)
         self.server = {"SLIDING": Sliding, "GCRA": Bucket, "FIXED": Fixed}[self.algorithm]()
         monkeypatch.setattr(mlserve.quota, "now", lambda: self.time / 1e6)
+        # Blocks that nobody takes from are given back in the time of the simulation.
+        monkeypatch.setattr(mlserve.Quota, "_watch", lambda quota: None)
         mlserve.breaker_of(self).failures = 10**9
         self.leasers = [self.leaser() for _ in range(pick.randint(1, 4))]
 
@@ -256,12 +260,23 @@ class Simulation(mlserve.Client):
         finally:
             self.busy.discard(leaser)
 
+    def lapse_of(self, leaser):
+        held = leaser._block.id is not None
+        self.busy.add(leaser)
+        run(self, leaser._lapse())
+        self.busy.discard(leaser)
+        self.lapsed += held and leaser._block.id is None
+
     def go_on(self, steps):
         pick = self.random
         for _ in range(steps):
             self.pass_time(self.window / pick.choice([5000, 200, 50, 10]))
             for _ in range(pick.choice([1, 1, 2, self.limit])):
                 self.take()
+            if pick.random() < 0.3:
+                self.pass_time(self.window / pick.choice([100, 20, 2]))
+                for leaser in self.leasers:
+                    self.lapse_of(leaser)
             chance = pick.random()
             if not self.faults:
                 continue
@@ -288,7 +303,7 @@ class Simulation(mlserve.Client):
 
 
 def test_no_window_holds_more_than_the_limit_whatever_happens(monkeypatch):
-    handed_out = denied = retries = 0
+    handed_out = denied = retries = lapsed = 0
     for seed in range(50):
         simulation = Simulation(seed, monkeypatch)
         try:
@@ -299,8 +314,9 @@ def test_no_window_holds_more_than_the_limit_whatever_happens(monkeypatch):
         handed_out += len(simulation.units)
         denied += simulation.denials
         retries += simulation.retries
+        lapsed += simulation.lapsed
     # Of what it is to find there was enough.
-    assert handed_out > 5000 and denied > 500 and retries > 50
+    assert handed_out > 5000 and denied > 500 and retries > 50 and lapsed > 100
 
 
 @pytest.mark.parametrize("algorithm", ["SLIDING", "GCRA", "FIXED"])
@@ -430,6 +446,50 @@ def test_a_block_is_handed_out_here_and_the_rest_given_back(client):
     with pytest.raises(ValueError, match="closed"):
         quota.take()
     quota.close()
+
+
+def watchers():
+    return [one for one in threading.enumerate() if one.name == "mlserve-quota"]
+
+
+def test_a_block_that_nobody_takes_from_is_given_back(client):
+    quota = mlserve.Quota(client, mlserve.limit("100/minute", key="k"), block=50, life=0.3)
+    for expected in (1, 2):
+        quota.take()
+        assert len(watchers()) == 1
+        until(lambda expected=expected: used(client) == expected)
+        assert client.limitinfo("k").holds == []
+        until(lambda: not watchers())
+    # Of one that is forgotten, too.
+    quota.take()
+    del quota
+    until(lambda: used(client) == 3)
+    with mlserve.Quota(client, mlserve.limit("100/minute", key="k")) as quota:
+        quota.take()
+        assert watchers()
+    until(lambda: not watchers())
+
+
+def test_a_block_that_no_task_takes_from_is_given_back(url, client):
+    async def main():
+        async with mlserve.aio.Client.from_url(url, timeout=5) as aio:
+            asked = mlserve.limit("100/minute", key="k")
+            quota = mlserve.Quota(aio, asked, block=50, life=0.3)
+            for expected in (1, 2):
+                await quota.atake()
+                assert len(quota._timers) == 1
+                while (await aio.limitinfo("k")).windows[0].used > expected:
+                    await asyncio.sleep(0.01)
+                while quota._timers:
+                    await asyncio.sleep(0)
+            await quota.atake()
+            await quota.aclose()
+            assert not quota._timers and used(client) == 3
+            await mlserve.Quota(aio, asked, block=50, life=30).atake()
+        # A loop that ends leaves nothing that runs.
+        return [one for one in asyncio.all_tasks() if one is not asyncio.current_task()]
+
+    assert asyncio.run(main()) == []
 
 
 def test_what_is_denied_says_how_long_and_does_not_ask_again(client):

@@ -7,7 +7,8 @@ quota.close()
 ```
 
 Blocks of a limit are taken from the server and handed out here; what is left of a block at
-the end of its life is settled, and so given back.
+the end of its life is settled, and so given back: by who takes next, or, where nobody does, by
+a thread or the event loop.
 
 **Never over the limit.** Let W be a window, L the life of a block, and a block of n units be
 charged at the moment s of the server's clock, between the sending of the call and its
@@ -185,7 +186,7 @@ class Quota:
     limit / (W + life), and a bucket holds what flows in during a life less. All who share a
     key must say the same. `block` is how many units are taken at once; by default as many
     as a life needs, and a tenth of the limit at most. What a process that dies had taken
-    stays charged for a window, and so does that of one that neither takes nor closes.
+    stays charged for a window.
 
     `take` denies by Limited, with the wait, and until then without asking again, `life` at
     most. While the server is away what is left here is handed out; then `on_error` hands
@@ -219,6 +220,9 @@ class Quota:
         """Begin without a block: of a fork the parent has it."""
         self._lock = threading.Lock()
         self._filling = threading.Lock()
+        self._watcher: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._timers: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle | asyncio.Task[None]] = {}
         self._turns: weakref.WeakKeyDictionary[Any, asyncio.Lock] = weakref.WeakKeyDictionary()
         self._block = NOTHING
         self._owed: deque[tuple[str, int]] = deque(maxlen=OWED)
@@ -230,7 +234,10 @@ class Quota:
         if not self._has(cost):
             client, failures = self._of(asynchronous=False), self._failures
             with self._filling:
-                run(client, self._fill(cost, failures))
+                try:
+                    run(client, self._fill(cost, failures))
+                finally:
+                    self._watch()
 
     async def atake(self, cost: int | None = None) -> None:
         """Have so many units, or raise Limited."""
@@ -238,7 +245,10 @@ class Quota:
         if not self._has(cost):
             client, failures = self._of(asynchronous=True), self._failures
             async with self._turn():
-                await run_async(client, self._fill(cost, failures))
+                try:
+                    await run_async(client, self._fill(cost, failures))
+                finally:
+                    self._watch_in_loop()
 
     def _has(self, cost: int) -> bool:
         """Hand out of the block that is there, if it suffices."""
@@ -360,6 +370,52 @@ class Quota:
                 logger.warning("mlserve: a block of %r is not settled: %s", key, error)
             self._owed.popleft()
 
+    def _lapse(self) -> Steps[None]:
+        """Give back what is left of a block that is over, and that nobody asked to replace."""
+        if self._block.id is None or now() < self._block.until:
+            return
+        self._replace(NOTHING)
+        try:
+            yield from self._settle()
+        except Error as error:
+            logger.warning("mlserve: a block is not settled for now: %s", error)
+
+    def _watch(self) -> None:
+        """Have a block that is there given back when it is over, by a thread."""
+        if self._block.id is not None and self._watcher is None:
+            self._watcher = threading.Thread(
+                target=self._watching, name="mlserve-quota", daemon=True
+            )
+            self._watcher.start()
+
+    def _watching(self) -> None:
+        """Give back blocks as they are over, until there is none."""
+        while not self._ended.wait(max(self._block.until - now(), 0)):
+            with self._filling:
+                run(self._of(asynchronous=False), self._lapse())
+                if self._block.id is None:
+                    self._watcher = None
+                    return
+
+    def _watch_in_loop(self) -> None:
+        """Have a block that is there given back when it is over, by the running loop."""
+        loop = asyncio.get_running_loop()
+        for other in list(self._timers):
+            if other.is_closed():
+                del self._timers[other]
+        if self._block.id is not None and loop not in self._timers:
+
+            def due() -> None:
+                self._timers[loop] = loop.create_task(self._lapse_in_loop(loop))
+
+            self._timers[loop] = loop.call_later(max(self._block.until - now(), 0), due)
+
+    async def _lapse_in_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        async with self._turn():
+            await run_async(self._of(asynchronous=True), self._lapse())
+            self._timers.pop(loop, None)
+            self._watch_in_loop()
+
     def _end(self) -> Steps[None]:
         self._closed = True
         self._replace(NOTHING)
@@ -371,6 +427,7 @@ class Quota:
     def close(self) -> None:
         """Give back what was not handed out; nothing is after that."""
         client = self._of(asynchronous=False)
+        self._ended.set()
         with self._filling:
             run(client, self._end())
 
@@ -378,6 +435,9 @@ class Quota:
         """Give back what was not handed out; nothing is after that."""
         client = self._of(asynchronous=True)
         async with self._turn():
+            timer = self._timers.pop(asyncio.get_running_loop(), None)
+            if timer is not None:
+                timer.cancel()
             await run_async(client, self._end())
 
     def __enter__(self) -> Self:
