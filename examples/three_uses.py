@@ -132,7 +132,7 @@ def show_beside(hand, ours, model):
     ]:
         found = []
         for service in (hand, ours):
-            ours.client.command("DEL", "rate:user:timed")  # The other's is of another type.
+            ours.client.delete("rate:user:timed")  # The other's is of another type.
             call(service)
             found.append(f"{median_ms(lambda: call(service)):.3f}")
         row(what, *found)
@@ -158,7 +158,7 @@ def main():
         with mlserve.Client.from_url(url) as client:
             # What a former run has left.
             client.cachedrop(KEY)
-            client.command("DEL", USER, f"rate:{USER}")
+            client.delete(USER, f"rate:{USER}")
         models = train_all()
         services = {name: by_mlserve.Service(url, models[name], name) for name in models}
         show_cache(services, models)

@@ -2,6 +2,7 @@
 
 import numpy
 import pytest
+from starlette.testclient import TestClient
 
 import pages
 
@@ -54,7 +55,15 @@ def test_the_python_package(page, start_server, module, monkeypatch):
     monkeypatch.setenv("MLSERVE_MODULE", str(module))
     blocks = python_of(page)
     assert blocks
-    pages.run(blocks, start_server())
+    names = pages.run(blocks, start_server())
+    if page == "docs/python.md":
+        with TestClient(names["app"]) as web:
+            assert web.get("/").json() == "in"
+            answer = web.post("/chat", json={"prompt": "hello"})
+            assert answer.json() == "an answer"
+            assert 'r=38995' in answer.headers["RateLimit"]
+            assert names["client"].limitinfo("{globex}:tokens").windows[0].used == 17
+            assert web.post("/chat", json={"prompt": "x" * 39_900}).status_code == 429
 
 
 COOKBOOK = pages.sections("docs/cookbook.md")
