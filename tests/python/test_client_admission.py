@@ -138,6 +138,14 @@ def test_a_limit_has_windows_that_close_at_a_moment(client):
 
 def test_what_cannot_be_asked_of_a_client_is_named(client):
     asked = mlserve.limit("1/minute", key="k")
+    with pytest.raises(ValueError, match="algorithm must be FIXED, SLIDING or GCRA: 'LEAKY'"):
+        mlserve.limit("1/minute", key="k", algorithm="LEAKY")
+    with pytest.raises(ValueError, match="amount must be a number: '5 dollars'"):
+        mlserve.micros("5 dollars")
+    with pytest.raises(ValueError, match="hold must be seconds, above 0: 0"):
+        mlserve.admit(client, asked, hold=0)
+    with pytest.raises(TypeError, match="hold must be seconds or a timedelta: '60'"):
+        mlserve.admit(client, asked, hold="60")
     for wrong in mlserve.Limit(1, 60), {"k": mlserve.Limit(1, 60)}, "1/minute":
         with pytest.raises(TypeError, match="must be made by mlserve.limit or permit"):
             mlserve.admit(client, wrong)

@@ -380,6 +380,12 @@ def test_the_version_is_said_by_the_arguments(cached, client):
 @pytest.mark.parametrize(("options", "error"), [
     ({"on_failure": "serve"}, "on_failure must be"),
     ({"on_failure": "stale"}, 'on_failure="stale" needs stale'),
+    ({"name": b"pred"}, "name must be str: b'pred'"),
+    ({"lease": 0}, "lease must be seconds, above 0: 0"),
+    ({"lease": "5"}, "lease must be seconds or a timedelta: '5'"),
+    ({"ttl": 0}, "ttl must be seconds, above 0: 0"),
+    ({"jitter": 101}, "jitter must be from 0 to 100, percent: 101"),
+    ({"ignore": "text"}, "ignore must be a list of names, not 'text' alone"),
     ({"serializer": "pickle"}, "serializer must have dumps and loads: 'pickle'"),
 ])
 def test_options_that_cannot_be_are_refused(cached, options, error):

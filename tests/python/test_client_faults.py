@@ -346,6 +346,21 @@ def test_a_primary_that_fails_over(watched, kind, how, capsys):
                 os.kill(process, signal.SIGCONT)
 
 
+@pytest.mark.parametrize("kind", [mlserve.Client, mlserve.aio.Client])
+def test_what_was_never_found_says_why(url, kind):
+    def asked(client):
+        answer = client.ratelimit("user:1", 10, 60)
+        return asyncio.run(answer) if kind is mlserve.aio.Client else answer
+
+    nobody = f"redis://127.0.0.1:{free_port()}"
+    with pytest.raises(mlserve.Unavailable, match="the primary of mymaster: .*(refused|failed)"):
+        asked(kind.sentinel("redis://mymaster/0", [nobody]))
+    with pytest.raises(mlserve.Unavailable, match="no sentinel knows the primary of mymaster: "):
+        asked(kind.sentinel("redis://mymaster/0", [url]))
+    with pytest.raises(mlserve.Unavailable, match="no node of the cluster .*support disabled"):
+        asked(kind.cluster(url))
+
+
 def held_up(url, ask):
     """What a client answers whose loop is held up once a call is sent, past its time-out."""
     async def main():

@@ -252,6 +252,11 @@ WRONG = [
     (lambda ml: ml.admit([Limit(1, 60)]), "items must be a dict of keys"),
     (lambda ml: ml.admit({"k": mlserve.limit("1/minute", key="k")}), "each with a Limit or"),
     (lambda ml: ml.settle(["k"], "0" * 32, 5), "actual must be a list of them, not 5 alone"),
+    (lambda ml: ml.cacheset("k", "v", "x", ttl=0), "ttl must be seconds, above 0: 0"),
+    (lambda ml: ml.cachefetch("k", "v", 0), "lease must be seconds, above 0: 0"),
+    (lambda ml: ml.featuretensor(["i"], ["f"], max_age=0), "max_age must be seconds, above 0: 0"),
+    (lambda ml: ml.admit({"k": Permit(1)}, hold=0), "hold must be seconds, above 0: 0"),
+    (lambda ml: ml.stats("limit"), "section must be limits, cache or features: 'limit'"),
     (lambda ml: ml.delete(), "keys must not be empty"),
     (lambda ml: mlserve.Client("127.0.0.1", 6379), "a client is made by from_url"),
 ]

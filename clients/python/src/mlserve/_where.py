@@ -68,6 +68,8 @@ class Primary(Server):
         self._links = links
         self._sentinels = list(sentinels)
         self._name = name
+        # It is not known so far.
+        self._address: Address = ""
         self.stale = True
 
     def lost(self, address: Address) -> None:
@@ -91,7 +93,8 @@ class Primary(Server):
             # It is asked last the next time.
             self._sentinels.remove(sentinel)
             self._sentinels.append(sentinel)
-        raise Unavailable(f"no sentinel knows the primary of {self._name}") from reason
+        why = reason or "it is none that they watch"
+        raise Unavailable(f"no sentinel knows the primary of {self._name}: {why}") from reason
 
 
 class Cluster(Server):
@@ -134,7 +137,7 @@ class Cluster(Server):
             if answer:
                 self._take(answer, address)
                 return
-        raise Unavailable("no node of the cluster answers") from reason
+        raise Unavailable(f"no node of the cluster answers: {reason}") from reason
 
     def _take(self, answer: list[Any], asked: Address) -> None:
         slots: list[Address | None] = [None] * SLOTS

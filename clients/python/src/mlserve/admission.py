@@ -208,6 +208,8 @@ def limit(
     Tokens and money are costs too; of money, see `micros`. For `admit` as a decorator `key`
     and `cost` may be functions, which are called with the arguments of the decorated one.
     """
+    if algorithm is not None and algorithm.upper() not in ("FIXED", "SLIDING", "GCRA"):
+        raise ValueError(f"algorithm must be FIXED, SLIDING or GCRA: {algorithm!r}")
     policies = rates(rate) if isinstance(rate, str) and not more else windows((rate, *more))
     kinds = [type(window) if isinstance(window, calls.Until) else window for _, window in policies]
     if len(set(kinds)) < len(kinds):
@@ -237,7 +239,11 @@ def permit(maximum: int, *, key: KeyOf, cost: CostOf = 1, queue: int | None = No
 
 def micros(amount: Decimal | float | str) -> int:
     """Money in integer micro-units, rounded up: micros("0.0125") is 12500."""
-    return count("amount", int((Decimal(str(amount)) * 10**6).to_integral_value(ROUND_CEILING)))
+    try:
+        found = int((Decimal(str(amount)) * 10**6).to_integral_value(ROUND_CEILING))
+    except (ArithmeticError, ValueError):
+        raise ValueError(f"amount must be a number: {amount!r}") from None
+    return count("amount", found)
 
 
 def waits(retry_after: float) -> str:
@@ -313,6 +319,8 @@ class admit:  # noqa: N801
         self.asked = asked
         if hold is None and any(one.is_permit for one in asked):
             raise ValueError("hold must be given with a permit: how long it is held at most")
+        if hold is not None:
+            calls.milliseconds("hold", hold, above_0=True)
         self.hold = None if hold is None else calls.in_seconds(hold)
         self.wait = wait
         self.priority = priority

@@ -185,6 +185,15 @@ def cached(
     the error.
     """
     is_client(client)
+    if not isinstance(name, str):
+        raise TypeError(f"name must be str: {name!r}")
+    calls.milliseconds("lease", lease, above_0=True)
+    if ttl is not None:
+        calls.milliseconds("ttl", ttl, above_0=True)
+    if jitter is not None and not 0 <= jitter <= 100:
+        raise ValueError(f"jitter must be from 0 to 100, percent: {jitter!r}")
+    if isinstance(ignore, str):
+        raise TypeError(f"ignore must be a list of names, not {ignore!r} alone")
     if on_busy not in ("compute", "raise"):
         raise ValueError(f'on_busy must be "compute" or "raise": {on_busy!r}')
     if on_failure not in ("raise", "stale"):
@@ -211,8 +220,6 @@ def cached(
         on_busy=on_busy,
         on_failure=on_failure,
     )
-    if options.lease <= 0:
-        raise ValueError(f"lease must be seconds, above 0: {lease!r}")
     asynchronous = isinstance(client, aio.Client)
     version_of = versions(version)
 

@@ -411,8 +411,10 @@ class Quota:
             self._timers[loop] = loop.call_later(max(self._block.until - now(), 0), due)
 
     async def _lapse_in_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        async with self._turn():
-            await run_async(self._of(asynchronous=True), self._lapse())
+        try:
+            async with self._turn():
+                await run_async(self._of(asynchronous=True), self._lapse())
+        finally:
             self._timers.pop(loop, None)
             self._watch_in_loop()
 

@@ -182,7 +182,13 @@ def cachefetch(
     computes anew before the expiry, at random; 1 is a good value. `token` is the caller's
     own, else a new one. It may be repeated after a lost connection.
     """
-    words: list[Word] = ["ML.CACHEFETCH", key, version, "LEASE", milliseconds("lease", lease)]
+    words: list[Word] = [
+        "ML.CACHEFETCH",
+        key,
+        version,
+        "LEASE",
+        milliseconds("lease", lease, above_0=True),
+    ]
     if wait is not None:
         words += ["WAIT", milliseconds("wait", wait)]
     if early is not None:
@@ -203,7 +209,7 @@ def cachemfetch(
     names = listed("keys", keys)
     under = token or new_id()
     words: list[Word] = ["ML.CACHEMFETCH", len(names), *names, version]
-    words += ["LEASE", milliseconds("lease", lease), "TOKEN", under]
+    words += ["LEASE", milliseconds("lease", lease, above_0=True), "TOKEN", under]
 
     def part(places: Sequence[int]) -> Call[list[Fetch]]:
         return cachemfetch(chosen(names, places), version, lease, token=under)
@@ -217,7 +223,7 @@ def cacherenew(key: Key, token: str, lease: Seconds) -> Call[bool]:
     False where the token is no longer the holder's: the work may be given up. It may be
     repeated.
     """
-    words = ["ML.CACHERENEW", key, token, milliseconds("lease", lease)]
+    words = ["ML.CACHERENEW", key, token, milliseconds("lease", lease, above_0=True)]
     return Call(words, flag_of, (key,), again=True)
 
 

@@ -75,12 +75,17 @@ def new_id() -> str:
     return os.urandom(16).hex()
 
 
-def milliseconds(name: str, value: Seconds) -> int:
+def milliseconds(name: str, value: Seconds, *, above_0: bool = False) -> int:
     """Seconds as the server counts them; what is not 0 is 1 at least."""
     if isinstance(value, datetime.timedelta):
         value = value.total_seconds()
-    if not 0 <= value <= 1e11:
-        raise ValueError(f"{name} must be seconds, not negative: {value!r}")
+    try:
+        fits = 0 <= value <= 1e11 and not (above_0 and value == 0)
+    except TypeError:
+        raise TypeError(f"{name} must be seconds or a timedelta: {value!r}") from None
+    if not fits:
+        least = "above 0" if above_0 else "not negative"
+        raise ValueError(f"{name} must be seconds, {least}: {value!r}")
     return round(value * 1000) or int(value > 0)
 
 
@@ -136,7 +141,7 @@ def expiry_words(ttl: Seconds | None, expires_at: Moment | None) -> list[Word]:
     if ttl is not None and expires_at is not None:
         raise ValueError("ttl and expires_at exclude each other")
     if ttl is not None:
-        return ["PX", milliseconds("ttl", ttl)]
+        return ["PX", milliseconds("ttl", ttl, above_0=True)]
     if expires_at is not None:
         return ["PXAT", moment("expires_at", expires_at)]
     return []

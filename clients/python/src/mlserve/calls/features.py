@@ -228,7 +228,7 @@ def asked_words(
     if defaults is not None:
         words += ["DEFAULTS", len(defaults), *(word_of("defaults", one) for one in defaults)]
     if max_age is not None:
-        words += ["MAXAGE", milliseconds("max_age", max_age)]
+        words += ["MAXAGE", milliseconds("max_age", max_age, above_0=True)]
     if strict:
         words.append("STRICT")
     return words

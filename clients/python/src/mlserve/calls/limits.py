@@ -153,7 +153,7 @@ def ratelimit(
     if force:
         words.append("FORCE")
     if hold is not None:
-        words += ["HOLD", milliseconds("hold", hold), "ID", id or new_id()]
+        words += ["HOLD", milliseconds("hold", hold, above_0=True), "ID", id or new_id()]
     elif id is not None:
         words += ["ID", id]
     return Call(words, rate_limit_of, (key,), again=peek or hold is not None)
@@ -250,7 +250,7 @@ def admit(
     for item in items.values():
         words += item.words
     if hold is not None:
-        words += ["HOLD", milliseconds("hold", hold)]
+        words += ["HOLD", milliseconds("hold", hold, above_0=True)]
     if id is not None:
         words += ["ID", id]
     if peek:
@@ -386,7 +386,13 @@ def renew(keys: Iterable[Key], id: str, hold: Seconds) -> Call[list[bool]]:  # n
     revived. It may be repeated.
     """
     names = listed("keys", keys)
-    words: list[Word] = ["ML.RENEW", len(names), *names, id, milliseconds("hold", hold)]
+    words: list[Word] = [
+        "ML.RENEW",
+        len(names),
+        *names,
+        id,
+        milliseconds("hold", hold, above_0=True),
+    ]
 
     def part(places: Sequence[int]) -> Call[list[bool]]:
         return renew(chosen(names, places), id, hold)

@@ -34,6 +34,8 @@ def stats(
     """
     words: list[Word] = ["ML.STATS"]
     if section is not None:
+        if section.upper() not in ("LIMITS", "CACHE", "FEATURES"):
+            raise ValueError(f"section must be limits, cache or features: {section!r}")
         words.append(section.upper())
     if namespace is not None:
         words += ["NAMESPACE", namespace]
