@@ -67,7 +67,7 @@ def headers(asked: Sequence[Asked], decision: Admission | None) -> dict[str, str
                 # The same policy at another key.
                 name += "-too"
             policies[name] = f'"{name}";q={min(quota, LARGEST)}'
-            # Of whole seconds, and optional (section 3.1 of the draft).
+            # Of whole seconds, and optional in the draft.
             if isinstance(window, int):
                 policies[name] += f";w={window}"
             # Of several windows the row is that of the one that binds.
