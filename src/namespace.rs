@@ -19,6 +19,13 @@ fn braces(key: &[u8]) -> Option<(usize, usize)> {
     Some((open, open + 1 + inside))
 }
 
+/// What of a key says where a cluster keeps it: what stands between its braces, or all of
+/// it.
+pub fn hash_tag(key: &[u8]) -> &[u8] {
+    let inside = braces(key).and_then(|(open, close)| key.get(open + 1..close));
+    inside.unwrap_or(key)
+}
+
 fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
     bytes.iter().position(|byte| *byte == wanted)
 }

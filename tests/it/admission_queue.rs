@@ -418,6 +418,30 @@ fn whatever_happens_to_a_key_has_those_held_up_there_decided_anew() {
     }
 }
 
+/// The server would ask each of those who wait at a key that is created, whoever is let in.
+#[test]
+fn nobody_who_waits_is_asked_when_a_key_is_created_whatever_braces_it_has() {
+    let server = Server::start();
+    let mut client = server.client();
+    if !client.knows("ML.DEBUG") {
+        println!("not applicable: a release build injects no panics");
+        return;
+    }
+    for key in ["k", "{k}", "a}b", "}", "{}", "a{}b", "{a"] {
+        let id = hold(&mut client, &format!("1 {key} PERMIT 1 HOLD 600000"));
+        let call = format!("1 {key} PERMIT 1 {LONG}");
+        let mut crowd = queue(&server, &[&call, &call]);
+        client.run("ML.DEBUG PANIC ready").ok();
+        // The key goes with its last permit, and comes with the next.
+        settle(&mut client, key, &id);
+        assert!(told(&mut crowd, 0).admitted, "{key}");
+        assert_eq!(held_up(&mut client, key), 1, "{key}");
+        assert!(!server.log().contains("panic"), "{key}: {}", server.log());
+        client.run("FLUSHALL").ok();
+        assert!(told(&mut crowd, 1).admitted, "{key}");
+    }
+}
+
 #[test]
 fn a_hold_that_runs_out_and_a_window_that_slides_let_the_next_in() {
     let server = Server::start();

@@ -12,6 +12,7 @@
 //! answer it again. There, clients are woken at the very end of the turn.
 
 use super::global::{Global, Lock};
+use super::slot::short_tag;
 use super::user::ServerString;
 use crate::server::border::callback::Callback;
 use crate::server::border::guard::guard;
@@ -141,10 +142,7 @@ impl<'a> Call<'a> {
         key: &[u8],
         at_most: Millis,
     ) -> Option<BlockedClient> {
-        match beside(key) {
-            Some(name) => self.wait::<W>(lock, &name, at_most),
-            None => self.wait::<W>(lock, key, at_most),
-        }
+        self.wait::<W>(lock, &beside(key), at_most)
     }
 
     /// Has those who are to be woken at the end of a turn woken. Watched from
@@ -162,20 +160,9 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The name of a key that nobody uses, in the slot of another one, if there is such a
-/// name: that of what stands between its first braces, or of all of it.
-fn beside(key: &[u8]) -> Option<Vec<u8>> {
-    const NOBODYS: &[u8] = b"\0mlserve\0waits";
-    let has_tag = || {
-        let start = key.iter().position(|byte| *byte == b'{')? + 1;
-        let length = key.get(start..)?.iter().position(|byte| *byte == b'}')?;
-        (length > 0).then_some(())
-    };
-    if has_tag().is_some() {
-        return Some([key, NOBODYS].concat());
-    }
-    let fits = !key.is_empty() && !key.contains(&b'}');
-    fits.then(|| [b"{", key, b"}", NOBODYS].concat())
+/// The name of a key that nobody uses, in the slot of another one.
+fn beside(key: &[u8]) -> Vec<u8> {
+    [b"{", short_tag(key).as_slice(), b"}", key, b"\0mlserve\0waits"].concat()
 }
 
 unsafe extern "C" fn turn(
@@ -252,21 +239,17 @@ fn waits_no_more(lock: &Lock, client: *mut RedisModuleBlockedClient) -> Option<B
 
 #[cfg(test)]
 mod tests {
-    use super::beside;
+    use super::{beside, short_tag};
+    use crate::namespace::hash_tag;
 
     #[test]
     fn what_is_beside_a_key_is_in_its_slot() {
-        let name = |key: &str| beside(key.as_bytes()).map(|name| String::from_utf8(name).unwrap());
-        let nobodys = "\0mlserve\0waits";
-        for tagged in ["{a}", "x{a}y{b}", "{{a}", "{a}}"] {
-            assert_eq!(name(tagged), Some(format!("{tagged}{nobodys}")));
-        }
-        for whole in ["a", "a{b", "{", "a:b"] {
-            assert_eq!(name(whole), Some(format!("{{{whole}}}{nobodys}")));
-        }
-        // What has no tag, and would be cut short as one.
-        for neither in ["", "{}", "a{}b", "}", "a}{b"] {
-            assert_eq!(name(neither), None);
+        for key in
+            ["", "a", "a:b", "{a}", "x{a}y{b}", "{{a}", "{a}}", "a{b", "{", "}", "a}{b", "{}"]
+        {
+            let key = key.as_bytes();
+            assert_eq!(hash_tag(&beside(key)), short_tag(key));
+            assert!(beside(key) != key);
         }
     }
 }

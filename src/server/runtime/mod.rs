@@ -6,6 +6,7 @@ mod blocked;
 mod global;
 mod node;
 pub(in crate::server) mod propagation;
+mod slot;
 mod timer;
 mod user;
 
