@@ -8,6 +8,7 @@
 //! in [`crate::queue`], and `waiting` is when it is asked.
 
 mod asked;
+mod caller;
 mod change;
 mod commands;
 mod config;

@@ -25,6 +25,8 @@ pub struct Item {
     pub asked: Asked,
     /// How many may be held up there already where the call is to wait.
     pub queue: Option<usize>,
+    /// Of how many words of the call it is made.
+    pub words: usize,
 }
 
 /// A call.
@@ -52,15 +54,17 @@ impl<'a> Request<'a> {
         let once_each = || refuse(format!("item must be given once for each of the {count} keys"));
         let mut items: Vec<Item> = Vec::with_capacity(count);
         for _ in 0..count {
-            match (args.peek_at(ITEMS), args.peek()) {
-                (Some(0), _) => items.push(limit(args, now_us)?),
-                (Some(_), _) => items.push(permit(args)?),
+            let before = args.left();
+            let (asked, queue) = match (args.peek_at(ITEMS), args.peek()) {
+                (Some(0), _) => limit(args, now_us)?,
+                (Some(_), _) => permit(args)?,
                 (None, Some(other)) if items.is_empty() => {
                     let other = quoted(other);
                     return Err(refuse(format!("item must be LIMIT or PERMIT, not {other}")));
                 }
                 (None, _) => return Err(once_each()),
-            }
+            };
+            items.push(Item { asked, queue, words: before - args.left() });
         }
         if args.peek_at(ITEMS).is_some() {
             return Err(once_each());
@@ -132,7 +136,7 @@ impl<'a> Request<'a> {
 }
 
 /// `LIMIT limit window [limit window ...] [ALGORITHM a] [BURST n] [COST n] [QUEUE n]`
-fn limit(args: &mut Args, now_us: Micros) -> Result<Item, Error> {
+fn limit(args: &mut Args, now_us: Micros) -> Result<(Asked, Option<usize>), Error> {
     const KNOWN: &[&str] = &[KEYWORDS[0], KEYWORDS[1], KEYWORDS[2], "QUEUE"];
     args.arg()?;
     let (mut request, mut queue) = (plain(), None);
@@ -144,11 +148,11 @@ fn limit(args: &mut Args, now_us: Micros) -> Result<Item, Error> {
             option => limit_option(&mut options, option, &mut request)?,
         }
     }
-    Ok(Item { asked: Asked::Limit(request), queue })
+    Ok((Asked::Limit(request), queue))
 }
 
 /// `PERMIT max [COST n] [QUEUE n]`
-fn permit(args: &mut Args) -> Result<Item, Error> {
+fn permit(args: &mut Args) -> Result<(Asked, Option<usize>), Error> {
     args.arg()?;
     let max = args.arg()?.integer("max", 0..=MAX_AMOUNT.cast_signed())?.cast_unsigned();
     let max_holds = max_holds();
@@ -161,7 +165,7 @@ fn permit(args: &mut Args) -> Result<Item, Error> {
             _ => queue = Some(queue_of(&mut options)?),
         }
     }
-    Ok(Item { asked: Asked::Permit(request), queue })
+    Ok((Asked::Permit(request), queue))
 }
 
 fn queue_of(options: &mut Options) -> Result<usize, Error> {

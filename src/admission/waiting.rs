@@ -7,6 +7,7 @@
 //! server lets writes in, and then by the keys. Only then it is woken.
 
 use super::asked::{Admission, decide};
+use super::caller::{Caller, FIRST_KEY};
 use super::config::{MAX_WAITER_BYTES, MAX_WAITERS};
 use super::request::{Item, Request};
 use super::stats::{self, WAITERS};
@@ -16,8 +17,8 @@ use crate::metrics::Share;
 use crate::queue::{self, Limits, Queue, Turn};
 use crate::server::{
     Arg, Args, BlockedClient, Call, Error, Event, Global, Listener, Lock, OnUnblock, Reply, Timer,
-    User, avoids_replica_traffic, call_again, is_over_maxmemory, is_primary, let_in_anew,
-    may_evict, monotonic, now, wake,
+    avoids_replica_traffic, call_again, is_over_maxmemory, is_primary, let_in_anew, may_evict,
+    monotonic, now, wake,
 };
 use crate::time::{MICROS_PER_MILLI, Micros, Monotonic};
 use std::collections::HashMap;
@@ -25,26 +26,6 @@ use std::sync::Arc;
 
 /// Which key denies, and for how long.
 type Binding = (usize, Option<Micros>);
-
-/// A call that waits: whose it is, and its words, the name first; since when, and which
-/// of its keys held it up first.
-#[derive(Debug)]
-struct Caller {
-    db: i32,
-    user: Option<User>,
-    words: Box<[Box<[u8]>]>,
-    since: Monotonic,
-    held_up_first_by: usize,
-}
-
-impl Caller {
-    fn held_up_first_at(&self) -> &[u8] {
-        let Some(key) = self.words.get(FIRST_KEY + self.held_up_first_by) else {
-            bug("held up by none of its keys")
-        };
-        key
-    }
-}
 
 /// What is decided of one that waits.
 enum Verdict {
@@ -80,14 +61,8 @@ static STATE: Global<Waiting> = Global::new();
 
 static TIMER: Timer = Timer::new(settle);
 
-/// The command by which callers wait.
-const NAME: &[u8] = b"ML.ADMIT";
-
 /// What the server answers that has no memory left.
 const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
-
-/// Where among its words the first of its keys stands.
-const FIRST_KEY: usize = 2;
 
 /// How long after it was not to be replicated anything it is tried again.
 const LATER_US: Monotonic = 100 * MICROS_PER_MILLI;
@@ -174,15 +149,10 @@ impl<'r, 'a> Queued<'r, 'a> {
         };
         let lock = call.lock();
         let Some(user) = call.may_wait().then(|| call.user()) else { return false };
-        let mut words = self.words;
-        let words: Box<[Box<[u8]>]> = std::iter::once(NAME)
-            .chain(words.remaining().map(|word| word.bytes()))
-            .map(Box::from)
-            .collect();
-        let word_bytes: usize = words.iter().map(|word| word.len() + size_of_val(word)).sum();
-        let bytes = word_bytes + user.as_ref().map_or(0, User::bytes);
+        let since = monotonic();
+        let caller = Caller::new((self.db, user), request, self.words, (since, held_up_by));
         let keys = self.keys();
-        let queued = self.call(&keys, bytes);
+        let queued = self.call(&keys, caller.bytes());
         let has_room = with(&lock, |state| {
             let limits =
                 Limits { waiters: MAX_WAITERS.get_count(), bytes: MAX_WAITER_BYTES.get_count() };
@@ -198,11 +168,8 @@ impl<'r, 'a> Queued<'r, 'a> {
         };
         call.watch_keys(look_at);
         stats::waits(&lock, key.bytes());
-        let since = monotonic();
-        let held_up_first_by = held_up_by;
-        let caller = Arc::new(Caller { db: self.db, user, words, since, held_up_first_by });
         with(&lock, |state| {
-            state.callers.insert(client, caller);
+            state.callers.insert(client, Arc::new(caller));
             let turn = state.queue.turn(&queued);
             let due = since.saturating_add(wait_us);
             let replaced = state.queue.enter(client, &queued, held_up_by, due);
@@ -336,16 +303,18 @@ fn decide_again(
     turn: Turn,
     waits_at: Option<usize>,
 ) -> Result<Again, Error> {
-    let Caller { db, user, words, .. } = caller;
+    let Caller { db, user, .. } = caller;
     let ends = waits_at.is_none();
-    let ask_at_the_door = || {
-        let call: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
-        let_in_anew(lock, user.as_ref(), *db, &call, FIRST_KEY)
-    };
+    let ask_at_the_door = || let_in_anew(lock, user.as_ref(), *db, &caller.words(), FIRST_KEY);
     if ends || !is_primary(lock) {
         ask_at_the_door()?;
     }
-    let again = call_again(lock, *db, words, |keys, mut args| {
+    if let Some(held_up_by) = waits_at
+        && let Some(wait_us) = still_held_up(lock, caller, held_up_by)
+    {
+        return Ok(Again::HeldUp(held_up_by, wait_us));
+    }
+    let again = call_again(lock, *db, &caller.words(), |keys, mut args| {
         let now_us = now();
         let request = Request::parse(&mut args, now_us)?;
         let behind = |key: &[u8]| with(lock, |state| held_back(&state.queue, *db, key, turn));
@@ -380,6 +349,20 @@ fn decide_again(
         Ok(Again::Answer(decided.admission(request.hold)))
     });
     again.unwrap_or(Err(Error::Internal))
+}
+
+/// How long one of the keys at which one waits denies it still, whatever the others say,
+/// of which there may be many: whatever happens at a key costs as much as it is worth.
+fn still_held_up(lock: &Lock, caller: &Caller, held_up_by: usize) -> Option<Micros> {
+    let words = caller.words_at(held_up_by)?;
+    call_again(lock, caller.db, &words, |keys, mut args| {
+        let now_us = now();
+        let request = Request::parse(&mut args, now_us).ok()?;
+        let decided = decide(&keys.write_all(&request.keys), &request, now_us, &|_| None).ok()?;
+        let (_, wait_us) = decided.binding()?;
+        decided.rewind(keys, &request).ok()?;
+        wait_us
+    })?
 }
 
 /// Decides once more on one whose wait is over.

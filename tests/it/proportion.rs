@@ -6,7 +6,7 @@
 //! MLSERVE_PROPORTION_CALLS says how many calls at random.
 
 use crate::fuzz::{GRAMMAR, Maker, remember};
-use crate::support::queues::{LONG, hold, queue};
+use crate::support::queues::{LONG, hold, queue, told, waiting};
 use crate::support::rates::ALGORITHMS;
 use crate::support::{Answer, Client, Random, Server, Tap, call, commands, wait_for};
 use redis::{Cmd, Value};
@@ -614,6 +614,39 @@ fn no_call_of_many_opens_or_settles_at_the_cost_of_sixty_thousand_holds() {
             assert!(many_edges <= 2 * edges + 300, "{algorithm}: {few:?} {many:?}, seed {seed}");
         }
     }
+}
+
+/// A charge at a key that is used up, and what is then looked at: the first that waits
+/// there, who asks for many keys more.
+#[test]
+fn what_happens_at_a_key_costs_no_more_where_one_waits_there_who_asks_for_a_thousand() {
+    let server = Server::start();
+    let mut client = server.client();
+    if !client.knows("ML.DEBUG") {
+        println!("not applicable: a release build counts nothing");
+        return;
+    }
+    let [few, many] = [2, 1_000].map(|size| {
+        client.run("FLUSHALL").ok();
+        client.run("ML.RATELIMIT k 1 3600").items();
+        let id = hold(&mut client, "1 p PERMIT 1 HOLD 600000");
+        let others = size - 1;
+        let items = " LIMIT 9 3600".repeat(others);
+        let asks = format!("{size} k{} LIMIT 1 3600{items} {LONG}", many("o", others));
+        let mut crowd = queue(&server, &[&asks, &format!("1 p PERMIT 1 {LONG}")]);
+        client.run("ML.DEBUG WORK DONE").items();
+        client.run("MULTI").ok();
+        client.run("ML.RATELIMIT k 1 3600 FORCE");
+        client.run(&format!("ML.SETTLE 1 p {id}"));
+        client.run("EXEC").items();
+        // Who is let in was looked at after the one who waits at the other key.
+        assert!(told(&mut crowd, 1).admitted);
+        let work = client.run("ML.DEBUG WORK DONE").items();
+        assert_eq!(waiting(&mut client), 1);
+        work[1].integer()
+    });
+    println!("{few} bytes allocated with few keys, {many} with many");
+    assert!(many <= few + 4_096, "{few} bytes with few keys, {many} with many");
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(super) fn select(_lock: &Lock, db: i32) -> bool {
 pub fn call_again<R>(
     lock: &Lock,
     db: i32,
-    words: &[Box<[u8]>],
+    words: &[&[u8]],
     work: impl for<'a> FnOnce(&mut Keyspace<'a>, Args<'a>) -> R,
 ) -> Option<R> {
     if !select(lock, db) {
