@@ -148,7 +148,9 @@ impl<'r, 'a> Queued<'r, 'a> {
             return false;
         };
         let lock = call.lock();
-        let Some(user) = call.may_wait().then(|| call.user()) else { return false };
+        // A replica that takes writes would let in by the clock what its primary knows not of.
+        let may_wait = is_primary(&lock) && call.may_wait();
+        let Some(user) = may_wait.then(|| call.user()) else { return false };
         let since = monotonic();
         let caller = Caller::new((self.db, user), request, self.words, (since, held_up_by));
         let keys = self.keys();

@@ -237,6 +237,12 @@ fn where_nobody_can_be_blocked_a_call_is_denied_at_once() {
     });
     assert_eq!(subscriber.run("PING").text(), "PONG", "in step");
     assert_nobody_waits(&server, "not blocked");
+    // Nor on a replica, not even on one that takes writes of its own.
+    let replica = server.replica("replica-read-only no");
+    let mut client = replica.client();
+    hold(&mut client, "1 r PERMIT 1 HOLD 600000");
+    assert!(!Admission::ask(&mut client, &format!("1 r PERMIT 1 {LONG}")).admitted);
+    assert_eq!(waiting(&mut client), 0);
 }
 
 #[test]
