@@ -2,7 +2,7 @@
 
 use super::request::Request;
 use crate::bug;
-use crate::server::{Args, User};
+use crate::server::{Args, User, monotonic};
 use crate::time::Monotonic;
 use std::ops::Range;
 
@@ -29,13 +29,15 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// That of a request, made with these words after the name.
+    /// That of a request, made with these words after the name, which waits from now on.
     pub fn new(
-        (db, user): (i32, Option<User>),
+        db: i32,
+        user: Option<User>,
         request: &Request,
         mut words: Args,
-        (since, held_up_first_by): (Monotonic, usize),
+        held_up_first_by: usize,
     ) -> Self {
+        let since = monotonic();
         let words = std::iter::once(NAME).chain(words.remaining().map(|word| word.bytes()));
         let ends = request.items.iter().scan(FIRST_KEY + request.keys.len(), |end, item| {
             *end += item.words;

@@ -151,8 +151,8 @@ impl<'r, 'a> Queued<'r, 'a> {
         // A replica that takes writes would let in by the clock what its primary knows not of.
         let may_wait = is_primary(&lock) && call.may_wait();
         let Some(user) = may_wait.then(|| call.user()) else { return false };
-        let since = monotonic();
-        let caller = Caller::new((self.db, user), request, self.words, (since, held_up_by));
+        let caller = Caller::new(self.db, user, request, self.words, held_up_by);
+        let since = caller.since;
         let keys = self.keys();
         let queued = self.call(&keys, caller.bytes());
         let has_room = with(&lock, |state| {
