@@ -10,7 +10,8 @@
 //!              one that closes at a moment, known by a window_us beyond the longest,
 //!              whose burst is that moment: closes_us · used · opened
 //!              how many holds · for each: id · cost · asked · ttl_ms · since_us ·
-//!              how many positions u8 · for each: window_us · position
+//!              how many windows u8, 128 more if another algorithm has taken over ·
+//!              for each: window_us · position, which the former do not have then
 //! change       version u8 = 2 · now_us · step u8, and of the step:
 //!              0 rewind
 //!              1 charge: algorithm u8 · how many limits u8 · for each: limit ·
@@ -19,6 +20,7 @@
 //!              3 renew: id · ttl_ms
 //! ```
 //!
+//! What another algorithm took over is in all windows but those that close at a moment.
 //! A limiter of version 1 has reservations in place of holds: id · cost · ttl_ms ·
 //! ends_ms · positions.
 
@@ -42,6 +44,9 @@ use crate::wire::{Reader, push_number};
 
 const VERSION: u8 = 2;
 const CHANGE_VERSION: u8 = 2;
+
+/// Set in the number of a hold's windows where another algorithm has taken over.
+const TAKEN_OVER: u8 = 0x80;
 
 /// The latest end of a reservation.
 const MAX_TIME_MS: Millis = MAX_TIME_US / MICROS_PER_MILLI + MAX_TTL_MS;
@@ -78,13 +83,20 @@ pub fn decode(payload: &[u8]) -> Option<Limiter> {
         return None;
     }
     let mut ledger = Ledger::default();
+    let mut any_own = false;
     for _ in 0..count {
         let entry = entry(&mut reader)?;
         // A charge sits in windows that are there: those are few.
         let sits = entry.positions.iter().all(|(window_us, _)| is_there(*window_us));
-        if !sits || ledger.holds().get(entry.id).is_some() {
+        // What was taken over is older than all that was not.
+        let follows = any_own && is_taken_over(&entry);
+        if !sits || follows || ledger.holds().get(entry.id).is_some() {
             return None;
         }
+        any_own |= entry
+            .positions
+            .iter()
+            .any(|(window_us, position)| position.is_some() && closing(*window_us).is_none());
         ledger.add(entry);
     }
     reader.end()?;
@@ -253,20 +265,31 @@ fn push_entry(entry: &Entry, out: &mut Vec<u8>) {
     for number in [cost, asked, ttl_ms, since_us] {
         push_number(*number, out);
     }
-    out.push(positions.len() as u8);
+    let mark = if is_taken_over(entry) { TAKEN_OVER } else { 0 };
+    out.push(positions.len() as u8 | mark);
     for (window_us, position) in positions {
         push_number(*window_us, out);
-        push_number(position.0, out);
+        if let Some(position) = position {
+            push_number(position.0, out);
+        }
     }
+}
+
+/// Whether another algorithm has taken over its charge.
+fn is_taken_over(entry: &Entry) -> bool {
+    entry.positions.iter().any(|(_, position)| position.is_none())
 }
 
 fn entry(reader: &mut Reader) -> Option<Entry> {
     let (id, cost) = (reader.id()?, reader.amount()?);
     let asked = reader.amount().filter(|asked| *asked >= cost)?;
     let (ttl_ms, since_us) = (reader.ttl_ms()?, reader.time_us()?);
-    let positions = positions(reader)?;
+    let head = reader.u8()?;
+    let taken_over = head & TAKEN_OVER > 0;
+    let positions = positions(reader, head & !TAKEN_OVER, taken_over)?;
     let in_order = positions.is_sorted_by_key(|(window_us, _)| *window_us);
-    in_order.then_some(Entry { id, cost, asked, ttl_ms, since_us, positions })
+    let entry = Entry { id, cost, asked, ttl_ms, since_us, positions };
+    (in_order && is_taken_over(&entry) == taken_over).then_some(entry)
 }
 
 fn reservation(reader: &mut Reader) -> Option<Entry> {
@@ -276,13 +299,17 @@ fn reservation(reader: &mut Reader) -> Option<Entry> {
     if since_us > MAX_TIME_US {
         return None;
     }
-    Some(Entry { id, cost, asked: cost, ttl_ms, since_us, positions: positions(reader)? })
+    let count = reader.u8()?;
+    let positions = positions(reader, count, false)?;
+    Some(Entry { id, cost, asked: cost, ttl_ms, since_us, positions })
 }
 
-fn positions(reader: &mut Reader) -> Option<Positions> {
+fn positions(reader: &mut Reader, count: u8, taken_over: bool) -> Option<Positions> {
     let mut positions = Positions::new();
-    for _ in 0..reader.u8()? {
-        let (window_us, position) = (length(reader)?, Position(reader.number()?));
+    for _ in 0..count {
+        let window_us = length(reader)?;
+        let own = !taken_over || closing(window_us).is_some();
+        let position = if own { Some(Position(reader.number()?)) } else { None };
         if positions.iter().any(|(other_us, _)| *other_us == window_us) {
             return None;
         }
@@ -534,6 +561,24 @@ mod tests {
         assert_eq!(hold([1, 1, 0, 2], &[]), None, "one that has no time");
         assert_eq!(hold([1, 1, 2, 3], &[MIN_WINDOW_US; 2]), None, "a window twice");
         assert_eq!(hold([1, 1, 2, 3], &[MIN_WINDOW_US + 1]), None, "a window that is not there");
+        let holds = |version: u8, places: &[&[u8]]| {
+            let mut payload = encoded(&Limiter::default());
+            payload[0] = version;
+            payload.pop();
+            payload.push(places.len() as u8);
+            for (number, place) in places.iter().enumerate() {
+                payload.extend([number as u8; 16]);
+                payload.extend(if version == 1 { &[1, 2, 5][..] } else { &[1, 1, 2, 2] });
+                payload.extend(*place);
+            }
+            decode(&payload)
+        };
+        let (own, taken_over) = (&[1, 0xe8, 7, 5][..], &[0x81, 0xe8, 7][..]);
+        assert!(holds(VERSION, &[taken_over, taken_over, own, own]).is_some());
+        assert_eq!(holds(VERSION, &[own, taken_over]), None, "taken over before an older one");
+        assert_eq!(holds(VERSION, &[&[0x80]]), None, "taken over, and nowhere");
+        assert_eq!(holds(VERSION, &[&[0x82, 0xe8, 7, 0xe8, 7]]), None, "a window twice");
+        assert_eq!(holds(1, &[taken_over]), None, "a version that knows of none");
         // Those of version 1 say when they end.
         let reservation = |figures: [u8; 3]| one(1, &figures, &[MIN_WINDOW_US]);
         let loaded = reservation([1, 2, 5]).unwrap();

@@ -6,7 +6,7 @@
 //! up to close: [`seats`](super::seats) says how.
 
 use super::meter::Position;
-use super::policy::{Cost, MAX_WINDOWS};
+use super::policy::{Cost, MAX_WINDOWS, closing};
 use super::seats::Seats;
 use super::stats::OPEN;
 use crate::bug;
@@ -15,8 +15,9 @@ use crate::id::Id;
 use crate::time::{Micros, Millis};
 use arrayvec::ArrayVec;
 
-/// The positions of a charge in the windows it was charged to, by their length.
-pub type Positions = ArrayVec<(Micros, Position), MAX_WINDOWS>;
+/// The positions of a charge in the windows it was charged to, by their length. It has
+/// none in what another algorithm took over: there charges are told apart no more.
+pub type Positions = ArrayVec<(Micros, Option<Position>), MAX_WINDOWS>;
 
 /// A hold, as it is saved: where its charge sits is said by the windows' lengths.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub struct Entry {
     /// When it was opened, or last renewed.
     pub since_us: Micros,
     /// Where the charge sits, by the windows' lengths in order; in a window that is
-    /// gone since it has no position.
+    /// gone since it does not.
     pub positions: Positions,
 }
 
@@ -54,11 +55,14 @@ pub struct Ledger {
     tracks: Vec<(Micros, Seats)>,
     /// The number of the next charge. All that are held have lower ones.
     next_charge: u64,
+    /// Those with lower numbers another algorithm has taken over, in all windows but
+    /// those that close at a moment: what their seats say there is nothing.
+    taken_over: u64,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { holds: Holds::none(&OPEN), tracks: Vec::new(), next_charge: 0 }
+        Self { holds: Holds::none(&OPEN), tracks: Vec::new(), next_charge: 0, taken_over: 0 }
     }
 }
 
@@ -77,11 +81,10 @@ impl Ledger {
         let mut holds: Vec<_> = self.holds.iter().collect();
         holds.sort_unstable_by_key(|(_, hold)| hold.note.number);
         holds.into_iter().map(|(id, hold)| {
-            let seats = self
-                .tracks
-                .iter()
-                .map(|(window_us, seats)| (*window_us, seats.get(hold.note.number)));
-            entry(id, hold, seats)
+            let number = hold.note.number;
+            let seats =
+                self.tracks.iter().map(|(window_us, seats)| (*window_us, seats.get(number)));
+            entry(id, hold, self.taken_over, seats)
         })
     }
 
@@ -90,14 +93,18 @@ impl Ledger {
         &self.holds
     }
 
-    /// Adds a hold, as charged last.
+    /// Adds a hold, as charged last. Where another algorithm took it over, so it did all
+    /// before it.
     pub fn add(&mut self, entry: Entry) {
         let Entry { id, cost, asked, ttl_ms, since_us, positions } = entry;
         let number = self.next_charge;
         self.next_charge += 1;
         for (window_us, position) in positions {
-            let mut tracks = self.tracks.iter_mut();
-            if let Some((_, seats)) = tracks.find(|(of_us, _)| *of_us == window_us) {
+            let position = position.unwrap_or_else(|| {
+                self.taken_over = number + 1;
+                Position::GONE
+            });
+            if let Some(seats) = self.track_mut(window_us) {
                 seats.add(number, position);
             } else {
                 let mut seats = Seats::default();
@@ -115,7 +122,7 @@ impl Ledger {
         let number = hold.note.number;
         let seats =
             self.tracks.iter_mut().map(|(window_us, seats)| (*window_us, seats.remove(number)));
-        let entry = entry(id, &hold, seats);
+        let entry = entry(id, &hold, self.taken_over, seats);
         self.tracks.retain(|(_, seats)| !seats.is_empty());
         (entry, number)
     }
@@ -124,8 +131,7 @@ impl Ledger {
     /// these windows.
     pub fn close_gaps(&mut self, charge: u64, gaps: &[(Micros, Cost)]) {
         for (window_us, gap) in gaps.iter().filter(|(_, gap)| *gap > 0) {
-            let mut tracks = self.tracks.iter_mut();
-            if let Some((_, seats)) = tracks.find(|(of_us, _)| of_us == window_us) {
+            if let Some(seats) = self.track_mut(*window_us) {
                 seats.move_before(charge, *gap);
             }
         }
@@ -154,8 +160,17 @@ impl Ledger {
 
     /// The positions in a window, where a clock that stepped back is to move them.
     pub fn positions_mut(&mut self, window_us: Micros) -> impl Iterator<Item = &mut Position> {
-        let track = self.tracks.iter_mut().filter(move |(of_us, _)| *of_us == window_us);
-        track.flat_map(|(_, seats)| seats.iter_mut())
+        self.track_mut(window_us).into_iter().flat_map(Seats::iter_mut)
+    }
+
+    /// Has all charges taken over by another algorithm, but in windows that close at a
+    /// moment.
+    pub fn take_over(&mut self) {
+        self.taken_over = self.next_charge;
+    }
+
+    fn track_mut(&mut self, window_us: Micros) -> Option<&mut Seats> {
+        self.tracks.iter_mut().find(|(of_us, _)| *of_us == window_us).map(|(_, seats)| seats)
     }
 
     /// Whether charges in a window are known.
@@ -172,7 +187,7 @@ impl Ledger {
     pub fn heap_bytes(&self) -> usize {
         self.holds.heap_bytes()
             + self.tracks.capacity() * size_of::<(Micros, Seats)>()
-            + self.holds.len() * self.tracks.len() * Seats::BYTES
+            + self.tracks.iter().map(|(_, seats)| seats.heap_bytes()).sum::<usize>()
     }
 }
 
@@ -180,21 +195,30 @@ impl Ledger {
 fn entry(
     id: Id,
     hold: &Hold<Charge>,
+    taken_over: u64,
     seats: impl Iterator<Item = (Micros, Option<Position>)>,
 ) -> Entry {
-    let Hold { cost, ttl_ms, since_us, note: Charge { asked, .. } } = *hold;
-    let mut positions: Positions =
-        seats.filter_map(|(window_us, position)| Some((window_us, position?))).collect();
+    let Hold { cost, ttl_ms, since_us, note: Charge { asked, number } } = *hold;
+    let position = |(window_us, seat): (Micros, Option<Position>)| {
+        let is_own = number >= taken_over || closing(window_us).is_some();
+        seat.map(|position| (window_us, is_own.then_some(position)))
+    };
+    let mut positions: Positions = seats.filter_map(position).collect();
     positions.sort_unstable_by_key(|(window_us, _)| *window_us);
     Entry { id, cost, asked, ttl_ms, since_us, positions }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::closing::Close;
+    use super::super::policy::Policy;
     use super::*;
     use proptest::prelude::*;
 
-    const WINDOWS_US: [Micros; 3] = [1_000, 2_000, 3_000];
+    /// The last one closes at a moment.
+    fn windows_us() -> [Micros; 3] {
+        [1_000, 2_000, Policy::until(1, Close::Day, 1).window_us]
+    }
 
     #[derive(Clone, Debug)]
     enum Action {
@@ -203,10 +227,12 @@ mod tests {
         /// Settles one of those that are held, with a gap in each of its windows.
         Settle(prop::sample::Index, Cost),
         Prune,
+        /// The clock steps back.
+        Rewind,
         /// A window goes.
         Forget(usize),
-        /// All are told apart no more.
-        ForgetAll,
+        /// Another algorithm takes over.
+        TakeOver,
     }
 
     fn action() -> impl Strategy<Value = Action> {
@@ -215,8 +241,9 @@ mod tests {
             9 => (any::<prop::sample::Index>(), 0u64..9)
                 .prop_map(|(which, gap)| Action::Settle(which, gap)),
             1 => Just(Action::Prune),
+            1 => Just(Action::Rewind),
             1 => (0usize..3).prop_map(Action::Forget),
-            1 => Just(Action::ForgetAll),
+            1 => Just(Action::TakeOver),
         ]
     }
 
@@ -234,9 +261,9 @@ mod tests {
                 match action {
                     Action::Charge(cost, from) => {
                         let mut positions = Positions::new();
-                        for (sum, window_us) in charged.iter_mut().zip(WINDOWS_US).skip(from) {
+                        for (sum, window_us) in charged.iter_mut().zip(windows_us()).skip(from) {
                             *sum += cost;
-                            positions.push((window_us, Position(*sum)));
+                            positions.push((window_us, Some(Position(*sum))));
                         }
                         let id = Id((count as u128).to_le_bytes());
                         let ttl_ms = 1 + cost * 7;
@@ -254,9 +281,10 @@ mod tests {
                             settled.positions.iter().map(|(window_us, _)| (*window_us, gap)).collect();
                         ledger.close_gaps(number, &gaps);
                         for (window_us, _) in &settled.positions {
-                            for before in &mut list[..at] {
-                                for (of, position) in &mut before.positions {
-                                    position.0 += if of == window_us { gap } else { 0 };
+                            let before = list[..at].iter_mut().flat_map(|before| &mut before.positions);
+                            for (_, position) in before.filter(|(of_us, _)| of_us == window_us) {
+                                if let Some(position) = position {
+                                    position.0 += gap;
                                 }
                             }
                         }
@@ -266,19 +294,35 @@ mod tests {
                         ledger.prune(now_us);
                         list.retain(|held| held.since_us + held.ttl_ms * 1_000 > now_us);
                     }
+                    Action::Rewind => {
+                        for window_us in windows_us() {
+                            ledger.positions_mut(window_us).for_each(|position| position.0 /= 2);
+                        }
+                        let positions = list.iter_mut().flat_map(|held| &mut held.positions);
+                        positions.for_each(|(_, position)| {
+                            *position = position.map(|position| Position(position.0 / 2));
+                        });
+                    }
                     Action::Forget(window) => {
-                        let gone_us = WINDOWS_US[window];
+                        let gone_us = windows_us()[window];
                         ledger.keep_tracks(|window_us| window_us != gone_us);
                         for held in &mut list {
                             held.positions.retain(|(window_us, _)| *window_us != gone_us);
                         }
                     }
-                    Action::ForgetAll => {
-                        ledger.keep_tracks(|_| false);
-                        list.iter_mut().for_each(|held| held.positions.clear());
+                    Action::TakeOver => {
+                        ledger.take_over();
+                        let positions = list.iter_mut().flat_map(|held| &mut held.positions);
+                        for (_, position) in positions.filter(|(of_us, _)| closing(*of_us).is_none()) {
+                            *position = None;
+                        }
                     }
                 }
                 prop_assert_eq!(ledger.entries().collect::<Vec<_>>(), list.clone());
+                // One that is loaded is the same.
+                let mut loaded = Ledger::default();
+                list.iter().cloned().for_each(|entry| loaded.add(entry));
+                prop_assert_eq!(&loaded, &ledger);
                 let mut tracked: Vec<_> = ledger.tracks.iter().map(|(us, _)| *us).collect();
                 tracked.sort_unstable();
                 let mut known: Vec<_> =

@@ -7,8 +7,8 @@
 
 use super::change::{Change, Opened, Step};
 use super::ledger::{Entry, Ledger, Positions};
-use super::meter::{Position, Settlement};
-use super::policy::{Algorithm, Cost, MAX_WINDOWS, Policy, closing};
+use super::meter::Position;
+use super::policy::{Algorithm, Cost, MAX_WINDOWS, Policy};
 use super::quota::Quota;
 use super::request::{Decision, HoldRequest, Mode, Refusal, Request};
 use super::window::Window;
@@ -340,7 +340,7 @@ impl Limiter {
         let (windows, ledger) = self.parts_mut();
         windows.iter_mut().for_each(|window| window.carry_over(algorithm, now_us));
         if let Some(ledger) = ledger {
-            ledger.keep_tracks(|window_us| closing(window_us).is_some());
+            ledger.take_over();
         }
     }
 
@@ -408,7 +408,7 @@ impl Limiter {
                 0 => Position::GONE,
                 _ => window.charge(policy, cost, now_us),
             };
-            if positions.try_push((policy.window_us, position)).is_err() {
+            if positions.try_push((policy.window_us, Some(position))).is_err() {
                 bug("a call with more limits than a key has windows")
             }
         }
@@ -420,14 +420,13 @@ impl Limiter {
         let (windows, ledger) = self.parts_mut();
         let Some(ledger) = ledger else { bug("a ledger that was there is not") };
         let mut gaps = ArrayVec::<_, MAX_WINDOWS>::new();
+        let actual = actual.unwrap_or(settled.cost);
         for (window_us, position) in settled.positions {
             let mut windows = windows.iter_mut();
             let Some(window) = windows.find(|window| window.policy.window_us == window_us) else {
                 bug("a charge in a window that is not there")
             };
-            let actual = actual.unwrap_or(settled.cost);
-            let settlement = Settlement { position, estimate: settled.cost, actual };
-            gaps.push((window_us, window.settle(&settlement, now_us)));
+            gaps.push((window_us, window.settle(position, settled.cost, actual, now_us)));
         }
         ledger.close_gaps(number, &gaps);
         self.compact();

@@ -8,19 +8,17 @@
 
 use super::meter::Position;
 
-/// The most parts of a run. In tests few, so that trees are high.
-const FULL: usize = if cfg!(test) { 4 } else { 32 };
-
-/// The seats of the charges in a window. The default has none.
+/// The seats of the charges in a window, in runs of up to `FULL` parts, which is 4 or more.
+/// The default has none.
 #[derive(Clone, Debug, Default)]
-pub struct Seats(Run);
+pub struct Seats<const FULL: usize = 32>(Run<FULL>);
 
 /// Parts in the order of their numbers, all of them charges or all of them runs.
 #[derive(Clone, Debug, Default)]
-struct Run {
+struct Run<const FULL: usize> {
     parts: Vec<Part>,
     /// The run that each part is; nothing where they are charges.
-    below: Vec<Run>,
+    below: Vec<Run<FULL>>,
 }
 
 /// A charge, or a run of them.
@@ -38,7 +36,7 @@ impl Part {
     }
 }
 
-impl Seats {
+impl<const FULL: usize> Seats<FULL> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.parts.is_empty()
@@ -90,11 +88,13 @@ impl Seats {
         positions.into_iter()
     }
 
-    /// Bytes on the heap for each of so many, about: runs of some two thirds.
-    pub const BYTES: usize = size_of::<Part>() * 3 / 2;
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.heap_bytes()
+    }
 }
 
-impl Run {
+impl<const FULL: usize> Run<FULL> {
     /// The part that is the charge of a number, or that has it.
     fn find(&self, number: u64) -> Option<usize> {
         self.parts.partition_point(|part| part.number <= number).checked_sub(1)
@@ -123,12 +123,12 @@ impl Run {
         let mut part = *self.parts.get(at)?;
         match self.below.get_mut(at) {
             None if part.number != number => return None,
-            None => _ = self.parts.remove(at),
+            None => _ = take_out(&mut self.parts, at),
             Some(run) => {
                 part.move_by(run.remove(number)?.0);
                 if run.parts.is_empty() {
-                    self.parts.remove(at);
-                    self.below.remove(at);
+                    take_out(&mut self.parts, at);
+                    take_out(&mut self.below, at);
                 } else {
                     self.join(at);
                     self.join(at.saturating_sub(1));
@@ -138,21 +138,27 @@ impl Run {
         Some(part.position)
     }
 
-    /// Has a run and the one after it become one, where both are short.
+    /// Has a run and the one after it become one, where both are short, and so the runs
+    /// below that meet there.
     fn join(&mut self, at: usize) {
         let short =
             |runs: &[Self]| runs.iter().map(|run| run.parts.len()).sum::<usize>() <= FULL / 2;
         if !self.below.get(at..at + 2).is_some_and(short) {
             return;
         }
-        let (next, mut moved) = (self.below.remove(at + 1), self.parts.remove(at + 1));
+        let next = take_out(&mut self.below, at + 1);
+        let mut moved = take_out(&mut self.parts, at + 1);
         if let (Some(part), Some(run)) = (self.parts.get(at), self.below.get_mut(at)) {
             moved.move_by(part.position.0.wrapping_neg());
+            let seam = run.below.len();
             run.below.extend(next.below);
             run.parts.extend(next.parts.into_iter().map(|mut part| {
                 part.move_by(moved.position.0);
                 part
             }));
+            if let Some(last) = seam.checked_sub(1) {
+                run.join(last);
+            }
         }
     }
 
@@ -177,6 +183,23 @@ impl Run {
             }
         }
     }
+
+    fn heap_bytes(&self) -> usize {
+        self.parts.capacity() * size_of::<Part>()
+            + self.below.capacity() * size_of::<Self>()
+            + self.below.iter().map(Self::heap_bytes).sum::<usize>()
+    }
+}
+
+/// Takes one out of a list, which gives back what it has room for when it has become
+/// short.
+fn take_out<T>(list: &mut Vec<T>, at: usize) -> T {
+    let taken = list.remove(at);
+    // The least that a list makes room for is 4.
+    if list.capacity() > 4 && list.len() <= list.capacity() / 4 {
+        list.shrink_to(list.capacity() / 2);
+    }
+    taken
 }
 
 #[cfg(test)]
@@ -194,21 +217,32 @@ mod tests {
         Rewind,
     }
 
-    fn action() -> impl Strategy<Value = Action> {
+    /// What is done between one look at all and the next, most of it for so many one after
+    /// the other, so that there are runs of runs of runs.
+    fn actions(most: usize) -> impl Strategy<Value = Vec<Vec<Action>>> {
         let which = any::<prop::sample::Index>;
-        prop_oneof![
-            40 => any::<u64>().prop_map(Action::Add),
-            20 => which().prop_map(Action::Remove),
-            1 => (which(), 1usize..40).prop_map(|(from, count)| Action::RemoveSome(from, count)),
-            20 => (which(), any::<u64>()).prop_map(|(which, by)| Action::MoveBefore(which, by)),
+        let add = prop::collection::vec(any::<u64>().prop_map(Action::Add), 1..most);
+        let some = (which(), 1..most).prop_map(|(from, count)| Action::RemoveSome(from, count));
+        let one = prop_oneof![
+            8 => any::<u64>().prop_map(Action::Add),
+            16 => which().prop_map(Action::Remove),
+            2 => some,
+            16 => (which(), any::<u64>()).prop_map(|(which, by)| Action::MoveBefore(which, by)),
             1 => Just(Action::Rewind),
-        ]
+        ];
+        let several = prop_oneof![2 => add, 9 => prop::collection::vec(one, 1..8)];
+        prop::collection::vec(several, 1..20)
     }
 
     /// How high a run is, after a check that no two that follow each other are short,
-    /// nor is any empty.
-    fn height(run: &Run) -> usize {
+    /// nor is any empty, nor has much more room than it needs.
+    fn height<const FULL: usize>(run: &Run<FULL>) -> usize {
         assert!(run.parts.len() <= FULL);
+        for (room, length) in
+            [(run.parts.capacity(), run.parts.len()), (run.below.capacity(), run.below.len())]
+        {
+            assert!(room <= 4.max(4 * length) && room <= FULL, "room for {room}, with {length}");
+        }
         let lengths: Vec<_> = run.below.iter().map(|run| run.parts.len()).collect();
         assert!(lengths.is_sorted_by(|one, next| one + next > FULL / 2), "{lengths:?}");
         assert!(!lengths.contains(&0), "{lengths:?}");
@@ -217,58 +251,84 @@ mod tests {
         1 + heights.first().copied().unwrap_or(0)
     }
 
-    proptest! {
-        /// Against a list of which each is moved.
-        #[test]
-        fn are_what_a_list_of_them_is(actions in prop::collection::vec(action(), 1..600)) {
-            let mut seats = Seats::default();
-            let mut list: Vec<(u64, Position)> = Vec::new();
-            for (number, action) in actions.into_iter().enumerate() {
-                let number = 3 * number as u64;
-                match action {
-                    Action::Add(position) => {
-                        seats.add(number, Position(position));
-                        list.push((number, Position(position)));
-                    }
-                    Action::Remove(which) if !list.is_empty() => {
-                        let (number, position) = list.remove(which.index(list.len()));
-                        prop_assert_eq!(seats.remove(number), Some(position));
-                        prop_assert_eq!(seats.remove(number), None);
-                    }
-                    Action::RemoveSome(from, count) if !list.is_empty() => {
-                        let from = from.index(list.len());
-                        for (number, position) in list.drain(from..list.len().min(from + count)) {
-                            prop_assert_eq!(seats.remove(number), Some(position));
-                        }
-                    }
-                    Action::MoveBefore(which, by) => {
-                        let number = which.index(number as usize + 2) as u64;
-                        seats.move_before(number, by);
-                        for (_, position) in list.iter_mut().filter(|(other, _)| *other < number) {
-                            position.0 = position.0.wrapping_add(by);
-                        }
-                    }
-                    Action::Rewind => {
-                        seats.iter_mut().for_each(|position| position.0 /= 2);
-                        list.iter_mut().for_each(|(_, position)| position.0 /= 2);
-                    }
-                    Action::Remove(_) | Action::RemoveSome(..) => {}
-                }
-                prop_assert_eq!(seats.is_empty(), list.is_empty());
-                for (number, position) in &list {
-                    prop_assert_eq!(seats.get(*number), Some(*position));
-                    prop_assert_eq!(seats.get(number + 1), None);
-                }
-                let all: Vec<_> = seats.clone().iter_mut().map(|position| *position).collect();
-                prop_assert_eq!(all, list.iter().map(|(_, position)| *position).collect::<Vec<_>>());
+    /// Against a list of which each is moved.
+    fn check<const FULL: usize>(actions: Vec<Vec<Action>>) {
+        let mut seats = Seats::<FULL>::default();
+        let mut list: Vec<(u64, Position)> = Vec::new();
+        let mut number = 0;
+        for actions in actions {
+            for action in actions {
+                number += 3;
+                act(&mut seats, &mut list, number, action);
                 height(&seats.0);
             }
+            assert_eq!(seats.is_empty(), list.is_empty());
+            for (number, position) in &list {
+                assert_eq!(seats.get(*number), Some(*position));
+                assert_eq!(seats.get(number + 1), None);
+            }
+            let all: Vec<_> = seats.clone().iter_mut().map(|position| *position).collect();
+            assert_eq!(all, list.iter().map(|(_, position)| *position).collect::<Vec<_>>());
+        }
+    }
+
+    fn act<const FULL: usize>(
+        seats: &mut Seats<FULL>,
+        list: &mut Vec<(u64, Position)>,
+        number: u64,
+        action: Action,
+    ) {
+        match action {
+            Action::Add(position) => {
+                seats.add(number, Position(position));
+                list.push((number, Position(position)));
+            }
+            Action::Remove(which) if !list.is_empty() => {
+                let (number, position) = list.remove(which.index(list.len()));
+                assert_eq!(seats.remove(number), Some(position));
+                assert_eq!(seats.remove(number), None);
+            }
+            Action::RemoveSome(from, count) if !list.is_empty() => {
+                let from = from.index(list.len());
+                for (number, position) in list.drain(from..list.len().min(from + count)) {
+                    assert_eq!(seats.remove(number), Some(position));
+                }
+            }
+            Action::MoveBefore(which, by) => {
+                let number = which.index(number as usize + 2) as u64;
+                seats.move_before(number, by);
+                for (_, position) in list.iter_mut().filter(|(other, _)| *other < number) {
+                    position.0 = position.0.wrapping_add(by);
+                }
+            }
+            Action::Rewind => {
+                seats.iter_mut().for_each(|position| position.0 /= 2);
+                list.iter_mut().for_each(|(_, position)| position.0 /= 2);
+            }
+            Action::Remove(_) | Action::RemoveSome(..) => {}
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn in_runs_of_4_are_what_a_list_of_them_is(actions in actions(40)) {
+            check::<4>(actions);
+        }
+
+        #[test]
+        fn in_runs_of_8_are_what_a_list_of_them_is(actions in actions(80)) {
+            check::<8>(actions);
+        }
+
+        #[test]
+        fn in_runs_of_32_are_what_a_list_of_them_is(actions in actions(640)) {
+            check::<32>(actions);
         }
     }
 
     #[test]
     fn are_few_runs_however_few_of_many_stay() {
-        let mut seats = Seats::default();
+        let mut seats = Seats::<4>::default();
         for number in 0..10_000 {
             seats.add(number, Position(number));
             if number % 100 > 0 {
@@ -277,5 +337,18 @@ mod tests {
         }
         assert_eq!(seats.iter_mut().map(|position| position.0 % 100).max(), Some(0));
         assert!(height(&seats.0) <= 6);
+    }
+
+    #[test]
+    fn take_the_memory_of_as_many_as_there_are() {
+        const MANY: u64 = 65_536;
+        let mut seats = Seats::<32>::default();
+        (0..MANY).for_each(|number| seats.add(number, Position(number)));
+        assert!(seats.heap_bytes() <= 19 * MANY as usize, "{}", seats.heap_bytes());
+        // Each at a time of its own, now here, now there.
+        let gone = (0..MANY).map(|nth| nth * 40_503 % MANY).filter(|number| number % 64 > 0);
+        gone.for_each(|number| _ = seats.remove(number));
+        let stay = MANY as usize / 64;
+        assert!(seats.heap_bytes() <= 64 * stay, "{} for {stay}", seats.heap_bytes());
     }
 }

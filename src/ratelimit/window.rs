@@ -144,17 +144,27 @@ impl Window {
         each!(&self.usage, meter => meter.used(&self.policy, now_us))
     }
 
-    /// Settles a charge, and says what gap that leaves; see [`Meter::settle`]. One of
-    /// nothing was none: what it really cost is charged now.
-    pub fn settle(&mut self, settlement: &Settlement, now_us: Micros) -> Cost {
-        let Settlement { estimate, actual, .. } = *settlement;
-        each!(&mut self.usage, meter => match estimate {
-            0 if actual == 0 => 0,
-            0 => {
-                meter.charge(&self.policy, actual, now_us);
+    /// Settles a charge of `estimate` by its actual cost, and says what gap that leaves;
+    /// see [`Meter::settle`]. Of one without a position nothing comes back, and one of
+    /// nothing was none: what they cost beyond the estimate is charged now.
+    pub fn settle(
+        &mut self,
+        position: Option<Position>,
+        estimate: Cost,
+        actual: Cost,
+        now_us: Micros,
+    ) -> Cost {
+        let policy = &self.policy;
+        each!(&mut self.usage, meter => match position {
+            Some(position) if estimate > 0 => {
+                meter.settle(policy, &Settlement { position, estimate, actual }, now_us)
+            }
+            _ => {
+                if actual > estimate {
+                    meter.charge(policy, actual - estimate, now_us);
+                }
                 0
             }
-            _ => meter.settle(&self.policy, settlement, now_us),
         })
     }
 

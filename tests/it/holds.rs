@@ -193,15 +193,91 @@ fn a_hold_is_settled_in_each_of_its_windows_that_it_still_weighs_on() {
     }
 }
 
+/// The key's windows: one that an algorithm keeps, and one that closes at a moment.
+const TAKEN_OVER: &str = "1000 3600 5000 MONTH";
+
 #[test]
-fn after_a_change_of_the_algorithm_a_settlement_adjusts_nothing() {
-    let (_server, mut client, _) = frozen();
-    let id = hold(&mut client, "k 10 60 COST 6 HOLD 100000");
-    client.run("ML.RATELIMIT k 10 60 ALGORITHM GCRA");
-    assert_eq!(Info::of(&mut client, "k").unwrap().holds.len(), 1);
-    assert_eq!(settle(&mut client, "k", &id, 0), 1);
-    let info = Info::of(&mut client, "k").unwrap();
-    assert_eq!((info.holds.len(), info.used()), (0, vec![7]));
+fn after_a_change_of_the_algorithm_only_what_it_cost_beyond_the_estimate_is_charged() {
+    let (server, mut client, _) = frozen();
+    let replica = server.replica("ml.ratelimit-algorithm GCRA");
+    let pairs = ALGORITHMS.iter().flat_map(|from| ALGORITHMS.map(|to| (*from, to)));
+    for (from, to) in pairs.filter(|(from, to)| from != to) {
+        client.run("FLUSHALL").ok();
+        let limit = format!("{TAKEN_OVER} ALGORITHM {from} HOLD 100000");
+        let admit = format!("LIMIT {TAKEN_OVER} ALGORITHM {from} COST 30 HOLD 100000");
+        // Each with what it comes to.
+        let holds = [
+            (hold(&mut client, &format!("k {limit} COST 0")), 0, 50),
+            (hold(&mut client, &format!("k {limit} COST 0")), 0, 0),
+            (hold(&mut client, &format!("k {limit} COST 20")), 20, 25),
+            (hold(&mut client, &format!("k {limit} COST 20")), 20, 5),
+            (Admission::ask(&mut client, &format!("1 k {admit}")).id.unwrap(), 30, 31),
+            (hold(&mut client, &format!("k {limit} COST 2000 PARTIAL")), 930, 940),
+            (hold(&mut client, &format!("k {limit} COST 500 FORCE")), 500, 600),
+            (hold(&mut client, &format!("k {limit} COST 500 FORCE")), 500, 400),
+        ];
+        let mut sums = [holds.iter().map(|(_, estimate, _)| estimate).sum::<i64>(); 2];
+        assert_eq!(used(&mut client, "k"), sums, "{from} {to}");
+        client.run(&format!("ML.RATELIMIT k {TAKEN_OVER} ALGORITHM {to} COST 3 FORCE"));
+        let later = format!("k {TAKEN_OVER} COST 8 FORCE HOLD 100000");
+        let later = hold(&mut client, &later);
+        sums = sums.map(|sum| sum + 3 + 8);
+        assert_eq!(used(&mut client, "k"), sums, "{from} {to}: taken over");
+
+        let digest = client.digest();
+        client.run("DEBUG RELOAD").ok();
+        assert_eq!(client.digest(), digest, "{from} {to}: loaded");
+        replica.catch_up(&server);
+        assert_eq!(replica.client().digest(), digest, "{from} {to}: the replica's");
+        let payload = client.run("DUMP k").bytes();
+        call!(client, "RESTORE", "restored", 0, payload).ok();
+        client.run("COPY k copied").integer();
+
+        for key in ["k", "restored", "copied"] {
+            let mut sums = sums;
+            for (id, estimate, actual) in &holds {
+                assert_eq!(settle(&mut client, key, id, *actual), 1);
+                sums[0] += (actual - estimate).max(0);
+                sums[1] += actual - estimate;
+                assert_eq!(used(&mut client, key), sums, "{from} {to}: {key}, {actual}");
+            }
+            // Of what came after the change both sides are adjusted.
+            assert_eq!(settle(&mut client, key, &later, 1), 1);
+            assert_eq!(used(&mut client, key), sums.map(|sum| sum - 7), "{from} {to}: {key}");
+            assert_eq!(Info::of(&mut client, key).unwrap().algorithm, to);
+        }
+        replica.catch_up(&server);
+        assert_eq!(replica.client().digest(), client.digest(), "{from} {to}: in the end");
+    }
+}
+
+#[test]
+fn what_a_charge_cost_beyond_the_estimate_counts_though_what_took_it_over_is_gone() {
+    for (from, to) in [("FIXED", "SLIDING"), ("SLIDING", "GCRA"), ("GCRA", "FIXED")] {
+        let (_server, mut client, now) = frozen();
+        let id = hold(&mut client, &format!("k 10 60 ALGORITHM {from} COST 5 HOLD 900000"));
+        client.run(&format!("ML.RATELIMIT k 10 60 ALGORITHM {to}"));
+        client.freeze(now + 200 * SECOND);
+        assert_eq!(settle(&mut client, "k", &id, 9), 1);
+        assert_eq!(used(&mut client, "k"), [4], "{from} {to}");
+    }
+}
+
+#[test]
+fn a_settlement_finds_its_window_whichever_others_came_meanwhile() {
+    for (from, to) in ALGORITHMS.iter().flat_map(|from| ALGORITHMS.map(|to| (*from, to))) {
+        for (estimate, actual) in [(0, 50), (20, 50), (20, 20)] {
+            let (_server, mut client, _) = frozen();
+            let item = format!("LIMIT 100 60 ALGORITHM {from} COST {estimate}");
+            let admission = Admission::ask(&mut client, &format!("1 k {item} HOLD 900000"));
+            // Another length, and one more.
+            client.run(&format!("ML.RATELIMIT k 100 120 ALGORITHM {to} COST 3"));
+            client.run("ML.RATELIMIT k 100 120 1000 3600 COST 4");
+            assert_eq!(settle(&mut client, "k", &admission.id.unwrap(), actual), 1);
+            let expected = [actual, 7, 4];
+            assert_eq!(used(&mut client, "k"), expected, "{from} {to} {estimate}");
+        }
+    }
 }
 
 #[test]

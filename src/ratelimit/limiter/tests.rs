@@ -4,7 +4,7 @@ use super::*;
 use crate::bounds::MAX_AMOUNT;
 use crate::ratelimit::closing::Close;
 use crate::ratelimit::codec;
-use crate::ratelimit::policy::Policies;
+use crate::ratelimit::policy::{Policies, closing};
 use proptest::prelude::*;
 
 const SECOND: Micros = 1_000_000;
@@ -651,6 +651,114 @@ proptest! {
             for (seconds, own) in &alone {
                 let pair = [(1_000, *seconds)];
                 prop_assert_eq!(key.remaining(&pair, now_us), own.remaining(&pair, now_us));
+            }
+        }
+    }
+}
+
+/// What is done with a key whose charges nothing takes away but a settlement.
+#[derive(Clone, Debug)]
+enum Deed {
+    /// A call on some windows, by an algorithm, which opens a hold or does not.
+    Call(Vec<Policy>, Algorithm, Mode, Cost, bool),
+    /// One of the holds is settled.
+    Settle(prop::sample::Index, Cost),
+    /// The key is saved and loaded.
+    Reload,
+}
+
+fn deed() -> impl Strategy<Value = (Deed, Micros)> {
+    // So long that nothing leaves them, so slow that no token comes back.
+    let close = Policy::until(100, Close::Until, 1_900_000_000 * SECOND);
+    let windows = [1_000, 2_000, 3_000].map(|seconds| Policy::new(100, seconds * SECOND));
+    let windows = prop::sample::subsequence([&windows[..], &[close]].concat(), 1..=3);
+    // Most keep to one.
+    let algorithm = prop_oneof![
+        2 => Just(Algorithm::Fixed),
+        1 => prop::sample::select(&Algorithm::ALL[..]),
+    ];
+    let mode = prop::sample::select(vec![Mode::Whole, Mode::Partial, Mode::Force]);
+    let cost = prop_oneof![1 => Just(0u64), 4 => 1u64..40];
+    let call = (windows, algorithm, mode, cost.clone(), prop::bool::weighted(0.7));
+    let call = call.prop_map(|(windows, algorithm, mode, cost, holds)| {
+        Deed::Call(windows, algorithm, mode, cost, holds)
+    });
+    let settle = (any::<prop::sample::Index>(), cost);
+    let deed = prop_oneof![
+        9 => call,
+        6 => settle.prop_map(|(which, actual)| Deed::Settle(which, actual)),
+        1 => Just(Deed::Reload),
+    ];
+    (deed, 0..40 * MILLI)
+}
+
+/// A hold, as the oracle knows it.
+struct Open {
+    id: Id,
+    windows_us: Vec<Micros>,
+    estimate: Cost,
+    taken_over: bool,
+}
+
+proptest! {
+    /// The oracle: a sum for each window. A settlement corrects it, but where another
+    /// algorithm has taken over it only adds.
+    #[test]
+    fn settlements_come_to_what_a_sum_says_whatever_took_over_and_whichever_windows_came(
+        deeds in prop::collection::vec(deed(), 1..100),
+    ) {
+        let (mut key, mut now_us) = (Key::default(), 1_800_000_000 * SECOND);
+        let mut sums: std::collections::BTreeMap<Micros, Cost> = Default::default();
+        let mut open: Vec<Open> = Vec::new();
+        for (deed, step_us) in deeds {
+            now_us += step_us;
+            match deed {
+                Deed::Call(windows, algorithm, mode, cost, holds) => {
+                    let windows_us: Vec<_> = windows.iter().map(|policy| policy.window_us).collect();
+                    let call = Request {
+                        policies: windows.into_iter().collect(),
+                        algorithm: Some(algorithm),
+                        mode,
+                        hold: held(900_000).filter(|_| holds),
+                        max_holds: 200,
+                        ..request(&[], cost)
+                    };
+                    let kept = key.limiter.as_ref().and_then(Limiter::algorithm);
+                    let (granted, _, id) = key.hold(&call, now_us).unwrap();
+                    if granted > 0 && kept.is_some_and(|kept| kept != algorithm) {
+                        open.iter_mut().for_each(|hold| hold.taken_over = true);
+                    }
+                    for window_us in &windows_us {
+                        *sums.entry(*window_us).or_default() += granted;
+                    }
+                    open.extend(id.map(|id| {
+                        Open { id, windows_us, estimate: granted, taken_over: false }
+                    }));
+                }
+                Deed::Settle(which, actual) if !open.is_empty() => {
+                    let hold = open.remove(which.index(open.len()));
+                    prop_assert!(key.settle(hold.id, actual, now_us));
+                    for window_us in hold.windows_us {
+                        let sum = sums.get_mut(&window_us).unwrap();
+                        if hold.taken_over && closing(window_us).is_none() {
+                            *sum += actual.saturating_sub(hold.estimate);
+                        } else {
+                            *sum = *sum + actual - hold.estimate;
+                        }
+                    }
+                }
+                Deed::Settle(..) => {}
+                Deed::Reload => {
+                    let mut payload = Vec::new();
+                    key.limiter.iter().for_each(|limiter| codec::encode(limiter, &mut payload));
+                    let loaded = codec::decode(&payload);
+                    prop_assert_eq!(&loaded, &key.limiter);
+                    key.limiter = loaded;
+                }
+            }
+            for (window_us, sum) in &sums {
+                let window = key.limiter.as_ref().and_then(|limiter| limiter.window(*window_us));
+                prop_assert_eq!(window.map_or(0, |window| window.used(now_us)), *sum);
             }
         }
     }
