@@ -127,8 +127,9 @@ impl Info {
         }
         let info = answer.map();
         let numbers = |window: &Value| {
-            let fields = window.map();
-            fields.iter().map(|(name, number)| (name.clone(), number.integer())).collect()
+            // All of them but the word of a window that closes at a moment.
+            let fields = window.map().into_iter().filter(|(name, _)| name != "window");
+            fields.map(|(name, number)| (name, number.integer())).collect()
         };
         let held = |hold: &Value| {
             let hold = hold.map();
