@@ -347,7 +347,12 @@ mod tests {
         assert!(seats.heap_bytes() <= 19 * MANY as usize, "{}", seats.heap_bytes());
         // Each at a time of its own, now here, now there.
         let gone = (0..MANY).map(|nth| nth * 40_503 % MANY).filter(|number| number % 64 > 0);
-        gone.for_each(|number| _ = seats.remove(number));
+        for (nth, number) in gone.enumerate() {
+            assert_eq!(seats.remove(number), Some(Position(number)));
+            if nth % 256 == 0 {
+                height(&seats.0);
+            }
+        }
         let stay = MANY as usize / 64;
         assert!(seats.heap_bytes() <= 64 * stay, "{} for {stay}", seats.heap_bytes());
     }
