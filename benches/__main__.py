@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import admission, client, commands, features, instructions, queue, report, uses, waiters
+from . import admission, client, commands, feast, features, instructions, queue, report, uses, waiters
 from .figures import print_table, tables
 from .server import MODULE, ROOT, started
 
 FAMILIES = ("ratelimit", "admission", "queue", "cache", "waiters", "features", "uses", "client",
-            "scaling", "instructions")
+            "feast", "scaling", "instructions")
 
 # How much of everything. `tiny` shows that the harness works, and no more.
 FULL = {
@@ -64,6 +64,8 @@ def measure(family, server, given):
             return uses.family(server, given)
         case "client":
             return client.family(server, given)
+        case "feast":
+            return feast.family(server, given)
         case "scaling":
             return commands.scaling(server, given)
         case _:

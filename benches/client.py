@@ -93,16 +93,16 @@ def into_numpy(server):
 
 
 def family(server, options):
-    yield from compared("a call on a connection that does nothing", on_a_stub(), RAW, "caller_us",
+    yield from compared("client", "a call on a connection that does nothing", on_a_stub(), RAW, "caller_us",
                         time.process_time, 1e6, options.calls, options.rounds)
-    yield from compared(f"{ENTITIES} entities of {FIELDS} features into numpy", into_numpy(server),
+    yield from compared("client", f"{ENTITIES} entities of {FIELDS} features into numpy", into_numpy(server),
                         PACKED, "time_ms", time.perf_counter, 1e3, max(options.calls // 50, 1),
                         options.rounds)
 
 
-def compared(group, ways, beside, unit, clock, scale, calls, rounds):
+def compared(family, group, ways, beside, unit, clock, scale, calls, rounds):
     """Each way in every round, so many calls by this clock."""
-    several = [Figures("client", group, name, beside) for name in ways]
+    several = [Figures(family, group, name, beside) for name in ways]
     for _ in range(rounds):
         for figures, call in zip(several, ways.values()):
             begun = clock()

@@ -165,6 +165,12 @@ venv() {
     fi
 }
 
+# The environment of Feast, target/feast: it wants older versions of some packages.
+feast_venv() {
+    private_venv "$TARGET/feast" "Feast into target/feast/ (once, about 700 MB)" \
+        "$ROOT/tests/feast/requirements.txt"
+}
+
 # Makes a virtual environment with what some files of requirements name; says so in
 # these words.
 private_venv() {

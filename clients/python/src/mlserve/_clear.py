@@ -1,4 +1,4 @@
-"""Removal of all keys that begin alike, for adapters whose interface asks for it."""
+"""Removal of all keys that begin alike, or of what they hold, for adapters that must."""
 
 from __future__ import annotations
 
@@ -13,17 +13,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from mlserve.client import Client
+    from mlserve.results import Key
 
 __all__ = ["aclear", "clear"]
 
 
-def page(cursor: bytes, prefix: str) -> calls.Call[Any]:
+def page(cursor: bytes, prefix: Key) -> calls.Call[Any]:
     """A page of the keys that begin so."""
-    pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"
+    begin = prefix.encode() if isinstance(prefix, str) else prefix
+    pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", begin) + b"*"
     return calls.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, again=True)
 
 
-def clearing(client: Client | aio.Client, prefix: str) -> Generator[Callable[[], Any], Any, int]:
+def unlink(key: bytes) -> calls.Call[int]:
+    """Remove a key."""
+    return calls.command("UNLINK", key, keys=[key])
+
+
+def clearing(
+    client: Client | aio.Client, prefix: Key, remove: Callable[[bytes], calls.Call[int]]
+) -> Generator[Callable[[], Any], Any, int]:
     """What is to be called, for threads at once and for asyncio awaited."""
     removed = 0
     nodes = yield client.nodes
@@ -34,7 +43,7 @@ def clearing(client: Client | aio.Client, prefix: str) -> Generator[Callable[[],
                 cursor, keys = yield functools.partial(node.run, page(cursor, prefix))
                 pipeline = node.pipeline()
                 for key in keys:
-                    pipeline.command("UNLINK", key, keys=[key])
+                    pipeline.run(remove(key))
                 removed += sum((yield pipeline.execute))
                 if cursor == b"0":
                     break
@@ -43,11 +52,17 @@ def clearing(client: Client | aio.Client, prefix: str) -> Generator[Callable[[],
     return removed
 
 
-def clear(client: Client, prefix: str) -> int:
-    """Remove the keys that begin so, on every node; how many. O(all keys there are)."""
-    return drive(clearing(client, prefix), lambda step: step())
+def clear(
+    client: Client, prefix: Key, remove: Callable[[bytes], calls.Call[int]] = unlink
+) -> int:
+    """Remove the keys that begin so, on every node; how many. O(all keys there are).
+
+    `remove` is the call for a key, where it is another than to remove the key; its
+    answers are counted then.
+    """
+    return drive(clearing(client, prefix, remove), lambda step: step())
 
 
-async def aclear(client: aio.Client, prefix: str) -> int:
+async def aclear(client: aio.Client, prefix: Key) -> int:
     """`clear` for asyncio."""
-    return await drive_async(clearing(client, prefix), lambda step: step())
+    return await drive_async(clearing(client, prefix, unlink), lambda step: step())

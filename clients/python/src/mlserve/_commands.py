@@ -51,6 +51,7 @@ class Commands:
 
     features_of = method(calls.features_of)
     featureget = method(calls.featureget)
+    featureget_timed = method(calls.featureget_timed)
     featurejson = method(calls.featurejson)
     featuretensor = method(calls.featuretensor)
     featuregetall = method(calls.featuregetall)

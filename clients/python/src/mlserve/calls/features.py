@@ -265,6 +265,34 @@ def featureget(
     return Call(words, as_it_is, names, again=True, split=in_order(part))
 
 
+def featureget_timed(
+    keys: Iterable[Key],
+    fields: Iterable[Key],
+    *,
+    max_age: Seconds | None = None,
+    strict: bool = False,
+) -> Call[list[tuple[list[Value], list[float | None]]]]:
+    """The same with event times: for each entity its values, and as many moments.
+
+    These are seconds since 1970; None of what is missing, and of hashes. It may be repeated.
+    """
+    names, columns = listed("keys", keys), listed("fields", fields)
+    words: list[Word] = ["ML.FEATUREGET", len(names), *names]
+    words += [*asked_words(columns, None, None, max_age, strict), "WITHTIMES"]
+
+    def read(answer: list[Any]) -> list[tuple[list[Value], list[float | None]]]:
+        values, times = answer
+        return [
+            (row, [at / 1000 if at >= 0 else None for at in moments])
+            for row, moments in zip(values, times, strict=True)
+        ]
+
+    def part(places: Sequence[int]) -> Call[list[tuple[list[Value], list[float | None]]]]:
+        return featureget_timed(chosen(names, places), columns, max_age=max_age, strict=strict)
+
+    return Call(words, read, names, again=True, split=in_order(part))
+
+
 def featurejson(
     keys: Iterable[Key],
     fields: Iterable[Key],

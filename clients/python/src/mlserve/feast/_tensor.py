@@ -1,0 +1,202 @@
+"""Features as one numpy array, past protobuf."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from feast import utils
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+
+from mlserve.calls import Asked
+from mlserve.feast._keys import keys_of_python
+from mlserve.feast._reads import view_of
+from mlserve.feast._store import MlserveOnlineStore
+from mlserve.feast._values import SERIALIZED, kinds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from mlserve.calls import Call
+    from mlserve.results import Tensor
+
+KEPT = 256
+"""Requests of which it is kept how they are read."""
+
+
+class OnlineTensor(NamedTuple):
+    """Features of several entities."""
+
+    values: NDArray[Any]
+    """Entities × features, in the order of the request."""
+    status: NDArray[np.uint8]
+    """Of each a `mlserve.FieldStatus`: PRESENT, NOT_FOUND, or NOT_A_NUMBER for a null."""
+    features: list[str]
+    """The names, as `get_online_features` has them."""
+
+
+class Part(NamedTuple):
+    """Features of which the entities have the same join keys."""
+
+    table: Any
+    asked: Asked
+    places: list[int]
+    """Of each feature in the request."""
+
+
+class Plan(NamedTuple):
+    """How a request is read."""
+
+    context: Any
+    """Feast's, by whose identity the plan is known to be still right."""
+    parts: list[Part]
+    features: list[str]
+
+
+def get_online_tensor(
+    store: Any,
+    features: Any,
+    entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Any],
+    dtype: DTypeLike = "f4",
+    *,
+    full_feature_names: bool = False,
+    default: float | None = None,
+) -> OnlineTensor:
+    """Features of several entities as a numpy array (ML.FEATUREGET AS TENSOR).
+
+    `store` is Feast's FeatureStore, with the online store of this package; `features`,
+    `entity_rows` (or a column for each join key) and `full_feature_names` are those of
+    `get_online_features`. `dtype` is f4, f8 or i8; numbers are rounded to it, once, and
+    what an i8 cannot hold is not a number. NaN stands for what is null or missing, or
+    `default`, which an i8 must have. Features must be numbers, booleans or timestamps.
+
+    Raises ValueError for other features and for on demand feature views, and KeyError for
+    a join key that is not given, as well as what `get_online_features` does.
+    """
+    online, plan, several = prepared(
+        store, features, entity_rows, dtype, full_feature_names, default
+    )
+    return joined(plan, online.ask(store.config, several))
+
+
+async def get_online_tensor_async(
+    store: Any,
+    features: Any,
+    entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Any],
+    dtype: DTypeLike = "f4",
+    *,
+    full_feature_names: bool = False,
+    default: float | None = None,
+) -> OnlineTensor:
+    """`get_online_tensor` for asyncio."""
+    online, plan, several = prepared(
+        store, features, entity_rows, dtype, full_feature_names, default
+    )
+    return joined(plan, await online.ask_async(store.config, several))
+
+
+def prepared(
+    store: Any,
+    features: Any,
+    entity_rows: Any,
+    dtype: DTypeLike,
+    full_feature_names: bool,
+    default: float | None,
+) -> tuple[MlserveOnlineStore, Plan, list[Call[Tensor]]]:
+    """What is to be asked, and how its answers are joined."""
+    online = store._get_provider().online_store
+    if not isinstance(online, MlserveOnlineStore):
+        raise TypeError(f"store must have the online store of mlserve.feast: {online!r}")
+    kind = np.dtype(dtype).newbyteorder("<")
+    context = utils._get_cached_request_context(
+        store.registry, store.project, features, full_feature_names
+    )
+    names = tuple(features) if isinstance(features, list) else features.name
+    known = (names, full_feature_names, kind.str, default)
+    plan = online.plans.get(known)
+    if plan is None or plan.context is not context:
+        plan = planned(store.config, context, kind.str, full_feature_names, default)
+        if len(online.plans) >= KEPT:
+            online.plans.clear()
+        online.plans[known] = plan
+    (_, _, join_key_of, types, _, _, _, _, without_entity) = context[:9]
+    columns = {join_key_of.get(name, name): values for name, values in columns_of(entity_rows)}
+    if without_entity and columns:
+        count = len(next(iter(columns.values())))
+        columns[DUMMY_ENTITY_ID] = [DUMMY_ENTITY_VAL] * count
+    several = []
+    for part in plan.parts:
+        entities = utils._get_table_entity_values(part.table, join_key_of, columns)
+        wanted = [join_key_of[name] for name in part.table.entities]
+        aliases = part.table.projection.join_key_map
+        missing = [name for name in wanted if name not in entities]
+        if missing:
+            given = [aliases.get(name, name) for name in missing]
+            raise KeyError(f"entity_rows must have the join keys {', '.join(given)}")
+        several.append(part.asked.of(keys_of_python(store.config, entities, types)))
+    return online, plan, several
+
+
+def columns_of(entity_rows: Any) -> list[tuple[str, list[Any]]]:
+    """Entities as columns of Python's values, all of one length."""
+    if hasattr(entity_rows, "keys"):
+        columns = {name: listed(values) for name, values in entity_rows.items()}
+    else:
+        rows = list(entity_rows)
+        if not rows:
+            raise ValueError("entity_rows must not be empty")
+        columns = {name: [] for name in rows[0]}
+        for row in rows:
+            if row.keys() != columns.keys():
+                raise ValueError("entity_rows must all have the same keys")
+            for name, value in row.items():
+                columns[name].append(value)
+    if len({len(values) for values in columns.values()}) != 1:
+        raise ValueError("entity_rows must be columns of one length")
+    return list(columns.items())
+
+
+def listed(values: Any) -> list[Any]:
+    """Values of a list, or of an array of numpy's or pandas'."""
+    return list(values.tolist() if hasattr(values, "tolist") else values)
+
+
+def planned(
+    config: Any, context: Any, dtype: str, full_feature_names: bool, default: float | None
+) -> Plan:
+    """How a request is read: a part for each set of join keys."""
+    refs, on_demand, *_ = context
+    if on_demand:
+        names = ", ".join(view.name for view in on_demand)
+        raise ValueError(f"features of on demand feature views are computed by Feast: {names}")
+    tables = {table.projection.name_to_use(): table for table, _ in context[5]}
+    features: list[str] = []
+    groups: dict[Any, tuple[Any, list[str], list[int]]] = {}
+    for ref in refs:
+        view, version, name = utils._parse_feature_ref(ref)
+        used = view if version is None else f"{view}@v{version}"
+        table = tables[used]
+        if kinds_of(table).get(name, SERIALIZED).read == "text":
+            raise ValueError(f"{ref} is no number, and no boolean or timestamp")
+        joined_by = (tuple(table.entities), tuple(sorted(table.projection.join_key_map.items())))
+        _, fields, places = groups.setdefault(joined_by, (table, [], []))
+        fields.append(f"{view_of(config, table)}:{name}")
+        places.append(len(features))
+        features.append(f"{used}__{name}" if full_feature_names else name)
+    parts = [
+        Part(table, Asked(fields, dtype[1:], default=default), places)  # type: ignore[arg-type]
+        for table, fields, places in groups.values()
+    ]
+    return Plan(context, parts, features)
+
+
+def joined(plan: Plan, tensors: Sequence[Tensor]) -> OnlineTensor:
+    """The parts side by side, the features in the order of the request."""
+    if len(tensors) == 1:
+        return OnlineTensor(tensors[0].numpy(), tensors[0].statuses(), plan.features)
+    order = np.argsort([place for part in plan.parts for place in part.places])
+    values = np.hstack([tensor.numpy() for tensor in tensors])[:, order]
+    status = np.hstack([tensor.statuses() for tensor in tensors])[:, order]
+    return OnlineTensor(values, status, plan.features)
