@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import admission, cases, client
+from . import admission, cases, client, feast
 from .figures import UNITS, Figures, lines, ratios, spread, tables
 from .server import ROOT
 
@@ -40,6 +40,7 @@ SUMMARY = [
     ("uses", "", "p99_ms", "99th percentile, in ms"),
     ("client", "a call", "caller_us", "CPU time of the caller for a call, in µs"),
     ("client", "200 entities", "time_ms", "Until the array is there, in ms"),
+    ("feast", "", "time_ms", "Until the answer is there, in ms"),
     ("instructions", "", "instructions", "Instructions of the server for a call"),
     ("instructions", "", "ours", "Of them those of the module itself"),
 ]
@@ -89,6 +90,9 @@ AIMS = [
     Aim(TIME, "features", TENSORS, "time_ms", "tensor of rows", "MGET, packed", "≤", 3),
     Aim("CPU time of the caller", "client", "", "caller_us", client.OURS, client.RAW, "≤", 1.2),
     Aim(TIME, "client", "", "time_ms", client.ROWS, client.PACKED, "≤", 1.3),
+    *(Aim("time to an answer of Feast", "feast", feast.name(max(feast.ENTITIES), feast.FLOATS),
+          "time_ms", way, feast.THEIRS, "≤", times)
+      for way, times in ((feast.OURS, 0.6), (feast.TENSOR, 0.06))),
 ]
 
 

@@ -25,6 +25,7 @@ from feast.protos.feast.types.Value_pb2 import FloatList, Map, Value
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
 import mlserve
+import pages
 from mlserve.feast import (
     MlserveOnlineStore,
     MlserveOnlineStoreConfig,
@@ -32,6 +33,7 @@ from mlserve.feast import (
     get_online_tensor_async,
 )
 from mlserve.feast import _keys, _wire
+from mlserve.feast._store import client_of
 
 OURS, THEIRS = "mlserve.feast.MlserveOnlineStore", "redis"
 DAY = datetime.timedelta(days=1)
@@ -288,26 +290,39 @@ def test_each_row_has_its_own_event_time(make):
         write(store, table, (1, values, datetime.datetime(1971, 1, 1)))
 
 
-def test_the_ttl_of_a_view_is_kept_by_the_server_and_counts_from_the_event_time(make, raw):
-    """feast #6821: data older than the ttl was served; and a view that is written keeps no
-    other alive."""
-    short, long = datetime.timedelta(milliseconds=700), DAY
-    cold, hot = view("cold", {"f": Float32}, ttl=short), view("hot", {"f": Float32}, ttl=long)
+def test_the_ttl_of_a_view_is_kept_by_the_server_and_a_hot_view_keeps_no_cold_one_alive(make, raw):
+    hour, brief = datetime.timedelta(hours=1), datetime.timedelta(milliseconds=50)
+    cold, hot = view("cold", {"f": Float32}, ttl=brief), view("hot", {"f": Float32}, ttl=hour)
     store = make(cold, hot)
     values, at = {"f": Value(float_val=1)}, now()
-    write(store, cold, (1, values, at), (2, values, at - datetime.timedelta(minutes=17)))
-    write(store, hot, (1, values, at), (2, values, at))
-    assert column(store, "cold:f", [1, 2]) == [1.0, None]
+    write(store, hot, (1, values, at - DAY))
+    write(store, cold, (1, values, at - DAY))
 
     def gone():
-        write(store, hot, (1, values, now()))
+        write(store, hot, (1, values, at - DAY))
         return status(read(store, ["cold:f"]), "f") == [FieldStatus.NOT_FOUND]
 
     until(gone)
-    assert now() - at >= short
-    assert column(store, "hot:f", [1, 2]) == [1.0, 1.0]
-    (row,) = [one for one in raw.featureinfo(_keys.key_of(store.config, driver(1))).views]
-    assert row.view == b"hot" and DAY.total_seconds() - 60 < row.ttl <= DAY.total_seconds()
+    assert now() - at >= brief
+    assert column(store, "hot:f") == [1.0]
+    (row,) = raw.featureinfo(_keys.key_of(store.config, driver(1))).views
+    assert row.view == b"hot" and 3_500 < row.ttl <= 3_600
+
+
+def test_a_ttl_from_the_event_time_serves_nothing_older(make, raw):
+    """feast #6821: what was 17 minutes old was served as present, whatever the ttl."""
+    table = view(types={"f": Float32}, ttl=datetime.timedelta(minutes=10))
+    store = make(table, ttl_from="event_time")
+    ages = [datetime.timedelta(minutes=age) for age in (17, 4)]
+    for number, age in enumerate(ages):
+        write(store, table, (number, {"f": Value(float_val=1)}, now() - age))
+    response = read(store, ["v:f"], [0, 1])
+    assert status(response, "f") == [FieldStatus.NOT_FOUND, FieldStatus.PRESENT]
+    key = _keys.key_of(store.config, driver(1))
+    assert 350_000 < raw.command("PTTL", key) <= 360_000
+    store.config.online_store.key_ttl_seconds = 100
+    write(store, table, (1, {"f": Value(float_val=1)}, now()))
+    assert 90_000 < raw.command("PTTL", key) <= 100_000
 
 
 def test_an_equal_event_time_renews_the_ttl_of_the_keys(make, raw):
@@ -376,7 +391,7 @@ def test_views_of_several_entities_aliases_and_names_are_as_with_the_redis_store
     of_driver, of_shop = view("d", {"f": Float32, "l": Int64}), view("s", {"f": Float32}, (SHOP,))
     of_both = view("b", {"x": Float64}, (SHOP, DRIVER))
     renamed = of_driver.with_name("other").with_join_key_map({"driver_id": "other_id"})
-    service = FeatureService(name="all", features=[of_driver, of_shop[["f"]], of_both, renamed])
+    service = FeatureService(name="all", features=[of_driver.with_name("mine"), of_shop[["f"]].with_name("shop"), of_both.with_name("both"), renamed])
     rows = [
         {"driver_id": one, "shop_id": shop, "other_id": other}
         for one, shop, other in [(1, "a", 2), (2, "b", 1), (1, "a", 1), (3, "ü", 7)]
@@ -497,6 +512,16 @@ def test_a_tensor_is_of_the_features_in_their_order_and_of_any_type(numbers, asy
     assert tensor(["v:d"], [{"driver_id": 1}], np.float32).values.dtype == "f4"
 
 
+def test_the_document(make):
+    table = view("driver_stats", {"conv_rate": Float32})
+    store = make(table)
+    write(store, table, (1001, {"conv_rate": Value(float_val=0.5)}, now()))
+    (block,) = [block for block in pages.blocks("docs/python.md") if block.language == "py"]
+    names = {"store": store}
+    exec(block.text, names)
+    assert np.array_equal(names["tensor"].values, [[0.5], [np.nan]], equal_nan=True)
+
+
 def test_a_tensor_refuses_what_it_cannot_hold_and_who_is_not_named(numbers, make):
     rows = [{"driver_id": 1}]
     with pytest.raises(ValueError, match="v:s is no number"):
@@ -567,7 +592,7 @@ def test_a_cluster_is_written_read_and_torn_down(make, cluster_port):
     assert found["l"] == [*drivers[:-1], None]
     tensor = get_online_tensor(store, ["v:f"], {"driver_id": drivers})
     assert tensor.values[:-1, 0].tolist() == drivers[:-1]
-    store.teardown()
+    store._get_provider().online_store.teardown(store.config, [table], [])
     assert set(column(store, "v:f", range(50))) == {None}
 
 
@@ -575,23 +600,23 @@ def test_the_connection_string_is_that_of_the_redis_store_or_urls(url):
     host = url.split("//")[1]
     for text in (host, f"{host},db=3,socket_timeout=1.5", url, f"{url}/3"):
         config = MlserveOnlineStoreConfig(connection_string=text, max_connections=7)
-        with config.client(mlserve.Client) as client:
+        with client_of(config, mlserve.Client) as client:
             assert client.command("PING") in (b"PONG", "PONG", True)
             assert client._max_connections == 7
             assert client.timeout == (1.5 if "1.5" in text else 2.0)
             in_three = "db=3" in text or text.endswith("/3")
             assert client._links.options.get("db", 0) == (3 if in_three else 0)
     secret = MlserveOnlineStoreConfig(connection_string="h:1,ssl=true,username=u,password=123")
-    links = secret.client(mlserve.Client)._links
+    links = client_of(secret, mlserve.Client)._links
     assert (links.options["username"], links.options["password"]) == ("u", "123")
     assert "SSL" in str(links._kind.__mro__)
-    watched = MlserveOnlineStoreConfig(
-        connection_string="s1:26379,s2:26379", redis_type="redis_sentinel", sentinel_master="m"
-    ).client(mlserve.Client)
+    several = "s1:26379,s2:26379"
+    watched = client_of(MlserveOnlineStoreConfig(
+        connection_string=several, redis_type="redis_sentinel", sentinel_master="m"), mlserve.Client)
     assert watched._where._name == "m"
     assert watched._where._sentinels == [("s1", 26379), ("s2", 26379)]
     with pytest.raises(ValueError, match="names no server"):
-        MlserveOnlineStoreConfig(connection_string="db=1").client(mlserve.Client)
+        client_of(MlserveOnlineStoreConfig(connection_string="db=1"), mlserve.Client)
     with pytest.raises(ValueError, match="skip_dedup"):
         MlserveOnlineStoreConfig(skip_dedup=True)
 

@@ -19,7 +19,7 @@ def bench(*arguments):
 
 def test_every_family_measures_all_its_cases(tmp_path):
     families = ["ratelimit", "admission", "queue", "cache", "waiters", "features", "uses", "client",
-                "scaling"]
+                "feast", "scaling"]
     kept = tmp_path / "kept.json"
     server = os.environ.get("MLSERVE_SERVER", "redis-server")
     shown = bench(*families, "--tiny", "--rounds", "2", "--server", server, "--keep", kept)

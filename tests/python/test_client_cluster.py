@@ -64,6 +64,9 @@ def test_tensors_of_several_slots_are_put_together_in_order(ml):
     assert tensor.statuses()[40].tolist() == [3, 3, 3]
     assert tensor.event_times()[0, 0] == numpy.datetime64(int(times[order[0]]), "ms")
     assert ml.featureget(chosen, ["b"])[5] == [float(array[order[5], 1])]
+    timed = ml.featureget_timed(chosen, ["b"])
+    assert timed[5] == ([float(array[order[5], 1])], [int(times[order[5]]) / 1000])
+    assert timed[40] == ([None], [None])
     assert ml.featurejson(["row:1", "row:0"], ["c"]) == b'[{"c":5.0},{"c":2.0}]'
 
 

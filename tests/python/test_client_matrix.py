@@ -168,6 +168,9 @@ def test_features(ml):
         [1.0 if ml.protocol == 3 else b"1.0", b"?"],
         [3.0 if ml.protocol == 3 else b"3.0", b"?"],
     ]
+    (values, moments), nobody = ml.featureget_timed(["row:1", "nobody"], ["v:b", "none"])
+    assert [float(values[0]), values[1]] == [1.0, None]
+    assert moments == [int(times[0]) / 1000, None] and nobody == ([None, None], [None, None])
     assert ml.featurejson(keys, ["v:b"]) == b'[{"v:b":1.0},{"v:b":3.0}]'
     tensor = ml.featuretensor([*keys, "nobody"], ["v:a", "v:b"], "f8", with_times=True)
     assert numpy.array_equal(tensor.numpy()[:2], array) and numpy.isnan(tensor.numpy()[2]).all()

@@ -56,8 +56,9 @@ def test_every_command_that_is_not_internal_has_a_method(client):
             assert inspect.signature(found).return_annotation.strip("'")
     made = {name for name in vars(Commands) if not name.startswith("_")}
     unknown = {OTHER_NAMES.get(name, name.removeprefix("ML.").lower()) for name in public}
-    # DEL is the server's own; FEATUREGET has three shapes of answers.
-    assert made - unknown == {"command", "delete", "featurejson", "featuretensor"}
+    # DEL is the server's own; FEATUREGET has four shapes of answers.
+    assert made - unknown == {"command", "delete", "featureget_timed", "featurejson",
+                              "featuretensor"}
 
 
 def tokens_of(arguments):
@@ -130,6 +131,7 @@ EVERY_KEYWORD = {
     "ML.FEATUREGET": [
         calls.featureget(["s"], ["b"], default=0, max_age=60, strict=True),
         calls.featureget(["s"], ["b"], defaults=[0]),
+        calls.featureget_timed(["s"], ["b"], max_age=60, strict=True),
         calls.featurejson(["s"], ["b"]),
         *(calls.featuretensor(["s"], ["b"], type, with_times=True) for type in calls.TENSOR_TYPES),
     ],

@@ -52,9 +52,7 @@ def clearing(
     return removed
 
 
-def clear(
-    client: Client, prefix: Key, remove: Callable[[bytes], calls.Call[int]] = unlink
-) -> int:
+def clear(client: Client, prefix: Key, remove: Callable[[bytes], calls.Call[int]] = unlink) -> int:
     """Remove the keys that begin so, on every node; how many. O(all keys there are).
 
     `remove` is the call for a key, where it is another than to remove the key; its

@@ -49,11 +49,7 @@ class Found(NamedTuple):
 
     def vectors(self) -> list[bytes]:
         """A FeatureVector for each feature."""
-        times = _wire.column_of_times(self.times)
-        return [
-            _wire.vector(values, self.there[:, column], times)
-            for column, values in enumerate(self.values)
-        ]
+        return _wire.vectors(self.values, self.there, self.times)
 
 
 def view_of(config: Any, table: Any) -> str:
@@ -85,7 +81,11 @@ def reading(
     ]
     groups: dict[tuple[tuple[bytes, ...], str], list[Column]] = {}
     for number, wanted in enumerate(several):
-        kinds, view, keys = kinds_of(wanted.table), view_of(config, wanted.table), tuple(wanted.keys)
+        kinds, view, keys = (
+            kinds_of(wanted.table),
+            view_of(config, wanted.table),
+            tuple(wanted.keys),
+        )
         for place, name in enumerate(wanted.names) if keys else ():
             kind = kinds.get(name, SERIALIZED)
             column = Column(number, place, f"{view}:{name}", kind)
@@ -144,7 +144,9 @@ def texts_into(
     moments = np.array(
         [[-1 if at is None else round(at * 1000) for at in times] for _, times in answer], np.int64
     )[rows]
-    placed(found, columns, np.array([[text is not None for text in row] for row in values]), moments)
+    placed(
+        found, columns, np.array([[text is not None for text in row] for row in values]), moments
+    )
 
 
 def placed(

@@ -43,6 +43,10 @@ class MlserveOnlineStoreConfig(FeastConfigBaseModel):
     sentinel_master: str = "mymaster"
     """The name of the primary, where the connection string names sentinels."""
 
+    ttl_from: Literal["write", "event_time"] = "write"
+    """What the ttl of a feature view counts from. Feast's Redis store has no such ttl; from
+    the event time, rows older than the ttl are not served at all."""
+
     key_ttl_seconds: int | None = None
     """Seconds after its write that a view of a row expires, if its ttl does not end before."""
 
@@ -58,46 +62,48 @@ class MlserveOnlineStoreConfig(FeastConfigBaseModel):
     library: Literal["redis", "valkey"] | None = None
     """Whose connections are used; None: redis-py's, or valkey-py's for its own schemes."""
 
-    def client(self, kind: type[C]) -> C:
-        """A client of either kind."""
-        urls, options = self._addresses()
-        options = {"timeout": self.timeout, **options}
-        options |= {"max_connections": self.max_connections, "library": self.library}
-        if self.redis_type == "redis_cluster":
-            return kind.cluster(*urls, **options)
-        if self.redis_type == "redis_sentinel":
-            scheme = urls[0].partition("://")[0]
-            return kind.sentinel(f"{scheme}://{self.sentinel_master}", urls, **options)
-        return kind.from_url(urls[0], **options)
 
-    def _addresses(self) -> tuple[list[str], dict[str, Any]]:
-        """The URLs of the servers, and options of their connections."""
-        words = self.connection_string.split(",")
-        if "://" in self.connection_string:
-            return words, {}
-        options: dict[str, Any] = {}
-        for name, _, text in (word.partition("=") for word in words if "=" in word):
-            try:
-                options[name] = json.loads(text)
-            except ValueError:
-                options[name] = text
-        for name in ("username", "password"):
-            if name in options:
-                options[name] = str(options[name])
-        scheme = "rediss" if options.pop("ssl", False) else "redis"
-        if "socket_timeout" in options:
-            options["timeout"] = options.pop("socket_timeout")
-        urls = [f"{scheme}://{word}" for word in words if "=" not in word]
-        if not urls:
-            raise ValueError(f"connection_string names no server: {self.connection_string!r}")
-        return urls, options
+def client_of(settings: MlserveOnlineStoreConfig, kind: type[C]) -> C:
+    """A client of either kind."""
+    urls, options = addresses_of(settings.connection_string)
+    options = {"timeout": settings.timeout, **options}
+    options |= {"max_connections": settings.max_connections, "library": settings.library}
+    if settings.redis_type == "redis_cluster":
+        return kind.cluster(*urls, **options)
+    if settings.redis_type == "redis_sentinel":
+        scheme = urls[0].partition("://")[0]
+        return kind.sentinel(f"{scheme}://{settings.sentinel_master}", urls, **options)
+    return kind.from_url(urls[0], **options)
+
+
+def addresses_of(connection_string: str) -> tuple[list[str], dict[str, Any]]:
+    """The URLs of the servers, and options of their connections."""
+    words = connection_string.split(",")
+    if "://" in connection_string:
+        return words, {}
+    options: dict[str, Any] = {}
+    for name, _, text in (word.partition("=") for word in words if "=" in word):
+        try:
+            options[name] = json.loads(text)
+        except ValueError:
+            options[name] = text
+    for name in ("username", "password"):
+        if name in options:
+            options[name] = str(options[name])
+    scheme = "rediss" if options.pop("ssl", False) else "redis"
+    if "socket_timeout" in options:
+        options["timeout"] = options.pop("socket_timeout")
+    urls = [f"{scheme}://{word}" for word in words if "=" not in word]
+    if not urls:
+        raise ValueError(f"connection_string names no server: {connection_string!r}")
+    return urls, options
 
 
 class MlserveOnlineStore(OnlineStore):
     """An online store of Feast: an entity is a row, a feature view one of its views.
 
     A row's event time is that of its view; what is older than it changes nothing, what is
-    as old is written. The ttl of a feature view is kept by the server, from the event time on.
+    as old is written. The ttl of a feature view is kept by the server.
     """
 
     _client: Client | None = None
@@ -119,13 +125,13 @@ class MlserveOnlineStore(OnlineStore):
     def client(self, config: Any) -> Client:
         """The client for threads; it is made once."""
         if self._client is None:
-            self._client = config.online_store.client(Client)
+            self._client = client_of(config.online_store, Client)
         return self._client
 
     def client_async(self, config: Any) -> aio.Client:
         """The client for asyncio; it is made once."""
         if self._client_async is None:
-            self._client_async = config.online_store.client(aio.Client)
+            self._client_async = client_of(config.online_store, aio.Client)
         return self._client_async
 
     def ask(self, config: Any, several: Sequence[Call[Any]]) -> list[Any]:

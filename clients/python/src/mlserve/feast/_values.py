@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mlserve.calls import Word
+    from mlserve.calls.features import Type
 
 How = Literal["f8", "i8", "text"]
 
@@ -26,7 +27,7 @@ class Kind(NamedTuple):
 
     member: str | None
     """Of `feast.types.Value`; None: serialized, whatever it is."""
-    type: Literal["F32", "F64", "I64", "STRING"]
+    type: Type
     """Of the field."""
     read: How
     """By which tensor it is read exactly, or as text."""
@@ -55,7 +56,7 @@ def kinds_of(table: Any) -> dict[str, Kind]:
     }
 
 
-def written(kind: Kind, value: Any) -> tuple[Literal["F32", "F64", "I64", "STRING"], Word]:
+def written(kind: Kind, value: Any) -> tuple[Type, Word]:
     """The type and the word that a value is written with; raises ValueError for another's."""
     member = value.WhichOneof("val")
     if member in (None, "null_val"):

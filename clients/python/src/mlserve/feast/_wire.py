@@ -145,10 +145,18 @@ def column_of_times(times: NDArray[np.int64]) -> bytes:
     return messages(TIMES, [seconds, nanos], times >= 0)[0]
 
 
-def vector(values: bytes, found: NDArray[np.bool_], times: bytes) -> bytes:
-    """A FeatureVector: its values, whether each was found, and their times."""
-    statuses = np.where(found, FieldStatus.PRESENT, FieldStatus.NOT_FOUND).astype(np.uint8)
-    return b"".join([values, STATUSES, varint(len(found)), statuses.tobytes(), times])
+def vectors(
+    values: Sequence[bytes], found: NDArray[np.bool_], times: NDArray[np.int64]
+) -> list[bytes]:
+    """A FeatureVector for each column: its Values, whether each was found, and the times."""
+    count = len(times)
+    stamps = column_of_times(times)
+    statuses = np.where(found.T, FieldStatus.PRESENT, FieldStatus.NOT_FOUND).astype(np.uint8)
+    packed, before = statuses.tobytes(), STATUSES + varint(count)
+    return [
+        b"".join((column, before, packed[place * count : (place + 1) * count], stamps))
+        for place, column in enumerate(values)
+    ]
 
 
 def result(vector: bytes) -> bytes:

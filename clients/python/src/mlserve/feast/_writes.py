@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,7 +15,9 @@ from mlserve.feast._values import SERIALIZED, kinds_of, written
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlserve.calls import Call
+    from mlserve.calls import Call, Word
+    from mlserve.calls.features import Type
+    from mlserve.results import Key
 
 Row: TypeAlias = "tuple[Any, dict[str, Any], datetime.datetime, datetime.datetime | None]"
 """As Feast has it: the entity, its Values, the event time, when it was created."""
@@ -22,8 +25,8 @@ Row: TypeAlias = "tuple[Any, dict[str, Any], datetime.datetime, datetime.datetim
 BATCH = 500
 """Rows that are written in one go."""
 
-LAST = 253_402_300_799_000
-"""Milliseconds, the end of the year 9999: what would expire later never does."""
+LAST = 253_402_300_799
+"""The last moment of expiry in seconds: the end of the year 9999."""
 
 
 def batches(config: Any, table: Any, data: Sequence[Row]) -> Iterator[list[Call[bool]]]:
@@ -43,10 +46,6 @@ def microseconds(moment: datetime.datetime) -> int:
 def writes(config: Any, table: Any, data: Sequence[Row]) -> Iterator[Call[bool]]:
     """A call for each row."""
     view, kinds = view_of(config, table), kinds_of(table)
-    ttl = getattr(table, "ttl", None)
-    lasts = ttl // datetime.timedelta(milliseconds=1) if ttl else LAST
-    seconds = config.online_store.key_ttl_seconds
-    latest = round((time.time() + seconds) * 1000) if seconds else LAST
     # The server counts milliseconds: within one, the order decides which stays.
     timed = [
         (microseconds(at), microseconds(created) if created else 0, entity, values)
@@ -60,8 +59,8 @@ def writes(config: Any, table: Any, data: Sequence[Row]) -> Iterator[Call[bool]]
                 f"feature view {view}: an event time must be 1970-01-01, or after 1973-03-03: "
                 f"{EPOCH + datetime.timedelta(microseconds=at)}"
             )
-        expires = min(at_ms + lasts, latest)
-        words, types = {}, {}
+        words: dict[Key, Word] = {}
+        types: dict[Key, Type] = {}
         for name, value in values.items():
             try:
                 types[name], words[name] = written(kinds.get(name, SERIALIZED), value)
@@ -74,5 +73,18 @@ def writes(config: Any, table: Any, data: Sequence[Row]) -> Iterator[Call[bool]]
             at=at_ms / 1000,
             type=types,
             replace=values.keys() >= kinds.keys(),
-            expires_at=expires / 1000 if expires < LAST else None,
+            **expiry(config, table, at_ms),
         )
+
+
+def expiry(config: Any, table: Any, at_ms: int) -> dict[str, float]:
+    """When a view of a row expires, as featureset takes it."""
+    settings = config.online_store
+    limit = settings.key_ttl_seconds or math.inf
+    # Views that Feast computes on demand have none.
+    ttl = getattr(table, "ttl", None)
+    lasts = ttl.total_seconds() if ttl else math.inf
+    if settings.ttl_from == "event_time" and lasts < math.inf:
+        return {"expires_at": min(at_ms / 1000 + lasts, time.time() + limit, LAST)}
+    lasts = min(lasts, limit)
+    return {"ttl": lasts} if lasts < LAST - time.time() else {}
