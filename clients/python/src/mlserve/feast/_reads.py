@@ -205,7 +205,7 @@ def filled(
         entities = utils._get_table_entity_values(
             table, entity_name_to_join_key_map, join_key_values
         )
-        if not all(entities.get(name) for name in entity_name_to_join_key_map.values()):
+        if not any(entities.values()):
             # Whether that is an error, and which, is Feast's to say.
             utils._get_unique_entities(table, join_key_values, entity_name_to_join_key_map)
         columns = tuple((name, id(values)) for name, values in entities.items())

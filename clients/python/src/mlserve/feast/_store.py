@@ -54,7 +54,7 @@ class MlserveOnlineStoreConfig(FeastConfigBaseModel):
     """Whether the rows of a feature view that is deleted are looked for and removed."""
 
     timeout: float = 2.0
-    """Seconds that a call may take; a read is one, so are 500 rows that are written."""
+    """Seconds that a call may take; a read is one, so are 100 rows that are written."""
 
     max_connections: int = 64
     """To a server, at most."""

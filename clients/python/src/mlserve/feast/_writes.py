@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Row: TypeAlias = "tuple[Any, dict[str, Any], datetime.datetime, datetime.datetime | None]"
 """As Feast has it: the entity, its Values, the event time, when it was created."""
 
-BATCH = 500
+BATCH = 100
 """Rows that are written in one go."""
 
 LAST = 253_402_300_799
