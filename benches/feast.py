@@ -22,7 +22,7 @@ def name(entities, features):
 
 
 def family(server, options):
-    asked = [str(server.port), str(options.rounds), str(max(options.calls // 200, 1))]
+    asked = [str(server.port), str(options.rounds), str(max(options.calls // 1000, 1))]
     subprocess.run(["bash", "-euc", ". scripts/lib.sh; feast_venv >&2"], cwd=ROOT, check=True)
     outcome = subprocess.run([PYTHON, "-m", "benches.feast", *asked], cwd=ROOT, check=True,
                              text=True, stdout=subprocess.PIPE)
