@@ -8,7 +8,6 @@ import asyncio
 import datetime
 import inspect
 import struct
-import time
 from importlib.metadata import requires, version
 
 import numpy as np
