@@ -29,6 +29,7 @@ pub mod ratelimit;
 pub mod singleflight;
 mod stats;
 pub mod time;
+pub mod timegrid;
 mod wire;
 
 pub use bug::bug;

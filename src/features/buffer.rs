@@ -1,19 +1,12 @@
 //! What was read: owned, since the keys that it was read from are closed again.
 
+use super::dtype::{Dtype, Vector};
+use super::events::Events;
+use super::found::{Found, Items};
 use super::value::Value;
 use crate::bug;
 use std::collections::HashMap;
-
-/// What was found in the place of a field.
-#[derive(Clone, Copy, Debug)]
-pub enum Found<'v> {
-    /// A value.
-    Value(Value<'v>),
-    /// A value older than the call takes it.
-    TooOld,
-    /// Nothing.
-    Nothing,
-}
+use std::sync::Arc;
 
 /// A buffer of values: places, one after the other.
 pub struct ValueBuffer {
@@ -21,6 +14,8 @@ pub struct ValueBuffer {
     /// As many bytes as there will be at most, if that is known.
     most: usize,
     places: Vec<Place>,
+    /// The events that items are of, which are shared with the rows.
+    events: Vec<Arc<Events>>,
     /// Where the long texts of the entity at hand are kept, by where they stand in
     /// memory.
     long: HashMap<(usize, usize), (usize, usize)>,
@@ -33,17 +28,28 @@ const LONG: usize = 4096;
 enum Place {
     Nothing,
     TooOld,
+    Misfit,
     /// From where to where in the texts.
     Text(usize, usize),
     /// The same, of a string.
     String(usize, usize),
+    /// The same, of a vector.
+    Vector(Dtype, usize, usize),
+    /// Which of the events, and in how many places.
+    Items(usize, usize),
     Number(Value<'static>),
 }
 
 impl ValueBuffer {
     /// An empty one, for texts of at most so many bytes together.
     pub fn new(most: usize) -> Self {
-        Self { texts: Vec::new(), most, places: Vec::new(), long: HashMap::new() }
+        Self {
+            texts: Vec::new(),
+            most,
+            places: Vec::new(),
+            events: Vec::new(),
+            long: HashMap::new(),
+        }
     }
 
     /// So many places with nothing in them, instead of all there were.
@@ -91,7 +97,12 @@ impl ValueBuffer {
         let place = match found {
             Found::Nothing => Place::Nothing,
             Found::TooOld => Place::TooOld,
-            Found::Value(Value::Text(text)) => {
+            Found::Misfit => Place::Misfit,
+            Found::Items(items) => {
+                self.events.push(Arc::clone(items.events()));
+                Place::Items(self.events.len() - 1, items.places())
+            }
+            Found::Value(Value::Text(text)) | Found::Packed(text) => {
                 let (start, end) = self.keep_once(text);
                 Place::Text(start, end)
             }
@@ -102,6 +113,11 @@ impl ValueBuffer {
             Found::Value(Value::I64(integer)) => Place::Number(Value::I64(integer)),
             Found::Value(Value::F32(single)) => Place::Number(Value::F32(single)),
             Found::Value(Value::F64(double)) => Place::Number(Value::F64(double)),
+            Found::Value(Value::Vector(vector)) => {
+                let (start, end) = self.keep_once(vector.bytes());
+                Place::Vector(vector.dtype(), start, end)
+            }
+            Found::Value(Value::Events(_)) => bug("events that nothing was read of"),
         };
         self.places.push(place);
     }
@@ -130,6 +146,16 @@ impl ValueBuffer {
             Some(Place::Text(start, end)) => Found::Value(Value::Text(self.text(*start, *end))),
             Some(Place::String(start, end)) => Found::Value(Value::String(self.text(*start, *end))),
             Some(Place::Number(value)) => Found::Value(*value),
+            Some(Place::Misfit) => Found::Misfit,
+            Some(Place::Vector(dtype, start, end)) => {
+                let vector = Vector::new(*dtype, self.text(*start, *end));
+                Found::Value(Value::Vector(vector.unwrap_or_else(|| bug("a vector that is none"))))
+            }
+            Some(Place::Items(number, places)) => {
+                let events = self.events.get(*number);
+                let events = events.unwrap_or_else(|| bug("items of events that are not kept"));
+                Found::Items(Items::of(events, *places))
+            }
             None => bug("a place that the buffer has not"),
         }
     }

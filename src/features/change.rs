@@ -132,6 +132,19 @@ impl<'a> Set<'a> {
         last
     }
 
+    /// The first of the fields over which nothing can be written, as it holds events, and
+    /// what they are.
+    pub fn over_events(&self, row: Option<&Row>, now_ms: Millis) -> Option<(&'a [u8], String)> {
+        let row = row.filter(|row| !row.head().events().is_empty())?;
+        let layout: &Layout = row.layout();
+        let view = layout.view(self.view).filter(|view| is_alive(row, *view, now_ms))?;
+        let values = row.values();
+        self.fields.iter().find_map(|name| match values.get(layout.field(view, name)?) {
+            Value::Events(events) => Some((*name, events.describe())),
+            _ => None,
+        })
+    }
+
     /// What becomes of the rows that are written.
     pub fn change(&self, now_ms: Millis) -> Change<'a> {
         let view = self.view;

@@ -2,42 +2,60 @@
 //! names, so that each stands alone.
 //!
 //! ```text
-//! row     2 u8 · views · for each: name · fields · the name of each · times
+//! row     3 u8 · views · for each: name · fields · the name of each · times
 //!         · for each field: value
-//! change  2 u8 · action u8 · now_ms · of the action:
+//! change  3 u8 · action u8 · now_ms · of the action:
 //!         1, 2 (replacing): view's name · fields · the name of each
 //!                           · for each row: times · a value for each field
 //!         3, 4 (by a deletion): view's name
 //!         5: fields · for each: view's name · its name
+//! event   3 u8 · kind u8 · now_us · view's name · at_ms · 0 u8 | 1 u8 · seq · of the kind:
+//!         6 (push): field's name · last · items · for each: value
+//!         7 (tally): spans, as [`super::windows`] writes them
+//!                    · fields · for each: its name · f64
 //!
 //! times   at_ms · expires_at_ms (0: none)
 //! name    length · bytes
 //! value   0 u8 (text) · length · bytes | 1 u8 · i64 | 2 u8 · f32 | 3 u8 · f64
 //!         | 4 u8 (string) · length · bytes
+//!         | 5, 6, 7 u8 (vector of f32, f64, i64) · length · bytes
+//!         | 8 u8 (events) · as [`super::events`] writes them
 //! ```
 //!
 //! What has no size given is a number as [`crate::wire`] writes it. Version 1 of a
-//! row had no strings; all else of it was the same.
+//! row had no strings, version 2 no vectors
+//! and no events; all else of them was the same.
 
 use super::change::{Action, Change};
+use super::dtype::{Dtype, Vector};
+use super::event::{Event, What};
+use super::events::Events;
 use super::layout::{Layout, MAX_FIELDS, MAX_NAME_BYTES, Name, names_a_view};
 use super::row::{MAX_TIME_MS, Row, ViewTimes};
+use super::sequence::MAX_ITEMS;
 use super::shared_layout::SharedLayout;
 use super::value::Value;
-use super::value::tag::{F32, F64, I64, STRING, TEXT};
+use super::value::tag::{EVENTS, F32, F32S, F64, F64S, I64, I64S, STRING, TEXT};
+use super::windows::Spans;
 use crate::time::Millis;
 use crate::wire::{Reader, push_number};
+use std::sync::Arc;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The version of rows that knew no strings.
 const WITHOUT_STRINGS: u8 = 1;
+
+/// The last type that each version of rows knew, from the first on.
+const LAST_TYPES: [u8; 3] = [F64, STRING, EVENTS];
 
 const PUT: u8 = 1;
 const REPLACE: u8 = 2;
 const TAKE: u8 = 3;
 const DELETE_VIEW: u8 = 4;
 const DELETE_FIELDS: u8 = 5;
+const PUSH: u8 = 6;
+const TALLY: u8 = 7;
 
 /// Appends the payload of a row.
 pub fn encode(row: &Row, out: &mut Vec<u8>) {
@@ -59,9 +77,7 @@ pub fn encode(row: &Row, out: &mut Vec<u8>) {
 pub fn decode(payload: &[u8]) -> Option<Row> {
     let mut reader = Reader::new(payload);
     let version = reader.u8()?;
-    if !(WITHOUT_STRINGS..=VERSION).contains(&version) {
-        return None;
-    }
+    let last_type = *LAST_TYPES.get(usize::from(version.checked_sub(WITHOUT_STRINGS)?))?;
     let (mut names, mut times, mut values): (Vec<Name>, Vec<_>, Vec<_>) = Default::default();
     let views = reader.number()?;
     for _ in 0..views {
@@ -75,14 +91,22 @@ pub fn decode(payload: &[u8]) -> Option<Row> {
         }
         times.push(view_times(&mut reader)?);
     }
+    let mut events = Vec::new();
     for _ in 0..names.len() {
-        let value = value(&mut reader)?;
-        if version == WITHOUT_STRINGS && matches!(value, Value::String(_)) {
-            return None;
-        }
-        values.push(value);
+        let tag = *reader.rest().first().filter(|tag| **tag <= last_type)?;
+        values.push(match tag {
+            EVENTS => {
+                reader.u8()?;
+                events.push(Arc::new(Events::decode(&mut reader)?));
+                None
+            }
+            _ => Some(value(&mut reader)?),
+        });
     }
     reader.end()?;
+    let mut events = events.iter().map(Value::Events);
+    let values: Vec<_> =
+        values.into_iter().filter_map(|value| value.or_else(|| events.next())).collect();
     let layout = Layout::of(names.into_iter())?;
     // A view is there once.
     if layout.views() != times.len() {
@@ -207,6 +231,86 @@ pub fn decode_change(payload: &[u8], rows: usize) -> Option<(Change<'_>, Option<
     Some((Change { now_ms, action }, None))
 }
 
+/// Whether a payload is that of an event, rather than of a change.
+pub fn is_event(payload: &[u8]) -> bool {
+    matches!(payload, [VERSION, PUSH | TALLY, ..])
+}
+
+/// Appends the payload of an event.
+pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
+    let kind = match event.what {
+        What::Push { .. } => PUSH,
+        What::Tally { .. } => TALLY,
+    };
+    out.extend([VERSION, kind]);
+    push_number(event.now_us, out);
+    push_name(event.view, out);
+    push_number(event.at_ms, out);
+    out.push(event.seq.is_some().into());
+    event.seq.iter().for_each(|seq| push_number(*seq, out));
+    match &event.what {
+        What::Push { field, last, items } => {
+            push_name(field, out);
+            push_number(*last as u64, out);
+            push_number(items.len() as u64, out);
+            items.iter().for_each(|item| push_value(*item, out));
+        }
+        What::Tally { spans, amounts } => {
+            spans.encode(out);
+            push_number(amounts.len() as u64, out);
+            for (field, amount) in amounts {
+                push_name(field, out);
+                out.extend(amount.to_le_bytes());
+            }
+        }
+    }
+}
+
+/// Reads the payload of an event; `None` unless it is one that can be.
+pub fn decode_event(payload: &[u8]) -> Option<Event<'_>> {
+    let mut reader = Reader::new(payload);
+    if reader.u8()? != VERSION {
+        return None;
+    }
+    let kind = reader.u8()?;
+    let now_us = reader.time_us()?;
+    let view = view(&mut reader)?;
+    let at_ms = time(&mut reader)?;
+    let seq = match reader.u8()? {
+        0 => None,
+        1 => Some(reader.number()?),
+        _ => return None,
+    };
+    let what = match kind {
+        PUSH => {
+            let field = field(&mut reader)?;
+            let last = usize::try_from(reader.number()?).ok()?;
+            let last = Some(last).filter(|last| (1..=MAX_ITEMS).contains(last))?;
+            let mut items = Vec::new();
+            for _ in 0..reader.number().filter(|count| *count > 0)? {
+                items.push(single(&mut reader)?);
+            }
+            What::Push { field, last, items }
+        }
+        TALLY => {
+            let spans = Spans::decode(&mut reader)?;
+            let mut amounts: Vec<(&[u8], f64)> = Vec::new();
+            for _ in 0..fields(&mut reader).filter(|count| *count > 0)? {
+                let field = field(&mut reader)?;
+                if amounts.last().is_some_and(|(last, _)| *last >= field) {
+                    return None;
+                }
+                let amount = f64::from_le_bytes(reader.array()?);
+                amounts.push((field, Some(amount).filter(|amount| amount.is_finite())?));
+            }
+            What::Tally { spans, amounts }
+        }
+        _ => return None,
+    };
+    reader.end()?;
+    Some(Event { now_us, view, at_ms, seq, what })
+}
+
 fn push_times(times: ViewTimes, out: &mut Vec<u8>) {
     push_number(times.at_ms, out);
     push_number(times.expires_at_ms.unwrap_or(0), out);
@@ -218,7 +322,8 @@ fn view_times(reader: &mut Reader) -> Option<ViewTimes> {
     Some(ViewTimes { at_ms, expires_at_ms })
 }
 
-fn time(reader: &mut Reader) -> Option<Millis> {
+/// The next number, an event time or an expiry.
+pub fn time(reader: &mut Reader) -> Option<Millis> {
     reader.number().filter(|time| *time <= MAX_TIME_MS)
 }
 
@@ -246,28 +351,16 @@ fn name<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
     reader.bytes(length)
 }
 
-fn push_value(value: Value, out: &mut Vec<u8>) {
+/// Appends a value.
+pub fn push_value(value: Value, out: &mut Vec<u8>) {
+    out.push(value.tag());
     match value {
-        Value::Text(text) => {
-            out.push(TEXT);
-            push_name(text, out);
-        }
-        Value::String(text) => {
-            out.push(STRING);
-            push_name(text, out);
-        }
-        Value::I64(integer) => {
-            out.push(I64);
-            out.extend(integer.to_le_bytes());
-        }
-        Value::F32(single) => {
-            out.push(F32);
-            out.extend(single.to_le_bytes());
-        }
-        Value::F64(double) => {
-            out.push(F64);
-            out.extend(double.to_le_bytes());
-        }
+        Value::Text(bytes) | Value::String(bytes) => push_name(bytes, out),
+        Value::Vector(vector) => push_name(vector.bytes(), out),
+        Value::Events(events) => events.encode(out),
+        Value::I64(integer) => out.extend(integer.to_le_bytes()),
+        Value::F32(single) => out.extend(single.to_le_bytes()),
+        Value::F64(double) => out.extend(double.to_le_bytes()),
     }
 }
 
@@ -278,13 +371,25 @@ fn value<'a>(reader: &mut Reader<'a>) -> Option<Value<'a>> {
         I64 => Value::I64(i64::from_le_bytes(reader.array()?)),
         F32 => Value::F32(f32::from_le_bytes(reader.array()?)),
         F64 => Value::F64(f64::from_le_bytes(reader.array()?)),
+        F32S => vector(Dtype::F32, reader)?,
+        F64S => vector(Dtype::F64, reader)?,
+        I64S => vector(Dtype::I64, reader)?,
         _ => return None,
     })
 }
 
+/// The next value, which is a single one.
+pub fn single<'a>(reader: &mut Reader<'a>) -> Option<Value<'a>> {
+    value(reader).filter(|value| !matches!(value, Value::Vector(_)))
+}
+
+fn vector<'a>(dtype: Dtype, reader: &mut Reader<'a>) -> Option<Value<'a>> {
+    Some(Value::Vector(Vector::new(dtype, name(reader)?)?))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::row::testing::{Owned, content, held, row, times, values};
+    use super::super::row::testing::{Owned, content, contents, held, row, times, values};
     use super::*;
     use proptest::prelude::*;
 
@@ -314,7 +419,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_row_comes_back_as_it_went(held in held(values())) {
+        fn a_row_comes_back_as_it_went(held in held(contents())) {
             let row = row(&held);
             let payload = encoded(&row);
             for end in 0..payload.len() {
@@ -390,7 +495,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_spoilt_payload_is_another_or_none(
-            held in held(values()),
+            held in held(contents()),
             rows in 1usize..4,
             bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         ) {
@@ -404,7 +509,7 @@ mod tests {
             let payload = spoil(encoded(&row(&held)));
             if let Some(row) = decode(&payload) {
                 let again = encoded(&row);
-                prop_assert!(payload[0] == VERSION || payload[0] == WITHOUT_STRINGS);
+                prop_assert!((WITHOUT_STRINGS..=VERSION).contains(&payload[0]));
                 prop_assert_eq!(&again[1..], &payload[1..]);
             }
             let mut payload = Vec::new();
@@ -434,13 +539,21 @@ mod tests {
         assert!(row(1, &[view(b'v')]).is_some());
         assert!(row(1, &[view(b'v'), view(b'w')]).is_some());
         assert!(row(2, &[view(b'v')]).is_some());
-        for version in [0, 3, 255] {
+        assert!(row(3, &[view(b'v')]).is_some());
+        for version in [0, 4, 255] {
             assert_eq!(row(version, &[view(b'v')]), None, "an unknown version");
         }
         let mut string = vec![1, 1, 0, 1, 0, 5, 0, STRING, 1, b'x'];
         assert!(decode(&string).is_none(), "version 1 knew no strings");
         string[0] = 2;
         assert_eq!(decode(&string).unwrap().values().get(0), Value::String(b"x"));
+        let mut vector = vec![2, 1, 0, 1, 0, 5, 0, F32S, 4, 0, 0, 0, 0];
+        assert!(decode(&vector).is_none(), "version 2 knew no vectors");
+        vector[0] = 3;
+        assert!(decode(&vector).is_some());
+        vector[7] = F64S;
+        assert!(decode(&vector).is_none(), "half a double");
+        assert!(decode(&[3, 1, 0, 1, 0, 5, 0, F32S, 0]).is_none(), "a vector of nothing");
         assert_eq!(row(1, &[view(b'w'), view(b'v')]), None, "views out of order");
         assert_eq!(row(1, &[view(b'v'), view(b'v')]), None, "a view twice");
         assert_eq!(row(1, &[view(b':')]), None, "a name that no view has");

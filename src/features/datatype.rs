@@ -32,15 +32,15 @@ impl DataType for Row {
 
     /// A layout is shared: `INFO ml` says what they take together.
     fn heap_bytes(&self) -> usize {
-        0
+        self.head().heap_bytes()
     }
 
     fn blocks(&self) -> usize {
-        1
+        1 + self.head().blocks()
     }
 
     /// What the row's bytes mean is in the names; what is in them is times and
-    /// values, in the one form that they have.
+    /// values, in the one form that they have; events are beside them.
     fn digest(&self, digest: &mut Digest) {
         let layout: &Layout = self.layout();
         for (view, field) in layout.names() {
@@ -48,6 +48,11 @@ impl DataType for Row {
             digest.bytes(field);
         }
         digest.bytes(self.bytes());
+        for events in self.head().events() {
+            let mut payload = Vec::new();
+            events.encode(&mut payload);
+            digest.bytes(&payload);
+        }
         digest.end();
     }
 }

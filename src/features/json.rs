@@ -115,31 +115,51 @@ impl Document {
         Ok(start)
     }
 
-    /// The next field of the object: a number as itself, text that is exactly a
+    /// The next field of the object: a number as itself, a vector as an array of them, text that is exactly a
     /// number as that very number, other text and strings as a string; null for
     /// NaN and the infinities.
     pub fn push(&mut self, value: Value) -> Result<(), Unwritten> {
-        let written = match value {
-            Value::Text(text) if !is_json_number(text) => return self.push_string(text),
-            Value::String(text) => return self.push_string(text),
-            Value::F64(double) if !double.is_finite() => return self.push_json(b"null"),
-            Value::F32(single) if !single.is_finite() => return self.push_json(b"null"),
-            number => number,
-        };
+        if let Value::Vector(vector) = value {
+            return self.push_array(Value::each(vector).map(Some), b"");
+        }
         self.push_name()?;
-        self.text.push(written.print(&mut self.printer))
+        self.push_value(value)
+    }
+
+    /// The next field of the object, an array of what each place holds; of one that holds
+    /// nothing what stands in for it, written already.
+    pub fn push_array<'v>(
+        &mut self,
+        values: impl Iterator<Item = Option<Value<'v>>>,
+        default: &[u8],
+    ) -> Result<(), Unwritten> {
+        self.push_name()?;
+        let mut before: &[u8] = b"[";
+        for value in values {
+            self.text.push(before)?;
+            match value {
+                Some(value) => self.push_value(value)?,
+                None => self.text.push(default)?,
+            }
+            before = b",";
+        }
+        self.text.push(b"]")
+    }
+
+    fn push_value(&mut self, value: Value) -> Result<(), Unwritten> {
+        match value {
+            Value::Text(text) if !is_json_number(text) => self.text.push_string(utf8(text)?),
+            Value::String(text) => self.text.push_string(utf8(text)?),
+            Value::F64(double) if !double.is_finite() => self.text.push(b"null"),
+            Value::F32(single) if !single.is_finite() => self.text.push(b"null"),
+            number => self.text.push(number.print(&mut self.printer)),
+        }
     }
 
     /// The next field of the object, written already.
     pub fn push_json(&mut self, json: &[u8]) -> Result<(), Unwritten> {
         self.push_name()?;
         self.text.push(json)
-    }
-
-    fn push_string(&mut self, text: &[u8]) -> Result<(), Unwritten> {
-        let text = utf8(text)?;
-        self.push_name()?;
-        self.text.push_string(text)
     }
 
     fn push_name(&mut self) -> Result<(), Unwritten> {
@@ -175,6 +195,7 @@ impl Document {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dtype::{Dtype, Vector};
     use super::*;
 
     fn document(names: &[&str], most: usize) -> Document {
@@ -195,7 +216,6 @@ mod tests {
         let first = document.end(start).unwrap();
         let start = document.begin().unwrap();
         document.push_json(b"null").unwrap();
-        assert_eq!(document.push(Value::Text(b"\xff")), Err(Unwritten::NotText));
         document.push(Value::Text(b"007")).unwrap();
         document.end(start).unwrap();
         let start = document.begin().unwrap();
@@ -211,6 +231,30 @@ mod tests {
         );
         assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
         assert_eq!(finished(Document::new(Vec::new(), 0, 2).unwrap()), "[]");
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        for value in [Value::Text(b"\xff"), Value::String(b"\xff")] {
+            let mut document = document(&["a"], 1_000);
+            document.begin().unwrap();
+            assert_eq!(document.push(value), Err(Unwritten::NotText));
+        }
+    }
+
+    #[test]
+    fn vectors_and_items_are_arrays() {
+        let mut document = document(&["a"], 1_000);
+        let vector = [1.5f32, f32::NAN].map(f32::to_le_bytes);
+        let vector = Vector::new(Dtype::F32, vector.as_flattened()).unwrap();
+        let start = document.begin().unwrap();
+        document.push(Value::Vector(vector)).unwrap();
+        document.end(start).unwrap();
+        let items = [Some(Value::Text(b"a")), Some(Value::I64(7)), None];
+        let start = document.begin().unwrap();
+        document.push_array(items.into_iter(), b"0").unwrap();
+        document.end(start).unwrap();
+        assert_eq!(finished(document), "[{\"a\":[1.5,null]},{\"a\":[\"a\",7,0]}]");
     }
 
     #[test]

@@ -161,8 +161,13 @@ impl Layout {
         self.views.binary_search_by_key(&name, |view| self.text(view.name)).ok()
     }
 
-    /// The field of a name in a view; sooner where it is the `likely` one.
-    fn field(&self, view: usize, name: &[u8], likely: usize) -> Option<usize> {
+    /// The field of a name in a view.
+    pub fn field(&self, view: usize, name: &[u8]) -> Option<usize> {
+        self.likely_field(view, name, usize::MAX)
+    }
+
+    /// The same; sooner where it is the `likely` one.
+    fn likely_field(&self, view: usize, name: &[u8], likely: usize) -> Option<usize> {
         let Range { start, end } = self.fields(view);
         if (start..end).contains(&likely) && self.field_name(likely) == name {
             return Some(likely);
@@ -173,18 +178,13 @@ impl Layout {
         Some(start + place)
     }
 
-    /// Whether a view has a field of this name.
-    pub fn has(&self, view: usize, name: &[u8]) -> bool {
-        self.field(view, name, usize::MAX).is_some()
-    }
-
     /// What a name stands for that is read. The first that is there counts. Each is
     /// a view and the field in it. `likely` is a guess, which costs little where it
     /// is wrong: callers often ask for fields in order.
     pub fn resolve(&self, name: ReadName, likely: usize) -> [Option<(usize, usize)>; 2] {
         let find = |(view, field): Name| {
             let view = self.view(view)?;
-            Some((view, self.field(view, field, likely)?))
+            Some((view, self.likely_field(view, field, likely)?))
         };
         let [whole, of_view] = name.stands_for();
         [whole.and_then(find), of_view.and_then(find)]

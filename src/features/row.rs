@@ -6,7 +6,8 @@
 //! for each view    event time, expiry (0: never): milliseconds since the epoch, 48 bits each
 //! values           all of them F32: 4 bytes each
 //!                  else: slot size u8 (4 or 8) · type u8 each · slot each · texts
-//! slot             an I64, F32, F64; of a text, where it begins in the texts
+//! slot             an I64, F32, F64; of a text or a vector, where it begins in the texts;
+//!                  of events, their place in the head
 //! text             its length as a `wire` number · its bytes
 //! ```
 //!
@@ -14,14 +15,17 @@
 //! A row has one form only, by what it holds. 50 F32 in one view take a block of
 //! 224 bytes, which is what allocators make blocks of.
 
+use super::dtype::{Dtype, Vector};
+use super::events::Events;
 use super::layout::Layout;
-use super::shared_layout::SharedLayout;
+use super::shared_layout::{Head, SharedLayout};
 use super::value::Value;
-use super::value::tag::{F32, F64, I64, STRING, TEXT};
+use super::value::tag::{EVENTS, F32, F32S, F64, F64S, I64, I64S, STRING, TEXT};
 use crate::block::Block;
 use crate::bug;
 use crate::time::Millis;
 use crate::wire::{Reader, push_number};
+use std::sync::Arc;
 
 /// The latest event time and expiry: what 48 bits hold, in the year 10889.
 pub const MAX_TIME_MS: Millis = (1 << 48) - 1;
@@ -30,7 +34,7 @@ pub const MAX_TIME_MS: Millis = (1 << 48) - 1;
 pub const MAX_ROW_BYTES: usize = 64 << 20;
 
 /// The row of one key.
-pub type Row = Block<SharedLayout>;
+pub type Row = Block<Head>;
 
 /// The times of a view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,11 +48,6 @@ pub struct ViewTimes {
 impl ViewTimes {
     /// Bytes that they take in a row.
     const BYTES: usize = 12;
-
-    /// How long ago the event was; 0 where it is still to come.
-    pub fn age_ms(self, now_ms: Millis) -> Millis {
-        now_ms.saturating_sub(self.at_ms)
-    }
 
     /// Whether what the view holds can be served.
     pub fn is_alive(self, now_ms: Millis) -> bool {
@@ -88,13 +87,21 @@ fn shape<'v>(
     views: usize,
     values: impl Iterator<Item = Value<'v>>,
 ) -> Result<(Form, usize), TooLarge> {
-    let (mut form, mut count, mut texts) = (Form::F32, 0usize, 0usize);
+    let (mut form, mut count, mut texts, mut held) = (Form::F32, 0usize, 0usize, 0usize);
     for value in values {
         count += 1;
         let slot = match value {
             Value::F32(_) => continue,
-            Value::Text(text) | Value::String(text) => {
-                texts = texts.saturating_add(number_bytes(text.len()) + text.len());
+            Value::Text(bytes) | Value::String(bytes) => {
+                texts = texts.saturating_add(text_bytes(bytes));
+                4
+            }
+            Value::Vector(vector) => {
+                texts = texts.saturating_add(text_bytes(vector.bytes()));
+                4
+            }
+            Value::Events(events) => {
+                held = held.saturating_add(events.row_bytes());
                 4
             }
             Value::I64(integer) if i32::try_from(integer).is_ok() => 4,
@@ -109,7 +116,11 @@ fn shape<'v>(
         Form::Slots(size) => 1 + count * (1 + size),
     };
     let bytes = (views * ViewTimes::BYTES + values).saturating_add(texts);
-    if bytes > MAX_ROW_BYTES { Err(TooLarge::Bytes) } else { Ok((form, bytes)) }
+    if bytes.saturating_add(held) > MAX_ROW_BYTES {
+        Err(TooLarge::Bytes)
+    } else {
+        Ok((form, bytes))
+    }
 }
 
 /// Refuses a row of so many views and these values if it would be too large.
@@ -123,8 +134,13 @@ pub fn check_size<'v>(
 /// Whether a row has room for so many fields and views in any case, as long as
 /// numbers alone are written to it.
 pub fn has_room_for_numbers(row: Option<&Row>, views: usize, fields: usize) -> bool {
-    let held = row.map_or(0, |row| row.bytes().len());
+    let held = row.map_or(0, Row::held_bytes);
     held + 1 + views * ViewTimes::BYTES + fields * (1 + size_of::<u64>()) <= MAX_ROW_BYTES
+}
+
+/// Bytes that a text takes among the texts.
+fn text_bytes(text: &[u8]) -> usize {
+    number_bytes(text.len()) + text.len()
 }
 
 /// Bytes that [`push_number`] appends.
@@ -158,17 +174,26 @@ impl Row {
         if bytes.len() != size {
             bug("a row of another size than was reckoned");
         }
-        Self::new(layout.clone(), &[&bytes]).ok_or(TooLarge::Memory)
+        let events = values.iter().filter_map(|value| match value {
+            Value::Events(events) => Some(Arc::clone(events)),
+            _ => None,
+        });
+        Self::new(Head::new(layout, events), &[&bytes]).ok_or(TooLarge::Memory)
     }
 
     /// Which fields it has.
     pub fn layout(&self) -> &SharedLayout {
-        self.head()
+        self.head().layout()
+    }
+
+    /// How many bytes it holds, of at most [`MAX_ROW_BYTES`].
+    pub fn held_bytes(&self) -> usize {
+        self.bytes().len() + self.head().event_bytes()
     }
 
     /// A copy; `None` when there is no memory for it.
     pub fn duplicate(&self) -> Option<Self> {
-        Self::new(self.layout().clone(), &[self.bytes()])
+        Self::new(self.head().clone(), &[self.bytes()])
     }
 
     /// The times of a view.
@@ -196,7 +221,8 @@ impl Row {
     pub fn values(&self) -> Values<'_> {
         let layout: &Layout = self.layout();
         let values = self.bytes().get(layout.views() * ViewTimes::BYTES..);
-        let parsed = values.and_then(|values| Values::parse(values, layout.len()));
+        let events = self.head().events();
+        let parsed = values.and_then(|values| Values::parse(values, layout.len(), events));
         parsed.unwrap_or_else(|| bug("a row whose bytes are not those of its layout"))
     }
 }
@@ -204,7 +230,7 @@ impl Row {
 /// A row without fields.
 impl Default for Row {
     fn default() -> Self {
-        Self::bare(SharedLayout::new(Layout::default()))
+        Self::bare(Head::new(&SharedLayout::new(Layout::default()), std::iter::empty()))
     }
 }
 
@@ -226,6 +252,8 @@ pub enum Values<'r> {
         slots: &'r [[u8; 4]],
         /// The texts.
         texts: &'r [u8],
+        /// The events.
+        events: &'r [Arc<Events>],
     },
     /// Slots of 8 bytes.
     Large {
@@ -235,11 +263,13 @@ pub enum Values<'r> {
         slots: &'r [[u8; 8]],
         /// The texts.
         texts: &'r [u8],
+        /// The events.
+        events: &'r [Arc<Events>],
     },
 }
 
 impl<'r> Values<'r> {
-    fn parse(bytes: &'r [u8], fields: usize) -> Option<Self> {
+    fn parse(bytes: &'r [u8], fields: usize, events: &'r [Arc<Events>]) -> Option<Self> {
         if bytes.len() == fields * size_of::<f32>() {
             return Some(Self::F32(bytes.as_chunks().0));
         }
@@ -248,8 +278,8 @@ impl<'r> Values<'r> {
         let size = usize::from(*size);
         let (slots, texts) = bytes.split_at_checked(fields * size)?;
         match size {
-            4 => Some(Self::Small { types, slots: slots.as_chunks().0, texts }),
-            8 => Some(Self::Large { types, slots: slots.as_chunks().0, texts }),
+            4 => Some(Self::Small { types, slots: slots.as_chunks().0, texts, events }),
+            8 => Some(Self::Large { types, slots: slots.as_chunks().0, texts, events }),
             _ => None,
         }
     }
@@ -259,28 +289,40 @@ impl<'r> Values<'r> {
         self.find(field).unwrap_or_else(|| bug("a field without a value"))
     }
 
+    /// Which of the row's events a field has, if it has any.
+    pub fn events_at(self, field: usize) -> Option<usize> {
+        let (types, place) = match self {
+            Self::F32(_) => return None,
+            Self::Small { types, slots, .. } => {
+                (types, u32::from_le_bytes(*slots.get(field)?) as usize)
+            }
+            Self::Large { types, slots, .. } => {
+                (types, u64::from_le_bytes(*slots.get(field)?) as usize)
+            }
+        };
+        (*types.get(field)? == EVENTS).then_some(place)
+    }
+
     fn find(self, field: usize) -> Option<Value<'r>> {
         match self {
             Self::F32(slots) => slots.get(field).map(|slot| single(*slot)),
-            Self::Small { types, slots, texts } => {
+            Self::Small { types, slots, texts, events } => {
                 let slot = *slots.get(field)?;
                 Some(match *types.get(field)? {
                     F32 => single(slot),
                     I64 => Value::I64(i32::from_le_bytes(slot).into()),
-                    TEXT => Value::Text(text(texts, u32::from_le_bytes(slot).into())?),
-                    STRING => Value::String(text(texts, u32::from_le_bytes(slot).into())?),
-                    _ => return None,
+                    EVENTS => Value::Events(events.get(u32::from_le_bytes(slot) as usize)?),
+                    kind => of_text(kind, texts, u32::from_le_bytes(slot).into())?,
                 })
             }
-            Self::Large { types, slots, texts } => {
+            Self::Large { types, slots, texts, events } => {
                 let slot = *slots.get(field)?;
                 Some(match *types.get(field)? {
                     F32 => single(*slot.first_chunk()?),
                     I64 => Value::I64(i64::from_le_bytes(slot)),
                     F64 => Value::F64(f64::from_le_bytes(slot)),
-                    TEXT => Value::Text(text(texts, u64::from_le_bytes(slot))?),
-                    STRING => Value::String(text(texts, u64::from_le_bytes(slot))?),
-                    _ => return None,
+                    EVENTS => Value::Events(events.get(u64::from_le_bytes(slot) as usize)?),
+                    kind => of_text(kind, texts, u64::from_le_bytes(slot))?,
                 })
             }
         }
@@ -289,6 +331,20 @@ impl<'r> Values<'r> {
 
 fn single<'r>(slot: [u8; 4]) -> Value<'r> {
     Value::F32(f32::from_le_bytes(slot))
+}
+
+/// The value of a type that stands among the texts.
+fn of_text(kind: u8, texts: &[u8], start: u64) -> Option<Value<'_>> {
+    let text = text(texts, start)?;
+    let vector = |dtype| Vector::new(dtype, text).map(Value::Vector);
+    match kind {
+        TEXT => Some(Value::Text(text)),
+        STRING => Some(Value::String(text)),
+        F32S => vector(Dtype::F32),
+        F64S => vector(Dtype::F64),
+        I64S => vector(Dtype::I64),
+        _ => None,
+    }
 }
 
 fn text(texts: &[u8], start: u64) -> Option<&[u8]> {
@@ -312,29 +368,27 @@ fn push_f32s(values: &[Value], bytes: &mut Vec<u8>) {
 /// Appends values of all types, in slots of so many bytes.
 fn push_slots(values: &[Value], size: usize, bytes: &mut Vec<u8>) {
     bytes.push(size as u8);
-    bytes.extend(values.iter().map(|value| match value {
-        Value::Text(_) => TEXT,
-        Value::String(_) => STRING,
-        Value::I64(_) => I64,
-        Value::F32(_) => F32,
-        Value::F64(_) => F64,
-    }));
-    let mut texts = 0;
+    bytes.extend(values.iter().map(|value| value.tag()));
+    let (mut texts, mut events) = (0, 0);
     for value in values {
         let slot = match value {
-            Value::Text(text) | Value::String(text) => {
-                let start = texts;
-                texts += number_bytes(text.len()) + text.len();
-                start as u64
-            }
             // The lowest bytes of what is small are the same number.
             Value::I64(integer) => integer.cast_unsigned(),
             Value::F32(single) => single.to_bits().into(),
             Value::F64(double) => double.to_bits(),
+            Value::Events(_) => {
+                events += 1;
+                events - 1
+            }
+            Value::Text(_) | Value::String(_) | Value::Vector(_) => {
+                let start = texts;
+                texts += text_bytes(value.bytes().unwrap_or_default());
+                start as u64
+            }
         };
         bytes.extend(slot.to_le_bytes().iter().take(size));
     }
-    for text in values.iter().filter_map(|value| value.text()) {
+    for text in values.iter().filter_map(|value| value.bytes()) {
         push_number(text.len() as u64, bytes);
         bytes.extend(text);
     }
@@ -345,6 +399,8 @@ pub mod testing {
     //! Rows at random, for tests.
 
     use super::super::layout::Name;
+    use super::super::sequence::Sequence;
+    use super::super::windows::{Span, Spans, Windows};
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -356,6 +412,10 @@ pub mod testing {
         Text(Vec<u8>),
         /// A string.
         String(Vec<u8>),
+        /// A vector.
+        Vector(Dtype, Vec<u8>),
+        /// Events.
+        Events(Arc<Events>),
         /// Any other.
         Number(Value<'static>),
     }
@@ -366,9 +426,43 @@ pub mod testing {
             match self {
                 Self::Text(text) => Value::Text(text),
                 Self::String(text) => Value::String(text),
+                Self::Vector(dtype, bytes) => Value::Vector(Vector::new(*dtype, bytes).unwrap()),
+                Self::Events(events) => Value::Events(events),
                 Self::Number(value) => *value,
             }
         }
+    }
+
+    /// All that a field holds, events included.
+    pub fn contents() -> impl Strategy<Value = Owned> {
+        let events = prop::collection::vec((0..9u64, values(), any::<bool>()), 1..9);
+        let events = events.prop_map(|events| {
+            let mut sequence = Sequence::default();
+            for (at_ms, item, numbered) in &events {
+                let item = item.value();
+                let item = if matches!(item, Value::Vector(_)) { Value::I64(7) } else { item };
+                let seq = numbered.then_some(*at_ms);
+                sequence.push(*at_ms, seq, 5, std::iter::once(item));
+            }
+            let spans = Spans::new(Span::new(2_000_000, 1_000_000).unwrap(), None).unwrap();
+            let mut windows = Windows::default();
+            for (at_ms, _, _) in &events {
+                windows.tally(&spans, *at_ms as f64, at_ms * 500, None, 5_000);
+            }
+            (sequence, windows)
+        });
+        prop_oneof![
+            4 => values(),
+            1 => events.prop_map(|(sequence, windows)| {
+                let both = [Events::Sequence(sequence), Events::Windows(windows)];
+                Owned::Events(Arc::new(both[events_of(&both)].clone()))
+            }),
+        ]
+    }
+
+    /// One of both, by what they are.
+    fn events_of(both: &[Events; 2]) -> usize {
+        usize::from(both[0].newest_ms() % 2 == 1)
     }
 
     /// Values of all kinds, the extremes among them.
@@ -380,11 +474,22 @@ pub mod testing {
         prop_oneof![
             prop::collection::vec(any::<u8>(), 0..200).prop_map(Owned::Text),
             prop::collection::vec(any::<u8>(), 0..20).prop_map(Owned::String),
+            vectors(),
             any::<i64>().prop_map(|one| Owned::Number(Value::I64(one))),
             (-3i64..3).prop_map(|one| Owned::Number(Value::I64(one))),
             any::<u32>().prop_map(|one| Owned::Number(Value::F32(f32::from_bits(one)))),
             double.prop_map(|one| Owned::Number(Value::F64(one))),
         ]
+    }
+
+    /// Vectors of all types.
+    fn vectors() -> impl Strategy<Value = Owned> {
+        (0usize..3, prop::collection::vec(any::<u64>(), 1..9)).prop_map(|(dtype, numbers)| {
+            let dtype = Dtype::at(dtype);
+            let mut bytes: Vec<u8> = numbers.iter().flat_map(|one| one.to_le_bytes()).collect();
+            bytes.truncate(numbers.len() * dtype.bytes());
+            Owned::Vector(dtype, bytes)
+        })
     }
 
     /// The times of a view.
@@ -489,7 +594,7 @@ mod tests {
         let row = Row::assemble(&layout, &times, &values).unwrap();
         std::panic::catch_unwind(|| row.values().get(3)).unwrap_err();
         std::panic::catch_unwind(|| row.times(2)).unwrap_err();
-        let broken = Row::new(layout, &[&row.bytes()[1..]]).unwrap();
+        let broken = Row::new(row.head().clone(), &[&row.bytes()[1..]]).unwrap();
         std::panic::catch_unwind(|| broken.values().get(0)).unwrap_err();
     }
 

@@ -7,8 +7,10 @@
 //! holds a row reads its layout without one. A process forked to save reads
 //! layouts through rows only: there the mutex may be locked for ever.
 
+use super::events::Events;
 use super::layout::Layout;
 use super::stats::{LAYOUT_BYTES, LAYOUTS};
+use crate::bug;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
@@ -17,7 +19,26 @@ use xxhash_rust::xxh3::Xxh3Builder;
 
 /// A layout that all rows share that have it.
 #[derive(Clone, Debug)]
-pub struct SharedLayout(Arc<Shared>);
+pub struct SharedLayout(Arc<Node>);
+
+/// What a row begins with: its layout, and what happened to those of its fields that
+/// hold events. One pointer, as most rows have none: it leads to the layout that all
+/// share, or to a block of the row's own.
+#[derive(Debug)]
+pub struct Head(SharedLayout);
+
+#[derive(Debug)]
+enum Node {
+    Shared(Shared),
+    Own {
+        /// The layout, shared.
+        layout: SharedLayout,
+        /// The events of each field that has any, in order.
+        events: Vec<Arc<Events>>,
+        /// How many bytes of a row all of them take.
+        bytes: usize,
+    },
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -29,7 +50,7 @@ struct Shared {
 /// alike cost time, never a wrong answer.
 #[derive(Default)]
 struct Table {
-    layouts: HashMap<u64, Vec<Weak<Shared>>>,
+    layouts: HashMap<u64, Vec<Weak<Node>>>,
     /// What INFO was last told that the table takes.
     told_bytes: usize,
 }
@@ -44,10 +65,10 @@ impl Table {
     /// Tells INFO what the table takes now, beside the layouts themselves: its
     /// slots, and a list with one pointer for each hash. After each change.
     fn changed(&mut self) {
-        type List = Vec<Weak<Shared>>;
+        type List = Vec<Weak<Node>>;
         // A slot and its control byte; tables keep one in eight free.
         let slots = self.layouts.capacity() * 8 / 7 * (size_of::<(u64, List)>() + 1);
-        let bytes = slots + self.layouts.len() * size_of::<Weak<Shared>>();
+        let bytes = slots + self.layouts.len() * size_of::<Weak<Node>>();
         LAYOUT_BYTES.add(bytes as i64 - self.told_bytes as i64);
         self.told_bytes = bytes;
     }
@@ -76,17 +97,18 @@ impl SharedLayout {
     pub fn new(layout: Layout) -> Self {
         let hash = hash_of(&layout);
         // Lives longer than the lock: the last of a layout takes it when dropped.
-        let mut same_hash: Vec<Arc<Shared>>;
+        let mut same_hash: Vec<SharedLayout>;
         let mut table = table();
         let known = table.layouts.entry(hash).or_insert_with(|| Vec::with_capacity(1));
-        same_hash = known.iter().filter_map(Weak::upgrade).collect();
-        if let Some(place) = same_hash.iter().position(|shared| shared.layout == layout) {
+        same_hash = known.iter().filter_map(Weak::upgrade).map(Self).collect();
+        if let Some(place) = same_hash.iter().position(|shared| **shared == layout) {
             drop(table);
-            return Self(same_hash.swap_remove(place));
+            return same_hash.swap_remove(place);
         }
         LAYOUTS.add(1);
-        let shared = Arc::new(Shared { layout, hash });
+        let shared = Shared { layout, hash };
         LAYOUT_BYTES.add(shared.bytes() as i64);
+        let shared = Arc::new(Node::Shared(shared));
         known.push(Arc::downgrade(&shared));
         table.changed();
         drop(table);
@@ -113,14 +135,97 @@ impl Deref for SharedLayout {
     type Target = Layout;
 
     fn deref(&self) -> &Layout {
-        &self.0.layout
+        match &*self.0 {
+            Node::Shared(shared) => &shared.layout,
+            Node::Own { layout, .. } => layout,
+        }
+    }
+}
+
+impl Head {
+    /// The head of a row of a layout, and of the events of those fields that have any,
+    /// in order.
+    pub fn new(layout: &SharedLayout, events: impl Iterator<Item = Arc<Events>>) -> Self {
+        let events: Vec<_> = events.collect();
+        if events.is_empty() {
+            return Self(layout.clone());
+        }
+        let bytes = events.iter().map(|events| events.row_bytes()).sum();
+        Self(SharedLayout(Arc::new(Node::Own { layout: layout.clone(), events, bytes })))
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &SharedLayout {
+        match &*self.0.0 {
+            Node::Shared(_) => &self.0,
+            Node::Own { layout, .. } => layout,
+        }
+    }
+
+    /// The events of each field that has any, in order.
+    pub fn events(&self) -> &[Arc<Events>] {
+        match &*self.0.0 {
+            Node::Shared(_) => &[],
+            Node::Own { events, .. } => events,
+        }
+    }
+
+    /// How many bytes of a row the events take.
+    pub fn event_bytes(&self) -> usize {
+        match &*self.0.0 {
+            Node::Shared(_) => 0,
+            Node::Own { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Changes the events at a place of [`Self::events`]: a copy of their own where
+    /// another row has them as well.
+    pub fn change(&mut self, place: usize, change: impl FnOnce(&mut Events)) {
+        let Some(Node::Own { events, bytes, .. }) = Arc::get_mut(&mut self.0.0) else {
+            bug("the events of a row that has none of its own")
+        };
+        let events = events.get_mut(place).map(Arc::make_mut);
+        let events = events.unwrap_or_else(|| bug("events that the row has not"));
+        let before = events.row_bytes();
+        change(events);
+        *bytes = (*bytes - before) + events.row_bytes();
+    }
+
+    /// Bytes of memory that it takes, shared layouts aside.
+    pub fn heap_bytes(&self) -> usize {
+        match &*self.0.0 {
+            Node::Shared(_) => 0,
+            Node::Own { events, .. } => {
+                let own = size_of::<Node>() + events.capacity() * size_of::<Arc<Events>>();
+                let each = events.iter().map(|events| size_of::<Events>() + events.heap_bytes());
+                // Each shared pointer has two counts.
+                own + each.sum::<usize>() + (1 + events.len()) * 2 * size_of::<usize>()
+            }
+        }
+    }
+
+    /// How many blocks it takes.
+    pub fn blocks(&self) -> usize {
+        match &*self.0.0 {
+            Node::Shared(_) => 0,
+            Node::Own { events, .. } => {
+                2 + events.iter().map(|events| 1 + events.blocks()).sum::<usize>()
+            }
+        }
+    }
+}
+
+/// Of events, what is changed of one is not changed of the other.
+impl Clone for Head {
+    fn clone(&self) -> Self {
+        Self::new(self.layout(), self.events().iter().cloned())
     }
 }
 
 impl Shared {
     /// Bytes that it takes, the two counts of its pointers with it.
     fn bytes(&self) -> usize {
-        size_of::<Self>() - size_of::<Layout>() + self.layout.bytes() + 2 * size_of::<usize>()
+        size_of::<Node>() - size_of::<Layout>() + self.layout.bytes() + 2 * size_of::<usize>()
     }
 }
 

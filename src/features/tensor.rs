@@ -1,73 +1,12 @@
 //! Tensors: many values as one buffer that a client reads without parsing.
 
-use super::buffer::Found;
+use super::dtype::{Dtype, Vector};
+use super::found::Found;
 use super::value::Value;
 use crate::bug;
 use std::collections::HashMap;
 
-/// The type of a tensor's values, all little-endian.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dtype {
-    /// 32-bit IEEE 754.
-    #[default]
-    F32,
-    /// 64-bit IEEE 754.
-    F64,
-    /// 64-bit two's complement.
-    I64,
-}
-
-impl Dtype {
-    /// All of them, by the names that clients write.
-    pub const NAMES: [&str; 3] = ["F32", "F64", "I64"];
-
-    /// The one at a place of [`Self::NAMES`].
-    pub fn at(place: usize) -> Self {
-        match place {
-            0 => Self::F32,
-            1 => Self::F64,
-            _ => Self::I64,
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F64 => "F64",
-            Self::I64 => "I64",
-        }
-    }
-
-    /// How many bytes a value takes.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => size_of::<f32>(),
-            Self::F64 | Self::I64 => size_of::<u64>(),
-        }
-    }
-
-    /// The value that bytes begin with; `None` when they are too few.
-    pub fn read(self, bytes: &[u8]) -> Option<Value<'static>> {
-        Some(match self {
-            Self::F32 => Value::F32(f32::from_le_bytes(*bytes.first_chunk()?)),
-            Self::F64 => Value::F64(f64::from_le_bytes(*bytes.first_chunk()?)),
-            Self::I64 => Value::I64(i64::from_le_bytes(*bytes.first_chunk()?)),
-        })
-    }
-
-    /// A value as one of this type: the nearest number that it holds; `None` of
-    /// what is none.
-    pub fn convert(self, value: Value) -> Option<Value<'static>> {
-        match self {
-            Self::F32 => value.to_f32().map(Value::F32),
-            Self::F64 => value.to_f64().map(Value::F64),
-            Self::I64 => value.to_i64().map(Value::I64),
-        }
-    }
-}
-
-/// What is known of a value, a byte each.
+/// What is known of a field's values, a byte each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// There is something, but no number that the type holds.
@@ -78,6 +17,8 @@ pub enum Status {
     NotFound = 3,
     /// It is older than the call takes it.
     TooOld = 4,
+    /// There is something, but not of the form that is asked for.
+    Misfit = 5,
 }
 
 /// The event time of what has none.
@@ -101,19 +42,19 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// An empty tensor with room for so many values, and for their event times if
-    /// they are `timed`; `None` when there is no memory for them.
-    pub fn new(dtype: Dtype, values: usize, timed: bool) -> Option<Self> {
+    /// An empty tensor with room for so many values, of so many fields, and for the event
+    /// times of these if they are `timed`; `None` when there is no memory for them.
+    pub fn new(dtype: Dtype, values: usize, fields: usize, timed: bool) -> Option<Self> {
         let (mut data, mut status, mut times) = (Vec::new(), Vec::new(), Vec::new());
         data.try_reserve_exact(values.checked_mul(dtype.bytes())?).ok()?;
-        status.try_reserve_exact(values).ok()?;
+        status.try_reserve_exact(fields).ok()?;
         if timed {
-            times.try_reserve_exact(values.checked_mul(size_of::<i64>())?).ok()?;
+            times.try_reserve_exact(fields.checked_mul(size_of::<i64>())?).ok()?;
         }
         Some(Self { dtype, data, status, times, long: HashMap::new(), long_bytes: 0 })
     }
 
-    /// The values, and what is known of each.
+    /// The values, and what is known of each field.
     pub fn parts(&self) -> (&[u8], &[u8]) {
         (&self.data, &self.status)
     }
@@ -142,16 +83,84 @@ impl Tensor {
     pub fn push(&mut self, found: Found, default: Option<Value<'static>>) -> Option<()> {
         let status = match found {
             Found::Value(value) if self.write(value) => Status::Present,
+            Found::Value(Value::Vector(_)) | Found::Items(_) | Found::Packed(_) => Status::Misfit,
             Found::Value(_) => Status::NotANumber,
             Found::TooOld => Status::TooOld,
+            Found::Misfit => Status::Misfit,
             Found::Nothing => Status::NotFound,
         };
         if status != Status::Present {
-            let nan = Value::F64(f64::NAN);
-            self.write(default.unwrap_or(nan)).then_some(())?;
+            self.write_default(default)?;
         }
         self.status.push(status as u8);
         Some(())
+    }
+
+    /// Appends what was found in a place of so many columns, as [`Self::push`] does in a
+    /// place of one: what stands in for a number does so in each column without one.
+    pub fn push_wide(
+        &mut self,
+        found: Found,
+        columns: usize,
+        default: Option<Value<'static>>,
+    ) -> Option<()> {
+        let start = self.data.len();
+        let status = match found {
+            Found::Value(Value::Vector(vector)) if vector.dim() == columns => {
+                self.write_vector(vector, default)?
+            }
+            Found::Packed(bytes) if bytes.len() == columns * self.dtype.bytes() => {
+                self.data.extend_from_slice(bytes);
+                Status::Present
+            }
+            Found::Value(value) if columns == 1 => return self.push(Found::Value(value), default),
+            Found::Items(items) if items.places() == columns => {
+                let mut status = Status::Present;
+                for item in items.each() {
+                    if !item.is_some_and(|item| self.write(item)) {
+                        self.write_default(default)?;
+                        if item.is_some() {
+                            status = Status::NotANumber;
+                        }
+                    }
+                }
+                status
+            }
+            Found::Value(_) | Found::Packed(_) | Found::Items(_) | Found::Misfit => Status::Misfit,
+            Found::TooOld => Status::TooOld,
+            Found::Nothing => Status::NotFound,
+        };
+        if self.data.len() == start {
+            self.write_default(default)?;
+            let written = self.data.len();
+            // Twice as much each time.
+            while self.data.len() < start + columns * (written - start) {
+                let (held, most) = (self.data.len() - start, columns * (written - start));
+                self.data.extend_from_within(start..start + held.min(most - held));
+            }
+        }
+        self.status.push(status as u8);
+        Some(())
+    }
+
+    fn write_vector(&mut self, vector: Vector, default: Option<Value<'static>>) -> Option<Status> {
+        if vector.dtype() == self.dtype {
+            self.data.extend_from_slice(vector.bytes());
+            return Some(Status::Present);
+        }
+        let mut status = Status::Present;
+        for number in Value::each(vector) {
+            if !self.write(number) {
+                self.write_default(default)?;
+                status = Status::NotANumber;
+            }
+        }
+        Some(status)
+    }
+
+    /// Appends what stands in for a number, or NaN; `None` when the type has none.
+    fn write_default(&mut self, default: Option<Value<'static>>) -> Option<()> {
+        self.write(default.unwrap_or(Value::F64(f64::NAN))).then_some(())
     }
 
     /// Appends an event time.
@@ -180,16 +189,16 @@ impl Tensor {
         self.are_present(columns.len());
     }
 
-    /// Appends the entity of a number once more; each has so many values.
-    pub fn repeat(&mut self, number: usize, values: usize) {
+    /// Appends the entity of a number once more; each has so many values, of so many
+    /// fields.
+    pub fn repeat(&mut self, number: usize, values: usize, fields: usize) {
         let again = |all: &mut Vec<u8>, size: usize| {
-            let start = number * values * size;
-            all.extend_from_within(start..start + values * size);
+            all.extend_from_within(number * size..(number + 1) * size);
         };
-        again(&mut self.data, self.dtype.bytes());
-        again(&mut self.status, 1);
+        again(&mut self.data, values * self.dtype.bytes());
+        again(&mut self.status, fields);
         if !self.times.is_empty() {
-            again(&mut self.times, size_of::<i64>());
+            again(&mut self.times, fields * size_of::<i64>());
         }
     }
 
@@ -231,7 +240,7 @@ impl Tensor {
         let (dtype, long_bytes) = (self.dtype, &mut self.long_bytes);
         *self.long.entry(place).or_insert_with(|| {
             *long_bytes += text.len();
-            dtype.convert(Value::Text(text))
+            Value::Text(text).to(dtype)
         })
     }
 }
@@ -251,7 +260,7 @@ mod tests {
 
     #[test]
     fn missing_wrong_old_and_present_are_told_apart() {
-        let mut tensor = Tensor::new(Dtype::F32, 7, false).unwrap();
+        let mut tensor = Tensor::new(Dtype::F32, 7, 7, false).unwrap();
         let seven = Some(Value::I64(7));
         tensor.push(text("1.5"), seven).unwrap();
         tensor.push(text("abc"), seven).unwrap();
@@ -270,7 +279,7 @@ mod tests {
     fn nan_and_the_infinities_are_present_in_floats_and_no_integers() {
         let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
         for kind in [Dtype::F32, Dtype::F64, Dtype::I64] {
-            let mut tensor = Tensor::new(kind, 6, false).unwrap();
+            let mut tensor = Tensor::new(kind, 6, 6, false).unwrap();
             for value in values {
                 tensor.push(Found::Value(Value::F64(value)), Some(Value::I64(1))).unwrap();
                 let single = Value::F32(value as f32);
@@ -291,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_double_beyond_the_range_of_singles_is_no_single() {
-        let mut tensor = Tensor::new(Dtype::F32, 2, false).unwrap();
+        let mut tensor = Tensor::new(Dtype::F32, 2, 2, false).unwrap();
         tensor.push(Found::Value(Value::F64(1e39)), None).unwrap();
         tensor.push(Found::Value(Value::F64(0.1)), None).unwrap();
         assert_eq!(tensor.parts().1, [0, 1]);
@@ -300,7 +309,7 @@ mod tests {
 
     #[test]
     fn an_integer_has_no_nan() {
-        let mut tensor = Tensor::new(Dtype::I64, 2, false).unwrap();
+        let mut tensor = Tensor::new(Dtype::I64, 2, 2, false).unwrap();
         assert_eq!(tensor.push(text("1.5"), None), None);
         assert_eq!(tensor.push(Found::Nothing, None), None);
         assert_eq!(tensor.push(text("-9223372036854775808"), None), Some(()));
@@ -315,7 +324,7 @@ mod tests {
     fn a_long_text_is_read_once_an_entity() {
         let mut digits = [b'0'; 1_000];
         digits[999] = b'7';
-        let mut tensor = Tensor::new(Dtype::F64, 4, false).unwrap();
+        let mut tensor = Tensor::new(Dtype::F64, 4, 4, false).unwrap();
         tensor.begin();
         tensor.push(Found::Value(Value::Text(&digits)), None).unwrap();
         digits[999] = b'8';
@@ -330,12 +339,12 @@ mod tests {
 
     #[test]
     fn an_entity_is_repeated_with_all_that_is_known_of_it() {
-        let mut tensor = Tensor::new(Dtype::I64, 6, true).unwrap();
+        let mut tensor = Tensor::new(Dtype::I64, 6, 6, true).unwrap();
         for (number, at_ms) in [(1, 10), (2, NO_TIME), (3, 30), (4, 40)] {
             tensor.push(Found::Nothing, Some(Value::I64(number))).unwrap();
             tensor.push_time(at_ms);
         }
-        tensor.repeat(0, 2);
+        tensor.repeat(0, 2, 2);
         let numbers = |bytes: &[u8]| -> Vec<i64> {
             bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
         };
@@ -348,14 +357,14 @@ mod tests {
     fn a_column_that_is_not_there_is_loud() {
         let slots = [[0; 4]; 2];
         std::panic::catch_unwind(|| {
-            Tensor::new(Dtype::F32, 1, false).unwrap().gather_f32s(&slots, &[2]);
+            Tensor::new(Dtype::F32, 1, 1, false).unwrap().gather_f32s(&slots, &[2]);
         })
         .unwrap_err();
     }
 
     #[test]
     fn doubles_are_the_nearest() {
-        let mut tensor = Tensor::new(Dtype::F64, 1, false).unwrap();
+        let mut tensor = Tensor::new(Dtype::F64, 1, 1, false).unwrap();
         tensor.push(text("9007199254740993"), None).unwrap();
         assert_eq!(tensor.parts().0, 9_007_199_254_740_992f64.to_le_bytes());
     }
@@ -363,7 +372,7 @@ mod tests {
     #[test]
     fn singles_are_gathered_in_the_order_asked_for() {
         let slots = [1.0f32, 2.0, f32::NAN].map(f32::to_le_bytes);
-        let mut tensor = Tensor::new(Dtype::F32, 4, false).unwrap();
+        let mut tensor = Tensor::new(Dtype::F32, 4, 4, false).unwrap();
         tensor.gather_f32s(&slots, &[2, 0, 1, 0]);
         tensor.push_f32s(&slots[..2]);
         let values = f32s(&tensor);

@@ -1,7 +1,12 @@
 //! Values: typed, and exactly what was written.
 
+use super::dtype::{Dtype, Vector};
+use super::events::Events;
 use super::number::{read_f32, read_f64, read_i64, read_printed};
+use crate::bug;
 use crate::number::parse_integer;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The numbers of values' types, in rows and payloads: stored, and never changed.
 pub mod tag {
@@ -15,6 +20,14 @@ pub mod tag {
     pub const F64: u8 = 3;
     /// A text that was written as a string.
     pub const STRING: u8 = 4;
+    /// A vector of singles.
+    pub const F32S: u8 = 5;
+    /// A vector of doubles.
+    pub const F64S: u8 = 6;
+    /// A vector of integers.
+    pub const I64S: u8 = 7;
+    /// What happened to a field.
+    pub const EVENTS: u8 = 8;
 }
 
 /// The type that a value is written as.
@@ -31,10 +44,12 @@ pub enum Type {
     I64,
     /// The text, whatever it says.
     String,
+    /// So many numbers of a type, as they lie in memory.
+    Vector(Dtype, usize),
 }
 
 impl Type {
-    /// All of them, by the names that clients write.
+    /// All but vectors, by the names that clients write.
     pub const NAMES: [&str; 5] = ["AUTO", "F32", "F64", "I64", "STRING"];
 
     /// The one at a place of [`Self::NAMES`].
@@ -49,12 +64,17 @@ impl Type {
     }
 
     /// What its texts are, as errors say it.
-    pub fn describe(self) -> &'static str {
+    pub fn describe(self) -> Cow<'static, str> {
         match self {
-            Self::Auto | Self::String => "any text",
-            Self::F32 => "a number in the range of F32",
-            Self::F64 => "a number in the range of F64",
-            Self::I64 => "an integer in the range of I64",
+            Self::Auto | Self::String => "any text".into(),
+            Self::F32 => "a number in the range of F32".into(),
+            Self::F64 => "a number in the range of F64".into(),
+            Self::I64 => "an integer in the range of I64".into(),
+            Self::Vector(dtype, dim) => {
+                let bytes = dim * dtype.bytes();
+                format!("{bytes} bytes long: {dim} little-endian values of type {}", dtype.name())
+                    .into()
+            }
         }
     }
 
@@ -70,6 +90,9 @@ impl Type {
             Self::F64 => read_f64(text).or_else(|| not_finite(text)).map(Value::F64),
             Self::I64 => read_i64(text).map(Value::I64),
             Self::String => Some(Value::String(text)),
+            Self::Vector(dtype, dim) => {
+                Vector::new(dtype, text).filter(|vector| vector.dim() == dim).map(Value::Vector)
+            }
         }
     }
 }
@@ -113,6 +136,10 @@ pub enum Value<'a> {
     F32(f32),
     /// 64-bit IEEE 754; NaN and the infinities too.
     F64(f64),
+    /// Numbers of one type.
+    Vector(Vector<'a>),
+    /// What happened to the field.
+    Events(&'a Arc<Events>),
 }
 
 /// What numbers are printed with.
@@ -123,6 +150,23 @@ pub struct Printer {
 }
 
 impl<'a> Value<'a> {
+    /// The number of its type.
+    pub fn tag(self) -> u8 {
+        match self {
+            Self::Text(_) => tag::TEXT,
+            Self::String(_) => tag::STRING,
+            Self::I64(_) => tag::I64,
+            Self::F32(_) => tag::F32,
+            Self::F64(_) => tag::F64,
+            Self::Vector(vector) => match vector.dtype() {
+                Dtype::F32 => tag::F32S,
+                Dtype::F64 => tag::F64S,
+                Dtype::I64 => tag::I64S,
+            },
+            Self::Events(_) => tag::EVENTS,
+        }
+    }
+
     /// The name of its type.
     pub fn type_name(self) -> &'static str {
         match self {
@@ -130,14 +174,45 @@ impl<'a> Value<'a> {
             Self::I64(_) => "I64",
             Self::F32(_) => "F32",
             Self::F64(_) => "F64",
+            Self::Vector(vector) => vector.dtype().name(),
+            Self::Events(events) => events.name(),
         }
     }
 
-    /// The bytes of a text or string.
-    pub fn text(self) -> Option<&'a [u8]> {
+    /// The bytes of what is as long as it may be: of a text, a string, a vector.
+    pub fn bytes(self) -> Option<&'a [u8]> {
         match self {
-            Self::Text(text) | Self::String(text) => Some(text),
-            Self::I64(_) | Self::F32(_) | Self::F64(_) => None,
+            Self::Text(bytes) | Self::String(bytes) => Some(bytes),
+            Self::Vector(vector) => Some(vector.bytes()),
+            Self::I64(_) | Self::F32(_) | Self::F64(_) | Self::Events(_) => None,
+        }
+    }
+
+    /// The number that bytes begin with; `None` when they are too few.
+    pub fn read(dtype: Dtype, bytes: &[u8]) -> Option<Value<'static>> {
+        Some(match dtype {
+            Dtype::F32 => Value::F32(f32::from_le_bytes(*bytes.first_chunk()?)),
+            Dtype::F64 => Value::F64(f64::from_le_bytes(*bytes.first_chunk()?)),
+            Dtype::I64 => Value::I64(i64::from_le_bytes(*bytes.first_chunk()?)),
+        })
+    }
+
+    /// The numbers of a vector.
+    pub fn each(vector: Vector<'_>) -> impl ExactSizeIterator<Item = Value<'static>> {
+        let dtype = vector.dtype();
+        let numbers = vector.bytes().chunks_exact(dtype.bytes());
+        numbers.map(move |bytes| {
+            Self::read(dtype, bytes).unwrap_or_else(|| bug("a number of fewer bytes than it takes"))
+        })
+    }
+
+    /// The value as a number of a type: the nearest that it holds; `None` of what is
+    /// none.
+    pub fn to(self, dtype: Dtype) -> Option<Value<'static>> {
+        match dtype {
+            Dtype::F32 => self.to_f32().map(Value::F32),
+            Dtype::F64 => self.to_f64().map(Value::F64),
+            Dtype::I64 => self.to_i64().map(Value::I64),
         }
     }
 
@@ -151,6 +226,7 @@ impl<'a> Value<'a> {
                 let single = double as f32;
                 (single.is_finite() || !double.is_finite()).then_some(single)
             }
+            Self::Vector(_) | Self::Events(_) => None,
         }
     }
 
@@ -161,6 +237,7 @@ impl<'a> Value<'a> {
             Self::Text(text) | Self::String(text) => read_f64(text),
             Self::I64(integer) => Some(integer as f64),
             Self::F32(single) => Some(single.into()),
+            Self::Vector(_) | Self::Events(_) => None,
         }
     }
 
@@ -171,16 +248,20 @@ impl<'a> Value<'a> {
             Self::Text(text) | Self::String(text) => read_i64(text),
             Self::F32(single) => whole(single.into()),
             Self::F64(double) => whole(double),
+            Self::Vector(_) | Self::Events(_) => None,
         }
     }
 
-    /// The value as text: of a number the shortest that reads back as it.
+    /// The value as text: of a number the shortest that reads back as it, of a vector
+    /// its bytes; of events none.
     pub fn print<'p>(self, printer: &'p mut Printer) -> &'p [u8]
     where
         'a: 'p,
     {
         match self {
             Self::Text(text) | Self::String(text) => text,
+            Self::Vector(vector) => vector.bytes(),
+            Self::Events(_) => b"",
             Self::I64(integer) => printer.integers.format(integer).as_bytes(),
             Self::F32(single) => match single.is_finite() {
                 true => printer.doubles.format_finite(single).as_bytes(),
@@ -224,7 +305,7 @@ pub fn widen(single: f32) -> f64 {
     let mut buffer = zmij::Buffer::new();
     // What was just printed reads.
     let printed = buffer.format_finite(single);
-    printed.parse().unwrap_or_else(|_| crate::bug("a single that is no double"))
+    printed.parse().unwrap_or_else(|_| bug("a single that is no double"))
 }
 
 /// The name of what is not finite.
@@ -248,6 +329,8 @@ impl PartialEq for Value<'_> {
             (Self::I64(one), Self::I64(other)) => one == other,
             (Self::F32(one), Self::F32(other)) => one.to_bits() == other.to_bits(),
             (Self::F64(one), Self::F64(other)) => one.to_bits() == other.to_bits(),
+            (Self::Vector(one), Self::Vector(other)) => one == other,
+            (Self::Events(one), Self::Events(other)) => one == other,
             _ => false,
         }
     }

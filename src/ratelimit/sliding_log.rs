@@ -30,6 +30,7 @@ use super::policy::{Cost, Policy};
 use crate::bounds::MAX_TIME_US;
 use crate::bug;
 use crate::time::Micros;
+use crate::timegrid::TimeGrid;
 use std::iter;
 
 /// The sub-windows in a window, and the charges in a log.
@@ -83,22 +84,23 @@ impl Default for Older {
     }
 }
 
-fn sub_window_us(policy: &Policy) -> Micros {
-    policy.window_us.div_ceil(SUB_WINDOWS as u64)
+/// The sub-windows of all time.
+fn sub_windows(policy: &Policy) -> TimeGrid {
+    TimeGrid { tile_us: policy.window_us.div_ceil(SUB_WINDOWS as u64) }
 }
 
 /// The last microsecond of the sub-window of `at_us`.
 fn sub_window_end(policy: &Policy, at_us: Micros) -> Micros {
-    let length_us = sub_window_us(policy);
-    (at_us / length_us).saturating_add(1).saturating_mul(length_us) - 1
+    let grid = sub_windows(policy);
+    grid.end_us(grid.tile(at_us))
 }
 
 /// The index of the sub-window of `at_us` in a grid whose last sub-window is
 /// the one before that of `newest_us`; `None` if it lies before the first.
 fn grid_index(policy: &Policy, at_us: Micros, newest_us: Micros) -> Option<usize> {
-    let length_us = sub_window_us(policy);
-    let sub_windows = (newest_us / length_us).saturating_sub(at_us / length_us);
-    SUB_WINDOWS.checked_sub(usize::try_from(sub_windows).ok()?)
+    let grid = sub_windows(policy);
+    let before = grid.tile(newest_us).saturating_sub(grid.tile(at_us));
+    SUB_WINDOWS.checked_sub(usize::try_from(before).ok()?)
 }
 
 /// Whether a charge at `at_us` still weighs at `now_us`.
@@ -176,7 +178,7 @@ impl SlidingLog {
 
     /// When the sums of a grid count, the first one first.
     fn grid_times(&self, policy: &Policy) -> impl Fn(usize) -> Micros {
-        let length_us = sub_window_us(policy);
+        let length_us = sub_windows(policy).tile_us;
         let end_us = sub_window_end(policy, self.newest_us);
         move |index| end_us.saturating_sub((SUB_WINDOWS - index) as u64 * length_us)
     }

@@ -1,7 +1,7 @@
 //! How values are answered one by one, and how long replies may be.
 
-use crate::features::buffer::Found;
 use crate::features::config::MAX_REPLY_BYTES;
+use crate::features::found::Found;
 use crate::features::value::{Printer, Value, widen};
 use crate::server::{Call, Error, Reply, refuse};
 
@@ -30,6 +30,17 @@ impl<'a> Answers<'a> {
     pub fn reply(&mut self, found: Found, default: Option<&[u8]>) {
         match (found, default) {
             (Found::Value(value), _) => self.value(value),
+            (Found::Packed(bytes), _) => self.reply.bytes(bytes),
+            (Found::Items(items), default) => {
+                self.reply.array(items.places());
+                for item in items.each() {
+                    match (item, default) {
+                        (Some(value), _) => self.value(value),
+                        (None, Some(default)) => self.reply.bytes(default),
+                        (None, None) => self.reply.null(),
+                    }
+                }
+            }
             (_, Some(default)) => self.reply.bytes(default),
             (_, None) => self.reply.null(),
         }
@@ -43,6 +54,22 @@ impl<'a> Answers<'a> {
             Value::F32(single) if self.typed => self.reply.double(widen(single)),
             Value::F64(double) if self.typed => self.reply.double(double),
             value => self.reply.bytes(value.print(&mut self.printer)),
+        }
+    }
+}
+
+/// What a reply is reckoned to take for what was found: of a value beside its text.
+pub fn reply_bytes(found: Found, default: Option<&[u8]>) -> usize {
+    match found {
+        Found::Value(value) => VALUE_BYTES + value.bytes().map_or(0, <[u8]>::len),
+        Found::Packed(bytes) => VALUE_BYTES + bytes.len(),
+        Found::Items(items) => {
+            let left = items.places().saturating_sub(items.held());
+            let texts = items.bytes() + left.saturating_mul(default.map_or(0, <[u8]>::len));
+            (1 + items.places()).saturating_mul(VALUE_BYTES).saturating_add(texts)
+        }
+        Found::TooOld | Found::Misfit | Found::Nothing => {
+            VALUE_BYTES + default.map_or(0, <[u8]>::len)
         }
     }
 }

@@ -1,13 +1,15 @@
 //! ML.APPLYROW: makes a change of rows that was decided elsewhere.
 
-use super::store::{event, refused, store};
+use super::event_options::notice;
+use super::store::{event, happen, refused, store};
 use crate::bug;
 use crate::features::change::{Applier, Put};
 use crate::features::codec;
 use crate::features::datatype::APPLY;
+use crate::features::event::Event;
 use crate::features::row::Row;
 use crate::features::stats::WRITTEN;
-use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler, refuse};
+use crate::server::{Arg, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, refuse};
 use std::collections::HashSet;
 
 /// ML.APPLYROW
@@ -31,6 +33,11 @@ fn applyrow(call: &mut Call) -> Result<(), Error> {
     let payload = call.args.arg()?;
     let keys: Vec<_> = call.args.remaining().collect();
     let wrong = || refuse("change is not a change of rows");
+    if codec::is_event(payload.bytes()) {
+        let event = codec::decode_event(payload.bytes()).ok_or_else(wrong)?;
+        let [key] = *keys else { return Err(refuse("an event happens to one key")) };
+        return apply_event(call, key, payload, &event);
+    }
     let (change, puts) = codec::decode_change(payload.bytes(), keys.len()).ok_or_else(wrong)?;
     let mut known = HashSet::new();
     if !keys.iter().all(|key| known.insert(key.bytes())) {
@@ -64,6 +71,23 @@ fn applyrow(call: &mut Call) -> Result<(), Error> {
         WRITTEN.add(each.map_or(0, |_| written.len() as u64));
     }
     outcome?;
+    call.reply.ok();
+    Ok(())
+}
+
+fn apply_event<'a>(
+    call: &mut Call<'a>,
+    key: Arg<'a>,
+    payload: Arg,
+    event: &Event,
+) -> Result<(), Error> {
+    let open = call.keys.write(key);
+    // What the primary has there is of the event's kind; what else there may be stays.
+    if event.can_happen(open.value_ref::<Row>()?.as_deref()) {
+        let ends = happen(open, event)?;
+        call.keys.commit_all(&[(key, ends)], notice(event), APPLY, || payload.bytes());
+        WRITTEN.increment();
+    }
     call.reply.ok();
     Ok(())
 }

@@ -1,10 +1,13 @@
 //! Reading entities of either kind: what a call asks for is resolved once, for
 //! plain hashes and for each layout of rows, and then read entity by entity.
 
+use super::fields::Fields;
 use super::hash::HashPlan;
 use crate::bug;
-use crate::features::buffer::{Found, ValueBuffer};
+use crate::features::buffer::ValueBuffer;
 use crate::features::by_namespace::{self, Counts};
+use crate::features::form::Moment;
+use crate::features::found::Found;
 use crate::features::layout::ReadName;
 use crate::features::numbering::Numbering;
 use crate::features::resolved::ResolvedFields;
@@ -12,33 +15,17 @@ use crate::features::row::{Row, Values, ViewTimes};
 use crate::features::shared_layout::SharedLayout;
 use crate::features::stats::{FOUND, MISSING, TOO_OLD};
 use crate::features::tensor::NO_TIME;
+use crate::features::value::Value;
 use crate::namespace::literal_start;
 use crate::server::{Arg, Error, Keyspace, Lock};
-use crate::time::Millis;
+use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::cell::Cell;
 use std::collections::HashMap;
 
-/// A field that a call asks for.
-#[derive(Clone, Copy)]
-pub struct Field<'a> {
-    /// The argument.
-    pub arg: Arg<'a>,
-    /// Its bytes, for which the server is asked once.
-    pub name: &'a [u8],
-}
-
-impl<'a> Field<'a> {
-    /// The field that an argument names.
-    pub fn of(arg: Arg<'a>) -> Self {
-        Self { arg, name: arg.bytes() }
-    }
-}
-
 /// What reads the fields of a call from one entity after the other.
 pub struct EntityReader<'a> {
-    fields: &'a [Field<'a>],
-    now_ms: Millis,
-    max_age_ms: Option<Millis>,
+    fields: &'a Fields<'a>,
+    moment: Moment,
     tally: Tally<'a>,
     /// What was counted before the entity that was read last.
     before: Counts,
@@ -63,15 +50,16 @@ impl<'a> EntityReader<'a> {
     /// values take at most so many bytes.
     pub fn new(
         lock: Lock<'a>,
-        fields: &'a [Field<'a>],
-        now_ms: Millis,
+        fields: &'a Fields<'a>,
+        now_us: Micros,
         max_age_ms: Option<Millis>,
         most: usize,
     ) -> Self {
+        let now_ms = now_us / MICROS_PER_MILLI;
+        let oldest_ms = max_age_ms.map_or(0, |most| now_ms.saturating_sub(most));
         Self {
             fields,
-            now_ms,
-            max_age_ms,
+            moment: Moment { now_us, oldest_ms },
             tally: Tally::new(lock),
             before: Counts::default(),
             hashes: None,
@@ -97,12 +85,11 @@ impl<'a> EntityReader<'a> {
             Ok(None) => Content::Nothing,
             Ok(Some(row)) => {
                 tally.add(|counts| counts.rows += 1);
-                let (now_ms, max_age_ms) = (self.now_ms, self.max_age_ms);
+                let Moment { now_us, oldest_ms } = self.moment;
+                let now_ms = now_us / MICROS_PER_MILLI;
                 let state = |times: ViewTimes| match times {
                     _ if !times.is_alive(now_ms) => State::Expired,
-                    _ if max_age_ms.is_some_and(|most| times.age_ms(now_ms) > most) => {
-                        State::TooOld
-                    }
+                    _ if times.at_ms < oldest_ms => State::TooOld,
                     _ => State::Fresh,
                 };
                 let fields = self.layouts.of(row.layout(), self.fields);
@@ -117,13 +104,14 @@ impl<'a> EntityReader<'a> {
                 None => Content::Nothing,
                 Some(hash) => {
                     tally.add(|counts| counts.hashes += 1);
-                    let plan = self.hashes.get_or_insert_with(|| HashPlan::new(self.fields));
+                    let plan =
+                        self.hashes.get_or_insert_with(|| HashPlan::new(self.fields.in_hashes()));
                     bytes = plan.read(&hash, &mut self.buffer)?;
                     Content::Hash(&self.buffer)
                 }
             },
         };
-        work(&Entity { content, tally, bytes })
+        work(&Entity { content, fields: self.fields, moment: self.moment, tally, bytes })
     }
 
     /// What was counted of the entity that was read last.
@@ -141,6 +129,8 @@ impl<'a> EntityReader<'a> {
 /// An entity, as a call reads it.
 pub struct Entity<'e> {
     content: Content<'e>,
+    fields: &'e Fields<'e>,
+    moment: Moment,
     tally: &'e Tally<'e>,
     bytes: usize,
 }
@@ -171,19 +161,39 @@ impl<'e> Entity<'e> {
     pub fn peek(&self, place: usize) -> Found<'e> {
         match &self.content {
             Content::Nothing => Found::Nothing,
-            Content::Hash(buffer) => buffer.get(place),
-            Content::Row { values, fields, states: None, .. } => {
-                let field = fields.field(place);
-                field.map_or(Found::Nothing, |field| Found::Value(values.get(field)))
-            }
+            Content::Hash(buffer) if self.fields.are_plain() => buffer.get(place),
+            Content::Hash(buffer) => self.of_hash(buffer, place),
+            Content::Row { values, fields, states: None, .. } => match fields.field(place) {
+                None => Found::Nothing,
+                Some(field) => self.of_row(values.get(field), State::Fresh, place),
+            },
             Content::Row { values, fields, states: Some(states), .. } => {
                 match served(fields, states, place) {
                     None => Found::Nothing,
-                    Some((State::TooOld, ..)) => Found::TooOld,
-                    Some((_, _, field)) => Found::Value(values.get(field)),
+                    Some((state, _, field)) => self.of_row(values.get(field), state, place),
                 }
             }
         }
+    }
+
+    /// What a value of a row comes to, in a view of a state. Events have times of their
+    /// own.
+    #[inline]
+    fn of_row(&self, value: Value<'e>, state: State, place: usize) -> Found<'e> {
+        match value {
+            Value::Events(_) => self.fields.form(place).of_row(value, self.moment),
+            _ if state == State::TooOld => Found::TooOld,
+            value if self.fields.are_plain() => Found::Value(value),
+            value => self.fields.form(place).of_row(value, self.moment),
+        }
+    }
+
+    fn of_hash(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {
+        let bytes = |place: usize| match buffer.get(place) {
+            Found::Value(value) => value.bytes(),
+            _ => None,
+        };
+        self.fields.form(place).of_hash(bytes(place), self.fields.bare(place).and_then(bytes))
     }
 
     /// As many bytes as all texts that it holds together take at most.
@@ -195,15 +205,19 @@ impl<'e> Entity<'e> {
         }
     }
 
-    /// The event time of what stands there, too old or not; [`NO_TIME`] where
-    /// nothing does, and of hashes.
+    /// The event time of what stands there, too old or not, of events that of the newest;
+    /// [`NO_TIME`] where nothing does, and of hashes.
     pub fn event_time(&self, place: usize) -> i64 {
-        let Content::Row { row, fields, states, .. } = &self.content else { return NO_TIME };
-        let view = match states {
-            None => fields.all(place).next().map(|(view, _)| view),
-            Some(states) => served(fields, states, place).map(|(_, view, _)| view),
+        let Content::Row { row, values, fields, states } = &self.content else { return NO_TIME };
+        let stands = match states {
+            None => fields.all(place).next(),
+            Some(states) => served(fields, states, place).map(|(_, view, field)| (view, field)),
         };
-        view.map_or(NO_TIME, |view| row.times(fields.view(view)).at_ms.cast_signed())
+        let at_ms = stands.map(|(view, field)| match values.get(field) {
+            Value::Events(events) => events.newest_ms(),
+            _ => row.times(fields.view(view)).at_ms,
+        });
+        at_ms.map_or(NO_TIME, Millis::cast_signed)
     }
 
     /// Where all that is asked for is there and F32, and the row is served.
@@ -212,6 +226,9 @@ impl<'e> Entity<'e> {
         else {
             return None;
         };
+        if !self.fields.are_plain() {
+            return None;
+        }
         let row = match fields.run() {
             Some(run) => {
                 let run = slots.get(run);
@@ -303,8 +320,8 @@ impl<'a> Tally<'a> {
     fn count(&self, found: &Found) {
         self.add(|counts| {
             *match found {
-                Found::Value(_) => &mut counts.found,
-                Found::Nothing => &mut counts.missing,
+                Found::Value(_) | Found::Items(_) | Found::Packed(_) => &mut counts.found,
+                Found::Nothing | Found::Misfit => &mut counts.missing,
                 Found::TooOld => &mut counts.too_old,
             } += 1;
         });
@@ -330,7 +347,7 @@ struct Layouts<'a> {
 impl<'a> Layouts<'a> {
     /// The fields of a layout.
     #[inline]
-    fn of(&mut self, layout: &SharedLayout, fields: &[Field<'a>]) -> &ResolvedFields {
+    fn of(&mut self, layout: &SharedLayout, fields: &Fields<'a>) -> &ResolvedFields {
         let number = self.numbering.of(layout.address());
         if number == self.met.len() {
             self.resolve(layout, fields);
@@ -340,15 +357,13 @@ impl<'a> Layouts<'a> {
     }
 
     #[inline(never)]
-    fn resolve(&mut self, layout: &SharedLayout, fields: &[Field<'a>]) {
+    fn resolve(&mut self, layout: &SharedLayout, fields: &Fields<'a>) {
         let has_named_views = layout.has_named_views();
         let resolved = if self.met.is_empty() || !has_named_views {
-            let cut =
-                |name| if has_named_views { ReadName::new(name) } else { ReadName::whole(name) };
-            ResolvedFields::new(layout, fields.iter().map(|field| cut(field.name)))
+            ResolvedFields::new(layout, fields.read_names(has_named_views))
         } else {
             if self.names.is_empty() {
-                self.names = fields.iter().map(|field| ReadName::new(field.name)).collect();
+                self.names = fields.read_names(true).collect();
             }
             ResolvedFields::new(layout, self.names.iter().copied())
         };

@@ -1,18 +1,22 @@
 //! ML.FEATUREGET: the same fields of several entities.
 
-use super::answers::{Answers, TIME_BYTES, VALUE_BYTES, check, most_bytes, too_long};
-use super::entity::{EntityReader, F32Row, Field, Repeats};
+use super::answers::{Answers, TIME_BYTES, check, most_bytes, reply_bytes, too_long};
+use super::entity::{EntityReader, F32Row, Repeats};
+use super::fields::Fields;
 use super::write_options::{FIELDS, NUMBERS};
 use crate::bug;
-use crate::features::buffer::{Found, ValueBuffer};
+use crate::features::buffer::ValueBuffer;
 use crate::features::config::{MAX_REPLY_BYTES, MAX_VALUES};
+use crate::features::dtype::{Dtype, Vector};
+use crate::features::form::Form as FieldForm;
+use crate::features::found::Found;
 use crate::features::json::{self, Document, Unwritten};
-use crate::features::tensor::{Dtype, Tensor};
+use crate::features::tensor::Tensor;
 use crate::features::value::Value;
 use crate::server::{
     Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, quoted, refuse,
 };
-use crate::time::{MICROS_PER_MILLI, Millis};
+use crate::time::Millis;
 use std::collections::HashSet;
 
 /// ML.FEATUREGET
@@ -65,9 +69,9 @@ pub const COMMAND: Command = Command {
 /// [MAXAGE ms] [STRICT] [WITHTIMES]
 fn featureget(call: &mut Call) -> Result<(), Error> {
     let request = Request::parse(&mut call.args)?;
-    let now_ms = call.now() / MICROS_PER_MILLI;
+    let (lock, now_us) = (call.lock(), call.now());
     let mut reader =
-        EntityReader::new(call.lock(), &request.fields, now_ms, request.max_age_ms, most_bytes());
+        EntityReader::new(lock, &request.fields, now_us, request.max_age_ms, most_bytes());
     match request.form {
         Form::Values => values(call, &request, &mut reader),
         Form::Tensor(dtype) => tensor(call, &request, &mut reader, dtype),
@@ -121,7 +125,7 @@ struct Request<'a> {
     /// The entities.
     keys: Vec<Arg<'a>>,
     /// The features of each.
-    fields: Vec<Field<'a>>,
+    fields: Fields<'a>,
     /// How they are answered.
     form: Form,
     /// What stands in for a field that is missing.
@@ -138,16 +142,17 @@ impl<'a> Request<'a> {
     fn parse(args: &mut Args<'a>) -> Result<Self, Error> {
         let keys: Vec<_> = args.counted("numkeys", "keys")?.collect();
         args.arg()?.one_of("the argument after the keys", &["FIELDS"])?;
-        let fields: Vec<_> = args.counted("FIELDS", "fields")?.map(Field::of).collect();
+        let fields = Fields::of(args.counted("FIELDS", "fields")?);
         let most = MAX_VALUES.get_unsigned();
-        let values = (keys.len() as u64).saturating_mul(fields.len() as u64);
+        let values = (keys.len() as u64).saturating_mul(fields.columns() as u64);
         if values > most {
             return Err(refuse(format!(
-                "numkeys times FIELDS must be at most {most} (ml.features-max-values)"
+                "numkeys times FIELDS, of name[k] k of them, must be at most {most} \
+                 (ml.features-max-values)"
             )));
         }
         // Each entity is asked for each name.
-        let names = fields.iter().fold(0u64, |sum, field| sum + field.name.len() as u64);
+        let names = fields.names().fold(0u64, |sum, name| sum + name.len() as u64);
         let most = MAX_REPLY_BYTES.get_unsigned();
         if names.saturating_mul(keys.len() as u64) > most {
             return Err(refuse(format!(
@@ -220,17 +225,21 @@ impl<'a> Request<'a> {
     /// Refuses, for STRICT, what was found for a field of a key and is no value.
     fn check(&self, found: &Found, key: Arg, place: usize) -> Result<(), Error> {
         let wrong = match found {
-            Found::Value(_) => return Ok(()),
+            Found::Value(_) | Found::Packed(_) | Found::Items(_) => return Ok(()),
             Found::TooOld => "is older than MAXAGE",
             Found::Nothing => "is missing",
+            Found::Misfit => match self.fields.form(place) {
+                FieldForm::Numbers(_) => "is of another width",
+                FieldForm::Window(..) => "has no tiles for that span",
+                FieldForm::One => "is asked for as one value, and has windows",
+            },
         };
         Err(refuse(format!("{} {wrong}", self.name(key, place))))
     }
 
     /// A field of a key, as errors name it.
     fn name(&self, key: Arg, place: usize) -> String {
-        let field = self.fields.get(place).unwrap_or_else(|| bug("a place without a field"));
-        format!("field {} of key {}", quoted(field.name), quoted(key.bytes()))
+        format!("field {} of key {}", quoted(self.fields.name(place)), quoted(key.bytes()))
     }
 }
 
@@ -241,7 +250,7 @@ fn values<'a>(
 ) -> Result<(), Error> {
     let columns = request.fields.len();
     let most = most_bytes();
-    let each = VALUE_BYTES + if request.timed { TIME_BYTES } else { 0 };
+    let each = if request.timed { TIME_BYTES } else { 0 };
     // A key of another type is an error of the whole call: nothing is replied
     // before all are read. An entity that comes again is kept once.
     let mut buffer = ValueBuffer::new(most);
@@ -260,11 +269,8 @@ fn values<'a>(
                         if request.strict {
                             request.check(&found, *key, place)?;
                         }
-                        let text = match found {
-                            Found::Value(value) => value.text(),
-                            Found::TooOld | Found::Nothing => request.defaults.get(place).copied(),
-                        };
-                        let cost = each + text.map_or(0, <[u8]>::len);
+                        let default = request.defaults.get(place).copied();
+                        let cost = reply_bytes(found, default).saturating_add(each);
                         left = left.checked_sub(cost).ok_or_else(too_long)?;
                         buffer.push(found);
                     }
@@ -314,26 +320,27 @@ fn tensor<'a>(
     reader: &mut EntityReader<'a>,
     dtype: Dtype,
 ) -> Result<(), Error> {
-    let (rows, columns) = (request.keys.len(), request.fields.len());
-    let each = dtype.bytes() + 1 + if request.timed { size_of::<i64>() } else { 0 };
-    let count = rows.saturating_mul(columns);
-    check(count.saturating_mul(each))?;
-    let mut tensor = Tensor::new(dtype, count, request.timed)
+    let fields = &request.fields;
+    let (rows, places, columns) = (request.keys.len(), fields.len(), fields.columns());
+    let each = 1 + if request.timed { size_of::<i64>() } else { 0 };
+    let entity = columns.saturating_mul(dtype.bytes()).saturating_add(places * each);
+    check(rows.saturating_mul(entity))?;
+    let mut tensor = Tensor::new(dtype, rows * columns, rows * places, request.timed)
         .ok_or_else(|| refuse("not enough memory for the tensor"))?;
     // What stands in for a number must be one that the tensor holds.
     let defaults = request.defaults.map(|text| {
-        let number = dtype.convert(Value::Text(text));
+        let number = Value::Text(text).to(dtype);
         number.ok_or_else(|| refuse(format!("DEFAULT must be a number of type {}", dtype.name())))
     })?;
     let mut repeats = Repeats::new();
     for (number, key) in request.keys.iter().enumerate() {
         if let Some(first) = repeats.met(*key, reader) {
-            tensor.repeat(first, columns);
+            tensor.repeat(first, columns, places);
             continue;
         }
         let read = reader.read(&call.keys, *key, |entity| {
             if request.timed {
-                (0..columns).for_each(|place| tensor.push_time(entity.event_time(place)));
+                (0..places).for_each(|place| tensor.push_time(entity.event_time(place)));
             }
             if dtype == Dtype::F32
                 && let Some(row) = entity.f32s()
@@ -345,12 +352,16 @@ fn tensor<'a>(
                 return Ok(0);
             }
             tensor.begin();
-            for place in 0..columns {
-                let found = entity.get(place);
+            for place in 0..places {
+                let (found, default) = (entity.get(place), defaults.get(place).copied());
                 if request.strict {
                     request.check(&found, *key, place)?;
                 }
-                tensor.push(found, defaults.get(place).copied()).ok_or_else(|| {
+                let pushed = match fields.form(place) {
+                    FieldForm::Numbers(columns) => tensor.push_wide(found, columns, default),
+                    FieldForm::One | FieldForm::Window(..) => tensor.push(found, default),
+                };
+                pushed.ok_or_else(|| {
                     refuse(format!(
                         "{} has no value of type {}, which has no NaN: give a DEFAULT",
                         request.name(*key, place),
@@ -395,10 +406,7 @@ fn document<'a>(
         left -= escaped.len();
         Ok(escaped)
     };
-    let field = |place: &usize| {
-        let field = request.fields.get(*place);
-        field.unwrap_or_else(|| bug("a place without a field")).name
-    };
+    let field = |place: &usize| request.fields.name(*place);
     // A name stands in each object between quotes, with a colon, a digit and a comma.
     let object =
         places.iter().map(field).fold(2usize, |sum, name| sum.saturating_add(name.len() + 5));
@@ -422,12 +430,15 @@ fn document<'a>(
                 if request.strict {
                     request.check(&found, *key, *place)?;
                 }
+                let default = defaults.get(*place).map_or(&b"null"[..], Vec::as_slice);
                 let pushed = match found {
                     Found::Value(value) => document.push(value),
-                    _ => match defaults.get(*place) {
-                        Some(default) => document.push_json(default),
-                        None => document.push_json(b"null"),
-                    },
+                    Found::Items(items) => document.push_array(items.each(), default),
+                    Found::Packed(bytes) => {
+                        let columns = request.fields.form(*place).width();
+                        document.push(packed(bytes, columns))
+                    }
+                    Found::TooOld | Found::Misfit | Found::Nothing => document.push_json(default),
                 };
                 pushed.map_err(|unwritten| match unwritten {
                     Unwritten::NotText => {
@@ -445,10 +456,19 @@ fn document<'a>(
     Ok(())
 }
 
+/// The vector that bytes of a hash are which nothing says the type of: of singles, or of
+/// doubles where they are twice as many.
+fn packed(bytes: &[u8], columns: usize) -> Value<'_> {
+    let singles = bytes.len() == columns * Dtype::F32.bytes();
+    let dtype = if singles { Dtype::F32 } else { Dtype::F64 };
+    let vector = Vector::new(dtype, bytes).unwrap_or_else(|| bug("a vector that is none"));
+    Value::Vector(vector)
+}
+
 /// The places of the fields, of a name that is asked for twice the first only: an
 /// object of JSON has each name once.
-fn distinct(fields: &[Field]) -> Vec<usize> {
+fn distinct(fields: &Fields) -> Vec<usize> {
     let mut known = HashSet::new();
-    let places = fields.iter().enumerate();
-    places.filter(|(_, field)| known.insert(field.name)).map(|(place, _)| place).collect()
+    let places = fields.names().enumerate();
+    places.filter(|(_, name)| known.insert(*name)).map(|(place, _)| place).collect()
 }

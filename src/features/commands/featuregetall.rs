@@ -1,10 +1,12 @@
 //! ML.FEATUREGETALL: all fields of an entity.
 
-use super::answers::{Answers, VALUE_BYTES, most_bytes, too_long};
+use super::answers::{Answers, most_bytes, reply_bytes, too_long};
 use super::write_options::{VIEW, view};
 use crate::bug;
 use crate::features::by_namespace::{self, Counts};
 use crate::features::change::is_alive;
+use crate::features::form::{Form, Moment};
+use crate::features::found::Found;
 use crate::features::layout::Layout;
 use crate::features::row::Row;
 use crate::features::stats::FOUND;
@@ -75,7 +77,9 @@ fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Re
     let views: Vec<_> =
         views.filter(|view| only.is_none_or(|only| layout.view_name(*view) == only)).collect();
     let values = row.values();
-    let value_bytes = |field: usize| values.get(field).text().map_or(0, <[u8]>::len) + VALUE_BYTES;
+    let moment = Moment { now_us: now_ms * MICROS_PER_MILLI, oldest_ms: 0 };
+    let found = |field: usize| Form::One.of_row(values.get(field), moment);
+    let value_bytes = |field: usize| reply_bytes(found(field), None);
     // What the row holds is answered, as long as it is. But the name of a view stands
     // before each of its fields.
     let held = views.iter().fold(0usize, |held, view| {
@@ -90,11 +94,15 @@ fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Re
     for view in views {
         let prefix = start_name(layout, view, only, &mut name);
         for field in layout.fields(view) {
+            // What is in windows is read by aggregate.
+            if matches!(found(field), Found::Misfit) {
+                continue;
+            }
             let own = layout.field_name(field);
             if let Some(default) = default.filter(|default| *default != view) {
                 name.truncate(prefix);
                 name.extend_from_slice(own);
-                if layout.has(default, &name) {
+                if layout.field(default, &name).is_some() {
                     continue;
                 }
             }
@@ -107,7 +115,7 @@ fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Re
     }
     let mut answers = Answers::of(call);
     call.reply.map(pairs.len());
-    let found = pairs.len() as u64;
+    let count = pairs.len() as u64;
     for same in pairs.chunk_by(|(one, _), (next, _)| one == next) {
         let Some((view, _)) = same.first() else { bug("no fields of a view") };
         let prefix = start_name(layout, *view, only, &mut name);
@@ -115,10 +123,10 @@ fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Re
             name.truncate(prefix);
             name.extend_from_slice(layout.field_name(*field));
             call.reply.bytes(&name);
-            answers.value(values.get(*field));
+            answers.reply(found(*field), None);
         }
     }
-    Ok(found)
+    Ok(count)
 }
 
 /// Begins the names of a view's fields, as they are answered; returns how long that is.

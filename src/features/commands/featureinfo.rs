@@ -3,6 +3,7 @@
 use crate::features::change::is_alive;
 use crate::features::layout::Layout;
 use crate::features::row::Row;
+use crate::features::value::Value;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::{MICROS_PER_MILLI, Millis};
 
@@ -40,7 +41,8 @@ fn describe(call: &Call, row: &Row, now_ms: Millis) {
     let alive: Vec<_> = alive.collect();
     reply.map(2);
     reply.bytes(b"bytes");
-    reply.integer(crate::server::block_bytes(row) as i64);
+    let events = row.head().heap_bytes();
+    reply.integer((crate::server::block_bytes(row) + events) as i64);
     reply.bytes(b"views");
     reply.array(alive.len());
     for view in alive {
@@ -58,7 +60,16 @@ fn describe(call: &Call, row: &Row, now_ms: Millis) {
         for field in fields {
             reply.array(2);
             reply.bytes(layout.field_name(field));
-            reply.bytes(values.get(field).type_name().as_bytes());
+            reply.bytes(type_of(values.get(field)).as_bytes());
         }
+    }
+}
+
+/// The type of a value, as clients write it; of events what they are.
+fn type_of(value: Value) -> String {
+    match value {
+        Value::Vector(vector) => format!("{}[{}]", value.type_name(), vector.dim()),
+        Value::Events(events) => events.describe(),
+        value => value.type_name().to_owned(),
     }
 }

@@ -2,17 +2,17 @@
 
 use super::store::{event, refused, store};
 use super::write_options::{
-    AT, EventTimes, FIELDS, NUMBERS, REPLACE, Taken, VIEW, WriteOptions, order,
+    AT, DIM, EventTimes, FIELDS, NUMBERS, REPLACE, Taken, VIEW, WriteOptions, check_events, order,
 };
 use crate::bug;
 use crate::features::by_namespace::{self, Counts};
 use crate::features::change::{Applier, Change, Put, Set};
 use crate::features::codec;
 use crate::features::datatype::APPLY;
+use crate::features::dtype::{Dtype, Vector};
 use crate::features::row::{Row, ViewTimes};
 use crate::features::shared_layout::SharedLayout;
 use crate::features::stats::{LATE, WRITTEN};
-use crate::features::tensor::Dtype;
 use crate::features::value::Value;
 use crate::server::{
     Arg, Args, Argument, Call, Command, Ends, Error, KeyAccess, KeySpec, Keyspace, handler, refuse,
@@ -34,6 +34,7 @@ pub const COMMAND: Command = Command {
         Argument::key(c"key").repeated(),
         Argument::string(c"blob"),
         Argument::one_of(c"type", NUMBERS).after(c"TYPE"),
+        DIM,
         FIELDS,
         VIEW.optional(),
         Argument::one_of(c"time", &[AT, Argument::string(c"times").after(c"TIMES")]).optional(),
@@ -47,7 +48,7 @@ M that of the fields of each.",
     since: c"0.1.0",
 };
 
-/// ML.FEATUREMSET numkeys key [key ...] blob TYPE F32|F64|I64
+/// ML.FEATUREMSET numkeys key [key ...] blob TYPE F32|F64|I64 [DIM k]
 /// FIELDS m field [field ...] [VIEW view] [AT ms | TIMES blob]
 /// [EX s | PX ms | EXAT s | PXAT ms] [REPLACE]
 fn featuremset(call: &mut Call) -> Result<(), Error> {
@@ -85,6 +86,8 @@ struct Batch<'a> {
     /// The event time of each key.
     events: Events,
     dtype: Dtype,
+    /// Of vectors, how many numbers each has.
+    dim: Option<usize>,
     blob: &'a [u8],
     /// For each field of the set, which column of the blob has its values.
     columns: Vec<usize>,
@@ -144,7 +147,8 @@ impl<'a> Batch<'a> {
     fn parse(args: &mut Args<'a>, now_ms: Millis) -> Result<Self, Error> {
         const TAKEN: &Taken = &Taken {
             known: &[
-                "VIEW", "AT", "EX", "PX", "EXAT", "PXAT", "TYPE", "TIMES", "REPLACE", "FIELDS",
+                "VIEW", "AT", "EX", "PX", "EXAT", "PXAT", "TYPE", "DIM", "TIMES", "REPLACE",
+                "FIELDS",
             ],
             types: &Dtype::NAMES,
             field_size: 1,
@@ -152,13 +156,15 @@ impl<'a> Batch<'a> {
         let keys: Vec<_> = args.counted("numkeys", "keys")?.collect();
         let blob = args.arg()?.bytes();
         let options = WriteOptions::parse(args, now_ms, TAKEN)?;
-        let dtype = options.kind.map(Dtype::at);
-        let dtype = dtype.ok_or_else(|| refuse("TYPE must be given: F32, F64 or I64"))?;
+        let kind = options.kind.ok_or_else(|| refuse("TYPE must be given: F32, F64 or I64"))?;
+        let (dtype, dim) = (Dtype::at(kind.place), kind.dim);
+        let size = dtype.bytes().saturating_mul(dim.unwrap_or(1));
         let width = options.fields.len();
-        let length = keys.len().saturating_mul(width).saturating_mul(dtype.bytes());
+        let length = keys.len().saturating_mul(width).saturating_mul(size);
         if blob.len() != length {
+            let each = dim.map_or_else(|| "a value".to_owned(), |dim| format!("{dim} values"));
             return Err(refuse(format!(
-                "blob must be {length} bytes long: a value of type {} for each key and field",
+                "blob must be {length} bytes long: {each} of type {} for each key and field",
                 dtype.name()
             )));
         }
@@ -169,7 +175,7 @@ impl<'a> Batch<'a> {
         let names: Vec<_> = options.fields.iter().map(|name| name.bytes()).collect();
         let columns = order(&names);
         let set = options.set(&names, &columns)?;
-        Ok(Self { keys, set, events, dtype, blob, columns, width })
+        Ok(Self { keys, set, events, dtype, dim, blob, columns, width })
     }
 
     /// Decides about all rows before any is written, and refuses what cannot be.
@@ -193,6 +199,7 @@ impl<'a> Batch<'a> {
             // Opened as for the write itself: it is none of the reads that are counted.
             let open = keys.write(self.key(first));
             let row = open.value_ref::<Row>()?;
+            check_events(&self.set, row.as_deref(), now_ms)?;
             let mut places = again.all(first);
             let events = again.all(first).map(|number| self.event(number));
             let view = row.as_deref().and_then(|row| {
@@ -209,7 +216,8 @@ impl<'a> Batch<'a> {
             let Some((last, times)) = last else { continue };
             let number =
                 again.all(first).nth(last).unwrap_or_else(|| bug("a key that is not there"));
-            if !applier.has_room_for_numbers(row.as_deref()).map_err(refused)? {
+            let numbers = self.dim.is_none();
+            if !(numbers && applier.has_room_for_numbers(row.as_deref()).map_err(refused)?) {
                 self.read(number, &mut values);
                 let put = Put { times, values: &values };
                 applier.check(row.as_deref(), Some(put)).map_err(refused)?;
@@ -267,10 +275,16 @@ impl<'a> Batch<'a> {
     }
 
     /// Reads the values of a row, for the fields of the set.
-    fn read(&self, number: usize, values: &mut Vec<Value<'static>>) {
-        let size = self.dtype.bytes();
+    fn read(&self, number: usize, values: &mut Vec<Value<'a>>) {
+        let size = self.dtype.bytes() * self.dim.unwrap_or(1);
         let row = self.blob.get(number * self.width * size..);
-        let value = |column: &usize| self.dtype.read(row?.get(column * size..)?);
+        let value = |column: &usize| {
+            let bytes = row?.get(column * size..)?;
+            match self.dim {
+                None => Value::read(self.dtype, bytes),
+                Some(_) => Vector::new(self.dtype, bytes.get(..size)?).map(Value::Vector),
+            }
+        };
         values.clear();
         values.extend(
             self.columns.iter().map(|column| {

@@ -1,10 +1,10 @@
 //! ML.FEATURES: the fields of one entity.
 
-use super::answers::{Answers, VALUE_BYTES, most_bytes, too_long};
-use super::entity::{Entity, EntityReader, Field};
-use crate::features::buffer::Found;
+use super::answers::{Answers, VALUE_BYTES, most_bytes, reply_bytes, too_long};
+use super::entity::{Entity, EntityReader};
+use super::fields::Fields;
+use crate::features::found::Found;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
-use crate::time::MICROS_PER_MILLI;
 use std::collections::HashSet;
 
 /// ML.FEATURES
@@ -24,10 +24,9 @@ pub const COMMAND: Command = Command {
 /// ML.FEATURES key field [field ...]
 fn features(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
-    let fields: Vec<_> = call.args.remaining().map(Field::of).collect();
-    let now_ms = call.now() / MICROS_PER_MILLI;
+    let fields = Fields::of(call.args.remaining());
     // What is asked for once is answered, as long as it is.
-    let mut reader = EntityReader::new(call.lock(), &fields, now_ms, None, usize::MAX);
+    let mut reader = EntityReader::new(call.lock(), &fields, call.now(), None, usize::MAX);
     let mut answers = Answers::of(call);
     reader.read(&call.keys, key, |entity| {
         check(entity, &fields)?;
@@ -39,21 +38,21 @@ fn features(call: &mut Call) -> Result<(), Error> {
 
 /// Refuses a reply that is too long because fields are asked for again and again.
 /// What is asked for once is answered, as long as it is.
-fn check(entity: &Entity, fields: &[Field]) -> Result<(), Error> {
+fn check(entity: &Entity, fields: &Fields) -> Result<(), Error> {
     let most = most_bytes();
-    let bound = entity.text_bytes().saturating_add(VALUE_BYTES).saturating_mul(fields.len());
-    if bound <= most {
+    let each = entity.text_bytes().saturating_add(VALUE_BYTES);
+    if each.saturating_mul(fields.columns()) <= most && fields.are_plain() {
         return Ok(());
     }
     let (mut all, mut once, mut known) = (0usize, 0usize, HashSet::new());
-    for (place, field) in fields.iter().enumerate() {
-        let text = match entity.peek(place) {
-            Found::Value(value) => value.text().map_or(0, <[u8]>::len),
-            Found::TooOld | Found::Nothing => 0,
-        };
-        all = all.saturating_add(text + VALUE_BYTES);
-        if known.insert(field.name) {
-            once += text + VALUE_BYTES;
+    for (place, name) in fields.names().enumerate() {
+        let found = entity.peek(place);
+        let bytes = reply_bytes(found, None);
+        all = all.saturating_add(bytes);
+        // Places for items that are not there, and the same ones under several names,
+        // are asked for again and again.
+        if !matches!(found, Found::Items(_)) && known.insert(name) {
+            once = once.saturating_add(bytes);
         }
     }
     if all > most.max(once) { Err(too_long()) } else { Ok(()) }

@@ -1,18 +1,22 @@
 //! ML.FEATURESET: writes fields of one entity.
 
 use super::store::{event, payload, refused, store};
-use super::write_options::{AT, REPLACE, Taken, VIEW, WriteOptions, order, wrong_value};
+use super::write_options::{
+    AT, DIM, Kind, REPLACE, Taken, VIEW, WriteOptions, check_events, order, wrong_value,
+};
 use crate::bug;
 use crate::features::by_namespace::{self, Counts};
 use crate::features::change::{Applier, Put, Set};
 use crate::features::datatype::APPLY;
+use crate::features::dtype::Dtype;
 use crate::features::row::Row;
 use crate::features::stats::{LATE, WRITTEN};
 use crate::features::value::{Type, Value};
 use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::{MICROS_PER_MILLI, Millis};
 
-const TYPES: &[Argument] = &[
+/// The types of values.
+pub const TYPES: &[Argument] = &[
     Argument::token(c"auto", c"AUTO"),
     Argument::token(c"f32", c"F32"),
     Argument::token(c"f64", c"F64"),
@@ -36,7 +40,10 @@ pub const COMMAND: Command = Command {
         Argument::one_of(
             c"typing",
             &[
-                Argument::one_of(c"type", TYPES).after(c"TYPE"),
+                Argument::block(
+                    c"one-type",
+                    &[Argument::one_of(c"type", TYPES).after(c"TYPE"), DIM],
+                ),
                 Argument::block(
                     c"types",
                     &[Argument::integer(c"m"), Argument::string(c"type").repeated()],
@@ -66,7 +73,7 @@ written.",
 };
 
 /// ML.FEATURESET key [VIEW view] [AT ms] [EX s | PX ms | EXAT s | PXAT ms]
-/// [TYPE AUTO|F32|F64|I64|STRING | TYPES m type [type ...]] [REPLACE]
+/// [TYPE AUTO|F32|F64|I64|STRING [DIM k] | TYPES m type [type ...]] [REPLACE]
 /// FIELDS n field value [field value ...]
 fn featureset(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
@@ -76,6 +83,7 @@ fn featureset(call: &mut Call) -> Result<(), Error> {
     let lock = call.lock();
     let open = call.keys.write(key);
     let row = open.value_ref::<Row>()?;
+    check_events(&set, row.as_deref(), now_ms)?;
     let mut is_written = false;
     let events = [at_ms].into_iter();
     let decided = set.decide(row.as_deref(), now_ms, events, |written| is_written = written);
@@ -107,17 +115,18 @@ impl<'a> Write<'a> {
     fn parse(args: &mut Args<'a>, now_ms: Millis) -> Result<Self, Error> {
         const TAKEN: &Taken = &Taken {
             known: &[
-                "VIEW", "AT", "EX", "PX", "EXAT", "PXAT", "TYPE", "TYPES", "REPLACE", "FIELDS",
+                "VIEW", "AT", "EX", "PX", "EXAT", "PXAT", "TYPE", "DIM", "TYPES", "REPLACE",
+                "FIELDS",
             ],
             types: &Type::NAMES,
             field_size: 2,
         };
         let options = WriteOptions::parse(args, now_ms, TAKEN)?;
-        let kind = options.kind.map_or(Type::default(), Type::at);
+        let kind = options.kind.map_or(Type::default(), type_of);
         let kind = |place: usize| match &options.kinds {
             None => kind,
             Some(kinds) => {
-                Type::at(*kinds.get(place).unwrap_or_else(|| bug("a field without a type")))
+                type_of(*kinds.get(place).unwrap_or_else(|| bug("a field without a type")))
             }
         };
         let (pairs, []) = options.fields.as_chunks() else { bug("a field without a value") };
@@ -133,5 +142,14 @@ impl<'a> Write<'a> {
         let value = |place| value(place).unwrap_or_else(|| bug("a field without a value"));
         let values = order.iter().map(value).collect();
         Ok(Self { set: options.set(&names, &order)?, at_ms: options.at_ms, values })
+    }
+}
+
+fn type_of(kind: Kind) -> Type {
+    match (Type::at(kind.place), kind.dim) {
+        (Type::F32, Some(dim)) => Type::Vector(Dtype::F32, dim),
+        (Type::F64, Some(dim)) => Type::Vector(Dtype::F64, dim),
+        (Type::I64, Some(dim)) => Type::Vector(Dtype::I64, dim),
+        (kind, _) => kind,
     }
 }

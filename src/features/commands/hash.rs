@@ -1,10 +1,10 @@
 //! Reading plain hashes: resolved once a call, read once an entity.
 
 use super::answers::too_long;
-use super::entity::Field;
+use super::fields::Field;
 use crate::bug;
 use crate::features::buffer::ValueBuffer;
-use crate::server::{Error, Hash};
+use crate::server::{Error, Hash, HashField};
 
 /// The fields of a call, as they are looked for in hashes.
 pub struct HashPlan<'a> {
@@ -57,7 +57,7 @@ impl<'a> HashPlan<'a> {
             for same in self.sorted.chunk_by(|one, next| one.0 == next.0) {
                 let first = same.first().and_then(|(_, place)| self.fields.get(*place));
                 let field = first.unwrap_or_else(|| bug("a place without a field"));
-                if let Some(value) = hash.field(field.arg) {
+                if let Some(value) = look_up(hash, field) {
                     let value = value.bytes();
                     bytes += value.len();
                     let places = same.iter().map(|(_, place)| *place);
@@ -66,7 +66,7 @@ impl<'a> HashPlan<'a> {
             }
         } else {
             for (place, field) in self.fields.iter().enumerate() {
-                if let Some(value) = hash.field(field.arg) {
+                if let Some(value) = look_up(hash, field) {
                     let value = value.bytes();
                     bytes += value.len();
                     buffer.set(place, value).ok_or_else(too_long)?;
@@ -86,6 +86,13 @@ impl<'a> HashPlan<'a> {
         let start = self.sorted.partition_point(|(other, _)| *other < name);
         let from = self.sorted.get(start..).unwrap_or_else(|| bug("a point beyond the names"));
         from.iter().take_while(move |(other, _)| *other == name).map(|(_, place)| *place)
+    }
+}
+
+fn look_up<'k>(hash: &'k Hash, field: &Field) -> Option<HashField<'k>> {
+    match field.arg {
+        Some(arg) => hash.field(arg),
+        None => hash.field_named(field.name),
     }
 }
 

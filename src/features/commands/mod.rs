@@ -3,13 +3,17 @@
 mod answers;
 mod applyrow;
 mod entity;
+mod event_options;
 mod featuredel;
 mod featureget;
 mod featuregetall;
 mod featureinfo;
 mod featuremset;
+mod featurepush;
 mod features;
 mod featureset;
+mod featuretally;
+mod fields;
 mod hash;
 mod store;
 mod write_options;
@@ -27,6 +31,8 @@ pub const COMMANDS: &[Command] = &[
     featuregetall::COMMAND,
     featureset::COMMAND,
     featuremset::COMMAND,
+    featurepush::COMMAND,
+    featuretally::COMMAND,
     featuredel::COMMAND,
     featureinfo::COMMAND,
     applyrow::COMMAND,

@@ -1,8 +1,10 @@
 //! Putting rows into keys: the same for whoever decided, and for what applies
 //! decisions.
 
+use crate::bug;
 use crate::features::change::{Action, Change, Put};
 use crate::features::codec;
+use crate::features::event::Event;
 use crate::features::row::{Row, TooLarge};
 use crate::server::{Ends, Error, Lives, WriteKey, refuse};
 use std::ffi::CStr;
@@ -16,15 +18,40 @@ pub fn event(change: &Change) -> &'static CStr {
 }
 
 /// Puts a row into a key in place of the one that it held, and closes it. The key
-/// goes when the last view of the row does. An expiry that somebody gave the key
-/// stays, as for any type, until a write moves the row's own.
+/// goes when the last view of the row does.
 pub fn store(mut key: WriteKey, row: Option<Row>) -> Result<Ends, Error> {
-    let Some(row) = row else { return Ok(key.close(Lives::Gone)) };
+    let lives = match row {
+        Some(row) => put(&mut key, row)?,
+        None => Lives::Gone,
+    };
+    Ok(key.close(lives))
+}
+
+/// Puts a row into a key in place of the one that it held: how long the key is to
+/// live then. An expiry that somebody gave the key stays, as for any type, until a
+/// write moves the row's own.
+fn put(key: &mut WriteKey, row: Row) -> Result<Lives, Error> {
     let lives = |row: &Row| row.expires_at_ms().map_or(Lives::Forever, Lives::Until);
     let before = key.value_ref::<Row>()?.map_or(Lives::Forever, |row| lives(&row));
     let after = lives(&row).moved_from(before);
     drop(key.set(row)?);
-    Ok(key.close(after))
+    Ok(after)
+}
+
+/// Has an event happen to the row in a key, and closes it.
+pub fn happen(mut key: WriteKey, event: &Event) -> Result<Ends, Error> {
+    let made = event.make_room(key.value_ref::<Row>()?.as_deref()).map_err(refused)?;
+    let lives = match made {
+        Some(row) => put(&mut key, row)?,
+        None => Lives::AsBefore,
+    };
+    let places = key.value_ref::<Row>()?.map(|row| event.places(&row));
+    let there = places.zip(key.inner::<Row>()?);
+    let (places, head) = there.unwrap_or_else(|| bug("an event of a row that is not there"));
+    for (number, place) in places.iter().enumerate() {
+        head.change(*place, |events| event.happen(number, events));
+    }
+    Ok(key.close(lives))
 }
 
 /// The payload of a change, and what it puts into one row.

@@ -3,10 +3,13 @@
 use crate::bug;
 use crate::features::change::Set;
 use crate::features::config::MAX_SKEW;
+use crate::features::dtype::{Dtype, MAX_DIM};
+use crate::features::form::Form;
 use crate::features::layout::{MAX_FIELDS, MAX_NAME_BYTES, names_a_view};
-use crate::features::row::MAX_TIME_MS;
+use crate::features::row::{MAX_TIME_MS, Row};
 use crate::server::{Arg, Args, Argument, EXPIRIES, Error, quoted, refuse};
 use crate::time::{MILLIS_PER_SECOND, Millis};
+use std::fmt::Display;
 
 /// `VIEW view`
 pub const VIEW: Argument = Argument::string(c"view").after(c"VIEW");
@@ -21,6 +24,9 @@ pub const REPLACE: Argument = Argument::token(c"replace", c"REPLACE").optional()
 pub const FIELDS: Argument =
     Argument::block(c"fields", &[Argument::integer(c"m"), Argument::string(c"field").repeated()])
         .after(c"FIELDS");
+
+/// `DIM k`
+pub const DIM: Argument = Argument::integer(c"dim").after(c"DIM").optional();
 
 /// The types of numbers.
 pub const NUMBERS: &[Argument] = &[
@@ -39,6 +45,15 @@ pub struct Taken {
     pub field_size: usize,
 }
 
+/// A type as a call names it.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// Its place among the names of types.
+    pub place: usize,
+    /// Of vectors, how many numbers each has.
+    pub dim: Option<usize>,
+}
+
 /// The options of a call that writes.
 pub struct WriteOptions<'a> {
     view: &'a [u8],
@@ -46,10 +61,10 @@ pub struct WriteOptions<'a> {
     pub at_ms: Option<Millis>,
     expires_at_ms: Option<Millis>,
     replaces: bool,
-    /// The place of TYPE among the names of types.
-    pub kind: Option<usize>,
-    /// The same of each of TYPES.
-    pub kinds: Option<Vec<usize>>,
+    /// TYPE, and DIM.
+    pub kind: Option<Kind>,
+    /// Each of TYPES.
+    pub kinds: Option<Vec<Kind>>,
     /// The bytes of TIMES.
     pub times: Option<&'a [u8]>,
     /// What follows FIELDS.
@@ -70,7 +85,7 @@ impl<'a> WriteOptions<'a> {
             times: None,
             fields: Vec::new(),
         };
-        let mut options = args.options();
+        let (mut dim, mut options) = (None, args.options());
         while let Some(option) = options.next(known)? {
             match option {
                 "VIEW" => all.view = view(options.value()?)?,
@@ -85,12 +100,17 @@ impl<'a> WriteOptions<'a> {
                 "REPLACE" => all.replaces = true,
                 "TYPE" => {
                     options.excludes(known, &["TYPES"])?;
-                    all.kind = Some(options.value()?.one_of("TYPE", taken.types)?);
+                    let place = options.value()?.one_of("TYPE", taken.types)?;
+                    all.kind = Some(Kind { place, dim: None });
+                }
+                "DIM" => {
+                    options.excludes(known, &["TYPES"])?;
+                    dim = Some(options.integer(1..=MAX_DIM as i64)? as usize);
                 }
                 "TYPES" => {
-                    options.excludes(known, &["TYPE"])?;
+                    options.excludes(known, &["TYPE", "DIM"])?;
                     let kinds = options.counted("types that follow", 1)?;
-                    let kinds = kinds.iter().map(|kind| kind.one_of("TYPES", taken.types));
+                    let kinds = kinds.iter().map(|kind| Kind::of(*kind, taken));
                     all.kinds = Some(kinds.collect::<Result<_, _>>()?);
                 }
                 "FIELDS" => {
@@ -102,6 +122,10 @@ impl<'a> WriteOptions<'a> {
                     all.expires_at_ms = Some(expires_at_ms);
                 }
             }
+        }
+        if dim.is_some() {
+            let kind = all.kind.as_mut().filter(|kind| is_of_numbers(kind.place, taken));
+            kind.ok_or_else(|| refuse("DIM goes with TYPE F32, F64 or I64 only"))?.dim = dim;
         }
         let fields = all.fields.len() / taken.field_size;
         if fields == 0 {
@@ -118,13 +142,45 @@ impl<'a> WriteOptions<'a> {
         if order.len() > MAX_FIELDS {
             return Err(refuse(format!("FIELDS must be at most {MAX_FIELDS}")));
         }
-        if names.iter().any(|name| name.len() > MAX_NAME_BYTES) {
-            return Err(refuse(format!("field must be at most {MAX_NAME_BYTES} bytes long")));
-        }
+        names.iter().try_for_each(|name| check_name(name))?;
         let name = |place: &usize| names.get(*place).copied();
         let name = |place| name(place).unwrap_or_else(|| bug("a place without a name"));
         let Self { view, expires_at_ms, replaces, .. } = *self;
         Ok(Set { view, fields: order.iter().map(name).collect(), replaces, expires_at_ms })
+    }
+}
+
+impl Kind {
+    /// The type of one field among several, which says itself how many numbers it has:
+    /// `F32`, `F32[128]`.
+    fn of(kind: Arg, taken: &Taken) -> Result<Self, Error> {
+        if let (name, Form::Numbers(dim)) = Form::cut(kind.bytes()) {
+            let named = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
+            let place = taken.types.iter().position(|known| named(&known));
+            if let Some(place) = place.filter(|place| is_of_numbers(*place, taken)) {
+                return Ok(Self { place, dim: Some(dim) });
+            }
+        }
+        Ok(Self { place: kind.one_of("TYPES", taken.types)?, dim: None })
+    }
+}
+
+fn is_of_numbers(place: usize, taken: &Taken) -> bool {
+    taken.types.get(place).is_some_and(|name| Dtype::NAMES.contains(name))
+}
+
+/// Refuses a name that no field of a row has.
+pub fn check_name(name: &[u8]) -> Result<(), Error> {
+    if name.len() > MAX_NAME_BYTES {
+        return Err(refuse(format!("field must be at most {MAX_NAME_BYTES} bytes long")));
+    }
+    match Form::cut(name).1 {
+        Form::One => Ok(()),
+        form => Err(refuse(format!(
+            "field {} of a row cannot end as what {} is read by does",
+            quoted(name),
+            if let Form::Numbers(_) = form { "a vector or a sequence" } else { "a window" }
+        ))),
     }
 }
 
@@ -173,7 +229,8 @@ impl EventTimes {
         Self { skew_s, latest_ms }
     }
 
-    fn of_argument(self, at: Arg) -> Result<Millis, Error> {
+    /// The one that an argument says; otherwise an error.
+    pub fn of_argument(self, at: Arg) -> Result<Millis, Error> {
         let at_ms = at.integer("AT", i64::MIN..=i64::MAX);
         let at_ms = at_ms.map_err(|_| self.out_of_range("AT"))?;
         self.check("AT", at_ms)
@@ -200,7 +257,18 @@ impl EventTimes {
     }
 }
 
+/// Refuses a write over events.
+pub fn check_events(set: &Set, row: Option<&Row>, now_ms: Millis) -> Result<(), Error> {
+    match set.over_events(row, now_ms) {
+        None => Ok(()),
+        Some((field, events)) => Err(refuse(format!(
+            "field {} cannot be written over, it holds {events}: delete it first",
+            quoted(field)
+        ))),
+    }
+}
+
 /// Why a value is refused.
-pub fn wrong_value(field: Arg, expected: &str) -> Error {
+pub fn wrong_value(field: Arg, expected: impl Display) -> Error {
     refuse(format!("the value of field {} must be {expected}", quoted(field.bytes())))
 }

@@ -283,6 +283,24 @@ impl<'a> Options<'_, 'a> {
         Ok(Some(keyword))
     }
 
+    /// Lets the keyword just read come again.
+    pub fn may_repeat(&mut self, known: &[&'static str]) {
+        let place = known.iter().zip(0u32..).find(|(keyword, _)| **keyword == self.current);
+        let (_, place) = place.unwrap_or_else(|| bug("a keyword that is not known"));
+        self.seen &= !bit(place);
+    }
+
+    /// The value of a keyword that must come next.
+    pub fn then(&mut self, keyword: &'static str) -> Result<Arg<'a>, Error> {
+        if self.args.peek_at(&[keyword]).is_none() {
+            let before = self.current;
+            return Err(refuse(format!("option '{keyword}' must follow '{before}' and its value")));
+        }
+        self.args.take();
+        self.current = keyword;
+        self.value()
+    }
+
     /// The value that follows the keyword just read.
     pub fn value(&mut self) -> Result<Arg<'a>, Error> {
         let keyword = self.current;

@@ -396,6 +396,23 @@ impl Hash<'_> {
     /// The value of a field, as HGET reads it; `None` when the hash has no
     /// such field, or has it no longer.
     pub fn field(&self, field: Arg) -> Option<HashField<'_>> {
+        self.field_of(field.as_raw())
+    }
+
+    /// The same, of a field that no argument names.
+    pub fn field_named(&self, name: &[u8]) -> Option<HashField<'_>> {
+        let ctx = self.0.ctx;
+        // SAFETY: the server copies the bytes into a string, which is freed once, after
+        // the last look at it.
+        unsafe {
+            let raw = api!(RedisModule_CreateString(ctx, name.as_ptr().cast(), name.len()));
+            let value = self.field_of(raw);
+            api!(RedisModule_FreeString(ctx, raw));
+            value
+        }
+    }
+
+    fn field_of(&self, field: *mut RedisModuleString) -> Option<HashField<'_>> {
         let mut value: *mut RedisModuleString = null_mut();
         // SAFETY: the key is open and holds a hash; the list of field and
         // output pairs ends with a null, as the function wants it.
@@ -403,7 +420,7 @@ impl Hash<'_> {
             api!(RedisModule_HashGet(
                 self.0.raw,
                 REDISMODULE_HASH_NONE as c_int,
-                field.as_raw(),
+                field,
                 &raw mut value,
                 null_mut::<RedisModuleString>()
             ))

@@ -1,0 +1,101 @@
+//! What the commands have in common that tell of events.
+
+use super::store::refused;
+use super::write_options::{EventTimes, view};
+use crate::features::by_namespace::{self, Counts};
+use crate::features::codec;
+use crate::features::datatype::APPLY;
+use crate::features::event::{Event, Refusal, What};
+use crate::features::row::{MAX_ROW_BYTES, Row, TooLarge};
+use crate::features::stats::{LATE, WRITTEN};
+use crate::server::{Arg, Argument, Call, Error, Options, quoted, refuse};
+use crate::time::{MICROS_PER_MILLI, Micros, Millis};
+use std::ffi::CStr;
+
+/// `SEQ s`
+pub const SEQ: Argument = Argument::integer(c"sequence-number").after(c"SEQ").optional();
+
+/// The options of a call that tells of an event.
+pub struct EventOptions<'a> {
+    now_us: Micros,
+    at_ms: Option<Millis>,
+    seq: Option<u64>,
+    view: &'a [u8],
+}
+
+impl<'a> EventOptions<'a> {
+    /// None yet, of a call at a moment.
+    pub fn at(now_us: Micros) -> Self {
+        Self { now_us, at_ms: None, seq: None, view: b"" }
+    }
+
+    /// Reads AT, SEQ or VIEW.
+    pub fn read(&mut self, option: &str, options: &mut Options<'_, 'a>) -> Result<(), Error> {
+        match option {
+            "AT" => {
+                let can_be = EventTimes::at(self.now_us / MICROS_PER_MILLI);
+                self.at_ms = Some(can_be.of_argument(options.value()?)?);
+            }
+            "SEQ" => self.seq = Some(options.integer(0..=i64::MAX)?.cast_unsigned()),
+            _ => self.view = view(options.value()?)?,
+        }
+        Ok(())
+    }
+
+    /// When it happened.
+    pub fn at_ms(&self) -> Millis {
+        self.at_ms.unwrap_or(self.now_us / MICROS_PER_MILLI)
+    }
+
+    /// The event.
+    pub fn event(&self, what: What<'a>) -> Event<'a> {
+        let Self { now_us, seq, view, .. } = *self;
+        Event { now_us, view, at_ms: self.at_ms(), seq, what }
+    }
+}
+
+/// What others are notified of when something happened.
+pub fn notice(event: &Event) -> &'static CStr {
+    match event.what {
+        What::Push { .. } => c"ml.featurepush",
+        What::Tally { .. } => c"ml.featuretally",
+    }
+}
+
+/// Has an event happen to the row of a key, if any field takes it, and answers whether
+/// one does.
+pub fn happen<'a>(call: &mut Call<'a>, key: Arg<'a>, event: Event<'a>) -> Result<(), Error> {
+    let lock = call.lock();
+    let open = call.keys.write(key);
+    let row = open.value_ref::<Row>()?;
+    let decided = event.decide(row.as_deref()).map_err(wrong)?;
+    let mut counts = Counts::default();
+    match &decided {
+        None => {
+            LATE.increment();
+            counts.late = 1;
+        }
+        Some(event) => {
+            let held = row.map_or(0, |row| row.held_bytes());
+            if held.saturating_add(event.most_bytes()) > MAX_ROW_BYTES {
+                return Err(refused(TooLarge::Bytes));
+            }
+            let ends = super::store::happen(open, event)?;
+            call.keys.commit_all(&[(key, ends)], notice(event), APPLY, || {
+                let mut payload = Vec::new();
+                codec::encode_event(event, &mut payload);
+                payload
+            });
+            WRITTEN.increment();
+            counts.written = 1;
+        }
+    }
+    by_namespace::count(&lock, key.bytes(), counts);
+    call.reply.integer(decided.is_some().into());
+    Ok(())
+}
+
+fn wrong(refusal: Refusal) -> Error {
+    let (Refusal::Holds(field, _) | Refusal::Tiles(field, _)) = &refusal;
+    refuse(format!("field {} cannot take it: {refusal}", quoted(field)))
+}

@@ -1,0 +1,110 @@
+//! The fields that a call asks for, by name.
+
+use crate::bug;
+use crate::features::form::Form;
+use crate::features::layout::ReadName;
+use crate::server::Arg;
+
+/// A field, as it is looked for in a hash.
+#[derive(Clone, Copy)]
+pub struct Field<'a> {
+    /// The argument, where the whole of one is the name.
+    pub arg: Option<Arg<'a>>,
+    /// The name, for which the server is asked once.
+    pub name: &'a [u8],
+}
+
+/// The fields that a call asks for.
+pub struct Fields<'a> {
+    /// Those of the call by their whole names; then, for what is asked for as numbers, by
+    /// the names without what is asked for.
+    names: Vec<Field<'a>>,
+    /// How many the call has.
+    count: usize,
+    /// What is asked for of each, where it is not one value of all.
+    cuts: Vec<Cut<'a>>,
+    columns: usize,
+}
+
+/// A name that was cut.
+#[derive(Clone, Copy)]
+struct Cut<'a> {
+    field: &'a [u8],
+    form: Form,
+    /// Where the name stands in [`Fields::names`] by which a hash is asked after the whole.
+    bare: Option<usize>,
+}
+
+impl<'a> Fields<'a> {
+    /// Those that arguments name.
+    pub fn of(args: impl Iterator<Item = Arg<'a>>) -> Self {
+        let whole = args.map(|arg| Field { arg: Some(arg), name: arg.bytes() });
+        let mut names: Vec<_> = whole.collect();
+        let count = names.len();
+        let is_cut = |field: &Field| matches!(field.name.last(), Some(b']' | b')'));
+        let mut fields = Self { names: Vec::new(), count, cuts: Vec::new(), columns: count };
+        if names.iter().any(is_cut) {
+            let cut = |field: &Field<'a>| Form::cut(field.name);
+            let cuts: Vec<_> = names.iter().map(cut).collect();
+            fields.columns = 0;
+            for (field, form) in cuts {
+                let bare = matches!(form, Form::Numbers(_)).then(|| {
+                    names.push(Field { arg: None, name: field });
+                    names.len() - 1
+                });
+                fields.columns = fields.columns.saturating_add(form.width());
+                fields.cuts.push(Cut { field, form, bare });
+            }
+        }
+        Self { names, ..fields }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// How many columns of a tensor they take.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The name at a place, as it was given.
+    pub fn name(&self, place: usize) -> &'a [u8] {
+        self.names.get(place).unwrap_or_else(|| bug("a place without a field")).name
+    }
+
+    /// All names, as they were given.
+    pub fn names(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.names.iter().take(self.count).map(|field| field.name)
+    }
+
+    /// Whether one value is asked for of each.
+    pub fn are_plain(&self) -> bool {
+        self.cuts.is_empty()
+    }
+
+    /// What is asked for of the field at a place.
+    #[inline]
+    pub fn form(&self, place: usize) -> Form {
+        self.cuts.get(place).map_or(Form::One, |cut| cut.form)
+    }
+
+    /// The names by which rows are asked.
+    pub fn read_names(&self, has_named_views: bool) -> impl ExactSizeIterator<Item = ReadName<'a>> {
+        (0..self.count).map(move |place| {
+            let name = self.cuts.get(place).map_or_else(|| self.name(place), |cut| cut.field);
+            if has_named_views { ReadName::new(name) } else { ReadName::whole(name) }
+        })
+    }
+
+    /// The names by which hashes are asked; the first are those that were given.
+    pub fn in_hashes(&self) -> &[Field<'a>] {
+        &self.names
+    }
+
+    /// Where the name of the field at a place alone stands among [`Self::in_hashes`].
+    pub fn bare(&self, place: usize) -> Option<usize> {
+        self.cuts.get(place).and_then(|cut| cut.bare)
+    }
+}

@@ -1,0 +1,214 @@
+//! Something that happens to an entity: decide → event → apply, all on plain state.
+//!
+//! Fields that hold events have times of their own: what happens moves neither the
+//! event time nor the expiry of their view. They are changed in place; only a field
+//! that is new has the row made anew.
+//!
+//! [`Event::decide`] runs on the primary alone. What it leaves of the event is what
+//! replicas are sent; applying that looks at no clock and refuses nothing.
+
+use super::change::{Action, Applier, Change, Put, is_alive};
+use super::events::Events;
+use super::layout::Layout;
+use super::row::{Row, TooLarge, ViewTimes};
+use super::sequence::Sequence;
+use super::value::Value;
+use super::windows::{Misfit, Spans, Windows};
+use crate::bug;
+use crate::time::{MICROS_PER_MILLI, Micros, Millis};
+use std::sync::Arc;
+
+/// What happens to fields of one view.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event<'a> {
+    /// When the primary was told.
+    pub now_us: Micros,
+    /// The view.
+    pub view: &'a [u8],
+    /// When it happened.
+    pub at_ms: Millis,
+    /// Its number among those of the field, if they are numbered.
+    pub seq: Option<u64>,
+    /// What happens.
+    pub what: What<'a>,
+}
+
+/// What happens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What<'a> {
+    /// Items come to a sequence.
+    Push {
+        /// The field.
+        field: &'a [u8],
+        /// How many items are kept.
+        last: usize,
+        /// The items, in order of arrival.
+        items: Vec<Value<'a>>,
+    },
+    /// Amounts are added to windows.
+    Tally {
+        /// The windows.
+        spans: Spans,
+        /// Fields, sorted, each once, and the amount of each.
+        amounts: Vec<(&'a [u8], f64)>,
+    },
+}
+
+/// Why an event cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A field holds something else: its name, and what it is.
+    #[error("it holds {1}")]
+    Holds(Vec<u8>, String),
+    /// The field's windows have other tiles.
+    #[error("{1}")]
+    Tiles(Vec<u8>, Misfit),
+}
+
+impl<'a> Event<'a> {
+    /// The fields, sorted, each once.
+    pub fn fields(&self) -> Vec<&'a [u8]> {
+        match &self.what {
+            What::Push { field, .. } => vec![field],
+            What::Tally { amounts, .. } => amounts.iter().map(|(field, _)| *field).collect(),
+        }
+    }
+
+    /// How many bytes a row grows by at most in which it happens.
+    pub fn most_bytes(&self) -> usize {
+        match &self.what {
+            What::Push { items, .. } => {
+                let text = |value: &Value| value.bytes().map_or(0, <[u8]>::len);
+                Sequence::ITEM_BYTES * items.len() + items.iter().map(text).sum::<usize>()
+            }
+            What::Tally { spans, amounts } => Windows::TILE_BYTES * spans.len() * amounts.len(),
+        }
+    }
+
+    fn now_ms(&self) -> Millis {
+        self.now_us / MICROS_PER_MILLI
+    }
+
+    /// What is left of the event: `None` if no field takes it.
+    pub fn decide(mut self, row: Option<&Row>) -> Result<Option<Self>, Refusal> {
+        let held = |field: &[u8]| row.and_then(|row| self.held(row, field));
+        let (at_ms, seq, now_ms) = (self.at_ms, self.seq, self.now_ms());
+        let takes = match &self.what {
+            What::Push { field, last, .. } => match held(field) {
+                None => true,
+                Some(Value::Events(events)) if let Events::Sequence(sequence) = &**events => {
+                    sequence.would_take(at_ms, seq, *last)
+                }
+                Some(value) => return Err(Refusal::Holds(field.to_vec(), describe(value))),
+            },
+            What::Tally { spans, amounts } => {
+                let none = Windows::default();
+                let mut taken = Vec::with_capacity(amounts.len());
+                for (field, amount) in amounts {
+                    let windows = match held(field) {
+                        None => &none,
+                        Some(Value::Events(events)) if let Events::Windows(windows) = &**events => {
+                            windows
+                        }
+                        Some(value) => return Err(Refusal::Holds(field.to_vec(), describe(value))),
+                    };
+                    windows.check(spans).map_err(|why| Refusal::Tiles(field.to_vec(), why))?;
+                    if windows.would_take(spans, at_ms, seq, now_ms) {
+                        taken.push((*field, *amount));
+                    }
+                }
+                let takes = !taken.is_empty();
+                self.what = What::Tally { spans: spans.clone(), amounts: taken };
+                takes
+            }
+        };
+        Ok(takes.then_some(self))
+    }
+
+    /// Whether each field holds nothing, or events of the kind. So it is wherever the event
+    /// was decided about; elsewhere it may not be.
+    pub fn can_happen(&self, row: Option<&Row>) -> bool {
+        self.fields().iter().all(|field| match row.and_then(|row| self.held(row, field)) {
+            None => true,
+            Some(Value::Events(events)) => match (&self.what, &**events) {
+                (What::Push { .. }, Events::Sequence(_)) => true,
+                (What::Tally { spans, .. }, Events::Windows(windows)) => {
+                    windows.check(spans).is_ok()
+                }
+                _ => false,
+            },
+            Some(_) => false,
+        })
+    }
+
+    /// What a field of the view holds, if the view is alive.
+    fn held<'r>(&self, row: &'r Row, field: &[u8]) -> Option<Value<'r>> {
+        let layout: &Layout = row.layout();
+        let view = layout.view(self.view).filter(|view| is_alive(row, *view, self.now_ms()))?;
+        Some(row.values().get(layout.field(view, field)?))
+    }
+
+    /// The row that there must be for the event to happen in place, where that is
+    /// another than there is: all fields are in it.
+    pub fn make_room(&self, row: Option<&Row>) -> Result<Option<Row>, TooLarge> {
+        let fields = self.fields();
+        let is_there = |field: &&[u8]| {
+            let held = row.and_then(|row| self.held(row, field));
+            matches!(held, Some(Value::Events(_)))
+        };
+        let missing: Vec<_> = fields.into_iter().filter(|field| !is_there(field)).collect();
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let none = Arc::new(match self.what {
+            What::Push { .. } => Events::Sequence(Sequence::default()),
+            What::Tally { .. } => Events::Windows(Windows::default()),
+        });
+        let values = vec![Value::Events(&none); missing.len()];
+        // The times of the view stay, if it is alive.
+        let held = row.and_then(|row| {
+            let view = row.layout().view(self.view)?;
+            Some(row.times(view)).filter(|times| times.is_alive(self.now_ms()))
+        });
+        let times = held.unwrap_or(ViewTimes { at_ms: 0, expires_at_ms: None });
+        let action = Action::Put { view: self.view, fields: missing, replaces: false };
+        let change = Change { now_ms: self.now_ms(), action };
+        let row = Applier::new(&change).apply(row, Some(Put { times, values: &values }))?;
+        Ok(Some(row.unwrap_or_else(|| bug("a row without the fields that were put into it"))))
+    }
+
+    /// Where in the row's head the events of each field are; the row has all of them.
+    pub fn places(&self, row: &Row) -> Vec<usize> {
+        let layout: &Layout = row.layout();
+        let view = layout.view(self.view).unwrap_or_else(|| bug("an event in no view"));
+        let place = |field: &&[u8]| {
+            let field = layout.field(view, field).unwrap_or_else(|| bug("an event of no field"));
+            row.values().events_at(field).unwrap_or_else(|| bug("a field without events"))
+        };
+        self.fields().iter().map(place).collect()
+    }
+
+    /// Has the event happen to the events of a field, by its place among the fields.
+    pub fn happen(&self, number: usize, events: &mut Events) {
+        let Self { now_us: _, at_ms, seq, .. } = *self;
+        match (&self.what, events) {
+            (What::Push { last, items, .. }, Events::Sequence(sequence)) => {
+                sequence.push(at_ms, seq, *last, items.iter().copied());
+            }
+            (What::Tally { spans, amounts }, Events::Windows(windows)) => {
+                let amount = amounts.get(number).map(|(_, amount)| *amount);
+                let amount = amount.unwrap_or_else(|| bug("a field without an amount"));
+                windows.tally(spans, amount, at_ms, seq, self.now_ms());
+            }
+            _ => bug("events of another kind"),
+        }
+    }
+}
+
+/// What a field holds, as errors say it.
+fn describe(value: Value) -> String {
+    match value {
+        Value::Events(events) => events.describe(),
+        value => format!("a value of type {}", value.type_name()),
+    }
+}

@@ -1,0 +1,265 @@
+//! A sequence: the values of the newest events of a field, ordered by event time,
+//! then by arrival.
+//!
+//! ```text
+//! sequence  last_seq · items · for each, oldest first: milliseconds since the one
+//!           before · value
+//! ```
+
+use super::codec;
+use super::events::{self, give_back_room, is_new, make_room};
+use super::row::MAX_TIME_MS;
+use super::value::Value;
+use crate::block::Block;
+use crate::bug;
+use crate::time::Millis;
+use crate::wire::{Reader, push_number};
+use std::alloc::{Layout, handle_alloc_error};
+use std::collections::VecDeque;
+
+/// The most items of a sequence.
+pub const MAX_ITEMS: usize = 65_536;
+
+/// The fewest bytes that an item takes in a payload: a time, a type, a length.
+const LEAST_BYTES: usize = 3;
+
+/// The values of the newest events. The default is nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Sequence {
+    /// The newest last.
+    items: VecDeque<Item>,
+    last_seq: Option<u64>,
+    texts: Texts,
+}
+
+/// The texts among the items.
+#[derive(Clone, Copy, Debug, Default)]
+struct Texts {
+    count: usize,
+    bytes: usize,
+}
+
+/// The lowest 48 bits of an event time, which are all: beside the type of a value
+/// they take no room of their own.
+#[derive(Clone, Copy, Debug)]
+struct At([u8; 6]);
+
+/// An item, in two words.
+#[derive(Clone, Debug)]
+enum Item {
+    Text(At, Text),
+    String(At, Text),
+    I64(At, i64),
+    F32(At, f32),
+    F64(At, f64),
+}
+
+/// A text, in a block to which a single word leads.
+#[derive(Debug)]
+struct Text(Block<()>);
+
+impl At {
+    fn new(at_ms: Millis) -> Self {
+        let [a, b, c, d, e, f, ..] = at_ms.min(MAX_TIME_MS).to_le_bytes();
+        Self([a, b, c, d, e, f])
+    }
+
+    fn millis(self) -> Millis {
+        let [a, b, c, d, e, f] = self.0;
+        Millis::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+}
+
+impl Text {
+    /// As for a box, there is always memory for it.
+    fn new(text: &[u8]) -> Self {
+        let block = Block::new((), &[text]);
+        Self(block.unwrap_or_else(|| handle_alloc_error(Layout::for_value(text))))
+    }
+}
+
+impl Clone for Text {
+    fn clone(&self) -> Self {
+        Self::new(self.0.bytes())
+    }
+}
+
+impl Item {
+    fn new(at_ms: Millis, value: Value) -> Self {
+        let at = At::new(at_ms);
+        match value {
+            Value::Text(text) => Self::Text(at, Text::new(text)),
+            Value::String(text) => Self::String(at, Text::new(text)),
+            Value::I64(integer) => Self::I64(at, integer),
+            Value::F32(single) => Self::F32(at, single),
+            Value::F64(double) => Self::F64(at, double),
+            Value::Vector(_) | Value::Events(_) => bug("an item that is no single value"),
+        }
+    }
+
+    fn at_ms(&self) -> Millis {
+        let (Self::Text(at, _)
+        | Self::String(at, _)
+        | Self::I64(at, _)
+        | Self::F32(at, _)
+        | Self::F64(at, _)) = self;
+        at.millis()
+    }
+
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::Text(_, text) => Value::Text(text.0.bytes()),
+            Self::String(_, text) => Value::String(text.0.bytes()),
+            Self::I64(_, integer) => Value::I64(*integer),
+            Self::F32(_, single) => Value::F32(*single),
+            Self::F64(_, double) => Value::F64(*double),
+        }
+    }
+}
+
+impl Sequence {
+    /// Bytes of a row that an item takes beside its text.
+    pub const ITEM_BYTES: usize = size_of::<Item>();
+
+    /// Whether anything would become of items at `at_ms`: not if their SEQ was seen,
+    /// or if as many as are kept, `last`, are newer.
+    pub fn would_take(&self, at_ms: Millis, seq: Option<u64>, last: usize) -> bool {
+        is_new(seq, self.last_seq) && self.items.len() - self.place(at_ms) < last
+    }
+
+    /// Adds items in the order of their arrival, and keeps the `last` newest.
+    pub fn push<'v>(
+        &mut self,
+        at_ms: Millis,
+        seq: Option<u64>,
+        last: usize,
+        items: impl Iterator<Item = Value<'v>>,
+    ) {
+        let mut newer = self.items.split_off(self.place(at_ms));
+        for value in items {
+            self.append(Item::new(at_ms, value), last);
+            self.cut(last.saturating_sub(newer.len()));
+        }
+        if !newer.is_empty() {
+            let room = self.items.capacity() - self.items.len();
+            self.items.reserve_exact(newer.len().saturating_sub(room));
+            self.items.append(&mut newer);
+        }
+        self.cut(last);
+        give_back_room(&mut self.items);
+        self.last_seq = self.last_seq.max(seq);
+    }
+
+    /// How many are not newer than `at_ms`.
+    fn place(&self, at_ms: Millis) -> usize {
+        self.items.partition_point(|item| item.at_ms() <= at_ms)
+    }
+
+    /// Adds one after all others.
+    fn append(&mut self, item: Item, most: usize) {
+        if let Some(text) = item.value().bytes() {
+            self.texts.count += 1;
+            self.texts.bytes += text.len();
+        }
+        make_room(&mut self.items, most);
+        self.items.push_back(item);
+    }
+
+    /// Keeps the so many newest.
+    fn cut(&mut self, most: usize) {
+        let gone = self.items.len().saturating_sub(most);
+        for item in self.items.drain(..gone) {
+            if let Some(text) = item.value().bytes() {
+                self.texts.count -= 1;
+                self.texts.bytes -= text.len();
+            }
+        }
+    }
+
+    /// The items, newest first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Millis, Value<'_>)> {
+        self.items.iter().rev().map(|item| (item.at_ms(), item.value()))
+    }
+
+    /// How many items there are.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there are none: only before the first push.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The bytes of all texts.
+    pub fn text_bytes(&self) -> usize {
+        self.texts.bytes
+    }
+
+    /// The event time of the newest item; 0 where there is none.
+    pub fn newest_ms(&self) -> Millis {
+        self.items.back().map_or(0, Item::at_ms)
+    }
+
+    /// The largest SEQ that was taken, if any was.
+    pub fn last_seq(&self) -> Option<u64> {
+        self.last_seq
+    }
+
+    /// Bytes of a row that it takes, whatever room there is for more.
+    pub fn row_bytes(&self) -> usize {
+        self.items.len() * Self::ITEM_BYTES + self.texts.bytes
+    }
+
+    /// Bytes on the heap. A text stands behind its length.
+    pub fn heap_bytes(&self) -> usize {
+        self.items.capacity() * size_of::<Item>()
+            + self.texts.count * size_of::<u32>()
+            + self.texts.bytes
+    }
+
+    /// Blocks on the heap.
+    pub fn blocks(&self) -> usize {
+        usize::from(self.items.capacity() > 0) + self.texts.count
+    }
+
+    /// Appends the payload.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        events::push_seq(self.last_seq, out);
+        push_number(self.items.len() as u64, out);
+        let mut before_ms = 0;
+        for item in &self.items {
+            let at_ms = item.at_ms();
+            push_number(at_ms - before_ms, out);
+            codec::push_value(item.value(), out);
+            before_ms = at_ms;
+        }
+    }
+
+    /// Reads a payload; `None` unless it is one of a sequence that can be.
+    pub fn decode(reader: &mut Reader) -> Option<Self> {
+        let last_seq = events::seq(reader)?;
+        let count = usize::try_from(reader.number()?).ok()?;
+        let most = MAX_ITEMS.min(reader.rest().len() / LEAST_BYTES);
+        if !(1..=most).contains(&count) {
+            return None;
+        }
+        let items = VecDeque::with_capacity(count);
+        let mut sequence = Self { items, last_seq, texts: Texts::default() };
+        let mut at_ms: Millis = 0;
+        for _ in 0..count {
+            at_ms = at_ms.checked_add(reader.number()?).filter(|at_ms| *at_ms <= MAX_TIME_MS)?;
+            sequence.append(Item::new(at_ms, codec::single(reader)?), count);
+        }
+        Some(sequence)
+    }
+}
+
+/// The same items and SEQ, to the bit.
+impl PartialEq for Sequence {
+    fn eq(&self, other: &Self) -> bool {
+        self.last_seq == other.last_seq && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Sequence {}
