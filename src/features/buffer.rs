@@ -97,12 +97,7 @@ impl ValueBuffer {
         let place = match found {
             Found::Nothing => Place::Nothing,
             Found::TooOld => Place::TooOld,
-            Found::Misfit => Place::Misfit,
-            Found::Items(items) => {
-                self.events.push(Arc::clone(items.events()));
-                Place::Items(self.events.len() - 1, items.places())
-            }
-            Found::Value(Value::Text(text)) | Found::Packed(text) => {
+            Found::Value(Value::Text(text)) => {
                 let (start, end) = self.keep_once(text);
                 Place::Text(start, end)
             }
@@ -113,13 +108,30 @@ impl ValueBuffer {
             Found::Value(Value::I64(integer)) => Place::Number(Value::I64(integer)),
             Found::Value(Value::F32(single)) => Place::Number(Value::F32(single)),
             Found::Value(Value::F64(double)) => Place::Number(Value::F64(double)),
+            found => self.place_of_many(found),
+        };
+        self.places.push(place);
+    }
+
+    /// The place of more than one value.
+    #[inline(never)]
+    fn place_of_many(&mut self, found: Found) -> Place {
+        match found {
+            Found::Misfit => Place::Misfit,
+            Found::Items(items) => {
+                self.events.push(Arc::clone(items.events()));
+                Place::Items(self.events.len() - 1, items.places())
+            }
+            Found::Packed(bytes) => {
+                let (start, end) = self.keep_once(bytes);
+                Place::Text(start, end)
+            }
             Found::Value(Value::Vector(vector)) => {
                 let (start, end) = self.keep_once(vector.bytes());
                 Place::Vector(vector.dtype(), start, end)
             }
-            Found::Value(Value::Events(_)) => bug("events that nothing was read of"),
-        };
-        self.places.push(place);
+            _ => bug("a place of something else"),
+        }
     }
 
     #[inline]
@@ -146,17 +158,26 @@ impl ValueBuffer {
             Some(Place::Text(start, end)) => Found::Value(Value::Text(self.text(*start, *end))),
             Some(Place::String(start, end)) => Found::Value(Value::String(self.text(*start, *end))),
             Some(Place::Number(value)) => Found::Value(*value),
-            Some(Place::Misfit) => Found::Misfit,
-            Some(Place::Vector(dtype, start, end)) => {
-                let vector = Vector::new(*dtype, self.text(*start, *end));
+            Some(place) => self.of_many(*place),
+            None => bug("a place that the buffer has not"),
+        }
+    }
+
+    /// What is in a place of more than one value.
+    #[inline(never)]
+    fn of_many(&self, place: Place) -> Found<'_> {
+        match place {
+            Place::Misfit => Found::Misfit,
+            Place::Vector(dtype, start, end) => {
+                let vector = Vector::new(dtype, self.text(start, end));
                 Found::Value(Value::Vector(vector.unwrap_or_else(|| bug("a vector that is none"))))
             }
-            Some(Place::Items(number, places)) => {
-                let events = self.events.get(*number);
+            Place::Items(number, places) => {
+                let events = self.events.get(number);
                 let events = events.unwrap_or_else(|| bug("items of events that are not kept"));
-                Found::Items(Items::of(events, *places))
+                Found::Items(Items::of(events, places))
             }
-            None => bug("a place that the buffer has not"),
+            _ => bug("a place of something else"),
         }
     }
 

@@ -64,7 +64,8 @@ impl<'v> Items<'v> {
         self.values().map(|value| value.bytes().map_or(0, <[u8]>::len)).sum()
     }
 
-    fn values(self) -> impl Iterator<Item = Value<'v>> {
+    /// The items, the newest first, without the places that are left over.
+    pub fn values(self) -> impl Iterator<Item = Value<'v>> {
         self.sequence().iter().map(|(_, value)| value).take(self.places)
     }
 

@@ -3,6 +3,7 @@
 use super::layout::{Layout, ReadName};
 use super::numbering::Numbering;
 use crate::bug;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -20,6 +21,9 @@ pub struct ResolvedFields {
     /// What stands for a place where its view has expired: by the places in
     /// `views` and in the row.
     others: HashMap<usize, (usize, usize)>,
+    /// For each place, how many from it on stand one after the other; found out when
+    /// first asked for.
+    runs: OnceCell<Box<[u32]>>,
 }
 
 /// A field that no row has.
@@ -63,7 +67,7 @@ impl ResolvedFields {
         let run = first..first + fields.len();
         let in_order = fields.iter().map(|field| *field as usize).eq(run.clone());
         let run = (are_all_there && in_order).then_some(run);
-        Self { fields, are_all_there, run, views, views_of, others }
+        Self { fields, are_all_there, run, views, views_of, others, runs: OnceCell::new() }
     }
 
     /// The views that any of the fields is in.
@@ -104,6 +108,27 @@ impl ResolvedFields {
         self.run.clone()
     }
 
+    /// The fields from a place on that stand one after the other in the order asked for,
+    /// as far as one value is asked for of each; all of one call are asked for alike.
+    pub fn run_from(&self, place: usize, is_one: impl Fn(usize) -> bool) -> Range<usize> {
+        let runs = self.runs.get_or_init(|| {
+            let mut runs = vec![0; self.fields.len()];
+            let (mut next, mut length) = (NOWHERE, 0);
+            for (place, run) in runs.iter_mut().enumerate().rev() {
+                let field = self.field(place).map_or(NOWHERE, |field| field as u32);
+                let stands = field != NOWHERE && is_one(place);
+                let goes_on = stands && next != NOWHERE && field + 1 == next;
+                length = if goes_on { length + 1 } else { u32::from(stands) };
+                next = if stands { field } else { NOWHERE };
+                *run = length;
+            }
+            runs.into()
+        });
+        let length = *runs.get(place).unwrap_or_else(|| bug("a place without a field"));
+        let first = if length > 0 { self.field(place).unwrap_or(0) } else { 0 };
+        first..first + length as usize
+    }
+
     /// For each place the field, if the row has all of them.
     pub fn all_there(&self) -> Option<&[u32]> {
         self.are_all_there.then_some(&self.fields)
@@ -134,6 +159,11 @@ mod tests {
         assert_eq!((resolved.field(2), resolved.run(), resolved.all_there()), (None, None, None));
         assert_eq!(asked(&["v:a", "w:c"]).all_there(), Some(&[2, 4][..]));
         assert_eq!(asked(&["a", "v:b", "v:a"]).run(), Some(0..3));
+        // As one, "v:b" and "a" and what follows them stand apart.
+        let run = |resolved: &ResolvedFields, place| resolved.run_from(place, |place| place != 4);
+        let resolved = asked(&["a", "v:b", "v:a", "none", "w:c", "a", "v:b"]);
+        let runs: Vec<_> = (0..7).map(|place| run(&resolved, place)).collect();
+        assert_eq!(runs, [0..3, 1..3, 2..3, 0..0, 0..0, 0..2, 1..2]);
         // Only what is asked for is looked at, however many views a row has.
         assert_eq!(asked(&["w:c", "w:c"]).views().collect::<Vec<_>>(), [2]);
     }

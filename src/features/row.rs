@@ -16,7 +16,6 @@
 //! 224 bytes, which is what allocators make blocks of.
 
 use super::dtype::{Dtype, Vector};
-use super::events::Events;
 use super::layout::Layout;
 use super::shared_layout::{Head, SharedLayout};
 use super::value::Value;
@@ -174,11 +173,15 @@ impl Row {
         if bytes.len() != size {
             bug("a row of another size than was reckoned");
         }
-        let events = values.iter().filter_map(|value| match value {
+        let events = |value: &Value| match value {
             Value::Events(events) => Some(Arc::clone(events)),
             _ => None,
-        });
-        Self::new(Head::new(layout, events), &[&bytes]).ok_or(TooLarge::Memory)
+        };
+        let head = match form {
+            Form::F32 => Head::plain(layout),
+            Form::Slots(_) => Head::new(layout, values.iter().filter_map(events)),
+        };
+        Self::new(head, &[&bytes]).ok_or(TooLarge::Memory)
     }
 
     /// Which fields it has.
@@ -221,8 +224,7 @@ impl Row {
     pub fn values(&self) -> Values<'_> {
         let layout: &Layout = self.layout();
         let values = self.bytes().get(layout.views() * ViewTimes::BYTES..);
-        let events = self.head().events();
-        let parsed = values.and_then(|values| Values::parse(values, layout.len(), events));
+        let parsed = values.and_then(|values| Values::parse(values, layout.len(), self.head()));
         parsed.unwrap_or_else(|| bug("a row whose bytes are not those of its layout"))
     }
 }
@@ -230,7 +232,7 @@ impl Row {
 /// A row without fields.
 impl Default for Row {
     fn default() -> Self {
-        Self::bare(Head::new(&SharedLayout::new(Layout::default()), std::iter::empty()))
+        Self::bare(Head::plain(&SharedLayout::new(Layout::default())))
     }
 }
 
@@ -252,8 +254,8 @@ pub enum Values<'r> {
         slots: &'r [[u8; 4]],
         /// The texts.
         texts: &'r [u8],
-        /// The events.
-        events: &'r [Arc<Events>],
+        /// What has the events.
+        head: &'r Head,
     },
     /// Slots of 8 bytes.
     Large {
@@ -263,13 +265,13 @@ pub enum Values<'r> {
         slots: &'r [[u8; 8]],
         /// The texts.
         texts: &'r [u8],
-        /// The events.
-        events: &'r [Arc<Events>],
+        /// What has the events.
+        head: &'r Head,
     },
 }
 
 impl<'r> Values<'r> {
-    fn parse(bytes: &'r [u8], fields: usize, events: &'r [Arc<Events>]) -> Option<Self> {
+    fn parse(bytes: &'r [u8], fields: usize, head: &'r Head) -> Option<Self> {
         if bytes.len() == fields * size_of::<f32>() {
             return Some(Self::F32(bytes.as_chunks().0));
         }
@@ -278,8 +280,8 @@ impl<'r> Values<'r> {
         let size = usize::from(*size);
         let (slots, texts) = bytes.split_at_checked(fields * size)?;
         match size {
-            4 => Some(Self::Small { types, slots: slots.as_chunks().0, texts, events }),
-            8 => Some(Self::Large { types, slots: slots.as_chunks().0, texts, events }),
+            4 => Some(Self::Small { types, slots: slots.as_chunks().0, texts, head }),
+            8 => Some(Self::Large { types, slots: slots.as_chunks().0, texts, head }),
             _ => None,
         }
     }
@@ -303,27 +305,26 @@ impl<'r> Values<'r> {
         (*types.get(field)? == EVENTS).then_some(place)
     }
 
+    #[inline]
     fn find(self, field: usize) -> Option<Value<'r>> {
         match self {
             Self::F32(slots) => slots.get(field).map(|slot| single(*slot)),
-            Self::Small { types, slots, texts, events } => {
+            Self::Small { types, slots, texts, head } => {
                 let slot = *slots.get(field)?;
-                Some(match *types.get(field)? {
-                    F32 => single(slot),
-                    I64 => Value::I64(i32::from_le_bytes(slot).into()),
-                    EVENTS => Value::Events(events.get(u32::from_le_bytes(slot) as usize)?),
-                    kind => of_text(kind, texts, u32::from_le_bytes(slot).into())?,
-                })
+                match *types.get(field)? {
+                    F32 => Some(single(slot)),
+                    I64 => Some(Value::I64(i32::from_le_bytes(slot).into())),
+                    kind => long(kind, texts, head, u32::from_le_bytes(slot).into()),
+                }
             }
-            Self::Large { types, slots, texts, events } => {
+            Self::Large { types, slots, texts, head } => {
                 let slot = *slots.get(field)?;
-                Some(match *types.get(field)? {
-                    F32 => single(*slot.first_chunk()?),
-                    I64 => Value::I64(i64::from_le_bytes(slot)),
-                    F64 => Value::F64(f64::from_le_bytes(slot)),
-                    EVENTS => Value::Events(events.get(u64::from_le_bytes(slot) as usize)?),
-                    kind => of_text(kind, texts, u64::from_le_bytes(slot))?,
-                })
+                match *types.get(field)? {
+                    F32 => Some(single(*slot.first_chunk()?)),
+                    I64 => Some(Value::I64(i64::from_le_bytes(slot))),
+                    F64 => Some(Value::F64(f64::from_le_bytes(slot))),
+                    kind => long(kind, texts, head, u64::from_le_bytes(slot)),
+                }
             }
         }
     }
@@ -333,9 +334,12 @@ fn single<'r>(slot: [u8; 4]) -> Value<'r> {
     Value::F32(f32::from_le_bytes(slot))
 }
 
-/// The value of a type that stands among the texts.
-fn of_text(kind: u8, texts: &[u8], start: u64) -> Option<Value<'_>> {
-    let text = text(texts, start)?;
+/// The value of a type that does not stand in its slot, which says where it does.
+fn long<'r>(kind: u8, texts: &'r [u8], head: &'r Head, slot: u64) -> Option<Value<'r>> {
+    if kind == EVENTS {
+        return head.events().get(slot as usize).map(Value::Events);
+    }
+    let text = text(texts, slot)?;
     let vector = |dtype| Vector::new(dtype, text).map(Value::Vector);
     match kind {
         TEXT => Some(Value::Text(text)),

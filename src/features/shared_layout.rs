@@ -143,12 +143,17 @@ impl Deref for SharedLayout {
 }
 
 impl Head {
+    /// The head of a row without events.
+    pub fn plain(layout: &SharedLayout) -> Self {
+        Self(layout.clone())
+    }
+
     /// The head of a row of a layout, and of the events of those fields that have any,
     /// in order.
     pub fn new(layout: &SharedLayout, events: impl Iterator<Item = Arc<Events>>) -> Self {
         let events: Vec<_> = events.collect();
         if events.is_empty() {
-            return Self(layout.clone());
+            return Self::plain(layout);
         }
         let bytes = events.iter().map(|events| events.row_bytes()).sum();
         Self(SharedLayout(Arc::new(Node::Own { layout: layout.clone(), events, bytes })))

@@ -1,10 +1,13 @@
 //! Tensors: many values as one buffer that a client reads without parsing.
 
 use super::dtype::{Dtype, Vector};
-use super::found::Found;
+use super::found::{Found, Items};
+use super::row::Values;
 use super::value::Value;
+use super::value::tag::F32;
 use crate::bug;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// What is known of a field's values, a byte each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,18 +117,7 @@ impl Tensor {
                 Status::Present
             }
             Found::Value(value) if columns == 1 => return self.push(Found::Value(value), default),
-            Found::Items(items) if items.places() == columns => {
-                let mut status = Status::Present;
-                for item in items.each() {
-                    if !item.is_some_and(|item| self.write(item)) {
-                        self.write_default(default)?;
-                        if item.is_some() {
-                            status = Status::NotANumber;
-                        }
-                    }
-                }
-                status
-            }
+            Found::Items(items) if items.places() == columns => self.write_items(items, default)?,
             Found::Value(_) | Found::Packed(_) | Found::Items(_) | Found::Misfit => Status::Misfit,
             Found::TooOld => Status::TooOld,
             Found::Nothing => Status::NotFound,
@@ -158,9 +150,55 @@ impl Tensor {
         Some(status)
     }
 
+    fn write_items(&mut self, items: Items, default: Option<Value<'static>>) -> Option<Status> {
+        let mut status = Status::Present;
+        for item in items.values() {
+            if !self.write(item) {
+                self.write_default(default)?;
+                status = Status::NotANumber;
+            }
+        }
+        (items.held()..items.places()).try_for_each(|_| self.write_default(default))?;
+        Some(status)
+    }
+
     /// Appends what stands in for a number, or NaN; `None` when the type has none.
     fn write_default(&mut self, default: Option<Value<'static>>) -> Option<()> {
         self.write(default.unwrap_or(Value::F64(f64::NAN))).then_some(())
+    }
+
+    /// Appends numbers of a row that stand one after the other, as many as the type holds
+    /// and are no texts: how many.
+    pub fn push_numbers(&mut self, values: Values, fields: Range<usize>) -> usize {
+        let first = fields.start;
+        match values {
+            Values::F32(slots) if self.dtype == Dtype::F32 => {
+                let slots = slots.get(fields).unwrap_or_else(|| bug("fields that no row has"));
+                self.push_f32s(slots);
+                return slots.len();
+            }
+            Values::Small { types, slots, .. } if self.dtype == Dtype::F32 => {
+                let all = types.get(fields.clone()).zip(slots.get(fields.clone()));
+                let (types, slots) = all.unwrap_or_else(|| bug("fields that no row has"));
+                let singles = types.iter().take_while(|kind| **kind == F32).count();
+                if singles > 0 {
+                    self.push_f32s(slots.get(..singles).unwrap_or_default());
+                    return singles;
+                }
+            }
+            _ => {}
+        }
+        let mut count = 0;
+        for field in fields {
+            let value = values.get(field);
+            let number = matches!(value, Value::F32(_) | Value::F64(_) | Value::I64(_));
+            if !number || !self.write(value) {
+                break;
+            }
+            count = field + 1 - first;
+        }
+        self.are_present(count);
+        count
     }
 
     /// Appends an event time.
@@ -207,7 +245,18 @@ impl Tensor {
     }
 
     /// Appends a value, if the type holds it.
+    #[inline]
     fn write(&mut self, value: Value) -> bool {
+        match (self.dtype, value) {
+            (Dtype::F32, Value::F32(single)) => self.append(single.to_le_bytes()),
+            (Dtype::F32, Value::I64(integer)) => self.append((integer as f32).to_le_bytes()),
+            _ => return self.convert(value),
+        }
+        true
+    }
+
+    /// The same of what is not what tensors mostly hold.
+    fn convert(&mut self, value: Value) -> bool {
         let value = match value {
             Value::Text(text) | Value::String(text) if text.len() > LONG => {
                 match self.read_long(text) {
@@ -218,20 +267,16 @@ impl Tensor {
             value => value,
         };
         match self.dtype {
-            Dtype::F32 => match value.to_f32() {
-                Some(single) => self.data.extend_from_slice(&single.to_le_bytes()),
-                None => return false,
-            },
-            Dtype::F64 => match value.to_f64() {
-                Some(double) => self.data.extend_from_slice(&double.to_le_bytes()),
-                None => return false,
-            },
-            Dtype::I64 => match value.to_i64() {
-                Some(integer) => self.data.extend_from_slice(&integer.to_le_bytes()),
-                None => return false,
-            },
+            Dtype::F32 => value.to_f32().map(|single| self.append(single.to_le_bytes())),
+            Dtype::F64 => value.to_f64().map(|double| self.append(double.to_le_bytes())),
+            Dtype::I64 => value.to_i64().map(|integer| self.append(integer.to_le_bytes())),
         }
-        true
+        .is_some()
+    }
+
+    #[inline]
+    fn append<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.data.extend_from_slice(&bytes);
     }
 
     #[cold]

@@ -80,6 +80,7 @@ impl Type {
 
     /// The value that a text stands for; `None` when it is not of the type, or
     /// out of its range.
+    #[inline]
     pub fn read(self, text: &[u8]) -> Option<Value<'_>> {
         match self {
             Self::Auto => Some(auto(text)),

@@ -1,7 +1,7 @@
 //! How values are answered one by one, and how long replies may be.
 
 use crate::features::config::MAX_REPLY_BYTES;
-use crate::features::found::Found;
+use crate::features::found::{Found, Items};
 use crate::features::value::{Printer, Value, widen};
 use crate::server::{Call, Error, Reply, refuse};
 
@@ -31,18 +31,18 @@ impl<'a> Answers<'a> {
         match (found, default) {
             (Found::Value(value), _) => self.value(value),
             (Found::Packed(bytes), _) => self.reply.bytes(bytes),
-            (Found::Items(items), default) => {
-                self.reply.array(items.places());
-                for item in items.each() {
-                    match (item, default) {
-                        (Some(value), _) => self.value(value),
-                        (None, Some(default)) => self.reply.bytes(default),
-                        (None, None) => self.reply.null(),
-                    }
-                }
-            }
+            (Found::Items(items), default) => self.items(items, default),
             (_, Some(default)) => self.reply.bytes(default),
             (_, None) => self.reply.null(),
+        }
+    }
+
+    #[inline(never)]
+    fn items(&mut self, items: Items, default: Option<&[u8]>) {
+        self.reply.array(items.places());
+        for item in items.each() {
+            let found = item.map_or(Found::Nothing, Found::Value);
+            self.reply(found, default);
         }
     }
 

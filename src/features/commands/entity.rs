@@ -6,7 +6,7 @@ use super::hash::HashPlan;
 use crate::bug;
 use crate::features::buffer::ValueBuffer;
 use crate::features::by_namespace::{self, Counts};
-use crate::features::form::Moment;
+use crate::features::form::{Form, Moment};
 use crate::features::found::Found;
 use crate::features::layout::ReadName;
 use crate::features::numbering::Numbering;
@@ -21,6 +21,7 @@ use crate::server::{Arg, Error, Keyspace, Lock};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// What reads the fields of a call from one entity after the other.
 pub struct EntityReader<'a> {
@@ -111,7 +112,15 @@ impl<'a> EntityReader<'a> {
                 }
             },
         };
-        work(&Entity { content, fields: self.fields, moment: self.moment, tally, bytes })
+        let is_plain = self.fields.are_plain()
+            && match &content {
+                Content::Row { row, states, .. } => {
+                    states.is_none() && row.head().events().is_empty()
+                }
+                _ => true,
+            };
+        let (fields, moment) = (self.fields, self.moment);
+        work(&Entity { content, fields, is_plain, moment, tally, bytes })
     }
 
     /// What was counted of the entity that was read last.
@@ -130,6 +139,8 @@ impl<'a> EntityReader<'a> {
 pub struct Entity<'e> {
     content: Content<'e>,
     fields: &'e Fields<'e>,
+    /// Whether all that is asked for are values as they are.
+    is_plain: bool,
     moment: Moment,
     tally: &'e Tally<'e>,
     bytes: usize,
@@ -160,8 +171,20 @@ impl<'e> Entity<'e> {
     #[inline]
     pub fn peek(&self, place: usize) -> Found<'e> {
         match &self.content {
+            Content::Row { values, fields, .. } if self.is_plain => {
+                let field = fields.field(place);
+                field.map_or(Found::Nothing, |field| Found::Value(values.get(field)))
+            }
+            Content::Hash(buffer) if self.is_plain => buffer.get(place),
+            _ => self.in_form(place),
+        }
+    }
+
+    /// The same where more is asked for than values as they are.
+    #[inline(never)]
+    fn in_form(&self, place: usize) -> Found<'e> {
+        match &self.content {
             Content::Nothing => Found::Nothing,
-            Content::Hash(buffer) if self.fields.are_plain() => buffer.get(place),
             Content::Hash(buffer) => self.of_hash(buffer, place),
             Content::Row { values, fields, states: None, .. } => match fields.field(place) {
                 None => Found::Nothing,
@@ -178,14 +201,13 @@ impl<'e> Entity<'e> {
 
     /// What a value of a row comes to, in a view of a state. Events have times of their
     /// own.
-    #[inline]
     fn of_row(&self, value: Value<'e>, state: State, place: usize) -> Found<'e> {
         match value {
-            Value::Events(_) => self.fields.form(place).of_row(value, self.moment),
-            _ if state == State::TooOld => Found::TooOld,
-            value if self.fields.are_plain() => Found::Value(value),
-            value => self.fields.form(place).of_row(value, self.moment),
+            Value::Events(_) => {}
+            _ if state == State::TooOld => return Found::TooOld,
+            _ => {}
         }
+        self.fields.form(place).of_row(value, self.moment)
     }
 
     fn of_hash(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {
@@ -196,12 +218,14 @@ impl<'e> Entity<'e> {
         self.fields.form(place).of_hash(bytes(place), self.fields.bare(place).and_then(bytes))
     }
 
-    /// As many bytes as all texts that it holds together take at most.
-    pub fn text_bytes(&self) -> usize {
+    /// As many bytes as all texts that it holds together take at most; of events nobody
+    /// knows beforehand.
+    pub fn text_bytes(&self) -> Option<usize> {
         match &self.content {
-            Content::Nothing => 0,
-            Content::Hash(buffer) => buffer.text_bytes(),
-            Content::Row { row, .. } => row.bytes().len(),
+            Content::Nothing => Some(0),
+            Content::Hash(buffer) => Some(buffer.text_bytes()),
+            Content::Row { row, .. } if row.head().events().is_empty() => Some(row.bytes().len()),
+            Content::Row { .. } => None,
         }
     }
 
@@ -222,11 +246,10 @@ impl<'e> Entity<'e> {
 
     /// Where all that is asked for is there and F32, and the row is served.
     pub fn f32s(&self) -> Option<F32Row<'e>> {
-        let Content::Row { values: Values::F32(slots), fields, states: None, .. } = self.content
-        else {
+        let Content::Row { values: Values::F32(slots), fields, .. } = self.content else {
             return None;
         };
-        if !self.fields.are_plain() {
+        if !self.is_plain {
             return None;
         }
         let row = match fields.run() {
@@ -238,6 +261,19 @@ impl<'e> Entity<'e> {
         };
         self.tally.add(|counts| counts.found += fields.len() as u64);
         Some(row)
+    }
+
+    /// Has values of a row that stand one after the other, from the field at a place on,
+    /// looked at together, where one is asked for of each: `look` says how many it took,
+    /// which are counted, and so does this.
+    #[inline]
+    pub fn run(&self, place: usize, look: impl FnOnce(Values, Range<usize>) -> usize) -> usize {
+        let Content::Row { values, fields, states: None, .. } = &self.content else { return 0 };
+        let is_one = |place| self.fields.form(place) == Form::One;
+        let run = fields.run_from(place, is_one);
+        let taken = if run.is_empty() { 0 } else { look(*values, run) };
+        self.tally.add(|counts| counts.found += taken as u64);
+        taken
     }
 
     /// How many bytes were read to know it; of a row none are read before they

@@ -1,6 +1,6 @@
 //! ML.FEATUREGET: the same fields of several entities.
 
-use super::answers::{Answers, TIME_BYTES, check, most_bytes, reply_bytes, too_long};
+use super::answers::{Answers, TIME_BYTES, VALUE_BYTES, check, most_bytes, reply_bytes, too_long};
 use super::entity::{EntityReader, F32Row, Repeats};
 use super::fields::Fields;
 use super::write_options::{FIELDS, NUMBERS};
@@ -269,8 +269,13 @@ fn values<'a>(
                         if request.strict {
                             request.check(&found, *key, place)?;
                         }
-                        let default = request.defaults.get(place).copied();
-                        let cost = reply_bytes(found, default).saturating_add(each);
+                        let cost = match found {
+                            Found::Value(value) => {
+                                VALUE_BYTES + value.bytes().map_or(0, <[u8]>::len)
+                            }
+                            found => reply_bytes(found, request.defaults.get(place).copied()),
+                        };
+                        let cost = cost.saturating_add(each);
                         left = left.checked_sub(cost).ok_or_else(too_long)?;
                         buffer.push(found);
                     }
@@ -352,7 +357,15 @@ fn tensor<'a>(
                 return Ok(0);
             }
             tensor.begin();
-            for place in 0..places {
+            let mut next = 0;
+            while next < places {
+                let taken = entity.run(next, |values, run| tensor.push_numbers(values, run));
+                if taken > 0 {
+                    next += taken;
+                    continue;
+                }
+                let place = next;
+                next += 1;
                 let (found, default) = (entity.get(place), defaults.get(place).copied());
                 if request.strict {
                     request.check(&found, *key, place)?;

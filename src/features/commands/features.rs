@@ -40,8 +40,9 @@ fn features(call: &mut Call) -> Result<(), Error> {
 /// What is asked for once is answered, as long as it is.
 fn check(entity: &Entity, fields: &Fields) -> Result<(), Error> {
     let most = most_bytes();
-    let each = entity.text_bytes().saturating_add(VALUE_BYTES);
-    if each.saturating_mul(fields.columns()) <= most && fields.are_plain() {
+    let bound = entity.text_bytes().filter(|_| fields.are_plain());
+    let bound = bound.map(|each| each.saturating_add(VALUE_BYTES).saturating_mul(fields.len()));
+    if bound.is_some_and(|bound| bound <= most) {
         return Ok(());
     }
     let (mut all, mut once, mut known) = (0usize, 0usize, HashSet::new());

@@ -170,10 +170,19 @@ fn is_of_numbers(place: usize, taken: &Taken) -> bool {
 }
 
 /// Refuses a name that no field of a row has.
+#[inline]
 pub fn check_name(name: &[u8]) -> Result<(), Error> {
     if name.len() > MAX_NAME_BYTES {
         return Err(refuse(format!("field must be at most {MAX_NAME_BYTES} bytes long")));
     }
+    // Few names end as one that is cut.
+    match name.last() {
+        Some(b']' | b')') => check_form(name),
+        _ => Ok(()),
+    }
+}
+
+fn check_form(name: &[u8]) -> Result<(), Error> {
     match Form::cut(name).1 {
         Form::One => Ok(()),
         form => Err(refuse(format!(
