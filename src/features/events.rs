@@ -10,7 +10,7 @@
 //! writes them. Equal events have equal payloads.
 
 use super::sequence::Sequence;
-use super::windows::Windows;
+use super::windows::{RingInfo, Windows};
 use crate::time::{MICROS_PER_SECOND, Micros, Millis};
 use crate::wire::{Reader, push_number};
 use std::collections::VecDeque;
@@ -37,6 +37,7 @@ impl Events {
     }
 
     /// The largest SEQ that was taken, if any was.
+    #[cfg(test)]
     pub fn last_seq(&self) -> Option<u64> {
         match self {
             Self::Sequence(sequence) => sequence.last_seq(),
@@ -82,11 +83,13 @@ impl Events {
         let mut told = self.name().to_owned();
         match self {
             Self::Sequence(sequence) => told.push_str(&format!("[{}]", sequence.len())),
-            Self::Windows(windows) => windows.rings().for_each(|ring| {
-                let [span, tile] = [ring.span.span_us(), ring.span.tile_us()];
-                let seconds = |us: Micros| us as f64 / MICROS_PER_SECOND as f64;
-                told.push_str(&format!(" SPAN {} TILE {}", seconds(span), seconds(tile)));
-            }),
+            Self::Windows(windows) => {
+                windows.rings().for_each(|RingInfo { span, tiles, .. }| {
+                    let seconds = |us: Micros| us as f64 / MICROS_PER_SECOND as f64;
+                    let (span, tile) = (seconds(span.span_us()), seconds(span.tile_us()));
+                    told.push_str(&format!(" SPAN {span} TILE {tile} ({tiles} tiles)"));
+                })
+            }
         }
         told
     }
@@ -155,5 +158,219 @@ pub fn give_back_room<T>(list: &mut VecDeque<T>) {
     let room = list.capacity();
     if list.len() <= room / 4 {
         list.shrink_to(room / 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sequence::testing::{pushed, pushes};
+    use super::super::value::Value;
+    use super::super::value::tag::I64;
+    use super::super::windows::testing::{amounts, calls, span, tallied};
+    use super::super::windows::{Aggregate, Span, Spans};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encoded(events: &Events) -> Vec<u8> {
+        let mut payload = Vec::new();
+        events.encode(&mut payload);
+        payload
+    }
+
+    fn decode(payload: &[u8]) -> Option<Events> {
+        let mut reader = Reader::new(payload);
+        let events = Events::decode(&mut reader)?;
+        reader.end()?;
+        Some(events)
+    }
+
+    fn events() -> impl Strategy<Value = Events> {
+        // What was never written to is not there, and has no payload.
+        let windows = calls(amounts()).prop_map(|calls| tallied(&calls));
+        let windows = windows.prop_filter("written", |windows| windows.rings().next().is_some());
+        let sequence = pushes().prop_map(|pushes| pushed(&pushes));
+        prop_oneof![sequence.prop_map(Events::Sequence), windows.prop_map(Events::Windows)]
+    }
+
+    /// Events of a payload from anywhere hold to the payload, and go on as any do.
+    fn endure(payload: &[u8]) {
+        let mut reader = Reader::new(payload);
+        let Some(mut events) = Events::decode(&mut reader) else { return };
+        let read = &payload[..payload.len() - reader.rest().len()];
+        assert_eq!(encoded(&events), read);
+        let newest_ms = events.newest_ms();
+        match &mut events {
+            Events::Sequence(sequence) => {
+                sequence.push(newest_ms / 2, None, 3, [Value::Text(b"x")].into_iter());
+                assert!((1..=3).contains(&sequence.len()));
+            }
+            Events::Windows(windows) => {
+                let first = windows.rings().next().unwrap().span;
+                let spans = Spans::new(first, None).unwrap();
+                for (amount, at_ms) in [(f64::MAX, newest_ms), (-1.0, newest_ms), (7.0, 0)] {
+                    windows.tally(&spans, amount, at_ms, None, newest_ms);
+                    for name in [&b"count"[..], b"sum", b"mean", b"min", b"max", b"std"] {
+                        let aggregate = Aggregate::from_name(name).unwrap();
+                        windows.read(aggregate, first.span_us(), newest_ms * 1_000);
+                    }
+                }
+                for ring in windows.rings() {
+                    let tiles = ring.span.span_us() / ring.span.tile_us();
+                    assert!(ring.tiles as u64 <= 2 * tiles + 1);
+                }
+            }
+        }
+        assert_eq!(decode(&encoded(&events)), Some(events));
+    }
+
+    proptest! {
+        #[test]
+        fn events_come_back_as_they_went(events in events()) {
+            let payload = encoded(&events);
+            for end in 0..payload.len() {
+                prop_assert!(decode(&payload[..end]).is_none(), "cut at {}", end);
+            }
+            prop_assert!(decode(&[payload.as_slice(), b"x"].concat()).is_none());
+            let read = decode(&payload).unwrap();
+            prop_assert_eq!(encoded(&read), payload);
+            prop_assert_eq!(read.describe(), events.describe());
+            prop_assert_eq!(&read, &events);
+            prop_assert_eq!(read.newest_ms(), events.newest_ms());
+            prop_assert_eq!(read.last_seq(), events.last_seq());
+            // What is loaded takes no more than it needs.
+            prop_assert!(read.heap_bytes() <= events.heap_bytes());
+            prop_assert!(read.blocks() <= events.blocks());
+        }
+
+        #[test]
+        fn equal_events_have_equal_payloads(one in events(), other in events()) {
+            prop_assert_eq!(one == other, encoded(&one) == encoded(&other));
+        }
+
+        #[test]
+        fn a_spoilt_payload_is_another_or_none(
+            events in events(),
+            bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut payload = encoded(&events);
+            for (place, byte) in bytes {
+                let place = place.index(payload.len());
+                payload[place] = byte;
+            }
+            endure(&payload);
+        }
+
+        #[test]
+        fn no_bytes_decode_to_what_cannot_be(
+            payload in prop::collection::vec(any::<u8>(), 0..100),
+            small in prop::collection::vec(0u8..6, 0..60),
+        ) {
+            endure(&payload);
+            endure(&small);
+        }
+    }
+
+    #[test]
+    fn refuses_what_no_sequence_is() {
+        let sequence = |count: u64, times: &[u64]| {
+            let mut payload = vec![SEQUENCE, 0];
+            push_number(count, &mut payload);
+            for at_ms in times {
+                push_number(*at_ms, &mut payload);
+                payload.push(I64);
+                payload.extend(7i64.to_le_bytes());
+            }
+            decode(&payload).map(|events| events.newest_ms())
+        };
+        assert_eq!(sequence(2, &[5, 3]), Some(8));
+        assert_eq!(sequence(0, &[]), None, "nothing");
+        assert_eq!(sequence(1, &[(1 << 48) - 1]), Some((1 << 48) - 1));
+        assert_eq!(sequence(1, &[1 << 48]), None, "a time that rows cannot hold");
+        assert_eq!(sequence(2, &[(1 << 48) - 1, 1]), None, "nor by a step");
+        assert_eq!(sequence(2, &[5, u64::MAX]), None, "time that wraps");
+        assert_eq!(sequence(u64::MAX, &[5]), None, "more than there are");
+        assert!(sequence(65_536, &[1; 65_536]).is_some());
+        assert_eq!(sequence(65_537, &[1; 65_537]), None, "more than a sequence keeps");
+        assert!(decode(&[0, 0]).is_none() && decode(&[3, 0]).is_none(), "neither");
+        assert!(decode(&[SEQUENCE, 2, 1, 5, I64]).is_none(), "a SEQ of no kind");
+    }
+
+    #[test]
+    fn refuses_what_no_windows_are() {
+        // At 5 s, by seconds.
+        let tiles = |spans: &[Span], tiles: &[&[u8]]| {
+            let mut payload = vec![WINDOWS, 0];
+            push_number(5_000, &mut payload);
+            payload.push(spans.len() as u8);
+            for span in spans {
+                push_number(span.tile_us(), &mut payload);
+                push_number(span.span_us() / span.tile_us(), &mut payload);
+            }
+            for _ in spans {
+                push_number(tiles.len() as u64, &mut payload);
+                tiles.iter().for_each(|tile| payload.extend(*tile));
+            }
+            decode(&payload).map(drop)
+        };
+        let (seconds, minutes) = (span(1_000_000, 1), span(60_000_000, 1));
+        let one = |number: u8, amount: f64| [&[number, 1][..], &amount.to_le_bytes()].concat();
+        let many = |doubles: [f64; 5]| {
+            let doubles = doubles.iter().flat_map(|double| double.to_le_bytes());
+            [0, 2].into_iter().chain(doubles).collect::<Vec<u8>>()
+        };
+        assert!(tiles(&[seconds], &[]).is_some());
+        assert!(tiles(&[seconds, minutes], &[&one(0, 1.0)]).is_some());
+        assert!(tiles(&[minutes, seconds], &[]).is_none(), "rings out of order");
+        assert!(tiles(&[seconds, seconds], &[]).is_none(), "a ring twice");
+        assert!(tiles(&[], &[]).is_none() && tiles(&[seconds; 3], &[]).is_none());
+        assert!(tiles(&[seconds], &[&one(5, 1.0)]).is_some());
+        assert!(tiles(&[seconds], &[&one(6, 1.0)]).is_none(), "newer than the newest");
+        let next = one(0, 1.0);
+        assert!(tiles(&[seconds], &[&next, &next, &next]).is_some());
+        assert!(tiles(&[seconds], &[&next, &next, &next, &next]).is_none(), "too many");
+        assert!(tiles(&[seconds], &[&next, &one(2, 1.0)]).is_none(), "too far apart");
+        for amount in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(tiles(&[seconds], &[&one(0, amount)]).is_none(), "{amount}");
+        }
+        assert!(tiles(&[seconds], &[&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]]).is_none(), "no event");
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        for doubles in
+            [[3.0, 0.0, 1.0, 2.0, 0.5], [inf, 0.0, 1.0, 2.0, inf], [3.0, 1.0, 1.0, 1.0, 0.0]]
+        {
+            assert!(tiles(&[seconds], &[&many(doubles)]).is_some(), "{doubles:?}");
+        }
+        for doubles in [
+            [nan, 0.0, 1.0, 2.0, 0.5],
+            [3.0, nan, 1.0, 2.0, 0.5],
+            [3.0, inf, 1.0, 2.0, 0.5],
+            [inf, 1.0, 1.0, 2.0, 0.5],
+            [f64::MAX, f64::MAX, 1.0, 2.0, 0.5],
+            [3.0, 0.0, 2.0, 1.0, 0.5],
+            [3.0, 0.0, nan, 2.0, 0.5],
+            [3.0, 0.0, 1.0, inf, 0.5],
+            [3.0, 0.0, -inf, 1.0, 0.5],
+            [3.0, 0.0, 1.0, 2.0, -0.5],
+            [3.0, 0.0, 1.0, 2.0, nan],
+        ] {
+            assert!(tiles(&[seconds], &[&many(doubles)]).is_none(), "{doubles:?}");
+        }
+    }
+
+    #[test]
+    fn people_are_told_what_events_are() {
+        let mut sequence = super::super::sequence::Sequence::default();
+        sequence.push(5, Some(3), 9, [Value::I64(1), Value::I64(2)].into_iter());
+        let events = Events::Sequence(sequence);
+        assert_eq!((events.name(), events.describe().as_str()), ("SEQUENCE", "SEQUENCE[2]"));
+        assert_eq!((events.newest_ms(), events.last_seq()), (5, Some(3)));
+        let mut windows = Windows::default();
+        let spans = Spans::new(span(1_000_000, 60), None).unwrap();
+        (0..3).for_each(|one| windows.tally(&spans, 1.0, one * 600, Some(one), 2_000));
+        let events = Events::Windows(windows);
+        assert_eq!(
+            (events.name(), events.describe().as_str()),
+            ("WINDOWS", "WINDOWS SPAN 60 TILE 1 (2 tiles)")
+        );
+        assert_eq!((events.newest_ms(), events.last_seq()), (1_200, Some(2)));
     }
 }

@@ -402,6 +402,7 @@ fn push_slots(values: &[Value], size: usize, bytes: &mut Vec<u8>) {
 pub mod testing {
     //! Rows at random, for tests.
 
+    use super::super::events::Events;
     use super::super::layout::Name;
     use super::super::sequence::Sequence;
     use super::super::windows::{Span, Spans, Windows};

@@ -263,3 +263,172 @@ impl PartialEq for Sequence {
 }
 
 impl Eq for Sequence {}
+
+#[cfg(test)]
+pub mod testing {
+    //! Sequences at random, for tests.
+
+    use super::super::row::testing::{Owned, values};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A call.
+    #[derive(Clone, Debug)]
+    pub struct Push {
+        /// When it happened.
+        pub at_ms: Millis,
+        /// Its number, if it has one.
+        pub seq: Option<u64>,
+        /// How many items are to be kept.
+        pub last: usize,
+        /// What it adds.
+        pub items: Vec<Owned>,
+    }
+
+    impl Push {
+        /// Makes the call.
+        pub fn make(&self, sequence: &mut Sequence) {
+            sequence.push(self.at_ms, self.seq, self.last, self.items.iter().map(Owned::value));
+        }
+    }
+
+    /// Calls that come late, twice and out of order.
+    pub fn pushes() -> impl Strategy<Value = Vec<Push>> {
+        let at_ms = prop_oneof![20 => 0..30u64, 1 => Just(MAX_TIME_MS), 1 => 0..=MAX_TIME_MS];
+        let seq = prop::option::of(prop_oneof![10 => 0..30u64, 1 => Just(u64::MAX)]);
+        let last = prop_oneof![4 => 1..8usize, 1 => 1..=MAX_ITEMS];
+        let items = prop::collection::vec(values(), 1..6);
+        let push = (at_ms, seq, last, items);
+        let push = push.prop_map(|(at_ms, seq, last, items)| Push { at_ms, seq, last, items });
+        prop::collection::vec(push, 1..20)
+    }
+
+    /// The sequence that calls lead to.
+    pub fn pushed(pushes: &[Push]) -> Sequence {
+        let mut sequence = Sequence::default();
+        for push in pushes {
+            if sequence.would_take(push.at_ms, push.seq, push.last) {
+                push.make(&mut sequence);
+            }
+        }
+        sequence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::row::testing::Owned;
+    use super::testing::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn push(sequence: &mut Sequence, at_ms: Millis, last: usize, items: &[i64]) {
+        sequence.push(at_ms, None, last, items.iter().map(|item| Value::I64(*item)));
+    }
+
+    fn integers(sequence: &Sequence) -> Vec<i64> {
+        sequence.iter().filter_map(|(_, value)| value.to_i64()).collect()
+    }
+
+    proptest! {
+        /// The oracle: everything that was ever taken, sorted by event time and
+        /// arrival, of which the last are kept.
+        #[test]
+        fn the_newest_by_event_time_then_by_arrival_are_kept(pushes in pushes()) {
+            let (mut sequence, mut replica) = (Sequence::default(), Sequence::default());
+            let mut oracle: Vec<(Millis, usize, Owned)> = Vec::new();
+            let (mut arrivals, mut last_seq) = (0, None);
+            for push in pushes {
+                let first = arrivals;
+                let mut after = oracle.clone();
+                for item in &push.items {
+                    after.push((push.at_ms, arrivals, item.clone()));
+                    arrivals += 1;
+                }
+                after.sort_by_key(|(at_ms, arrival, _)| (*at_ms, *arrival));
+                after.drain(..after.len().saturating_sub(push.last));
+                let is_seen = push.seq.is_some_and(|seq| last_seq.is_some_and(|last| seq <= last));
+                let stays = after.iter().any(|(_, arrival, _)| *arrival >= first);
+                let takes = sequence.would_take(push.at_ms, push.seq, push.last);
+                prop_assert_eq!(takes, !is_seen && stays);
+                if takes {
+                    push.make(&mut sequence);
+                    oracle = after;
+                    last_seq = push.seq.or(last_seq);
+                    // What was saved and loaded goes on alike.
+                    let mut payload = Vec::new();
+                    replica.encode(&mut payload);
+                    replica = Sequence::decode(&mut Reader::new(&payload)).unwrap_or_default();
+                    push.make(&mut replica);
+                }
+                let newest_first = oracle.iter().rev();
+                let expected: Vec<_> =
+                    newest_first.map(|(at_ms, _, item)| (*at_ms, item.value())).collect();
+                prop_assert_eq!(sequence.iter().collect::<Vec<_>>(), expected);
+                let texts = oracle.iter().filter_map(|(_, _, item)| item.value().bytes());
+                let text_bytes: usize = texts.clone().map(<[u8]>::len).sum();
+                prop_assert_eq!(sequence.text_bytes(), text_bytes);
+                prop_assert_eq!(sequence.blocks(), texts.count() + usize::from(!oracle.is_empty()));
+                prop_assert_eq!(sequence.len(), oracle.len());
+                prop_assert_eq!(sequence.last_seq(), last_seq);
+                let newest = oracle.last().map_or(0, |(at_ms, ..)| *at_ms);
+                prop_assert_eq!(sequence.newest_ms(), newest);
+                prop_assert_eq!(&sequence, &replica);
+                prop_assert_eq!(&sequence, &sequence.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_takes_two_words_and_one_takes_no_more_room() {
+        let mut sequence = Sequence::default();
+        assert_eq!((sequence.heap_bytes(), sequence.blocks()), (0, 0));
+        for (items, room) in [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (9, 10), (10, 10), (11, 10)] {
+            while sequence.len() < items.min(10) {
+                push(&mut sequence, 7, 10, &[1]);
+            }
+            push(&mut sequence, 7, items.min(10), &[]);
+            assert_eq!((sequence.heap_bytes(), sequence.blocks()), (room * 16, 1), "{items}");
+        }
+        // A text stands in a block of its own, behind its length.
+        sequence.push(8, None, 1, [Value::Text(b"gold")].into_iter());
+        assert_eq!((sequence.text_bytes(), sequence.blocks()), (4, 2));
+        assert_eq!(sequence.heap_bytes(), 5 * 16 + 8, "half of the room is given back");
+    }
+
+    #[test]
+    fn what_comes_late_takes_no_room_that_it_does_not_stay_in() {
+        let mut sequence = Sequence::default();
+        push(&mut sequence, 5, 4, &[1, 2]);
+        push(&mut sequence, 9, 4, &[5, 6]);
+        push(&mut sequence, 5, 4, &[1, 2, 3, 4]);
+        assert_eq!(integers(&sequence), [6, 5, 4, 3]);
+        assert_eq!(sequence.heap_bytes(), 4 * 16);
+    }
+
+    #[test]
+    fn items_of_one_time_are_in_order_of_arrival() {
+        let mut sequence = Sequence::default();
+        push(&mut sequence, 5, 10, &[1, 2]);
+        push(&mut sequence, 9, 10, &[5, 6]);
+        push(&mut sequence, 5, 10, &[3, 4]);
+        assert_eq!(integers(&sequence), [6, 5, 4, 3, 2, 1]);
+        push(&mut sequence, 5, 3, &[7]);
+        assert_eq!(integers(&sequence), [6, 5, 7], "a smaller LAST cuts at once");
+        assert!(!sequence.would_take(8, None, 2), "two are newer");
+        assert!(sequence.would_take(8, None, 3) && sequence.would_take(9, None, 2));
+        push(&mut sequence, 10, 2, &[1, 2, 3, 4]);
+        assert_eq!(integers(&sequence), [4, 3], "of more than LAST the last arrived stay");
+    }
+
+    #[test]
+    fn what_was_delivered_again_is_not_taken() {
+        let mut sequence = Sequence::default();
+        sequence.push(5, Some(0), 3, [Value::I64(1)].into_iter());
+        assert!(!sequence.would_take(5, Some(0), 3));
+        assert!(sequence.would_take(5, Some(1), 3));
+        assert!(sequence.would_take(5, None, 3));
+        push(&mut sequence, 6, 3, &[2]);
+        assert_eq!(sequence.last_seq(), Some(0), "what has no SEQ leaves the last one");
+    }
+}

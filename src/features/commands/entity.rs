@@ -6,6 +6,8 @@ use super::hash::HashPlan;
 use crate::bug;
 use crate::features::buffer::ValueBuffer;
 use crate::features::by_namespace::{self, Counts};
+use crate::features::config::MAX_VALUES;
+use crate::features::events::Events;
 use crate::features::form::{Form, Moment};
 use crate::features::found::Found;
 use crate::features::layout::ReadName;
@@ -17,7 +19,7 @@ use crate::features::stats::{FOUND, MISSING, TOO_OLD};
 use crate::features::tensor::NO_TIME;
 use crate::features::value::Value;
 use crate::namespace::literal_start;
-use crate::server::{Arg, Error, Keyspace, Lock};
+use crate::server::{Arg, Error, Keyspace, Lock, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -27,6 +29,8 @@ use std::ops::Range;
 pub struct EntityReader<'a> {
     fields: &'a Fields<'a>,
     moment: Moment,
+    /// How many tiles of windows were looked at.
+    tiles: Cell<u64>,
     tally: Tally<'a>,
     /// What was counted before the entity that was read last.
     before: Counts,
@@ -61,6 +65,7 @@ impl<'a> EntityReader<'a> {
         Self {
             fields,
             moment: Moment { now_us, oldest_ms },
+            tiles: Cell::new(0),
             tally: Tally::new(lock),
             before: Counts::default(),
             hashes: None,
@@ -119,8 +124,9 @@ impl<'a> EntityReader<'a> {
                 }
                 _ => true,
             };
-        let (fields, moment) = (self.fields, self.moment);
-        work(&Entity { content, fields, is_plain, moment, tally, bytes })
+        let (fields, moment, tiles) = (self.fields, self.moment, &self.tiles);
+        let done = work(&Entity { content, fields, is_plain, moment, tiles, tally, bytes });
+        if self.tiles.get() > most_tiles() { Err(too_many_tiles()) } else { done }
     }
 
     /// What was counted of the entity that was read last.
@@ -142,6 +148,7 @@ pub struct Entity<'e> {
     /// Whether all that is asked for are values as they are.
     is_plain: bool,
     moment: Moment,
+    tiles: &'e Cell<u64>,
     tally: &'e Tally<'e>,
     bytes: usize,
 }
@@ -203,7 +210,15 @@ impl<'e> Entity<'e> {
     /// own.
     fn of_row(&self, value: Value<'e>, state: State, place: usize) -> Found<'e> {
         match value {
-            Value::Events(_) => {}
+            Value::Events(events) => {
+                let tiles =
+                    if let Events::Windows(windows) = &**events { windows.tiles() } else { 0 };
+                self.tiles.set(self.tiles.get() + tiles as u64);
+                // What the call is refused for is not looked at.
+                if self.tiles.get() > most_tiles() {
+                    return Found::Misfit;
+                }
+            }
             _ if state == State::TooOld => return Found::TooOld,
             _ => {}
         }
@@ -281,6 +296,22 @@ impl<'e> Entity<'e> {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// The most tiles that a call looks at: as long as it takes to read as many values as
+/// it may.
+fn most_tiles() -> u64 {
+    const TILES_A_VALUE: u64 = 16;
+    MAX_VALUES.get_unsigned().saturating_mul(TILES_A_VALUE)
+}
+
+#[cold]
+fn too_many_tiles() -> Error {
+    let most = most_tiles();
+    refuse(format!(
+        "the windows asked for have more than {most} tiles, 16 times ml.features-max-values: \
+         ask for fewer at a time"
+    ))
 }
 
 /// What is served at a place: how, of which of the call's views, and the field.

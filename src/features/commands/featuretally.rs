@@ -109,8 +109,9 @@ fn fields<'a>(pairs: &[Arg<'a>]) -> Result<Vec<(&'a [u8], f64)>, Error> {
     };
     let mut amounts: Vec<_> = pairs.iter().map(read).collect::<Result<_, _>>()?;
     amounts.sort_by_key(|(field, _)| *field);
-    match amounts.array_windows().find(|[(one, _), (next, _)]| one == next) {
-        Some([(field, _), _]) => {
+    let mut pairs = amounts.iter().zip(amounts.iter().skip(1));
+    match pairs.find(|((one, _), (next, _))| one == next) {
+        Some(((field, _), _)) => {
             Err(refuse(format!("field {} is given twice: each must be another", quoted(field))))
         }
         None => Ok(amounts),

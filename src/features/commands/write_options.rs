@@ -156,7 +156,7 @@ impl Kind {
     fn of(kind: Arg, taken: &Taken) -> Result<Self, Error> {
         if let (name, Form::Numbers(dim)) = Form::cut(kind.bytes()) {
             let named = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
-            let place = taken.types.iter().position(|known| named(&known));
+            let place = taken.types.iter().position(named);
             if let Some(place) = place.filter(|place| is_of_numbers(*place, taken)) {
                 return Ok(Self { place, dim: Some(dim) });
             }
