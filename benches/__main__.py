@@ -6,24 +6,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import admission, client, commands, feast, features, instructions, queue, report, uses, waiters
+from . import (
+    admission, client, commands, events, feast, features, instructions, queue, report, uses, waiters,
+)
 from .figures import print_table, tables
 from .server import MODULE, ROOT, started
 
-FAMILIES = ("ratelimit", "admission", "queue", "cache", "waiters", "features", "uses", "client",
-            "feast", "scaling", "instructions")
+FAMILIES = ("ratelimit", "admission", "queue", "cache", "waiters", "features", "events", "uses",
+            "client", "feast", "scaling", "instructions")
 
 # How much of everything. `tiny` shows that the harness works, and no more.
 FULL = {
     "requests": 300_000, "keys": 100_000, "value_bytes": 100,
     "scaled_keys": (1_000, 10_000, 100_000, 1_000_000),
-    "rate": 2_000, "seconds": 3.0, "reads": 20_000, "weighed": 100_000, "largest": 1_000_000,
+    "rate": 2_000, "seconds": 3.0, "reads": 20_000, "weighed": 100_000, "tallied": 1_000_000, "largest": 1_000_000,
     "pings": 300, "calls": 10_000, "counted": 20_000, "releases": 2_000,
     "entities": features.ENTITIES, "features": features.FEATURES,
 }
 TINY = {
     "requests": 300, "keys": 50, "value_bytes": 10, "scaled_keys": (20, 50), "rate": 500, "seconds": 0.1,
-    "reads": 50, "weighed": 50, "largest": 1_000, "pings": 20, "calls": 50, "counted": 320, "releases": 20,
+    "reads": 50, "weighed": 50, "tallied": 50, "largest": 1_000, "pings": 20, "calls": 50, "counted": 320, "releases": 20,
     "entities": (1, 20), "features": (10,),
 }
 
@@ -60,6 +62,8 @@ def measure(family, server, given):
             return waiters.family(server, given)
         case "features":
             return features.family(server, given)
+        case "events":
+            return events.family(server, given)
         case "uses":
             return uses.family(server, given)
         case "client":

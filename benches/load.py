@@ -52,20 +52,26 @@ def throughput(server, case, load):
     command, empty = prepare(server, case, load)
     requests = max(load.requests // case.many, 1)
     hits = found(server, command)
+    spent = at_most_speed(server, command, load, requests, case.many)
+    if case.filled:
+        hits, misses = (now - then for now, then in zip(found(server, command), hits))
+        assert misses <= (hits + misses) / 100, f"{case.name} does not find its keys"
+    stored = server.call("DBSIZE")
+    memory = (server.used_memory() - empty) / stored if stored else None
+    return spent | {"bytes": memory}
+
+
+def at_most_speed(server, command, load, requests, many=1):
+    """So many calls of a command, as fast as the server takes them."""
     before = server.cpu_seconds()
     output = subprocess.run(
         ["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-n", str(requests),
          "-r", str(load.keys), "-c", str(load.connections),
-         "-P", str(max(load.pipeline // case.many, 1)), "--csv", *command],
+         "-P", str(max(load.pipeline // many, 1)), "--csv", *command],
         check=True, capture_output=True, text=True, timeout=900).stdout
     cpu = server.cpu_seconds() - before
-    if case.filled:
-        hits, misses = (now - then for now, then in zip(found(server, command), hits))
-        assert misses <= (hits + misses) / 100, f"{case.name} does not find its keys"
     rate = float(output.strip().splitlines()[-1].rsplit('","', 7)[1])
-    stored = server.call("DBSIZE")
-    memory = (server.used_memory() - empty) / stored if stored else None
-    return {"rate": rate / 1000, "cpu_us": cpu / requests * 1e6, "bytes": memory}
+    return {"rate": rate / 1000, "cpu_us": cpu / requests * 1e6}
 
 
 def latency(server, case, load, rate, seconds):

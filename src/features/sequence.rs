@@ -268,7 +268,7 @@ impl Eq for Sequence {}
 pub mod testing {
     //! Sequences at random, for tests.
 
-    use super::super::row::testing::{Owned, values};
+    use super::super::row::testing::{Owned, singles};
     use super::*;
     use proptest::prelude::*;
 
@@ -297,7 +297,7 @@ pub mod testing {
         let at_ms = prop_oneof![20 => 0..30u64, 1 => Just(MAX_TIME_MS), 1 => 0..=MAX_TIME_MS];
         let seq = prop::option::of(prop_oneof![10 => 0..30u64, 1 => Just(u64::MAX)]);
         let last = prop_oneof![4 => 1..8usize, 1 => 1..=MAX_ITEMS];
-        let items = prop::collection::vec(values(), 1..6);
+        let items = prop::collection::vec(singles(), 1..6);
         let push = (at_ms, seq, last, items);
         let push = push.prop_map(|(at_ms, seq, last, items)| Push { at_ms, seq, last, items });
         prop::collection::vec(push, 1..20)
