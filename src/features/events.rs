@@ -170,6 +170,7 @@ mod tests {
     use super::super::windows::{Aggregate, Span, Spans};
     use super::*;
     use proptest::prelude::*;
+    use std::cell::Cell;
 
     fn encoded(events: &Events) -> Vec<u8> {
         let mut payload = Vec::new();
@@ -211,7 +212,12 @@ mod tests {
                     windows.tally(&spans, amount, at_ms, None, newest_ms);
                     for name in [&b"count"[..], b"sum", b"mean", b"min", b"max", b"std"] {
                         let aggregate = Aggregate::from_name(name).unwrap();
-                        windows.read(aggregate, first.span_us(), newest_ms * 1_000);
+                        windows.read(
+                            aggregate,
+                            first.span_us(),
+                            newest_ms * 1_000,
+                            &Cell::default(),
+                        );
                     }
                 }
                 for ring in windows.rings() {

@@ -6,9 +6,10 @@ use super::dtype::{Dtype, MAX_DIM};
 use super::events::Events;
 use super::found::{Found, Items};
 use super::value::Value;
-use super::windows::{Aggregate, Read};
+use super::windows::{Aggregate, Read, Summary};
 use crate::number::{parse_integer, parse_seconds};
 use crate::time::{Micros, Millis};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// What a call asks for of a field.
@@ -23,13 +24,15 @@ pub enum Form {
     Window(Aggregate, Micros),
 }
 
-/// When a call reads.
-#[derive(Clone, Copy, Debug)]
+/// When a call reads an entity.
+#[derive(Debug)]
 pub struct Moment {
     /// The server's clock.
     pub now_us: Micros,
     /// What happened before this is too old.
     pub oldest_ms: Millis,
+    /// What was read of windows last.
+    pub last: Cell<Option<Summary>>,
 }
 
 impl Form {
@@ -52,7 +55,7 @@ impl Form {
     }
 
     /// What a value of a row comes to.
-    pub fn of_row<'v>(self, value: Value<'v>, moment: Moment) -> Found<'v> {
+    pub fn of_row<'v>(self, value: Value<'v>, moment: &Moment) -> Found<'v> {
         match (self, value) {
             (form, Value::Events(events)) => form.of_events(events, moment),
             (Self::One, value) => Found::Value(value),
@@ -63,10 +66,10 @@ impl Form {
         }
     }
 
-    fn of_events<'v>(self, events: &'v Arc<Events>, moment: Moment) -> Found<'v> {
+    fn of_events<'v>(self, events: &'v Arc<Events>, moment: &Moment) -> Found<'v> {
         match (self, &**events) {
             (Self::Window(aggregate, span_us), Events::Windows(windows)) => {
-                match windows.read(aggregate, span_us, moment.now_us) {
+                match windows.read(aggregate, span_us, moment.now_us, &moment.last) {
                     Read::Value(double) => Found::Value(Value::F64(double)),
                     // There are not as many events as that.
                     Read::Count(count) => Found::Value(Value::I64(count.cast_signed())),
@@ -197,9 +200,9 @@ mod tests {
 
     #[test]
     fn a_vector_is_read_by_its_width_and_a_value_as_one() {
-        let moment = Moment { now_us: 0, oldest_ms: 0 };
+        let moment = Moment { now_us: 0, oldest_ms: 0, last: Cell::default() };
         let vector = Value::Vector(Vector::new(Dtype::F64, &[0; 16]).unwrap());
-        let read = |form: Form, value| form.of_row(value, moment);
+        let read = |form: Form, value| form.of_row(value, &moment);
         assert!(matches!(read(Form::Numbers(2), vector), Found::Value(Value::Vector(_))));
         assert!(matches!(read(Form::One, vector), Found::Value(Value::Vector(_))));
         assert!(matches!(read(Form::Numbers(4), vector), Found::Misfit));

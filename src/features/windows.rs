@@ -21,6 +21,7 @@ use crate::timegrid::TimeGrid;
 use crate::wire::{Reader, push_number};
 use arrayvec::ArrayVec;
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::collections::vec_deque::Iter;
 use std::ops::{Deref, RangeInclusive};
@@ -222,6 +223,15 @@ impl Sum {
             false if high.is_finite() => Self { high: sum.value(), low: 0.0 },
             false => Self { high, low: 0.0 },
         };
+    }
+
+    /// The sum of both, without a look at which is the larger: Knuth, "The Art of
+    /// Computer Programming" 2, 4.2.2. Of what overflows it is none.
+    fn with(self, other: Self) -> Self {
+        let high = self.high + other.high;
+        let (of_other, of_self) = (high - self.high, high - (high - self.high));
+        let error = (self.high - of_self) + (other.high - of_other);
+        Self { high, low: self.low + (other.low + error) }
     }
 
     fn value(self) -> f64 {
@@ -527,15 +537,33 @@ impl Windows {
     }
 
     /// What the newest tiles of a span have, the running one included. They are read
-    /// from the finest ring that the span fits.
-    pub fn read(&self, aggregate: Aggregate, span_us: Micros, now_us: Micros) -> Read {
+    /// from the finest ring that the span fits. A summary that was made of the same
+    /// span is not made again.
+    pub fn read(
+        &self,
+        aggregate: Aggregate,
+        span_us: Micros,
+        now_us: Micros,
+        last: &Cell<Option<Summary>>,
+    ) -> Read {
+        let own = std::ptr::from_ref(self).addr();
+        let known = last.get().filter(|known| (known.of, known.span_us) == (own, span_us));
         let fits = |span: Span| {
             Span::new(span_us, span.tile_us).ok().filter(|asked| asked.span_us <= span.span_us)
         };
-        let found = self.rings.iter().find_map(|ring| Some((ring, fits(ring.span)?)));
-        let Some((ring, asked)) = found else { return Read::NoSuchSpan };
-        let tiles = ring.range(&asked.grid().newest(asked.tiles(), now_us));
-        aggregate_of(aggregate, &tiles)
+        let tiles = || {
+            let found = self.rings.iter().find_map(|ring| Some((ring, fits(ring.span)?)));
+            found.map(|(ring, asked)| ring.range(&asked.grid().newest(asked.tiles(), now_us)))
+        };
+        let summary = match known {
+            Some(summary) => summary,
+            None => match tiles() {
+                Some(tiles) => Summary::new(own, span_us, tiles),
+                None => return Read::NoSuchSpan,
+            },
+        };
+        last.set(Some(summary));
+        summary.read(aggregate, || tiles().into_iter().flatten())
     }
 
     /// The event time of the newest event; 0 before the first.
@@ -607,43 +635,65 @@ impl Windows {
     }
 }
 
-/// What the events of some tiles, oldest first, come to.
-fn aggregate_of(aggregate: Aggregate, tiles: &Iter<'_, Tile>) -> Read {
-    let tiles = || tiles.clone();
-    let count: u64 = tiles().map(Tile::count).sum();
-    let sum = || {
-        let mut sum = Sum::default();
-        tiles().for_each(|tile| {
-            sum.add(tile.sum.high);
-            sum.add(tile.sum.low);
-        });
-        sum.value()
-    };
-    let smallest =
-        || tiles().map(|tile| tile.min).reduce(|one, other| if other < one { other } else { one });
-    let largest =
-        || tiles().map(|tile| tile.max).reduce(|one, other| if other > one { other } else { one });
-    let value = match aggregate {
-        Aggregate::Count => return Read::Count(count),
-        Aggregate::Sum => Some(sum()),
-        _ if count == 0 => None,
-        Aggregate::Mean => Some(sum() / count as f64),
-        Aggregate::Min => smallest(),
-        Aggregate::Max => largest(),
-        Aggregate::Std if smallest() == largest() => Some(0.0),
-        Aggregate::Std => {
-            // As Chan, Golub and LeVeque put together samples: "Algorithms for
-            // computing the sample variance", The American Statistician 37 (1983).
-            let mean = sum() / count as f64;
-            let spread: f64 = tiles()
-                .map(|tile| tile.spread + tile.count() as f64 * (tile.mean() - mean).powi(2))
-                .sum();
-            // Of sums that overflow both ways there is no mean.
-            Some((spread / count as f64).sqrt()).filter(|std| !std.is_nan()).or(Some(f64::INFINITY))
+/// What the events of a span come to.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary {
+    /// Whose they are, by where it stands in memory, and of which span.
+    of: usize,
+    span_us: Micros,
+    count: u64,
+    sum: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Summary {
+    /// That of some tiles, oldest first, in one pass.
+    fn new<'t>(of: usize, span_us: Micros, tiles: impl Iterator<Item = &'t Tile>) -> Self {
+        let (mut count, mut sum, mut rounded) = (0, Sum::default(), 0.0);
+        let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+        for tile in tiles {
+            count += tile.count();
+            sum = sum.with(tile.sum);
+            rounded += tile.sum.value();
+            // Of 0 and -0 the first stays, on every processor.
+            min = if tile.min < min { tile.min } else { min };
+            max = if tile.max > max { tile.max } else { max };
         }
-    };
-    // One NaN, whatever the processor makes of it.
-    value.map_or(Read::Nothing, |value| Read::Value(if value.is_nan() { f64::NAN } else { value }))
+        // The error of what overflows is none.
+        let sum = if sum.value().is_finite() { sum.value() } else { rounded };
+        Self { of, span_us, count, sum, min, max }
+    }
+
+    /// What one asks for of it; of the deviation the tiles are looked at once more.
+    fn read<'t, T>(self, aggregate: Aggregate, tiles: impl Fn() -> T) -> Read
+    where
+        T: Iterator<Item = &'t Tile>,
+    {
+        let Self { count, sum, min, max, .. } = self;
+        let mean = sum / count as f64;
+        let value = match aggregate {
+            Aggregate::Count => return Read::Count(count),
+            Aggregate::Sum => sum,
+            _ if count == 0 => return Read::Nothing,
+            Aggregate::Mean => mean,
+            Aggregate::Min => min,
+            Aggregate::Max => max,
+            Aggregate::Std if min == max => 0.0,
+            Aggregate::Std => {
+                // As Chan, Golub and LeVeque put together samples: "Algorithms for
+                // computing the sample variance", The American Statistician 37 (1983).
+                let spread: f64 = tiles()
+                    .map(|tile| tile.spread + tile.count() as f64 * (tile.mean() - mean).powi(2))
+                    .sum();
+                let std = (spread / count as f64).sqrt();
+                // Of sums that overflow both ways there is no mean.
+                if std.is_nan() { f64::INFINITY } else { std }
+            }
+        };
+        // One NaN, whatever the processor makes of it.
+        Read::Value(if value.is_nan() { f64::NAN } else { value })
+    }
 }
 
 impl PartialEq for Tile {
@@ -802,7 +852,7 @@ mod tests {
     }
 
     fn read(windows: &Windows, aggregate: Aggregate, minutes: u64, now_ms: Millis) -> Read {
-        windows.read(aggregate, minutes * MINUTE_US, micros(now_ms))
+        windows.read(aggregate, minutes * MINUTE_US, micros(now_ms), &Cell::default())
     }
 
     fn value(read: Read) -> f64 {
@@ -881,7 +931,7 @@ mod tests {
 
     fn assert_reads(windows: &Windows, amounts: Option<&[i128]>, span_us: Micros, now_us: Micros) {
         for aggregate in ALL {
-            let read = windows.read(aggregate, span_us, now_us);
+            let read = windows.read(aggregate, span_us, now_us, &Cell::default());
             let Some(amounts) = amounts else {
                 assert_eq!(read, Read::NoSuchSpan);
                 continue;
@@ -1032,7 +1082,7 @@ mod tests {
             let Some(last) = calls.last() else { return Ok(()) };
             for ring in windows.rings() {
                 let now_us = micros(last.now_ms);
-                let read = |aggregate| windows.read(aggregate, ring.span.span_us, now_us);
+                let read = |aggregate| windows.read(aggregate, ring.span.span_us, now_us, &Cell::default());
                 if read(Aggregate::Min) == Read::Nothing {
                     continue;
                 }
@@ -1107,7 +1157,7 @@ mod tests {
         let mut now_ms = 50 * MAX_TILES;
         for step in 0..40 {
             windows.tally(&spans, f64::from(step), now_ms, None, now_ms);
-            let sum = |at_ms| windows.read(Aggregate::Sum, 1_000, at_ms * 1_000);
+            let sum = |at_ms| windows.read(Aggregate::Sum, 1_000, at_ms * 1_000, &Cell::default());
             assert_eq!(sum(now_ms), Read::Value(step.into()));
             assert_eq!(sum(now_ms + MAX_TILES), Read::Value((step - 1).max(0).into()));
             assert_eq!(sum(now_ms + 2 * MAX_TILES), Read::Value(0.0));
@@ -1130,7 +1180,10 @@ mod tests {
         for minutes in [0, 61, 90, 25 * 60] {
             assert_eq!(count(minutes), Read::NoSuchSpan, "{minutes}");
         }
-        assert_eq!(windows.read(Aggregate::Sum, MINUTE_US + 1, 0), Read::NoSuchSpan);
+        assert_eq!(
+            windows.read(Aggregate::Sum, MINUTE_US + 1, 0, &Cell::default()),
+            Read::NoSuchSpan
+        );
     }
 
     #[test]
@@ -1149,7 +1202,8 @@ mod tests {
         // A second ring, which takes what a call that does not name it brings.
         windows.tally(&spans(minutes, Some(seconds)), 8.0, MINUTE_MS, None, MINUTE_MS);
         windows.tally(&hour(), 16.0, MINUTE_MS, None, MINUTE_MS);
-        let sum = |span_us| windows.read(Aggregate::Sum, span_us, micros(MINUTE_MS));
+        let sum =
+            |span_us| windows.read(Aggregate::Sum, span_us, micros(MINUTE_MS), &Cell::default());
         assert_eq!((sum(2 * MINUTE_US), sum(1_000_000)), (Read::Value(30.0), Read::Value(24.0)));
         assert_eq!(windows.check(&hour()), Ok(()));
         assert_eq!(windows.check(&spans(days, None)), Err(Misfit::AnotherTile));

@@ -28,7 +28,8 @@ use std::ops::Range;
 /// What reads the fields of a call from one entity after the other.
 pub struct EntityReader<'a> {
     fields: &'a Fields<'a>,
-    moment: Moment,
+    now_us: Micros,
+    oldest_ms: Millis,
     /// How many tiles of windows were looked at.
     tiles: Cell<u64>,
     tally: Tally<'a>,
@@ -64,7 +65,8 @@ impl<'a> EntityReader<'a> {
         let oldest_ms = max_age_ms.map_or(0, |most| now_ms.saturating_sub(most));
         Self {
             fields,
-            moment: Moment { now_us, oldest_ms },
+            now_us,
+            oldest_ms,
             tiles: Cell::new(0),
             tally: Tally::new(lock),
             before: Counts::default(),
@@ -91,7 +93,7 @@ impl<'a> EntityReader<'a> {
             Ok(None) => Content::Nothing,
             Ok(Some(row)) => {
                 tally.add(|counts| counts.rows += 1);
-                let Moment { now_us, oldest_ms } = self.moment;
+                let (now_us, oldest_ms) = (self.now_us, self.oldest_ms);
                 let now_ms = now_us / MICROS_PER_MILLI;
                 let state = |times: ViewTimes| match times {
                     _ if !times.is_alive(now_ms) => State::Expired,
@@ -124,7 +126,9 @@ impl<'a> EntityReader<'a> {
                 }
                 _ => true,
             };
-        let (fields, moment, tiles) = (self.fields, self.moment, &self.tiles);
+        let (fields, tiles) = (self.fields, &self.tiles);
+        let last = Cell::default();
+        let moment = Moment { now_us: self.now_us, oldest_ms: self.oldest_ms, last };
         let done = work(&Entity { content, fields, is_plain, moment, tiles, tally, bytes });
         if self.tiles.get() > most_tiles() { Err(too_many_tiles()) } else { done }
     }
@@ -222,7 +226,7 @@ impl<'e> Entity<'e> {
             _ if state == State::TooOld => return Found::TooOld,
             _ => {}
         }
-        self.fields.form(place).of_row(value, self.moment)
+        self.fields.form(place).of_row(value, &self.moment)
     }
 
     fn of_hash(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {

@@ -13,6 +13,7 @@ use crate::features::stats::FOUND;
 use crate::features::value::Value;
 use crate::server::{Arg, Args, Argument, Call, Command, Error, Hash, KeyAccess, KeySpec, handler};
 use crate::time::{MICROS_PER_MILLI, Millis};
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -77,8 +78,9 @@ fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Re
     let views: Vec<_> =
         views.filter(|view| only.is_none_or(|only| layout.view_name(*view) == only)).collect();
     let values = row.values();
-    let moment = Moment { now_us: now_ms * MICROS_PER_MILLI, oldest_ms: 0 };
-    let found = |field: usize| Form::One.of_row(values.get(field), moment);
+    let now_us = now_ms * MICROS_PER_MILLI;
+    let moment = Moment { now_us, oldest_ms: 0, last: Cell::default() };
+    let found = |field: usize| Form::One.of_row(values.get(field), &moment);
     let value_bytes = |field: usize| reply_bytes(found(field), None);
     // What the row holds is answered, as long as it is. But the name of a view stands
     // before each of its fields.
