@@ -8,6 +8,19 @@ use crate::bug;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// What takes the texts of an entity as they come, for the places of the fields in
+/// the call.
+pub trait TakeText {
+    /// Takes a text for a place, and for others that ask for the same field. `None`,
+    /// and nothing taken, where all texts would be longer together than they may.
+    fn take(
+        &mut self,
+        place: usize,
+        others: impl Iterator<Item = usize>,
+        text: &[u8],
+    ) -> Option<()>;
+}
+
 /// A buffer of values: places, one after the other.
 pub struct ValueBuffer {
     texts: Vec<u8>,
@@ -57,27 +70,6 @@ impl ValueBuffer {
         self.texts.clear();
         self.places.clear();
         self.places.resize(places, Place::Nothing);
-    }
-
-    /// Puts a text into a place. `None`, and nothing kept, where all texts would take
-    /// more than they may.
-    #[inline]
-    pub fn set(&mut self, place: usize, text: &[u8]) -> Option<()> {
-        if text.len() > self.most.saturating_sub(self.texts.len()) {
-            return None;
-        }
-        let (start, end) = keep(&mut self.texts, text, self.most);
-        *self.place_mut(place) = Place::Text(start, end);
-        Some(())
-    }
-
-    /// The same of several places; the text is kept once.
-    pub fn set_all(&mut self, mut places: impl Iterator<Item = usize>, text: &[u8]) -> Option<()> {
-        let Some(first) = places.next() else { return Some(()) };
-        self.set(first, text)?;
-        let kept = *self.place_mut(first);
-        places.for_each(|place| *self.place_mut(place) = kept);
-        Some(())
     }
 
     fn place_mut(&mut self, place: usize) -> &mut Place {
@@ -191,6 +183,25 @@ impl ValueBuffer {
     }
 }
 
+impl TakeText for ValueBuffer {
+    #[inline]
+    fn take(
+        &mut self,
+        place: usize,
+        others: impl Iterator<Item = usize>,
+        text: &[u8],
+    ) -> Option<()> {
+        if text.len() > self.most.saturating_sub(self.texts.len()) {
+            return None;
+        }
+        let (start, end) = keep(&mut self.texts, text, self.most);
+        let kept = Place::Text(start, end);
+        *self.place_mut(place) = kept;
+        others.for_each(|place| *self.place_mut(place) = kept);
+        Some(())
+    }
+}
+
 /// Appends a text; where it stands.
 #[inline]
 fn keep(texts: &mut Vec<u8>, text: &[u8], most: usize) -> (usize, usize) {
@@ -216,12 +227,13 @@ pub fn make_room(bytes: &mut Vec<u8>, more: usize, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::iter::{empty, once};
 
     #[test]
     fn what_is_put_into_a_place_is_there_and_kept_once() {
         let mut buffer = ValueBuffer::new(usize::MAX);
         buffer.reset(3);
-        buffer.set_all([2, 0].into_iter(), b"both").unwrap();
+        buffer.take(2, once(0), b"both").unwrap();
         assert!(matches!(buffer.get(0), Found::Value(Value::Text(b"both"))));
         assert!(matches!(buffer.get(1), Found::Nothing));
         assert!(matches!(buffer.get(2), Found::Value(Value::Text(b"both"))));
@@ -243,11 +255,10 @@ mod tests {
         let mut buffer = ValueBuffer::new(6);
         for _ in 0..2 {
             buffer.reset(3);
-            assert_eq!(buffer.set_all([0, 1].into_iter(), b"1234"), Some(()));
-            assert_eq!(buffer.set(2, b"567"), None);
+            assert_eq!(buffer.take(0, once(1), b"1234"), Some(()));
+            assert_eq!(buffer.take(2, empty(), b"567"), None);
             assert!(matches!(buffer.get(2), Found::Nothing));
-            assert_eq!(buffer.set_all([].into_iter(), b"567"), Some(()), "it is not asked for");
-            assert_eq!(buffer.set(2, b"56"), Some(()));
+            assert_eq!(buffer.take(2, empty(), b"56"), Some(()));
             assert!(buffer.texts.capacity() <= 6);
         }
     }

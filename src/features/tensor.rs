@@ -1,7 +1,9 @@
 //! Tensors: many values as one buffer that a client reads without parsing.
 
+use super::buffer::TakeText;
 use super::dtype::{Dtype, Vector};
 use super::found::{Found, Items};
+use super::number::{read_f32, read_f64, read_i64};
 use super::row::Values;
 use super::value::Value;
 use super::value::tag::F32;
@@ -227,6 +229,17 @@ impl Tensor {
         self.are_present(columns.len());
     }
 
+    /// Appends a row of so many values, of which none is there yet, for texts of at
+    /// most so many bytes together.
+    pub fn append_row(&mut self, values: usize, most: usize) -> TensorRow<'_> {
+        let (data, status) = (self.data.len(), self.status.len());
+        self.data.resize(data + values * self.dtype.bytes(), 0);
+        self.status.resize(status + values, Status::NotFound as u8);
+        let row = self.data.get_mut(data..).zip(self.status.get_mut(status..));
+        let (data, status) = row.unwrap_or_else(|| bug("a tensor that did not grow"));
+        TensorRow { dtype: self.dtype, data, status, left: most }
+    }
+
     /// Appends the entity of a number once more; each has so many values, of so many
     /// fields.
     pub fn repeat(&mut self, number: usize, values: usize, fields: usize) {
@@ -290,9 +303,99 @@ impl Tensor {
     }
 }
 
+/// A row of a tensor that texts are written to as numbers, in whatever order they
+/// come.
+pub struct TensorRow<'t> {
+    dtype: Dtype,
+    data: &'t mut [u8],
+    status: &'t mut [u8],
+    /// How many bytes of texts it still takes.
+    left: usize,
+}
+
+impl TakeText for TensorRow<'_> {
+    #[inline]
+    fn take(
+        &mut self,
+        place: usize,
+        others: impl Iterator<Item = usize>,
+        text: &[u8],
+    ) -> Option<()> {
+        self.left = self.left.checked_sub(text.len())?;
+        match self.dtype {
+            Dtype::F32 => self.set(place, others, read_f32(text).map(f32::to_le_bytes)),
+            Dtype::F64 => self.set(place, others, read_f64(text).map(f64::to_le_bytes)),
+            Dtype::I64 => self.set(place, others, read_i64(text).map(i64::to_le_bytes)),
+        }
+        Some(())
+    }
+}
+
+impl TensorRow<'_> {
+    /// The type of its values.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Whether all values are there.
+    pub fn is_whole(&self) -> bool {
+        self.status.iter().all(|status| *status == Status::Present as u8)
+    }
+
+    /// Whether anything was found for a place.
+    pub fn has(&self, place: usize) -> bool {
+        self.status.get(place) != Some(&(Status::NotFound as u8))
+    }
+
+    /// Has `default` stand in for a value that is not there, or else NaN; `None` when
+    /// the type has no NaN.
+    pub fn fill_in(&mut self, place: usize, default: Option<Value<'static>>) -> Option<()> {
+        if *self.status_mut(place) == Status::Present as u8 {
+            return Some(());
+        }
+        let number = default.unwrap_or(Value::F64(f64::NAN));
+        match self.dtype {
+            Dtype::F32 => self.write(place, number.to_f32()?.to_le_bytes()),
+            Dtype::F64 => self.write(place, number.to_f64()?.to_le_bytes()),
+            Dtype::I64 => self.write(place, number.to_i64()?.to_le_bytes()),
+        }
+        Some(())
+    }
+
+    /// Sets places to the bytes of a number, or to what is none.
+    #[inline]
+    fn set<const N: usize>(
+        &mut self,
+        place: usize,
+        others: impl Iterator<Item = usize>,
+        number: Option<[u8; N]>,
+    ) {
+        let status = if number.is_some() { Status::Present } else { Status::NotANumber };
+        let mut set = |place: usize| {
+            *self.status_mut(place) = status as u8;
+            if let Some(number) = number {
+                self.write(place, number);
+            }
+        };
+        set(place);
+        others.for_each(set);
+    }
+
+    fn status_mut(&mut self, place: usize) -> &mut u8 {
+        self.status.get_mut(place).unwrap_or_else(|| bug("a value for no place"))
+    }
+
+    #[inline]
+    fn write<const N: usize>(&mut self, place: usize, number: [u8; N]) {
+        let bytes = self.data.as_chunks_mut().0.get_mut(place);
+        *bytes.unwrap_or_else(|| bug("a value for no place")) = number;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::iter::empty;
 
     fn text(text: &str) -> Found<'_> {
         Found::Value(Value::Text(text.as_bytes()))
@@ -396,6 +499,45 @@ mod tests {
         assert_eq!(numbers(tensor.parts().0), [1, 2, 3, 4, 1, 2]);
         assert_eq!(numbers(tensor.times()), [10, -1, 30, 40, 10, -1]);
         assert_eq!(tensor.parts().1, [3; 6]);
+    }
+
+    #[test]
+    fn texts_are_written_to_their_places_in_a_row() {
+        for kind in [Dtype::F32, Dtype::F64, Dtype::I64] {
+            let mut tensor = Tensor::new(kind, 6, 6, false).unwrap();
+            tensor.push(text("5"), None).unwrap();
+            let mut row = tensor.append_row(5, 6);
+            assert_eq!(row.take(4, [1].into_iter(), b"12"), Some(()));
+            assert_eq!(row.take(0, empty(), b"abc"), Some(()));
+            assert_eq!(row.take(2, empty(), b"34"), None, "7 bytes");
+            assert_eq!(row.take(2, empty(), b"3"), Some(()));
+            assert_eq!(
+                [0, 1, 2, 3, 4].map(|place| row.has(place)),
+                [true, true, true, false, true]
+            );
+            assert!(!row.is_whole());
+            let no_nan = (kind == Dtype::I64).then_some(());
+            assert_eq!(row.fill_in(0, None).xor(Some(())), no_nan);
+            for (place, default) in [(0, 8), (1, 9), (3, 7)] {
+                assert_eq!(row.fill_in(place, Some(Value::I64(default))), Some(()));
+            }
+            let numbers = [5, 8, 12, 3, 7, 12].map(|number| Value::I64(number).to(kind));
+            let (data, status) = tensor.parts();
+            assert_eq!(status, [1, 0, 1, 1, 3, 1]);
+            assert!(data.chunks(kind.bytes()).map(|bytes| Value::read(kind, bytes)).eq(numbers));
+            let mut row = tensor.append_row(1, 1);
+            assert_eq!(row.take(0, empty(), b"1"), Some(()));
+            assert!(row.is_whole());
+        }
+    }
+
+    #[test]
+    fn a_place_that_a_row_has_not_is_loud() {
+        std::panic::catch_unwind(|| {
+            let mut tensor = Tensor::new(Dtype::F32, 2, 2, false).unwrap();
+            tensor.append_row(1, 1).take(1, empty(), b"1")
+        })
+        .unwrap_err();
     }
 
     #[test]

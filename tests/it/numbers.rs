@@ -241,9 +241,24 @@ fn in_full(mantissa: u64, power: i64) -> String {
     }
 }
 
+/// The middle of two neighbouring singles, or what is next to it, in 19 characters.
+fn short_middle(random: &mut Random) -> String {
+    let mantissa = 2 * ((1 << 23) + random.below(1 << 23)) + 1;
+    let middle = mantissa as f64 * 2f64.powi(random.below(64) as i32 - 28);
+    let whole = (middle as u64).to_string().len();
+    let decimals = 18usize.saturating_sub(whole);
+    let digits = format!("{middle:.decimals$}").replace('.', "");
+    let next = digits.parse::<u128>().unwrap() + u128::from(random.below(3)) - 1;
+    let mut text = format!("{next:0>width$}", width = decimals + 1);
+    if decimals > 0 {
+        text.insert(text.len() - decimals, '.');
+    }
+    text
+}
+
 /// Texts that are hard to read.
 fn any_text(random: &mut Random) -> String {
-    let text = match random.below(12) {
+    let text = match random.below(14) {
         0 => f64::from_bits(random.next()).to_string(),
         1 => format!("{:?}", f64::from_bits(random.next())),
         2 => format!("{:e}", f32::from_bits(random.next() as u32)),
@@ -335,6 +350,12 @@ fn any_text(random: &mut Random) -> String {
             ];
             random.of(&edges).to_owned()
         }
+        10 => {
+            let digits = format!("{:020}", random.next());
+            let digits = &digits[random.below(20) as usize..];
+            format!("{}.{digits}", random.below(1_000))
+        }
+        11 => short_middle(random),
         _ => (random.next() as i64 >> random.below(64)).to_string(),
     };
     // FEATURESET takes the words for what is not finite.

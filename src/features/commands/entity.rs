@@ -4,7 +4,7 @@
 use super::fields::Fields;
 use super::hash::HashPlan;
 use crate::bug;
-use crate::features::buffer::ValueBuffer;
+use crate::features::buffer::{TakeText, ValueBuffer};
 use crate::features::by_namespace::{self, Counts};
 use crate::features::config::MAX_VALUES;
 use crate::features::events::Events;
@@ -19,7 +19,7 @@ use crate::features::stats::{FOUND, MISSING, TOO_OLD};
 use crate::features::tensor::NO_TIME;
 use crate::features::value::Value;
 use crate::namespace::literal_start;
-use crate::server::{Arg, Error, Keyspace, Lock, refuse};
+use crate::server::{Arg, Error, Hash, Keyspace, Lock, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -27,18 +27,23 @@ use std::ops::Range;
 
 /// What reads the fields of a call from one entity after the other.
 pub struct EntityReader<'a> {
-    fields: &'a Fields<'a>,
-    now_us: Micros,
-    oldest_ms: Millis,
-    /// How many tiles of windows were looked at.
-    tiles: Cell<u64>,
-    tally: Tally<'a>,
+    call: Reading<'a>,
     /// What was counted before the entity that was read last.
     before: Counts,
     hashes: Option<HashPlan<'a>>,
     buffer: ValueBuffer,
     layouts: Layouts<'a>,
     states: Vec<State>,
+}
+
+/// What is the same for all entities of a call.
+struct Reading<'a> {
+    fields: &'a Fields<'a>,
+    now_us: Micros,
+    oldest_ms: Millis,
+    /// How many tiles of windows were looked at.
+    tiles: Cell<u64>,
+    tally: Tally<'a>,
 }
 
 /// Whether a view is served.
@@ -63,12 +68,9 @@ impl<'a> EntityReader<'a> {
     ) -> Self {
         let now_ms = now_us / MICROS_PER_MILLI;
         let oldest_ms = max_age_ms.map_or(0, |most| now_ms.saturating_sub(most));
+        let (tiles, tally) = (Cell::new(0), Tally::new(lock));
         Self {
-            fields,
-            now_us,
-            oldest_ms,
-            tiles: Cell::new(0),
-            tally: Tally::new(lock),
+            call: Reading { fields, now_us, oldest_ms, tiles, tally },
             before: Counts::default(),
             hashes: None,
             buffer: ValueBuffer::new(most),
@@ -78,29 +80,42 @@ impl<'a> EntityReader<'a> {
     }
 
     /// Has `work` look at an entity, and counts what it finds.
+    #[inline]
     pub fn read<R>(
         &mut self,
         keys: &Keyspace<'a>,
         key: Arg<'a>,
         work: impl FnOnce(&Entity) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.tally.turn_to(key.bytes());
-        self.before = self.tally.counts.get();
+        self.open(keys, key, |open| match open {
+            Opened::Hash(hash) => work(&hash.read()?),
+            Opened::Read(entity) => work(&entity),
+        })
+    }
+
+    /// The same, of a hash before it is read.
+    #[inline]
+    pub fn open<R>(
+        &mut self,
+        keys: &Keyspace<'a>,
+        key: Arg<'a>,
+        work: impl FnOnce(Opened) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        self.call.tally.turn_to(key.bytes());
+        self.before = self.call.tally.counts.get();
         let open = keys.read(key);
-        let (tally, row) = (&self.tally, open.value_ref::<Row>());
-        let mut bytes = 0;
+        let (call, row) = (&self.call, open.value_ref::<Row>());
         let content = match &row {
             Ok(None) => Content::Nothing,
             Ok(Some(row)) => {
-                tally.add(|counts| counts.rows += 1);
-                let (now_us, oldest_ms) = (self.now_us, self.oldest_ms);
-                let now_ms = now_us / MICROS_PER_MILLI;
+                call.tally.add(|counts| counts.rows += 1);
+                let (now_ms, oldest_ms) = (call.now_us / MICROS_PER_MILLI, call.oldest_ms);
                 let state = |times: ViewTimes| match times {
                     _ if !times.is_alive(now_ms) => State::Expired,
                     _ if times.at_ms < oldest_ms => State::TooOld,
                     _ => State::Fresh,
                 };
-                let fields = self.layouts.of(row.layout(), self.fields);
+                let fields = self.layouts.of(row.layout(), call.fields);
                 self.states.clear();
                 self.states.extend(fields.views().map(|view| state(row.times(view))));
                 let all_fresh = self.states.iter().all(|state| *state == State::Fresh);
@@ -111,49 +126,75 @@ impl<'a> EntityReader<'a> {
             Err(_) => match open.hash()? {
                 None => Content::Nothing,
                 Some(hash) => {
-                    tally.add(|counts| counts.hashes += 1);
+                    call.tally.add(|counts| counts.hashes += 1);
                     let plan =
-                        self.hashes.get_or_insert_with(|| HashPlan::new(self.fields.in_hashes()));
-                    bytes = plan.read(&hash, &mut self.buffer)?;
-                    Content::Hash(&self.buffer)
+                        self.hashes.get_or_insert_with(|| HashPlan::new(call.fields.in_hashes()));
+                    let buffer = &mut self.buffer;
+                    return work(Opened::Hash(OpenHash { hash, plan, buffer, call }));
                 }
             },
         };
-        let is_plain = self.fields.are_plain()
-            && match &content {
-                Content::Row { row, states, .. } => {
-                    states.is_none() && row.head().events().is_empty()
-                }
-                _ => true,
-            };
-        let (fields, tiles) = (self.fields, &self.tiles);
-        let last = Cell::default();
-        let moment = Moment { now_us: self.now_us, oldest_ms: self.oldest_ms, last };
-        let done = work(&Entity { content, fields, is_plain, moment, tiles, tally, bytes });
-        if self.tiles.get() > most_tiles() { Err(too_many_tiles()) } else { done }
+        let done = work(Opened::Read(Entity::new(content, call, 0)));
+        if call.tiles.get() > most_tiles() { Err(too_many_tiles()) } else { done }
     }
 
     /// What was counted of the entity that was read last.
     fn counted(&self) -> Counts {
-        self.tally.counts.get().since(&self.before)
+        self.call.tally.counts.get().since(&self.before)
     }
 
     /// Counts once more what was counted of a key.
     fn count_again(&mut self, key: Arg<'a>, again: Counts) {
-        self.tally.turn_to(key.bytes());
-        self.tally.add(|counts| *counts += again);
+        self.call.tally.turn_to(key.bytes());
+        self.call.tally.add(|counts| *counts += again);
+    }
+}
+
+/// An entity that is open.
+pub enum Opened<'e> {
+    /// A hash, of which nothing was read yet.
+    Hash(OpenHash<'e>),
+    /// All else.
+    Read(Entity<'e>),
+}
+
+/// A hash that is open.
+pub struct OpenHash<'e> {
+    hash: Hash<'e>,
+    plan: &'e HashPlan<'e>,
+    buffer: &'e mut ValueBuffer,
+    call: &'e Reading<'e>,
+}
+
+impl<'e> OpenHash<'e> {
+    /// Reads it into the reader's buffer.
+    pub fn read(self) -> Result<Entity<'e>, Error> {
+        self.buffer.reset(self.plan.field_count());
+        let bytes = self.plan.read(&self.hash, self.buffer)?;
+        Ok(Entity::new(Content::Hash(self.buffer), self.call, bytes))
+    }
+
+    /// Has what is asked for taken as it comes; how many bytes were read for that.
+    pub fn read_into(&self, values: &mut impl TakeText) -> Result<usize, Error> {
+        self.plan.read(&self.hash, values)
+    }
+
+    /// Counts so many fields that are there, and so many that are not.
+    pub fn count(&self, found: usize, missing: usize) {
+        self.call.tally.add(|counts| {
+            counts.found += found as u64;
+            counts.missing += missing as u64;
+        });
     }
 }
 
 /// An entity, as a call reads it.
 pub struct Entity<'e> {
     content: Content<'e>,
-    fields: &'e Fields<'e>,
+    call: &'e Reading<'e>,
+    moment: Moment,
     /// Whether all that is asked for are values as they are.
     is_plain: bool,
-    moment: Moment,
-    tiles: &'e Cell<u64>,
-    tally: &'e Tally<'e>,
     bytes: usize,
 }
 
@@ -170,11 +211,24 @@ enum Content<'e> {
 }
 
 impl<'e> Entity<'e> {
+    fn new(content: Content<'e>, call: &'e Reading<'e>, bytes: usize) -> Self {
+        let is_plain = call.fields.are_plain()
+            && match &content {
+                Content::Row { row, states, .. } => {
+                    states.is_none() && row.head().events().is_empty()
+                }
+                _ => true,
+            };
+        let (now_us, oldest_ms) = (call.now_us, call.oldest_ms);
+        let moment = Moment { now_us, oldest_ms, last: Cell::default() };
+        Self { content, call, moment, is_plain, bytes }
+    }
+
     /// What stands for the field at a place of the call. It is counted.
     #[inline]
     pub fn get(&self, place: usize) -> Found<'e> {
         let found = self.peek(place);
-        self.tally.count(&found);
+        self.call.tally.count(&found);
         found
     }
 
@@ -217,16 +271,16 @@ impl<'e> Entity<'e> {
             Value::Events(events) => {
                 let tiles =
                     if let Events::Windows(windows) = &**events { windows.tiles() } else { 0 };
-                self.tiles.set(self.tiles.get() + tiles as u64);
+                self.call.tiles.set(self.call.tiles.get() + tiles as u64);
                 // What the call is refused for is not looked at.
-                if self.tiles.get() > most_tiles() {
+                if self.call.tiles.get() > most_tiles() {
                     return Found::Misfit;
                 }
             }
             _ if state == State::TooOld => return Found::TooOld,
             _ => {}
         }
-        self.fields.form(place).of_row(value, &self.moment)
+        self.call.fields.form(place).of_row(value, &self.moment)
     }
 
     fn of_hash(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {
@@ -234,7 +288,10 @@ impl<'e> Entity<'e> {
             Found::Value(value) => value.bytes(),
             _ => None,
         };
-        self.fields.form(place).of_hash(bytes(place), self.fields.bare(place).and_then(bytes))
+        self.call
+            .fields
+            .form(place)
+            .of_hash(bytes(place), self.call.fields.bare(place).and_then(bytes))
     }
 
     /// As many bytes as all texts that it holds together take at most; of events nobody
@@ -278,7 +335,7 @@ impl<'e> Entity<'e> {
             }
             None => F32Row::Spread(slots, fields.all_there()?),
         };
-        self.tally.add(|counts| counts.found += fields.len() as u64);
+        self.call.tally.add(|counts| counts.found += fields.len() as u64);
         Some(row)
     }
 
@@ -288,10 +345,10 @@ impl<'e> Entity<'e> {
     #[inline]
     pub fn run(&self, place: usize, look: impl FnOnce(Values, Range<usize>) -> usize) -> usize {
         let Content::Row { values, fields, states: None, .. } = &self.content else { return 0 };
-        let is_one = |place| self.fields.form(place) == Form::One;
+        let is_one = |place| self.call.fields.form(place) == Form::One;
         let run = fields.run_from(place, is_one);
         let taken = if run.is_empty() { 0 } else { look(*values, run) };
-        self.tally.add(|counts| counts.found += taken as u64);
+        self.call.tally.add(|counts| counts.found += taken as u64);
         taken
     }
 

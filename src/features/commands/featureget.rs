@@ -1,7 +1,7 @@
 //! ML.FEATUREGET: the same fields of several entities.
 
 use super::answers::{Answers, TIME_BYTES, VALUE_BYTES, check, most_bytes, reply_bytes, too_long};
-use super::entity::{EntityReader, F32Row, Repeats};
+use super::entity::{EntityReader, F32Row, OpenHash, Opened, Repeats};
 use super::fields::Fields;
 use super::write_options::{FIELDS, NUMBERS};
 use crate::bug;
@@ -11,7 +11,7 @@ use crate::features::dtype::{Dtype, Vector};
 use crate::features::form::Form as FieldForm;
 use crate::features::found::Found;
 use crate::features::json::{self, Document, Unwritten};
-use crate::features::tensor::Tensor;
+use crate::features::tensor::{NO_TIME, Tensor, TensorRow};
 use crate::features::value::Value;
 use crate::server::{
     Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, quoted, refuse,
@@ -237,6 +237,15 @@ impl<'a> Request<'a> {
         Err(refuse(format!("{} {wrong}", self.name(key, place))))
     }
 
+    /// Why a field of a key, which is no number of the tensor's type, is refused.
+    fn no_nan(&self, key: Arg, place: usize, dtype: Dtype) -> Error {
+        refuse(format!(
+            "{} has no value of type {}, which has no NaN: give a DEFAULT",
+            self.name(key, place),
+            dtype.name()
+        ))
+    }
+
     /// A field of a key, as errors name it.
     fn name(&self, key: Arg, place: usize) -> String {
         format!("field {} of key {}", quoted(self.fields.name(place)), quoted(key.bytes()))
@@ -343,7 +352,18 @@ fn tensor<'a>(
             tensor.repeat(first, columns, places);
             continue;
         }
-        let read = reader.read(&call.keys, *key, |entity| {
+        let read = reader.open(&call.keys, *key, |open| {
+            let entity = match open {
+                Opened::Read(entity) => entity,
+                Opened::Hash(hash) if !fields.are_plain() => hash.read()?,
+                Opened::Hash(hash) => {
+                    if request.timed {
+                        (0..columns).for_each(|_| tensor.push_time(NO_TIME));
+                    }
+                    let row = tensor.append_row(columns, most_bytes());
+                    return hash_row(request, *key, &hash, row, &defaults);
+                }
+            };
             if request.timed {
                 (0..places).for_each(|place| tensor.push_time(entity.event_time(place)));
             }
@@ -374,13 +394,7 @@ fn tensor<'a>(
                     FieldForm::Numbers(columns) => tensor.push_wide(found, columns, default),
                     FieldForm::One | FieldForm::Window(..) => tensor.push(found, default),
                 };
-                pushed.ok_or_else(|| {
-                    refuse(format!(
-                        "{} has no value of type {}, which has no NaN: give a DEFAULT",
-                        request.name(*key, place),
-                        dtype.name()
-                    ))
-                })?;
+                pushed.ok_or_else(|| request.no_nan(*key, place, dtype))?;
             }
             Ok(entity.bytes() + tensor.long_bytes())
         })?;
@@ -397,6 +411,35 @@ fn tensor<'a>(
         call.reply.bytes(tensor.times());
     }
     Ok(())
+}
+
+/// Reads a hash into a row of the tensor; how many bytes that took.
+fn hash_row(
+    request: &Request,
+    key: Arg,
+    hash: &OpenHash,
+    mut row: TensorRow,
+    defaults: &Defaults<Value<'static>>,
+) -> Result<usize, Error> {
+    let bytes = hash.read_into(&mut row)?;
+    let columns = request.fields.len();
+    if row.is_whole() {
+        hash.count(columns, 0);
+        return Ok(bytes);
+    }
+    for place in 0..columns {
+        if row.has(place) {
+            hash.count(1, 0);
+        } else {
+            hash.count(0, 1);
+            if request.strict {
+                request.check(&Found::Nothing, key, place)?;
+            }
+        }
+        let filled = row.fill_in(place, defaults.get(place).copied());
+        filled.ok_or_else(|| request.no_nan(key, place, row.dtype()))?;
+    }
+    Ok(bytes)
 }
 
 /// What writes a text as JSON does, in at most so many bytes.

@@ -3,8 +3,9 @@
 use super::answers::too_long;
 use super::fields::Field;
 use crate::bug;
-use crate::features::buffer::ValueBuffer;
+use crate::features::buffer::TakeText;
 use crate::server::{Error, Hash, HashField};
+use std::iter::empty;
 
 /// The fields of a call, as they are looked for in hashes.
 pub struct HashPlan<'a> {
@@ -30,38 +31,45 @@ impl<'a> HashPlan<'a> {
         Self { fields, sorted, repeats }
     }
 
+    /// How many fields the call asks for.
+    pub fn field_count(&self) -> usize {
+        self.fields.len()
+    }
+
     /// Reads the fields of an entity; how many bytes that took. An error where the
-    /// values are longer than the buffer takes.
-    pub fn read(&self, hash: &Hash, buffer: &mut ValueBuffer) -> Result<usize, Error> {
-        buffer.reset(self.fields.len());
+    /// values are longer than what takes them allows.
+    pub fn read(&self, hash: &Hash, values: &mut impl TakeText) -> Result<usize, Error> {
         let mut bytes = 0;
         if one_pass_is_faster(hash.field_count(), self.fields.len(), || self.long_bytes()) {
             // Hashes are mostly written in the order in which they are asked for:
             // the field that follows the last one is tried first.
-            let (mut next, mut kept) = (0, Some(()));
+            let (mut next, mut taken) = (0, Some(()));
             hash.each(|field, value| {
                 bytes += field.len() + value.len();
-                if kept.is_none() {
+                if taken.is_none() {
                     return;
                 }
                 if !self.repeats && self.fields.get(next).is_some_and(|asked| asked.name == field) {
-                    kept = buffer.set(next, value);
+                    taken = values.take(next, empty(), value);
                     next += 1;
                     return;
                 }
-                let places = self.places(field).inspect(|place| next = *place + 1);
-                kept = buffer.set_all(places, value);
+                let mut places = self.places(field).inspect(|place| next = *place + 1);
+                if let Some(first) = places.next() {
+                    taken = values.take(first, places, value);
+                }
             })?;
-            kept.ok_or_else(too_long)?;
+            taken.ok_or_else(too_long)?;
         } else if self.repeats {
             for same in self.sorted.chunk_by(|one, next| one.0 == next.0) {
-                let first = same.first().and_then(|(_, place)| self.fields.get(*place));
-                let field = first.unwrap_or_else(|| bug("a place without a field"));
+                let mut places = same.iter().map(|(_, place)| *place);
+                let first = places.next().unwrap_or_else(|| bug("a name without a place"));
+                let field = self.fields.get(first);
+                let field = field.unwrap_or_else(|| bug("a place without a field"));
                 if let Some(value) = look_up(hash, field) {
                     let value = value.bytes();
                     bytes += value.len();
-                    let places = same.iter().map(|(_, place)| *place);
-                    buffer.set_all(places, value).ok_or_else(too_long)?;
+                    values.take(first, places, value).ok_or_else(too_long)?;
                 }
             }
         } else {
@@ -69,7 +77,7 @@ impl<'a> HashPlan<'a> {
                 if let Some(value) = look_up(hash, field) {
                     let value = value.bytes();
                     bytes += value.len();
-                    buffer.set(place, value).ok_or_else(too_long)?;
+                    values.take(place, empty(), value).ok_or_else(too_long)?;
                 }
             }
         }
