@@ -286,10 +286,10 @@ pub fn decode_event(payload: &[u8]) -> Option<Event<'_>> {
             let field = field(&mut reader)?;
             let last = usize::try_from(reader.number()?).ok()?;
             let last = Some(last).filter(|last| (1..=MAX_ITEMS).contains(last))?;
-            let mut items = Vec::new();
-            for _ in 0..reader.number().filter(|count| *count > 0)? {
-                items.push(single(&mut reader)?);
-            }
+            // More than are kept are not sent.
+            let count = usize::try_from(reader.number()?).ok()?;
+            let count = Some(count).filter(|count| (1..=last).contains(count))?;
+            let items = (0..count).map(|_| single(&mut reader)).collect::<Option<_>>()?;
             What::Push { field, last, items }
         }
         TALLY => {

@@ -42,7 +42,7 @@ pub enum What<'a> {
         field: &'a [u8],
         /// How many items are kept.
         last: usize,
-        /// The items, in order of arrival.
+        /// The items, in order of arrival, no more than are kept.
         items: Vec<Value<'a>>,
     },
     /// Amounts are added to windows.

@@ -99,6 +99,28 @@ const NUMERIC: &[(&str, &str, &[&str])] = &[
     ("ML.FEATUREMSET 1 row 1234 TYPE F32 FIELDS 1 f AT {}", "AT", &["9223372036854775807"]),
     ("ML.FEATUREMSET 1 row 1234 TYPE F32 FIELDS 1 f PX {}", "PX", &["0", "1.5"]),
     ("ML.FEATUREDEL row FIELDS {} f", "FIELDS", &["0", "2", "1.5"]),
+    ("ML.FEATURESET row TYPE F32 DIM {} FIELDS 1 e 1234", "DIM", &["0", "65537", "1.5"]),
+    ("ML.FEATUREMSET 1 row 1234 TYPE F32 DIM {} FIELDS 1 e", "DIM", &["0", "65537", "1.5"]),
+    ("ML.FEATUREPUSH row s a LAST {}", "LAST", &["0", "65537", "1.5"]),
+    ("ML.FEATUREPUSH new s a LAST 9 SEQ {}", "SEQ", &["1.5"]),
+    ("ML.FEATUREPUSH row s a LAST 9 AT {}", "AT", &["1", "1700000000", "9223372036854775807"]),
+    ("ML.FEATURETALLY row FIELDS {} t 1 SPAN 60 TILE 60", "FIELDS", &["0", "9", "1.5"]),
+    (
+        "ML.FEATURETALLY new FIELDS 1 t 1 SPAN {} TILE 1",
+        "SPAN",
+        &["0", "0.0", "0.000999", "4097", "7.5", "31622400.000001", "31622401", "1.2.3"],
+    ),
+    (
+        "ML.FEATURETALLY row FIELDS 1 t 1 SPAN 60 TILE {}",
+        "TILE",
+        &["0", "0.0005", "0.001", "7", "61", "60.0000001", "31622401"],
+    ),
+    ("ML.FEATURETALLY row FIELDS 1 t 1 SPAN 60 TILE 60 SEQ {}", "SEQ", &["1.5"]),
+    (
+        "ML.FEATURETALLY row FIELDS 1 t 1 SPAN 60 TILE 60 AT {}",
+        "AT",
+        &["1", "1700000000", "9223372036854775807"],
+    ),
     ("ML.CACHERELEASE cache id BACKOFF {}", "BACKOFF", &["0", "1.5", "31622400001"]),
 ];
 
@@ -158,6 +180,13 @@ fn the_numbers_at_the_edge_of_what_is_refused_are_taken() {
         "ML.CACHEFETCH k4 v LEASE 1 WAIT 1 EARLY 0.000001",
         "ML.CACHERELEASE k4 id BACKOFF 3600000",
         "ML.CACHEVERSIONSET k4 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16",
+        "ML.FEATUREPUSH k5 s a LAST 1 AT 0 SEQ 0",
+        "ML.FEATUREPUSH k5 s a LAST 65536 SEQ 9223372036854775807",
+        "ML.FEATURETALLY k5 FIELDS 1 t 1.7976931348623157e308 SPAN 0.001 TILE 0.001 SEQ 0",
+        "ML.FEATURETALLY k6 FIELDS 1 t -1 SPAN 31622400 TILE 31622400 SPAN 4096 TILE 1",
+        "ML.FEATURETALLY k7 FIELDS 1 t -1 SPAN 4.096 TILE 0.001 SEQ 9223372036854775807",
+        "ML.FEATURESET k5 TYPE F32 DIM 1 FIELDS 1 e 1234",
+        "ML.FEATURES k5 e[1] e[65536] s[1] s[65536] count(t,0.000001)",
     ] {
         let answer = client.run(call);
         assert!(!answer.is_error(), "{call}: {answer:?}");
@@ -346,6 +375,57 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.FEATURESET row TYPE I64 TYPES 1 I64 FIELDS 1 f 1", &["TYPE", "TYPES", "exclude"]),
     ("ML.FEATURESET row TYPES 2 F32 I64 FIELDS 2 f 1 g 1.5", &["'g'", "I64"]),
     ("ML.FEATURESET row REPLACE REPLACE FIELDS 1 f 1", &["REPLACE", "twice"]),
+    ("ML.FEATURESET row DIM 1 FIELDS 1 e 1234", &["DIM", "F32"]),
+    ("ML.FEATURESET row TYPE AUTO DIM 1 FIELDS 1 e 1234", &["DIM", "F32"]),
+    ("ML.FEATURESET row TYPE STRING FIELDS 1 e 1234 DIM 4", &["DIM", "F32"]),
+    ("ML.FEATURESET row TYPE F32 DIM 1 TYPES 1 F32 FIELDS 1 e 1234", &["TYPES", "TYPE"]),
+    ("ML.FEATURESET row TYPES 1 F32 DIM 1 FIELDS 1 e 1234", &["DIM", "TYPES"]),
+    ("ML.FEATURESET row TYPE F32 DIM 2 FIELDS 1 e 1234567", &["value", "'e'", "8 bytes"]),
+    ("ML.FEATURESET row TYPE F32 DIM 2 FIELDS 1 e 123456789", &["value", "'e'", "8 bytes"]),
+    ("ML.FEATURESET row TYPE I64 DIM 1 FIELDS 1 e 1234", &["value", "'e'", "8 bytes"]),
+    ("ML.FEATURESET row TYPES 2 I64 F64[2] FIELDS 2 f 1 e 12345678", &["'e'", "16 bytes"]),
+    ("ML.FEATURESET row TYPES 1 AUTO[1] FIELDS 1 e 1234", &["TYPES", "AUTO, F32"]),
+    ("ML.FEATURESET row TYPES 1 F32[0] FIELDS 1 e 1234", &["TYPES", "AUTO, F32"]),
+    ("ML.FEATURESET row TYPES 1 F32[65537] FIELDS 1 e 1234", &["TYPES", "AUTO, F32"]),
+    ("ML.FEATURESET row FIELDS 1 e[1] 1", &["'e[1]'", "vector or a sequence"]),
+    ("ML.FEATURESET row FIELDS 1 std(e,1) 1", &["'std(e,1)'", "window"]),
+    ("ML.FEATUREMSET 1 row 12345678 TYPE F32 FIELDS 1 e[2]", &["blob", "4 bytes"]),
+    ("ML.FEATUREMSET 1 row 1234 TYPE F32 FIELDS 1 e[2]", &["'e[2]'", "vector or a sequence"]),
+    ("ML.FEATUREMSET 2 row new 12345678 TYPE F32 DIM 3 FIELDS 1 e", &["blob", "24 bytes", "3"]),
+    ("ML.FEATUREPUSH row s a b c", &["LAST"]),
+    ("ML.FEATUREPUSH row s a LAST LAST", &["LAST"]),
+    ("ML.FEATUREPUSH row s a SEQ 1 LAST", &["LAST", "value"]),
+    ("ML.FEATUREPUSH row s a LAST 9 last 9", &["LAST", "twice"]),
+    ("ML.FEATUREPUSH row s a LAST 9 b", &["unknown", "'b'"]),
+    ("ML.FEATUREPUSH row s a LAST 9 TYPE F16", &["TYPE", "AUTO, F32"]),
+    ("ML.FEATUREPUSH row s 7 a LAST 9 TYPE I64", &["'s'", "I64"]),
+    ("ML.FEATUREPUSH row s a LAST 9 VIEW a:b", &["VIEW", "':'"]),
+    ("ML.FEATUREPUSH row s a LAST 9 AT 99999999999999", &["AT", "ml.features-max-skew"]),
+    ("ML.FEATUREPUSH row s[3] a LAST 9", &["'s[3]'", "vector or a sequence"]),
+    ("ML.FEATUREPUSH row min(s,3) a LAST 9", &["'min(s,3)'", "window"]),
+    ("ML.FEATUREPUSH row f a LAST 9", &["'f'", "I64"]),
+    ("ML.FEATURETALLY row FIELDS 1 t nan SPAN 60 TILE 60", &["amount", "'t'", "finite"]),
+    ("ML.FEATURETALLY row FIELDS 1 t -inf SPAN 60 TILE 60", &["amount", "'t'", "finite"]),
+    ("ML.FEATURETALLY row FIELDS 2 u 1 t 1e309 SPAN 60 TILE 60", &["amount", "'t'", "finite"]),
+    ("ML.FEATURETALLY row FIELDS 1 t many SPAN 60 TILE 60", &["amount", "'t'", "finite"]),
+    ("ML.FEATURETALLY row FIELDS 2 t 1 t 2 SPAN 60 TILE 60", &["'t'", "twice"]),
+    ("ML.FEATURETALLY row FIELDS 1 t 1 SPAN 60 TILE 60 SPAN 120 TILE 60", &["TILE", "SPAN"]),
+    (
+        "ML.FEATURETALLY row FIELDS 1 t 1 SPAN 3 TILE 1 SPAN 4 TILE 2 SPAN 6 TILE 3",
+        &["SPAN", "TILE", "twice"],
+    ),
+    ("ML.FEATURETALLY row FIELDS 1 t 1 SPAN 60 FOO 60", &["TILE"]),
+    ("ML.FEATURETALLY row FIELDS 1 t 1 TILE 60 SPAN 60", &["unknown", "'TILE'"]),
+    ("ML.FEATURETALLY row FIELDS 2 t 1 u 1 SEQ 1 VIEW v", &["SPAN", "TILE"]),
+    ("ML.FEATURETALLY row SPAN 60 TILE 60 SEQ 1 VIEW v", &["FIELDS"]),
+    ("ML.FEATURETALLY row FIELDS 1 t 1 SPAN 60 TILE 60 VIEW a:b", &["VIEW", "':'"]),
+    ("ML.FEATURETALLY row FIELDS 1 t[1] 1 SPAN 60 TILE 60", &["'t[1]'", "vector"]),
+    ("ML.FEATURETALLY row FIELDS 1 sum(t,60) 1 SPAN 60 TILE 60", &["'sum(t,60)'", "window"]),
+    ("ML.FEATURETALLY row FIELDS 2 a 1 f 1 SPAN 60 TILE 60", &["'f'", "I64"]),
+    ("ML.FEATUREGET 1 hash FIELDS 1 f[2] STRICT", &["'f[2]'", "width"]),
+    ("ML.FEATUREGET 1 row FIELDS 1 f[2] STRICT", &["'f[2]'", "width"]),
+    ("ML.FEATUREGET 1 row FIELDS 1 sum(f,1) STRICT", &["'sum(f,1)'", "span"]),
+    ("ML.FEATUREGET 1 row FIELDS 1 x[2] AS TENSOR TYPE I64", &["'x[2]'", "DEFAULT"]),
     ("ML.FEATUREMSET 1 new 1234 TYPE F32 FIELDS 1 f TIMES 1234567", &["TIMES", "8 bytes"]),
     ("ML.FEATUREMSET 1 new 1234 TYPE F32 FIELDS 1 f TIMES 1234567812345678", &["TIMES", "8 bytes"]),
     ("ML.FEATUREMSET 1 new 1234 TYPE F32 FIELDS 1 f TIMES 12345678", &["TIMES", "max-skew"]),
@@ -422,6 +502,8 @@ fn an_unknown_word_of_any_bytes_is_named_on_one_line() {
 const ARITIES: &[(&str, usize, Option<usize>)] = &[
     ("ML.RATELIMIT", 3, None),
     ("ML.ADMIT", 4, None),
+    ("ML.FEATUREPUSH", 5, None),
+    ("ML.FEATURETALLY", 9, None),
     ("ML.SETTLE", 3, None),
     ("ML.RENEW", 4, None),
     ("ML.LIMITINFO", 1, Some(1)),
@@ -480,7 +562,7 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
     let before = client.footprint();
     for key in ["list", "string", "hash", "limit", "permit", "cache", "row"] {
         // Each command, its further arguments, and the key that it is made for.
-        let calls: [(&str, Vec<&[u8]>, &str); 27] = [
+        let calls: [(&str, Vec<&[u8]>, &str); 29] = [
             ("ML.RATELIMIT", vec![b"10", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"0", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"10", b"60", b"PEEK"], "limit"),
@@ -501,6 +583,12 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
             ("ML.FEATURES", vec![b"f", b"g"], "hash row"),
             ("ML.FEATUREGETALL", vec![], "hash row"),
             ("ML.FEATURESET", vec![b"FIELDS", b"1", b"f", b"v"], "row"),
+            ("ML.FEATUREPUSH", vec![b"s", b"a", b"LAST", b"9"], "row"),
+            (
+                "ML.FEATURETALLY",
+                vec![b"FIELDS", b"1", b"t", b"1", b"SPAN", b"60", b"TILE", b"60"],
+                "row",
+            ),
             ("ML.FEATUREDEL", vec![b"FIELDS", b"1", b"f"], "row"),
             ("ML.FEATUREDEL", vec![b"VIEW", b"nothing"], "row"),
             ("ML.FEATUREINFO", vec![], "row"),
@@ -560,7 +648,7 @@ fn random_words_are_taken_whole_or_change_nothing() {
         9007199254740993 9223372036854775807 COST cost PEEK ALGORITHM FIXED EX px FOO \
         PARTIAL FORCE HOLD ID LIMIT PERMIT ACTUAL BURST sliding LEASE EARLY STALE JITTER TOKEN json VERSION SET CLEAR \
         BACKOFF NAMESPACE RESET VIEW AT TYPE FIELDS AUTO F32 I64 12345678 STRICT MAXAGE AS \
-        TENSOR";
+        TENSOR LAST DIM SEQ SPAN TILE f[2] count(t,60)";
     let words: Vec<_> = words.split(' ').collect();
     let names = commands::names();
     let (_server, mut client, _tap) = furnished();
@@ -593,6 +681,8 @@ fn random_words_are_taken_whole_or_change_nothing() {
                 "ML.FEATURESET" => &["row", "FIELDS", "1", "f", "v"],
                 "ML.FEATUREMSET" => &["1", "row", "1234", "TYPE", "F32", "FIELDS", "1", "f"],
                 "ML.FEATUREGET" => &["2", "row", "hash", "FIELDS", "1", "f"],
+                "ML.FEATUREPUSH" => &["row", "s", "a", "LAST", "9"],
+                "ML.FEATURETALLY" => &["row", "FIELDS", "1", "t", "1", "SPAN", "60", "TILE", "60"],
                 "ML.FEATUREDEL" => &["row"],
                 "ML.ADMIT" => &["limit", "permit", "LIMIT", "10", "600000"],
                 "ML.SETTLE" | "ML.RENEW" => &["limit", "permit"],
@@ -633,6 +723,8 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
         "ML.CACHEMSET 1 cache y v EX 9",
         "ML.FEATURESET row FIELDS 1 g 1",
         "ML.FEATUREMSET 1 row 1234 TYPE F32 FIELDS 1 g",
+        "ML.FEATUREPUSH row s a LAST 9",
+        "ML.FEATURETALLY row FIELDS 1 t 1 SPAN 60 TILE 60",
         // What is left may need names of its own.
         "ML.FEATUREDEL row FIELDS 1 f",
     ] {
@@ -687,6 +779,9 @@ const KEYED: &[&str] = &[
     "ML.FEATURESET {} VIEW v FIELDS 2 f v FIELDS v",
     "ML.FEATURESET {} FIELDS 1 {} v",
     "ML.FEATUREMSET 1 {} 1234 TYPE F32 FIELDS 1 f VIEW v",
+    "ML.FEATUREPUSH {} {} item LAST 9",
+    "ML.FEATUREPUSH {} LAST LAST LAST 9 VIEW v",
+    "ML.FEATURETALLY {} FIELDS 1 FIELDS 1 SPAN 60 TILE 60",
     "ML.FEATUREDEL {} VIEW v",
     "ML.FEATUREINFO {}",
     "ML.APPLYROW change {}",

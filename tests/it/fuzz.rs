@@ -7,7 +7,7 @@
 
 use crate::support::{Answer, Client, Random, Server, call, commands};
 use redis::{Cmd, Value};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Commands, as they are written: what stands in braces is made up, what stands in
 /// brackets may be left out, what ends in `*` comes any number of times, what begins
@@ -46,10 +46,10 @@ pub const GRAMMAR: &[&str] = &[
     "ML.CACHEVERSIONSET {word} CLEAR",
     "ML.CACHEINFO {key}",
     "ML.STATS [{section}] [NAMESPACE {word}] [RESET]",
-    "ML.FEATURES {key} {field}*",
-    "ML.FEATUREGET {#key} FIELDS {#field} [AS {form}] [TYPE {type}] \
+    "ML.FEATURES {key} {asked}*",
+    "ML.FEATUREGET {#key} FIELDS {#asked} [AS {form}] [TYPE {type}] \
      [DEFAULT {value}] [MAXAGE {ms}] [STRICT] [WITHTIMES]",
-    "ML.FEATUREGET {#key} FIELDS {#field} AS {form} [DEFAULT {value}] [WITHTIMES]",
+    "ML.FEATUREGET {#key} FIELDS {#asked} AS {form} [DEFAULT {value}] [WITHTIMES]",
     "ML.FEATUREGETALL {key} [VIEW {view}]",
     "ML.FEATURESET {key} [VIEW {view}] [AT {at}] [PX {ms}] [PXAT {ms}] [TYPE {type}] \
      [REPLACE] FIELDS {#field+value}",
@@ -57,6 +57,15 @@ pub const GRAMMAR: &[&str] = &[
     "ML.FEATUREMSET {#key} {blob} TYPE {type} FIELDS {#field} [VIEW {view}] [AT {at}] \
      [PX {ms}] [REPLACE]",
     "ML.FEATUREMSET {#key} {blob} TYPE {type} FIELDS {#field} TIMES {times}",
+    "ML.FEATURESET {key} [VIEW {view}] TYPE F32 DIM 2 FIELDS 2 {field} 12345678 {field} 87654321",
+    "ML.FEATURESET {key} TYPE {type} DIM {dim} FIELDS 1 {field} {value}",
+    "ML.FEATURESET {key} TYPES 2 F32[2] {type} FIELDS 2 {field} 12345678 {field} {value}",
+    "ML.FEATUREMSET {#key} {blob} TYPE {type} DIM 1 FIELDS {#field} [VIEW {view}]",
+    "ML.FEATUREPUSH {key} {field} {value}* LAST {dim} [AT {at}] [SEQ {number}] [TYPE {type}] \
+     [VIEW {view}]",
+    "ML.FEATURETALLY {key} FIELDS {#field+amount} SPAN 3600 TILE 60 [SPAN 864000 TILE 86400] \
+     [AT {recent}] [SEQ {number}] [VIEW {view}]",
+    "ML.FEATURETALLY {key} FIELDS 1 {field} {amount} SPAN {window} TILE {window} [SEQ {number}]",
     "ML.FEATUREDEL {key} FIELDS {#field}",
     "ML.FEATUREDEL {key} VIEW {view}",
     "ML.FEATUREINFO {key}",
@@ -195,7 +204,25 @@ impl Maker<'_> {
             "section" => self.of(&["LIMITS", "cache", "FEATURES", "ALL"]),
             "view" => self.of(&["", "v", "w", "a:b"]),
             "field" if self.longest > 2_000 => self.name(&["f", "g", "v:", "w:"]),
-            "field" => self.of(&["f", "g", "v:f", "w:g", "", ":", "count(f,60)"]),
+            "field" => self.of(&["f", "g", "v:f", "w:g", "", ":", "(f,60)"]),
+            // What a field is read by: mostly its name.
+            "asked" => {
+                let field = self.made_up("field");
+                let [head, tail] = match self.random.below(6) {
+                    0 => ["", *self.random.of(&[&"[1]", &"[2]", &"[9]", &"[300]", &"[0]"])],
+                    1 => ["count(", ",3600)"],
+                    2 => [*self.random.of(&[&"sum(", &"mean(", &"max(", &"std("]), ",864000)"],
+                    3 => ["min(", ",7.25)"],
+                    _ => ["", ""],
+                };
+                [head.as_bytes(), &field, tail.as_bytes()].concat()
+            }
+            "amount" => self.of(&["1", "-7", "0.1", "84.50", "1e308", "-1e308", "1e-300", "nan"]),
+            "dim" => self.of(&["1", "2", "20", "20", "65536", "65537"]),
+            "recent" => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+                (now - self.random.below(900_000_000)).to_string().into()
+            }
             "form" => self.of(&["VALUES", "TENSOR", "json", "XML"]),
             "type" => self.of(&["F32", "F64", "I64", "AUTO", "STRING", "F16"]),
             "bytes" => {

@@ -221,6 +221,12 @@ const COMMANDS: &[&str] = &[
     "ML.FEATURESET row FIELDS 1 f 2",
     "ML.FEATURESET fresh FIELDS 1 f 2",
     "ML.FEATUREMSET 2 row fresh 12345678 TYPE F32 FIELDS 1 f",
+    "ML.FEATURESET row TYPE F32 DIM 2 FIELDS 1 e 12345678",
+    "ML.FEATUREPUSH row s a LAST 9",
+    "ML.FEATUREPUSH fresh s a LAST 9",
+    "ML.FEATURETALLY row FIELDS 1 t 1 SPAN 60 TILE 60",
+    "ML.FEATURETALLY fresh FIELDS 1 t 1 SPAN 60 TILE 60",
+    "ML.FEATUREGET 1 row FIELDS 3 e[2] s[3] sum(t,60) AS TENSOR",
     "ML.FEATUREDEL row FIELDS 1 f",
     "ML.FEATUREINFO row",
     "ML.FEATUREGETALL row",
@@ -258,6 +264,8 @@ fn furnish(client: &mut Client) {
     client.run(&format!("ML.ADMIT 2 limit permit {held}")).items();
     client.run("ML.CACHESET cache v x").ok();
     client.run("ML.FEATURESET row EX 9000 FIELDS 2 f 1 g gold").integer();
+    client.run("ML.FEATUREPUSH row s a b LAST 9").integer();
+    client.run("ML.FEATURETALLY row FIELDS 1 t 2.5 SPAN 86400 TILE 3600").integer();
     client.run("HSET hash f v");
     for field in 0..50 {
         client.run(&format!("HSET wide f{field} x"));
@@ -285,6 +293,12 @@ fn assert_works(client: &mut Client, context: &str) {
         ("ML.FEATURES hash f g", Value::Array(vec![bulk("v"), Value::Nil])),
         ("ML.FEATURESET row VIEW v EX 9 FIELDS 1 f 2", Value::Int(1)),
         ("ML.FEATURES row f g v:f", Value::Array(vec![bulk("1"), bulk("gold"), bulk("2")])),
+        ("ML.FEATUREPUSH row s c LAST 2", Value::Int(1)),
+        ("ML.FEATURETALLY row FIELDS 1 t 2 SPAN 86400 TILE 3600", Value::Int(1)),
+        (
+            "ML.FEATURES row s sum(t,86400)",
+            Value::Array(vec![Value::Array(vec![bulk("c"), bulk("b")]), bulk("4.5")]),
+        ),
         ("COPY cache copied REPLACE", Value::Int(1)),
         ("ML.CACHEGET copied w", bulk("y")),
         ("CONFIG SET ml.cache-ttl 3600", Value::Okay),

@@ -95,6 +95,34 @@ fn furnish(client: &mut Client) {
         vec![b'x'; 1 << 20]
     )
     .integer();
+    // Events, in windows of a year; the running one holds what is counted.
+    call!(
+        client,
+        "ML.FEATURESET",
+        "events",
+        "EX",
+        90_000,
+        "TYPE",
+        "F64",
+        "DIM",
+        2,
+        "FIELDS",
+        1,
+        "v",
+        vec![7u8; 16]
+    )
+    .integer();
+    client.run("ML.FEATUREPUSH events s 1 0.5 gold LAST 9 SEQ 7").integer();
+    client.run("ML.FEATUREPUSH events s a LAST 9 AT 1700000000000 TYPE STRING").integer();
+    client.run("ML.FEATURESET events VIEW w PX 90000000 FIELDS 1 f 1").integer();
+    for amount in ["0.1", "0.2", "1e300", "-1e300"] {
+        client
+            .run(&format!(
+                "ML.FEATURETALLY events VIEW w FIELDS 2 t {amount} u 1 \
+                 SPAN 31536000 TILE 31536000 SPAN 31536000 TILE 86400"
+            ))
+            .integer();
+    }
     // What the sub-second window leaves must not come between two digests.
     call!(client, "DEL", b"binary\0\xff");
 }
@@ -132,6 +160,7 @@ fn picture(client: &mut Client) -> (String, Vec<(Value, Value)>, Vec<Value>) {
         "ML.CACHEGET large v",
         "ML.CACHEGET latest v",
         "ML.FEATURES hash g f h",
+        "ML.FEATURES events v[2] s[4] count(w:t,31536000) sum(w:t,31536000) std(w:u,31536000)",
         "ML.FEATURES row tier score n odd brief:a brief:b late: x",
         "ML.FEATUREGET 2 wide1 row FIELDS 3 f0 f49 score AS TENSOR TYPE F64",
         "ML.FEATUREGET 2 row hash FIELDS 3 brief:a brief:b f AS VALUES MAXAGE 9000000000",
@@ -183,6 +212,9 @@ fn a_restart_changes_nothing() {
             client.run("ML.FEATURESET row FIELDS 1 n 9").integer();
             client.run("ML.FEATURESET row VIEW brief AT 1700000000004 FIELDS 1 a 9").integer();
             client.run("ML.FEATUREDEL wide1 FIELDS 2 f7 f8").integer();
+            client.run("ML.FEATUREPUSH events s more LAST 4").integer();
+            let spans = "SPAN 31536000 TILE 31536000 SPAN 31536000 TILE 86400";
+            client.run(&format!("ML.FEATURETALLY events VIEW w FIELDS 1 t 4 {spans}")).integer();
         }
         let before = picture(&mut client);
         assert_eq!(before.2[0].integers()[2], if rewritten { 5 } else { 7 });
@@ -224,7 +256,7 @@ fn a_dump_restores_what_it_was() {
     let server = Server::start();
     let mut client = server.client();
     furnish(&mut client);
-    let keys = ["limit", "full", "huge", "cache", "many", "empty", "large", "latest"];
+    let keys = ["limit", "full", "huge", "cache", "many", "empty", "large", "latest", "events"];
     let limits = ["sliding", "grid", "bucket", "windows", "FIXED", "SLIDING", "GCRA"];
     for key in keys.into_iter().chain(["permit", "holders"]).chain(limits) {
         let digest = client.digest_of(key);
@@ -267,6 +299,32 @@ fn the_digest_tells_apart_what_differs() {
         ],
         &["CACHESET {} v x EX 9", "CACHESET {} w x EX 9", "CACHESET {} v y EX 9"],
         &["CACHESET {} v x EX 9", "CACHESET {} v x EX 8", "CACHESET {} vx  EX 9"],
+        &[
+            "FEATUREPUSH {} s 1 LAST 9",
+            "FEATUREPUSH {} s 1.0 LAST 9",
+            "FEATUREPUSH {} s 1 LAST 9 TYPE STRING",
+            "FEATUREPUSH {} s 1 LAST 9 AT 0",
+            "FEATUREPUSH {} s 1 LAST 9 SEQ 0",
+            "FEATUREPUSH {} s 1 1 LAST 9",
+            "FEATUREPUSH {} t 1 LAST 9",
+            "FEATUREPUSH {} s 1 LAST 9 VIEW v",
+        ],
+        &[
+            "FEATURETALLY {} FIELDS 1 t 1 SPAN 60 TILE 60",
+            "FEATURETALLY {} FIELDS 1 t 2 SPAN 60 TILE 60",
+            "FEATURETALLY {} FIELDS 1 t 1 SPAN 120 TILE 60",
+            "FEATURETALLY {} FIELDS 1 t 1 SPAN 60 TILE 30",
+            "FEATURETALLY {} FIELDS 1 t 1 SPAN 60 TILE 60 SPAN 90 TILE 90",
+            "FEATURETALLY {} FIELDS 1 t 1 SPAN 60 TILE 60 SEQ 0",
+            "FEATURETALLY {} FIELDS 2 t 1 u 1 SPAN 60 TILE 60",
+        ],
+        &[
+            "FEATURESET {} TYPE F32 DIM 2 FIELDS 1 e 12345678",
+            "FEATURESET {} TYPE F64 DIM 1 FIELDS 1 e 12345678",
+            "FEATURESET {} TYPE I64 DIM 1 FIELDS 1 e 12345678",
+            "FEATURESET {} TYPE STRING FIELDS 1 e 12345678",
+            "FEATURESET {} TYPE F32 DIM 2 FIELDS 1 e 12345679",
+        ],
     ] {
         let digests = group.iter().map(|call| {
             client.run("DEL k");
@@ -387,8 +445,21 @@ fn payloads(client: &mut Client) -> Vec<Vec<u8>> {
     client
         .run("ML.FEATURESET mixed VIEW v AT 1700000000005 PX 3600000 TYPE I64 FIELDS 1 a 1")
         .integer();
+    client
+        .run("ML.FEATURESET vectors TYPES 2 F32[2] I64[1] FIELDS 2 a 12345678 b 87654321")
+        .integer();
+    client.run("ML.FEATUREPUSH events a 1 0.5 gold LAST 3 SEQ 300").integer();
+    client.run("ML.FEATUREPUSH events a x LAST 3 AT 1700000000005 TYPE STRING").integer();
+    for at in ["", " AT 1790000000000"] {
+        let spans = "SPAN 31536000 TILE 86400 SPAN 31536000 TILE 31536000 SEQ";
+        let sequence = at.len();
+        client
+            .run(&format!("ML.FEATURETALLY events VIEW v FIELDS 1 a 0.5 {spans} {sequence}{at}"))
+            .integer();
+    }
     let keys = ["limit", "sliding", "grid", "reserved", "permit", "one", "two", "single", "mixed"];
-    keys.map(|key| call!(client, "DUMP", key).bytes()).to_vec()
+    let keys = keys.into_iter().chain(["vectors", "events"]);
+    keys.map(|key| call!(client, "DUMP", key).bytes()).collect()
 }
 
 #[test]
@@ -434,6 +505,13 @@ fn use_fully(client: &mut Client, key: &str) {
         "ML.FEATUREGET 2 {} {} FIELDS 4 a b c v:a AS TENSOR TYPE F64",
         "ML.FEATUREGET 1 {} FIELDS 4 a b c v:a AS TENSOR MAXAGE 9",
         "ML.FEATUREGET 1 {} FIELDS 3 a c v:a AS JSON",
+        "ML.FEATUREGET 1 {} FIELDS 5 a[2] v:a[1] count(v:a,86400) std(v:a,31536000) a AS TENSOR",
+        "ML.FEATUREGET 1 {} FIELDS 5 a[2] b[1] mean(v:a,86400) max(v:a,31536000) a AS JSON",
+        "ML.FEATURES {} a[9] v:a[1] min(v:a,86400) sum(v:a,31536000) a",
+        "ML.FEATUREPUSH {} a x LAST 2",
+        "ML.FEATURETALLY {} VIEW v FIELDS 1 a 1 SPAN 60 TILE 60 SPAN 86400 TILE 86400",
+        "ML.FEATURETALLY {} VIEW v FIELDS 1 a 1e308 SPAN 31536000 TILE 86400",
+        "ML.FEATUREGETALL {}",
         "ML.FEATUREINFO {}",
         "ML.FEATURESET {} FIELDS 2 a x z 1",
         "ML.FEATUREMSET 2 {} {} 12345678 TYPE F32 FIELDS 1 b",

@@ -10,6 +10,7 @@ use crate::support::queues::{LONG, hold, queue, told, waiting};
 use crate::support::rates::ALGORITHMS;
 use crate::support::{Answer, Client, Random, Server, Tap, call, commands, wait_for};
 use redis::{Cmd, Value};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What a call may cost: so much, and so much for each byte.
 #[derive(Clone, Copy)]
@@ -293,9 +294,9 @@ fn counts(tail: usize) -> Vec<Vec<u8>> {
 #[test]
 fn no_payload_takes_many_times_its_length() {
     const A_BYTE: u64 = 6;
-    // How many bytes follow, and how many may be taken once. What a row has is bounded
-    // by a number, up to which it may be more.
-    let sizes = |name: &str| match name.contains("FEATURE") {
+    // How many bytes follow, and how many may be taken once. What a row has, and what
+    // happens to it at once, is bounded by a number, up to which it may be more.
+    let sizes = |name: &str| match name.contains("FEATURE") || name.contains("ROW") {
         true => (4_usize << 20, 8_u64 << 20),
         false => (64 << 10, 32 << 10),
     };
@@ -321,6 +322,9 @@ fn no_payload_takes_many_times_its_length() {
         "ML.FEATURESET f VIEW v FIELDS 3 a 1 b 0.5 c gold",
         "ML.FEATUREMSET 2 f g 12345678 TYPE F32 FIELDS 1 a",
         "ML.FEATUREDEL f FIELDS 1 a",
+        "ML.FEATUREPUSH e s 1 0.5 gold LAST 9",
+        "ML.FEATURETALLY e FIELDS 1 t 2 SPAN 60 TILE 60 SPAN 3600 TILE 3600",
+        "ML.FEATURESET e TYPE F32 DIM 2 FIELDS 1 v 12345678",
         "ML.CACHEVERSIONSET ns v w",
     ] {
         assert!(!client.run(call).is_error(), "{call}");
@@ -334,6 +338,7 @@ fn no_payload_takes_many_times_its_length() {
         ("p", "ML.LOADPERMIT"),
         ("c", "ML.LOADCACHE"),
         ("f", "ML.LOADFEATURE"),
+        ("e", "ML.LOADFEATURE"),
     ] {
         // A payload is the only string of the module's in what DUMP gives; the first
         // byte says its type, the next nine are that of the module.
@@ -341,7 +346,7 @@ fn no_payload_takes_many_times_its_length() {
         let payload = crate::support::dump::module_string(&dump);
         payloads.push(vec![load.into(), key.into(), payload]);
     }
-    assert!(payloads.len() >= 17, "{}", payloads.len());
+    assert!(payloads.len() >= 21, "{}", payloads.len());
     let mut worst = (0, String::new());
     for words in payloads {
         let name = String::from_utf8_lossy(&words[0]).into_owned();
@@ -463,6 +468,18 @@ fn answers(client: &mut Client, size: usize) {
     client.run_all(&lines);
 }
 
+/// A sequence of as many items, and windows of as many tiles.
+fn events(client: &mut Client, size: usize) {
+    let items: Vec<_> = (0..size).map(|item| format!("item{item}")).collect();
+    call!(client, "ML.FEATUREPUSH", "e", "s", items, "LAST", size).integer();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    for tile in (0..size as u128).rev() {
+        let at = now - tile * 1_000_000;
+        let call = format!("ML.FEATURETALLY e FIELDS 1 t 1 SPAN 4000000 TILE 1000 AT {at}");
+        client.run(&call).integer();
+    }
+}
+
 /// A row and a hash of as many fields, and as many rows of as many fields.
 fn rows(client: &mut Client, size: usize) {
     let fields: Vec<_> = (0..size).map(|field| format!("f{field}")).collect();
@@ -516,6 +533,13 @@ const CASES: &[Case] = &[
         let blob = "1234".repeat(size * size);
         format!("{size}{} {blob} TYPE F32 FIELDS {size}{}", many("f", size), many("f", size))
     }),
+    ("ML.FEATUREPUSH", events, |size| format!("e s{} LAST 9", many("i", size))),
+    ("ML.FEATUREPUSH", events, |size| format!("e s i LAST {size}")),
+    ("ML.FEATURETALLY", events, |size| {
+        let pairs: String = (0..size).map(|field| format!(" t{field} 1")).collect();
+        format!("e FIELDS {size}{pairs} SPAN 4000000 TILE 1000")
+    }),
+    ("ML.FEATURETALLY", events, |_| "e FIELDS 1 t 1 SPAN 4000000 TILE 1000".to_owned()),
     ("ML.FEATUREDEL", rows, |_| "f FIELDS 1 f1".to_owned()),
     ("ML.FEATUREGETALL", rows, |_| "f".to_owned()),
     ("ML.FEATUREINFO", rows, |_| "f".to_owned()),

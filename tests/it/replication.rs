@@ -107,7 +107,28 @@ fn feature_step(client: &mut Client, random: &mut Random, key: &str, other: &str
     }
     let fields = ["f", "g", "h"];
     let value = random.of(&["1", "-7", "0.5", "84.50", "gold", ""]).to_owned();
-    match random.below(5) {
+    match random.below(9) {
+        // Some of them late, and some of a SEQ that was seen.
+        5 => {
+            let at = now_ms - random.below(4) * 40_000;
+            let seq = random.below(60);
+            let numbered = if random.below(2) == 0 { format!(" SEQ {seq}") } else { String::new() };
+            let last = 1 + random.below(4);
+            let call = format!("ML.FEATUREPUSH {key} s {value}x 7 LAST {last} AT {at}{numbered}");
+            client.run(&format!("{call} VIEW {view}"));
+        }
+        6 | 7 => {
+            let at = now_ms - random.below(4) * 40_000;
+            let amount = random.of(&["1", "-0.1", "0.3", "1e300", "-1e300"]);
+            let spans = random.of(&["SPAN 120 TILE 20", "SPAN 3 TILE 1 SPAN 120 TILE 20"]);
+            let call = format!("ML.FEATURETALLY {key} FIELDS 2 t {amount} u 2 {spans} AT {at}");
+            client.run(&format!("{call} VIEW {view}"));
+        }
+        8 => {
+            let kind = random.of(&["F32[2]", "F64[1]", "I64[1]"]);
+            let kinds = ("TYPES", 2, kind, "AUTO", "FIELDS", 2, "e", "12345678", "f", value);
+            call!(client, "ML.FEATURESET", key, options, kinds);
+        }
         0 => {
             let blob: Vec<_> = (0..24).map(|_| random.next() as u8).collect();
             let kind = ["TYPE", "F32", "FIELDS", "2", "f", "z"];
@@ -388,7 +409,7 @@ fn a_failover_resets_no_limit_and_loses_no_answer() {
     assert_eq!(client.run("ML.CACHEGET c v2"), bulk("b"));
 }
 
-/// The effects of a charge, a permit, a set, a row and a hold, as they were replicated: the
+/// The effects of a charge, a permit, a set, a row, a hold, events and vectors, as they were replicated: the
 /// command, the key, the payload, and what else there is.
 fn effects(client: &mut Client, tap: &mut Tap) -> Vec<Vec<Vec<u8>>> {
     client.run("ML.RATELIMIT r 10 3600 COST 3");
@@ -396,6 +417,9 @@ fn effects(client: &mut Client, tap: &mut Tap) -> Vec<Vec<Vec<u8>>> {
     client.run("ML.CACHESET c v x EX 1000").ok();
     client.run("ML.FEATURESET f EX 1000 AT 1700000000005 FIELDS 2 f gold g 0.5").integer();
     client.run("ML.RATELIMIT h 10 3600 20 7200 COST 30 PARTIAL HOLD 9000000").items();
+    client.run("ML.FEATUREPUSH s s gold 7 0.5 LAST 3 SEQ 9 VIEW v").integer();
+    client.run("ML.FEATURETALLY t FIELDS 2 a 1 b 0.5 SPAN 60 TILE 1 SPAN 9000 TILE 900").integer();
+    client.run("ML.FEATURESET e TYPE F32 DIM 2 FIELDS 2 f 12345678 g 87654321").integer();
     let mut effects = tap.replicated(client);
     effects.iter_mut().filter(|effect| is_of_rows(effect)).for_each(|effect| effect.swap(1, 2));
     effects
@@ -439,7 +463,9 @@ fn an_applied_effect_makes_what_it_came_from() {
     let server = Server::start();
     let mut client = server.client();
     let mut tap = Tap::on(&server);
-    for (effect, key) in effects(&mut client, &mut tap).iter().zip(["r", "p", "c", "f", "h"]) {
+    for (effect, key) in
+        effects(&mut client, &mut tap).iter().zip(["r", "p", "c", "f", "h", "s", "t", "e"])
+    {
         apply(&mut client, effect, &effect[2]).ok();
         assert_eq!(client.digest_of("new"), client.digest_of(key));
         let expires = call!(client, "PEXPIRETIME", key);
@@ -455,7 +481,7 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
     let mut tap = Tap::on(&server);
     let mut effects = effects(&mut client, &mut tap);
     effects.extend(rewritten(&server, &mut client));
-    assert_eq!(effects.len(), 10, "one for each key, in either way");
+    assert_eq!(effects.len(), 16, "one for each key, in either way");
     let before = client.footprint();
     let refused = |client: &mut Client, effect: &[Vec<u8>], payload: &[u8], context: &str| {
         let error = apply(client, effect, payload).error();
@@ -476,7 +502,7 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
     for seed in Random::seeds() {
         let mut random = Random::new(seed);
         for _ in 0..2_000 {
-            let effect = &effects[random.below(10) as usize];
+            let effect = &effects[random.below(16) as usize];
             let payload = match random.below(3) {
                 0 => {
                     let length = 1 + random.below(100) as usize;
@@ -503,6 +529,9 @@ fn an_effect_of_any_other_bytes_is_an_error_that_writes_nothing() {
                     client.run("ML.CACHESET new w y");
                     client.run("ML.FEATUREINFO new");
                     client.run("ML.FEATUREGET 1 new FIELDS 2 f g AS TENSOR");
+                    client.run("ML.FEATUREGET 1 new FIELDS 3 v:s[3] sum(a,60) g[2] AS TENSOR");
+                    client.run("ML.FEATUREPUSH new s x LAST 2 VIEW v");
+                    client.run("ML.FEATURETALLY new FIELDS 1 a 1 SPAN 90 TILE 1");
                     client.run("ML.FEATURESET new FIELDS 1 f 1");
                     client.run("DUMP new");
                     client.run("DEL new");
@@ -528,6 +557,8 @@ fn a_diskless_load_that_is_cut_short_leaves_a_replica_that_works() {
             format!("ML.ADMIT 1 p{key} PERMIT 9 HOLD 3600000"),
             format!("ML.CACHESET c{key} v x"),
             format!("ML.FEATURESET f{key} FIELDS 2 a{} 1 b gold", key % 7),
+            format!("ML.FEATUREPUSH f{key} s gold silver LAST 9"),
+            format!("ML.FEATURETALLY f{key} FIELDS 1 t 1 SPAN 60 TILE 60"),
         ]);
     }
     client.run("ML.CACHEVERSIONSET ns v").ok();

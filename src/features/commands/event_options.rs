@@ -13,7 +13,7 @@ use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::ffi::CStr;
 
 /// `SEQ s`
-pub const SEQ: Argument = Argument::integer(c"sequence-number").after(c"SEQ").optional();
+pub const SEQ: Argument = Argument::integer(c"s").after(c"SEQ").optional();
 
 /// The options of a call that tells of an event.
 pub struct EventOptions<'a> {

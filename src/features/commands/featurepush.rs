@@ -21,7 +21,7 @@ pub const COMMAND: Command = Command {
         Argument::key(c"key"),
         Argument::string(c"field"),
         Argument::string(c"item").repeated(),
-        Argument::integer(c"last").after(c"LAST"),
+        Argument::integer(c"n").after(c"LAST"),
         AT.optional(),
         SEQ,
         Argument::one_of(c"type", TYPES).after(c"TYPE").optional(),
@@ -64,6 +64,8 @@ fn parse<'a>(args: &mut Args<'a>, now_us: Micros) -> Result<Event<'a>, Error> {
     let last = last.ok_or_else(|| refuse("LAST must be given, after the items"))?;
     let values = items.iter().map(|item| kind.read(item.bytes()));
     let values = values.map(|value| value.ok_or_else(|| wrong_value(field, kind.describe())));
-    let items = values.collect::<Result<_, _>>()?;
+    let mut items: Vec<_> = values.collect::<Result<_, _>>()?;
+    // Of those that happen at once no more are kept, nor told to replicas.
+    items.drain(..items.len().saturating_sub(last));
     Ok(all.event(What::Push { field: field.bytes(), last, items }))
 }

@@ -36,8 +36,8 @@ pub const COMMAND: Command = Command {
         Argument::block(
             c"window",
             &[
-                Argument::double(c"span-seconds").after(c"SPAN"),
-                Argument::double(c"tile-seconds").after(c"TILE"),
+                Argument::double(c"seconds").after(c"SPAN"),
+                Argument::double(c"seconds").after(c"TILE"),
             ],
         )
         .repeated(),

@@ -26,7 +26,7 @@ pub const FIELDS: Argument =
         .after(c"FIELDS");
 
 /// `DIM k`
-pub const DIM: Argument = Argument::integer(c"dim").after(c"DIM").optional();
+pub const DIM: Argument = Argument::integer(c"k").after(c"DIM").optional();
 
 /// The types of numbers.
 pub const NUMBERS: &[Argument] = &[

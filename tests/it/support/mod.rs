@@ -46,6 +46,23 @@ pub fn frozen() -> (Server, Client, u64) {
     (server, client, now)
 }
 
+/// What MEMORY USAGE tells of a key that was restored from a dump of this one, and by
+/// what `used_memory` grows with it: the mean of many.
+pub fn footprint_of(client: &mut Client, key: &str) -> (i64, i64) {
+    const COUNT: i64 = 500;
+    let payload = call!(client, "DUMP", key).bytes();
+    let mut restore = |number: i64| {
+        call!(client, "RESTORE", format!("footprint:{number}"), 0, &payload).ok();
+        client.info("used_memory").parse::<i64>().unwrap()
+    };
+    // The first may make room for more.
+    let before = restore(0);
+    let after = (1..=COUNT).map(&mut restore).last().unwrap();
+    let told = client.run("MEMORY USAGE footprint:1").integer();
+    (0..=COUNT).for_each(|number| _ = call!(client, "DEL", format!("footprint:{number}")));
+    (told, (after - before) / COUNT)
+}
+
 /// Polls until the condition holds; fails the test when it does not in time.
 #[track_caller]
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
