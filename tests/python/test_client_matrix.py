@@ -180,6 +180,58 @@ def test_features(ml):
     assert ml.featuredel("row:1", fields=["v:a"]) == 1 and ml.featuredel("row:1", view="v") == 1
 
 
+def test_vectors_sequences_and_windows(ml):
+    embedding = numpy.arange(4, dtype="f4")
+    # An array is a vector, whatever its byte order.
+    assert ml.featureset("user:1", {"e": embedding.astype(">f4"), "tier": "gold"})
+    assert ml.featureset("user:1", {"d": embedding.astype("f8")})
+    assert ml.featureset("user:1", {"b": embedding.tobytes(), "n": 7}, type={"b": "F32[4]"})
+    assert ml.featuremset(["user:2"], ["e"], embedding.reshape(1, 1, 4)) == [True]
+    assert ml.featuremset(["user:3"], ["e"], embedding.tobytes(), dim=4) == [True]
+    assert ml.featurepush("user:1", "viewed", [5, 6, 7], 2, seq=1) is True
+    assert ml.featurepush("user:1", "viewed", [5, 6, 7], 2, seq=1) is False
+    assert ml.featurepush("user:1", "words", [5, "x"], 2, type="STRING", view="v", at=1.7e9)
+    spans = [(timedelta(hours=1), 60), (2_592_000, timedelta(days=1))]
+    for amount in (1.5, 2):
+        assert ml.featuretally("user:1", {"spend": amount, "clicks": 1}, spans, view="v")
+    assert ml.featuretally("user:1", {"spend": 1}, spans, at=1.7e9) is False
+    assert not ml.featuretally("user:1", {"clicks": 1}, [(0.5, 0.25)], at=1.7e9, seq=3)
+    number = (lambda value: value) if ml.protocol == 3 else (lambda value: str(value).encode())
+    asked = ["e[4]", "viewed", "viewed[3]", "v:words", "sum(v:spend,3600)", "count(v:spend,3600)"]
+    assert ml.features_of("user:1", asked) == [
+        embedding.tobytes(),
+        [number(7), number(6)],
+        [number(7), number(6), None],
+        [b"x", b"5"],
+        number(3.5),
+        number(2),
+    ]
+    kinds = {name: kind for view in ml.featureinfo("user:1").views
+             for name, kind in view.fields.items()}
+    assert kinds[b"e"] == kinds[b"b"] == "F32[4]" and kinds[b"d"] == "F64[4]"
+    assert kinds[b"viewed"] == "SEQUENCE[2]" and kinds[b"spend"].startswith("WINDOWS SPAN 3600")
+    fields = ["n", "e[4]", "viewed[3]", "mean(v:spend,2592000)", "e[3]"]
+    keys = ["user:1", "user:2", "nobody"]
+    tensor = ml.featuretensor(keys, fields, "f8", with_times=True)
+    assert tensor.shape == (3, 12) and tensor.numpy().shape == (3, 12)
+    assert tensor.widths == [1, 4, 3, 1, 3]
+    assert tensor.statuses().tolist() == [[1, 1, 1, 1, 5], [3, 1, 3, 3, 5], [3] * 5]
+    assert tensor.event_times().shape == (3, 5)
+    assert tensor.column("e[4]")[:2].tolist() == [[0, 1, 2, 3]] * 2
+    assert tensor.column("viewed[3]")[0, :2].tolist() == [7, 6]
+    assert tensor.column("mean(v:spend,2592000)")[0] == 1.75
+    assert numpy.isnan(tensor.column("viewed[3]")[0, 2]) and tensor.column("n")[0] == 7
+    with pytest.raises(KeyError):
+        tensor.column("e")
+    frame = tensor.dataframe()
+    assert list(frame.columns[:6]) == ["n", "e[0]", "e[1]", "e[2]", "e[3]", "viewed[0]"]
+    table = tensor.arrow()
+    assert table.column("e[4]").to_pylist() == [[0, 1, 2, 3], [0, 1, 2, 3], None]
+    assert table.column("n").to_pylist() == [7, None, None]
+    with pytest.raises(mlserve.ResponseError, match="has no value of type I64"):
+        ml.featuretensor(keys, ["e[3]"], "i8")
+
+
 def test_features_that_are_packed_once(ml):
     ml.featuremset(["item:1", "item:2"], ["price", "stock"], [[1.5, 2], [3, 4]])
     features = ml.client.features(["price", "stock"], type="f4", default=-1)

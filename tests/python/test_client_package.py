@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 
+import numpy
 import pytest
 from conftest import servers
 
@@ -117,11 +118,21 @@ EVERY_KEYWORD = {
         calls.featureset("r", {"x": 1}, expires_at=time.time() + 60, type="AUTO"),
         calls.featureset("s", {"a": 1, "b": 1, "c": 1, "d": 1},
                          type={"a": "F32", "b": "F64", "c": "I64", "d": "STRING"}),
+        calls.featureset("s", {"e": b"\0" * 8}, type="F32[2]"),
     ],
     "ML.FEATUREMSET": [
         calls.featuremset(["r"], ["y"], b"\0" * 4, view="w", at=time.time(), ttl=60, replace=True),
         calls.featuremset(["t"], ["y"], b"\0" * 8, type="f8", expires_at=time.time() + 60),
         calls.featuremset(["u"], ["y"], b"\0" * 8, type="i8", times=b"\0" * 8),
+        calls.featuremset(["u"], ["z"], b"\0" * 8, dim=2),
+    ],
+    "ML.FEATUREPUSH": [
+        calls.featurepush("p", "s", [1, "x"], 9, at=time.time(), seq=1, view="v"),
+        *(calls.featurepush("p", "s", [1], 9, type=kind)
+          for kind in ["AUTO", "F32", "F64", "I64", "STRING"]),
+    ],
+    "ML.FEATURETALLY": [
+        calls.featuretally("p", {"t": 1.5}, [(60, 1)], at=time.time(), seq=1, view="v"),
     ],
     "ML.FEATUREDEL": [
         calls.featuredel("r", view="w"),
@@ -198,6 +209,12 @@ def test_a_server_without_the_module_says_how_to_load_it(tmp_path):
     (lambda: calls.featuredel("k"), "either view or fields"),
     (lambda: calls.featuretensor(["k"], ["f"], "f2"), "type must be one of f4, f8, i8: 'f2'"),
     (lambda: calls.featureset("k", {}), "values must not be empty"),
+    (lambda: calls.featureset("k", {"e": numpy.zeros(2, "f2")}), "field 'e' must be an array"),
+    (lambda: calls.featureset("k", {"e": numpy.zeros(0, "f4")}), "field 'e' must be an array"),
+    (lambda: calls.featuremset(["k"], ["e"], numpy.zeros((1, 2, 3))), "1 × 1 × 3"),
+    (lambda: calls.featurepush("k", "s", [], 9), "items must not be empty"),
+    (lambda: calls.featuretally("k", {}, [(60, 60)]), "amounts must not be empty"),
+    (lambda: calls.featuretally("k", {"t": 1}, []), "windows must not be empty"),
     (lambda: calls.admit({}), "items must not be empty"),
     (lambda: mlserve.Client.from_url("redis://x", timeout=0), "timeout must be seconds"),
     (lambda: mlserve.Client.from_url("redis://x", max_connections=0), "max_connections"),

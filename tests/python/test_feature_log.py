@@ -91,6 +91,17 @@ def test_clients_7_the_log_says_exactly_what_was_served(client, tmp_path, dtype)
         )
 
 
+def test_a_vector_is_logged_as_a_list(client, tmp_path):
+    embedding = numpy.array([0.1, numpy.nan, -0.0], "f4")
+    client.featureset("item:1", {"e": embedding, "n": 7})
+    (served,) = serve(client, fields=["n", "e[3]"], type="f4")
+    read_all(filer(client, tmp_path))
+    (table,) = tables(tmp_path)
+    column = table["value.e[3]"].combine_chunks()
+    assert column.flatten().to_numpy().tobytes() == served.column("e[3]").tobytes()
+    assert table["value.n"].to_pylist()[0] == 7 and table["status.e[3]"].to_pylist()[0] == 1
+
+
 def test_clients_7_the_names_are_those_of_the_call(client):
     """A list that the caller uses again does not change what is logged."""
     keys = ["item:1"]

@@ -57,6 +57,8 @@ class Commands:
     featuregetall = method(calls.featuregetall)
     featureset = method(calls.featureset)
     featuremset = method(calls.featuremset)
+    featurepush = method(calls.featurepush)
+    featuretally = method(calls.featuretally)
     featuredel = method(calls.featuredel)
     featureinfo = method(calls.featureinfo)
 

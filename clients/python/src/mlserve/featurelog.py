@@ -30,7 +30,7 @@ from urllib.parse import quote
 from mlserve.calls import Call, as_it_is, pairs_of
 from mlserve.client import Client
 from mlserve.errors import Error, ResponseError, Unavailable
-from mlserve.results import Tensor
+from mlserve.results import Tensor, arrow_of, widths_of
 
 if TYPE_CHECKING:
     import argparse
@@ -86,12 +86,13 @@ class Served(NamedTuple):
             at, version = int(entry[b"at"]) / 1000, entry[b"version"].decode()
         except (KeyError, struct.error) as error:
             raise ValueError(f"no {error} that can be read") from None
-        count = len(keys) * len(fields)
+        count, widths = len(keys) * len(fields), widths_of(fields)
+        numbers = len(keys) * sum(widths)
         size = {"<f4": 4, "<f8": 8, "<i8": 8}.get(dtype, 0)
         wrong_times = times is not None and len(times) != 8 * count
-        if not size or len(data) != size * count or len(status) != count or wrong_times:
+        if not size or len(data) != size * numbers or len(status) != count or wrong_times:
             raise ValueError("the buffers are not of the shape of its keys and fields")
-        return cls(at, version, Tensor(keys, fields, dtype, data, status, times))
+        return cls(at, version, Tensor(keys, fields, dtype, data, status, times, widths))
 
 
 def packed(names: Sequence[str | bytes]) -> bytes:
@@ -176,6 +177,7 @@ class FeatureLog:
             tensor.data,
             tensor.status,
             tensor.times,
+            tensor.widths,
         )
         if self._owner != os.getpid():
             # A process that was forked off has neither the thread nor what it was to write.
@@ -404,13 +406,14 @@ def table_of(served: Sequence[tuple[bytes, Served]]) -> pyarrow.Table:
         "version": repeated([one.version for _, one in served], pyarrow.string()),
         "key": pyarrow.array(keys, pyarrow.binary()),
     }
-    values = numpy.concatenate([tensor.numpy() for tensor in tensors])
+    of_each = zip(*(tensor.columns() for tensor in tensors), strict=True)
+    values = [numpy.concatenate(parts) for parts in of_each]
     statuses = numpy.concatenate([tensor.statuses() for tensor in tensors])
     timed = all(tensor.times is not None for tensor in tensors)
     times = numpy.concatenate([tensor.event_times() for tensor in tensors]) if timed else None
     for place, field in enumerate(tensors[0].fields):
         name = field.decode(errors="backslashreplace") if isinstance(field, bytes) else field
-        columns[f"value.{name}"] = pyarrow.array(values[:, place].copy())
+        columns[f"value.{name}"] = arrow_of(values[place])
         columns[f"status.{name}"] = pyarrow.array(statuses[:, place].copy())
         if times is not None:
             columns[f"time.{name}"] = pyarrow.array(times[:, place].copy())

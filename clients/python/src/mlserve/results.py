@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ __all__ = [
 ]
 
 Key = str | bytes
-Value = bytes | int | float | None
-"""Of a feature: text is bytes; numbers of rows are numbers (by RESP2 all is bytes)."""
+Value = bytes | int | float | list[Any] | None
+"""Of a feature: text is bytes; numbers of rows are numbers (by RESP2 all is bytes); a vector
+is bytes, a sequence a list."""
 
 
 class RateLimit(NamedTuple):
@@ -173,7 +175,8 @@ class FeatureView(NamedTuple):
     ttl: float
     """Seconds; inf: it never expires."""
     fields: dict[bytes, str]
-    """The type of each: F32, F64, I64, STRING."""
+    """The type of each: F32, F64, I64, STRING; F32[128] of a vector, SEQUENCE[20], WINDOWS
+    with their spans and tiles."""
 
 
 class FeatureInfo(NamedTuple):
@@ -191,17 +194,20 @@ class FieldStatus(enum.IntEnum):
     PRESENT = 1
     NOT_FOUND = 3
     TOO_OLD = 4
+    MISFIT = 5
+    """There is something, of another width or form than was asked for."""
 
 
 class Tensor:
-    """The fields of several entities as one buffer: n rows of m numbers.
+    """The fields of several entities as one buffer: n rows of the numbers of m fields.
 
-    `data` are n × m little-endian numbers of `dtype` ("<f4", "<f8" or "<i8"), row by row;
-    `status` one byte for each, a FieldStatus; `times`, where they were asked for, n × m
+    A field is one column, `name[k]` k of them next to each other. `data` are the
+    little-endian numbers of `dtype` ("<f4", "<f8" or "<i8"), row by row; `status` n × m
+    bytes, one for each field, a FieldStatus; `times`, where they were asked for, n × m
     64-bit event times in milliseconds since 1970, -1 where there is none.
     """
 
-    __slots__ = ("data", "dtype", "fields", "keys", "status", "times")
+    __slots__ = ("data", "dtype", "fields", "keys", "status", "times", "widths")
 
     def __init__(
         self,
@@ -211,8 +217,10 @@ class Tensor:
         data: bytes,
         status: bytes,
         times: bytes | None = None,
+        widths: Sequence[int] | None = None,
     ) -> None:
         """The buffers, with the keys and fields that they are of."""
+        self.widths = widths_of(fields) if widths is None else widths
         self.keys = keys
         self.fields = fields
         self.dtype = dtype
@@ -222,11 +230,11 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """How many entities, and how many fields."""
-        return len(self.keys), len(self.fields)
+        """How many entities, and how many columns."""
+        return len(self.keys), sum(self.widths)
 
     def numpy(self) -> npt.NDArray[Any]:
-        """The numbers as an array, n × m, without a copy and so read-only.
+        """The numbers as an array, n × columns, without a copy and so read-only.
 
         NaN stands for what is missing, where the call had no default.
         """
@@ -234,11 +242,29 @@ class Tensor:
 
         return numpy.frombuffer(self.data, self.dtype).reshape(self.shape)
 
+    def column(self, field: Key) -> npt.NDArray[Any]:
+        """The numbers of a field, by the name that it was asked for: n, of `name[k]` n × k.
+
+        A view of `numpy()`. KeyError where it was not asked for.
+        """
+        if field not in self.fields:
+            raise KeyError(field)
+        return self.columns()[list(self.fields).index(field)]
+
+    def columns(self) -> list[npt.NDArray[Any]]:
+        """The numbers of each field, in order: n, of `name[k]` n × k. Views of `numpy()`."""
+        numbers, start = self.numpy(), 0
+        found = []
+        for field, width in zip(self.fields, self.widths, strict=True):
+            found.append(numbers[:, start : start + width] if is_wide(field) else numbers[:, start])
+            start += width
+        return found
+
     def statuses(self) -> npt.NDArray[np.uint8]:
         """The status of each field, n × m: see FieldStatus. Read-only."""
         import numpy
 
-        return numpy.frombuffer(self.status, numpy.uint8).reshape(self.shape)
+        return numpy.frombuffer(self.status, numpy.uint8).reshape(-1, len(self.fields))
 
     def event_times(self) -> npt.NDArray[np.datetime64]:
         """The event time of each field in UTC, n × m datetime64[ms], NaT for none."""
@@ -246,32 +272,72 @@ class Tensor:
 
         if self.times is None:
             raise ValueError("event times were not asked for: with_times=True")
-        times = numpy.frombuffer(self.times, "<i8").reshape(self.shape)
+        times = numpy.frombuffer(self.times, "<i8").reshape(-1, len(self.fields))
         return numpy.where(times < 0, numpy.datetime64("NaT"), times.astype("datetime64[ms]"))
 
     def dataframe(self) -> pandas.DataFrame:
-        """The numbers as a DataFrame: the keys are its index, the fields its columns."""
+        """The numbers as a DataFrame: the keys are its index, the fields its columns.
+
+        Of `name[k]` they are `name[0]` to `name[k-1]`.
+        """
         import pandas
 
+        columns: list[str] = []
+        for field, text, width in zip(self.fields, texts(self.fields), self.widths, strict=True):
+            name = text[: text.rindex("[")] if is_wide(field) else text
+            columns += [f"{name}[{at}]" for at in range(width)] if is_wide(field) else [name]
         return pandas.DataFrame(
-            self.numpy(), index=pandas.Index(texts(self.keys)), columns=texts(self.fields)
+            self.numpy(), index=pandas.Index(texts(self.keys)), columns=columns
         )
 
     def arrow(self) -> pyarrow.Table:
-        """The numbers as a table, a column for each field; what is missing is null."""
+        """The numbers as a table, a column for each field; what is missing is null.
+
+        `name[k]` is a column of lists of k.
+        """
         import pyarrow
 
-        numbers = self.numpy()
-        # A default that was asked for stands, where nothing was found.
-        absent = (self.statuses() > FieldStatus.PRESENT) & (numbers != numbers)
-        columns = [
-            pyarrow.array(numbers[:, column].copy(), mask=absent[:, column])
-            for column in range(len(self.fields))
-        ]
+        columns = []
+        for numbers, status in zip(self.columns(), self.statuses().T, strict=True):
+            # A default that was asked for stands, where nothing was found.
+            nothing = (numbers != numbers).reshape(len(numbers), -1).all(axis=1)
+            columns.append(arrow_of(numbers, (status > FieldStatus.PRESENT) & nothing))
         return pyarrow.table(columns, names=texts(self.fields))
 
     def __repr__(self) -> str:
         return f"<Tensor of {self.shape[0]} × {self.shape[1]} {self.dtype}>"
+
+
+def arrow_of(numbers: npt.NDArray[Any], absent: npt.NDArray[np.bool_] | None = None) -> Any:
+    """A column of Arrow: of two dimensions one of lists."""
+    import pyarrow
+
+    if numbers.ndim == 1:
+        return pyarrow.array(numbers.copy(), mask=absent)
+    flat = pyarrow.array(numbers.reshape(-1))
+    mask = None if absent is None else pyarrow.array(absent)
+    return pyarrow.FixedSizeListArray.from_arrays(flat, numbers.shape[1], mask=mask)
+
+
+WIDTH = re.compile(rb"\[([1-9][0-9]{0,4})\]\Z")
+"""What is at the end of the name of a field that is read as several numbers."""
+
+
+def width_asked(field: Key) -> int | None:
+    """How many numbers a field is read as, where its name says so."""
+    found = WIDTH.search(field if isinstance(field, bytes) else field.encode())
+    width = int(found.group(1)) if found else 0
+    return width if 1 <= width <= 65_536 else None
+
+
+def is_wide(field: Key) -> bool:
+    """Whether a field is read as several numbers, be it one of them."""
+    return width_asked(field) is not None
+
+
+def widths_of(fields: Sequence[Key]) -> list[int]:
+    """How many columns of a tensor each field takes."""
+    return [width_asked(field) or 1 for field in fields]
 
 
 def texts(names: Sequence[Key]) -> list[str]:

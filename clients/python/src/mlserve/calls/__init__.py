@@ -47,8 +47,10 @@ from mlserve.calls.features import (
     featureinfo,
     featurejson,
     featuremset,
+    featurepush,
     features_of,
     featureset,
+    featuretally,
     featuretensor,
 )
 from mlserve.calls.limits import (
@@ -102,8 +104,10 @@ __all__ = [
     "featureinfo",
     "featurejson",
     "featuremset",
+    "featurepush",
     "features_of",
     "featureset",
+    "featuretally",
     "featuretensor",
     "in_seconds",
     "limitinfo",

@@ -12,10 +12,12 @@ from mlserve.calls.call import (
     Word,
     as_it_is,
     chosen,
+    decimals,
     expiry_words,
     flag_of,
     flags_of,
     in_order,
+    in_seconds,
     listed,
     milliseconds,
     moment,
@@ -24,12 +26,13 @@ from mlserve.calls.call import (
     text_of,
     word_of,
 )
-from mlserve.results import FeatureInfo, FeatureView, Key, Tensor, Value, seconds
+from mlserve.results import FeatureInfo, FeatureView, Key, Tensor, Value, seconds, widths_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-Type: TypeAlias = Literal["AUTO", "F32", "F64", "I64", "STRING"]
+Type: TypeAlias = Literal["AUTO", "F32", "F64", "I64", "STRING"] | str
+"""What a value is written as; of a vector of bytes `F32[128]`, `F64[k]`, `I64[k]`."""
 TensorType: TypeAlias = Literal["f4", "f8", "i8"]
 TENSOR_TYPES = {"f4": "F32", "f8": "F64", "i8": "I64"}
 
@@ -37,14 +40,16 @@ TENSOR_TYPES = {"f4": "F32", "f8": "F64", "i8": "I64"}
 def features_of(key: Key, fields: Iterable[Key]) -> Call[list[Value]]:
     """The values of some fields of an entity, in order, None for a missing one (ML.FEATURES).
 
-    Of a hash the stored bytes; of a row numbers, by RESP2 bytes. It may be repeated.
+    Of a hash the stored bytes; of a row numbers, by RESP2 bytes. A vector (`name[k]`) is its
+    bytes, a sequence (`name[k]`, `name`) a list, the newest first; `sum(name,3600)`, and
+    count, mean, min, max, std, a number. It may be repeated.
     """
     return Call(["ML.FEATURES", key, *listed("fields", fields)], as_it_is, (key,), again=True)
 
 
 def featureset(
     key: Key,
-    values: Mapping[Key, Word],
+    values: Mapping[Key, Any],
     *,
     view: Key | None = None,
     at: Moment | None = None,
@@ -55,22 +60,48 @@ def featureset(
 ) -> Call[bool]:
     """Write fields of a row, beside those that it holds (ML.FEATURESET).
 
-    `at` is the event time, default now; `type` what the values are, or a type for each
-    field; `replace` has the view hold exactly these. False where the view holds something
-    newer. It may be repeated.
+    A numpy array of one dimension, of f4, f8 or i8, is a vector of its type; so are bytes
+    of type `F32[k]`. `at` is the event time, default now; `type` what the other values
+    are, or a type for each field; `replace` has the view hold exactly these. False where
+    the view holds something newer. It may be repeated.
     """
     if not values:
         raise ValueError("values must not be empty")
     words: list[Word] = ["ML.FEATURESET", key]
     words += written_words(view, at, ttl, expires_at, replace)
-    if isinstance(type, str):
-        words += ["TYPE", type]
-    elif type is not None:
-        words += ["TYPES", len(values), *(type.get(field, "AUTO") for field in values)]
-    words += ["FIELDS", len(values)]
+    written: list[Word] = []
+    kinds: list[Type | None] = []
     for field, value in values.items():
-        words += [field, word_of(f"value of {field!r}", value)]
-    return Call(words, flag_of, (key,), again=True)
+        kind = type if type is None or isinstance(type, str) else type.get(field, "AUTO")
+        if hasattr(value, "dtype") and getattr(value, "ndim", 0) == 1:
+            kind, word = vector_of(field, value)
+        else:
+            word = word_of(f"value of {field!r}", value)
+        kinds.append(kind)
+        written += [field, word]
+    words += kind_words(kinds)
+    return Call([*words, "FIELDS", len(values), *written], flag_of, (key,), again=True)
+
+
+def vector_of(field: Key, array: Any) -> tuple[Type, Word]:
+    """The type of an array as a vector, and its bytes."""
+    kind = TENSOR_TYPES.get(array.dtype.kind + str(array.dtype.itemsize))
+    if kind is None or not len(array):
+        raise ValueError(
+            f"the vector of field {field!r} must be an array of f4, f8 or i8, not {array.dtype} "
+            f"of {len(array)}"
+        )
+    return f"{kind}[{len(array)}]", array.astype(array.dtype.newbyteorder("<")).tobytes()
+
+
+def kind_words(kinds: Sequence[Type | None]) -> list[Word]:
+    """The types of several values: one for all, or each."""
+    if len(set(kinds)) > 1:
+        return ["TYPES", len(kinds), *(kind or "AUTO" for kind in kinds)]
+    if kinds[0] is None:
+        return []
+    name, _, dim = kinds[0].partition("[")
+    return ["TYPE", name, "DIM", dim.removesuffix("]")] if dim else ["TYPE", name]
 
 
 def written_words(
@@ -104,23 +135,29 @@ def featuremset(
     ttl: Seconds | None = None,
     expires_at: Moment | None = None,
     replace: bool = False,
+    dim: int | None = None,
 ) -> Call[list[bool]]:
     """The same fields of several rows from one buffer (ML.FEATUREMSET).
 
     `values` is an array of keys × fields, or its bytes: little-endian numbers of `type`,
-    row by row. `times` is an event time for each key: a numpy array of datetime64 or of
+    row by row. Of vectors it is one of keys × fields × dim; `dim` is needed where it is
+    bytes. `times` is an event time for each key: a numpy array of datetime64 or of
     milliseconds since 1970, or its bytes as 64-bit little-endian integers. The result
     says for each key whether it was written. It may be repeated.
     """
     names, columns = listed("keys", keys), listed("fields", fields)
     if not isinstance(columns[0], (str, bytes)):
         raise TypeError(f"fields must be names, before values: {columns[0]!r}")
-    blob = blob_of("values", values, f"<{type}", (len(names), len(columns)))
+    if dim is None and getattr(values, "ndim", 0) == 3:
+        dim = values.shape[2]
+    shape = (len(names), len(columns), *([] if dim is None else [dim]))
+    blob = blob_of("values", values, f"<{type}", shape)
     moments = (
         None if times is None else blob_of("times", in_milliseconds(times), "<i8", (len(names),))
     )
     words: list[Word] = ["ML.FEATUREMSET", len(names), *names, blob]
-    words += ["TYPE", TENSOR_TYPES[type], "FIELDS", len(columns), *columns]
+    words += ["TYPE", TENSOR_TYPES[type], *([] if dim is None else ["DIM", dim])]
+    words += ["FIELDS", len(columns), *columns]
     words += written_words(view, at, ttl, expires_at, replace)
     if moments is not None:
         words += ["TIMES", moments]
@@ -137,9 +174,72 @@ def featuremset(
             ttl=ttl,
             expires_at=expires_at,
             replace=replace,
+            dim=dim,
         )
 
     return Call(words, flags_of, names, again=True, split=in_order(part))
+
+
+def featurepush(
+    key: Key,
+    field: Key,
+    items: Iterable[Word],
+    last: int,
+    *,
+    at: Moment | None = None,
+    seq: int | None = None,
+    type: Type | None = None,  # noqa: A002
+    view: Key | None = None,
+) -> Call[bool]:
+    """Add items to a sequence, which keeps the `last` newest (ML.FEATUREPUSH).
+
+    `at` is when it happened, default now; `type` what the items are. False where nothing
+    changed: `seq`, the number of the event in its log, was seen, or so many newer items
+    are there. With `seq` it may be repeated.
+    """
+    pushed = [word_of("an item", item) for item in listed("items", items)]
+    words: list[Word] = ["ML.FEATUREPUSH", key, field, *pushed, "LAST", last]
+    if type is not None:
+        words += ["TYPE", type]
+    return Call([*words, *event_words(at, seq, view)], flag_of, (key,), again=seq is not None)
+
+
+def featuretally(
+    key: Key,
+    amounts: Mapping[Key, float],
+    windows: Iterable[tuple[Seconds, Seconds]],
+    *,
+    at: Moment | None = None,
+    seq: int | None = None,
+    view: Key | None = None,
+) -> Call[bool]:
+    """Add an amount to the windows of each field (ML.FEATURETALLY).
+
+    `windows` are one or two of (span, tile): `[(3600, 60), (2592000, 86400)]` is an hour
+    by minutes and a month by days. `at` is when it happened, default now. False where no
+    window took it: it is older than all of them, or `seq`, the number of the event in its
+    log, was seen. With `seq` it may be repeated.
+    """
+    if not amounts:
+        raise ValueError("amounts must not be empty")
+    words: list[Word] = ["ML.FEATURETALLY", key, "FIELDS", len(amounts)]
+    for field, amount in amounts.items():
+        words += [field, word_of(f"amount of {field!r}", amount)]
+    for span, tile in listed("windows", windows):
+        words += ["SPAN", decimals(in_seconds(span)), "TILE", decimals(in_seconds(tile))]
+    return Call([*words, *event_words(at, seq, view)], flag_of, (key,), again=seq is not None)
+
+
+def event_words(at: Moment | None, seq: int | None, view: Key | None) -> list[Word]:
+    """What featurepush and featuretally have in common."""
+    words: list[Word] = []
+    if at is not None:
+        words += ["AT", moment("at", at)]
+    if seq is not None:
+        words += ["SEQ", seq]
+    if view is not None:
+        words += ["VIEW", view]
+    return words
 
 
 def blob_of(name: str, values: Any, dtype: str, shape: tuple[int, ...]) -> bytes:
@@ -335,7 +435,7 @@ class Asked:
     The arguments are those of `featuretensor`. What is the same each time is packed once.
     """
 
-    __slots__ = ("dtype", "fields", "packed", "with_times", "words")
+    __slots__ = ("dtype", "fields", "packed", "widths", "with_times", "words")
 
     def __init__(
         self,
@@ -352,6 +452,7 @@ class Asked:
         if type not in TENSOR_TYPES:
             raise ValueError(f"type must be one of {', '.join(TENSOR_TYPES)}: {type!r}")
         self.fields = listed("fields", fields)
+        self.widths = widths_of(self.fields)
         self.dtype = f"<{type}"
         self.with_times = with_times
         self.words = asked_words(self.fields, default, defaults, max_age, strict)
@@ -369,7 +470,7 @@ class Asked:
 
         def read(answer: list[Any]) -> Tensor:
             times = answer[5] if self.with_times else None
-            return Tensor(names, self.fields, self.dtype, answer[3], answer[4], times)
+            return self.tensor(names, answer[3], answer[4], times)
 
         def split(groups: Sequence[Sequence[int]]) -> Program[Tensor]:
             parts: list[Tensor] = yield [self.of(chosen(names, group)) for group in groups]
@@ -392,7 +493,13 @@ class Asked:
         data = rows([part.data for part in parts])
         status = rows([part.status for part in parts])
         times = rows([cast("bytes", part.times) for part in parts]) if self.with_times else None
-        return Tensor(names, self.fields, self.dtype, data, status, times)
+        return self.tensor(names, data, status, times)
+
+    def tensor(
+        self, names: Sequence[Key], data: bytes, status: bytes, times: bytes | None
+    ) -> Tensor:
+        """The fields of these entities."""
+        return Tensor(names, self.fields, self.dtype, data, status, times, self.widths)
 
 
 def bulk(word: Word) -> bytes:
