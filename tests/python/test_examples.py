@@ -174,6 +174,25 @@ def test_ranking(url):
     assert 0.5 < best[0] <= 1
 
 
+def test_a_session(url):
+    for _ in range(2):  # What an earlier run has left is in nobody's way.
+        ran = subprocess.run(
+            [sys.executable, EXAMPLES / "session.py"],
+            env={**os.environ, "REDIS_URL": url}, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.splitlines() == [
+            "30 of 30 events were new, and 0 when they came again",
+            "2 × 33 numbers of 7 fields",
+            "viewed: [129, 128, 127, 126, 125] ...",
+            "count(spend,3600): 10",
+            "count(spend,2592000): 20",
+            "sum(spend,3600): 20",
+            "mean(spend,2592000): 4.625",
+            "age: 34",
+            "known of user:8: 0",
+        ]
+
+
 def test_arrays_of_any_layout_come_back_bit_by_bit(client):
     array = numpy.random.default_rng(1).normal(size=(7, 30)).astype("f4").T  # Column by column.
     array[3, 2], array[4, 1], array[5, 0] = numpy.nan, numpy.inf, -0.0

@@ -286,9 +286,7 @@ class Tensor:
         for field, text, width in zip(self.fields, texts(self.fields), self.widths, strict=True):
             name = text[: text.rindex("[")] if is_wide(field) else text
             columns += [f"{name}[{at}]" for at in range(width)] if is_wide(field) else [name]
-        return pandas.DataFrame(
-            self.numpy(), index=pandas.Index(texts(self.keys)), columns=columns
-        )
+        return pandas.DataFrame(self.numpy(), index=pandas.Index(texts(self.keys)), columns=columns)
 
     def arrow(self) -> pyarrow.Table:
         """The numbers as a table, a column for each field; what is missing is null.

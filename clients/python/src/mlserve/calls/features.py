@@ -156,7 +156,9 @@ def featuremset(
         None if times is None else blob_of("times", in_milliseconds(times), "<i8", (len(names),))
     )
     words: list[Word] = ["ML.FEATUREMSET", len(names), *names, blob]
-    words += ["TYPE", TENSOR_TYPES[type], *([] if dim is None else ["DIM", dim])]
+    words += ["TYPE", TENSOR_TYPES[type]]
+    if dim is not None:
+        words += ["DIM", dim]
     words += ["FIELDS", len(columns), *columns]
     words += written_words(view, at, ttl, expires_at, replace)
     if moments is not None:
