@@ -64,6 +64,11 @@ impl Tensor {
         (&self.data, &self.status)
     }
 
+    /// Whether what was appended last is of another form than was asked for.
+    pub fn is_misfit(&self) -> bool {
+        self.status.last() == Some(&(Status::Misfit as u8))
+    }
+
     /// The event times.
     pub fn times(&self) -> &[u8] {
         &self.times

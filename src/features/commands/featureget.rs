@@ -231,7 +231,7 @@ impl<'a> Request<'a> {
             Found::Misfit => match self.fields.form(place) {
                 FieldForm::Numbers(_) => "is of another width",
                 FieldForm::Window(..) => "has no tiles for that span",
-                FieldForm::One => "is asked for as one value, and has windows",
+                FieldForm::One => "is asked for as one value, and has several",
             },
         };
         Err(refuse(format!("{} {wrong}", self.name(key, place))))
@@ -395,6 +395,10 @@ fn tensor<'a>(
                     FieldForm::One | FieldForm::Window(..) => tensor.push(found, default),
                 };
                 pushed.ok_or_else(|| request.no_nan(*key, place, dtype))?;
+                // What is a value elsewhere may be none of a tensor of this type.
+                if request.strict && tensor.is_misfit() {
+                    request.check(&Found::Misfit, *key, place)?;
+                }
             }
             Ok(entity.bytes() + tensor.long_bytes())
         })?;
