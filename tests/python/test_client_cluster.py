@@ -70,6 +70,21 @@ def test_tensors_of_several_slots_are_put_together_in_order(ml):
     assert ml.featurejson(["row:1", "row:0"], ["c"]) == b'[{"c":5.0},{"c":2.0}]'
 
 
+def test_vectors_of_several_slots_are_put_together_in_order(ml):
+    array = numpy.arange(240, dtype="f8").reshape(20, 2, 6)
+    rows = [f"vectors:{number}" for number in range(20)]
+    for values in (array, array.tobytes()):
+        assert ml.featuremset(rows, ["e", "d"], values, type="f8", dim=6) == [True] * 20
+    for row in rows:
+        assert ml.featurepush(row, "viewed", [row, 1, 2], 2)
+    asked = ["viewed[3]", "e[6]", "d[6]", "d[5]"]
+    tensor = ml.featuretensor([*reversed(rows), "nobody"], asked, "f8", with_times=True)
+    assert tensor.shape == (21, 20) and tensor.event_times().shape == (21, 4)
+    assert numpy.array_equal(tensor.column("d[6]")[:20], array[::-1, 1])
+    assert tensor.column("viewed[3]")[:20, :2].tolist() == [[2, 1]] * 20
+    assert tensor.statuses()[[0, 20]].tolist() == [[1, 1, 1, 5], [3, 3, 3, 3]]
+
+
 def test_an_admission_of_several_slots_takes_all_or_nothing(ml):
     items = {"user:rpm": Limit(10, 60, cost=4), "model:gpu": Permit(2), "team:tpm": Limit(100, 60)}
     admission = ml.admit(items, hold=60)
