@@ -62,6 +62,16 @@ def test_every_command_that_is_not_internal_has_a_method(client):
                               "featuretensor"}
 
 
+def test_an_event_is_repeated_only_where_it_has_a_number():
+    for call, again in [
+        (calls.featurepush("k", "s", ["x"], 9), False),
+        (calls.featurepush("k", "s", ["x"], 9, seq=0), True),
+        (calls.featuretally("k", {"t": 1}, [(60, 60)]), False),
+        (calls.featuretally("k", {"t": 1}, [(60, 60)], seq=0), True),
+    ]:
+        assert call.again is again, call.words
+
+
 def tokens_of(arguments):
     """The keywords of the arguments of COMMAND DOCS, all levels deep."""
     for argument in map(calls.named, arguments):
