@@ -352,7 +352,7 @@ fn a_replica_cut_off_in_the_middle_and_a_restart_hold_the_same() {
             } else {
                 String::new()
             };
-            client.run(&format!("ML.FEATUREPUSH k{key} s {at} x LAST 6 AT {at} {seq}").trim_end());
+            client.run(format!("ML.FEATUREPUSH k{key} s {at} x LAST 6 AT {at} {seq}").trim_end());
             let now = client.run("TIME").texts()[0].parse::<u64>().unwrap() * 1000;
             let at = now - random.below(90_000);
             client.run(&format!(
