@@ -356,7 +356,8 @@ fn a_replica_cut_off_in_the_middle_and_a_restart_hold_the_same() {
             let now = client.run("TIME").texts()[0].parse::<u64>().unwrap() * 1000;
             let at = now - random.below(90_000);
             client.run(&format!(
-                "ML.FEATURETALLY k{key} FIELDS 2 t 0.1 u {at} SPAN 60 TILE 1 SPAN 3600 TILE 60 AT {at}"
+                "ML.FEATURETALLY k{key} FIELDS 2 t 0.1 u {at} \
+                 SPAN 60 TILE 1 SPAN 3600 TILE 60 AT {at}"
             ));
         }
         replica.catch_up(&server);

@@ -101,8 +101,8 @@ fn nothing_in_a_window_is_0_or_missing_and_another_span_is_status_5() {
     let (_server, mut client, now_us) = frozen();
     tally(&mut client, "u FIELDS 1 x 3 SPAN 60 TILE 10");
     client.freeze(now_us + 3_600 * SECOND);
-    let asked = "count(x,60) sum(x,60) mean(x,60) min(x,60) max(x,60) std(x,60) sum(x,55) sum(x,70) \
-                 count(y,60)";
+    let asked = "count(x,60) sum(x,60) mean(x,60) min(x,60) max(x,60) std(x,60) sum(x,55) \
+                 sum(x,70) count(y,60)";
     let get = format!("ML.FEATUREGET 1 u FIELDS 9 {asked}");
     let items = client.run(&format!("{get} AS TENSOR DEFAULT -1")).items();
     assert_eq!(items[4].bytes(), [1, 1, 3, 3, 3, 3, 5, 5, 3]);
