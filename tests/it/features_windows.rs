@@ -54,7 +54,7 @@ fn an_hour_by_minutes_and_a_month_by_days() {
     assert_eq!(client.run(asked).items()[4].bytes(), [5, 5, 1]);
     assert!(client.run("ML.FEATUREGETALL u").map().is_empty());
     let info = client.run("ML.FEATUREINFO u").map()["views"].items()[0].map()["fields"].items();
-    let kind = "WINDOWS SPAN 3600 TILE 60 SPAN 2592000 TILE 86400";
+    let kind = "WINDOWS SPAN 3600 TILE 60 (3 tiles) SPAN 2592000 TILE 86400 (2 tiles)";
     assert_eq!(info[1].texts(), ["spend", kind]);
 }
 
@@ -274,6 +274,31 @@ fn a_replayed_log_gives_the_same_counts() {
     // Fields are asked one by one: of those that saw it, it leaves them as they are.
     assert_eq!(tally(&mut client, "u FIELDS 2 all 1 new 1 SPAN 3600 TILE 60 SEQ 99"), 1);
     assert_eq!(read(&mut client, "u", "count(all,3600) count(new,3600)"), [Some(100.0), Some(1.0)]);
+}
+
+/// What is named again and again is read again and again: so far, and no further.
+#[test]
+fn a_call_looks_at_so_many_tiles_only() {
+    let (_server, mut client, now_us) = frozen();
+    for ago_s in 0..10 {
+        let at = now_us / 1000 - ago_s * 1_000;
+        tally(&mut client, &format!("u FIELDS 1 x 1 SPAN 60 TILE 1 AT {at}"));
+    }
+    // Of other spans, so that each is another name.
+    let fields: Vec<_> = (11..=60).map(|span| format!("sum(x,{span})")).collect();
+    client.run("CONFIG SET ml.features-max-values 50").ok();
+    assert_eq!(call!(client, "ML.FEATURES", "u", &fields).items(), vec![bulk("10.0"); 50]);
+    client.run("CONFIG SET ml.features-max-values 20").ok();
+    let error = call!(client, "ML.FEATURES", "u", &fields).error();
+    assert!(error.contains("320 tiles") && error.contains("ml.features-max-values"), "{error}");
+    for form in ["VALUES", "TENSOR", "JSON"] {
+        let options = ("FIELDS", 20, &fields[..20], "AS", form);
+        assert!(!call!(client, "ML.FEATUREGET", 1, "u", options).is_error(), "{form}");
+        let keys = ["u", "u", "u", "u"];
+        let options = ("FIELDS", 5, &fields[..5], "AS", form);
+        assert!(!call!(client, "ML.FEATUREGET", 4, &keys, options).is_error(), "{form}");
+    }
+    assert_eq!(client.run("PING").text(), "PONG");
 }
 
 /// Every event, kept: what stands for it at a moment is added up anew.

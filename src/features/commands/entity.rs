@@ -294,6 +294,12 @@ impl<'e> Entity<'e> {
             .of_hash(bytes(place), self.call.fields.bare(place).and_then(bytes))
     }
 
+    /// Refuses an entity that was looked at as a whole, if its windows have more tiles than
+    /// a call looks at. Otherwise it can be looked at once more.
+    pub fn check_tiles(&self) -> Result<(), Error> {
+        if self.call.tiles.take() > most_tiles() { Err(too_many_tiles()) } else { Ok(()) }
+    }
+
     /// As many bytes as all texts that it holds together take at most; of events nobody
     /// knows beforehand.
     pub fn text_bytes(&self) -> Option<usize> {

@@ -56,5 +56,5 @@ fn check(entity: &Entity, fields: &Fields) -> Result<(), Error> {
             once = once.saturating_add(bytes);
         }
     }
-    if all > most.max(once) { Err(too_long()) } else { Ok(()) }
+    if all > most.max(once) { Err(too_long()) } else { entity.check_tiles() }
 }
