@@ -10,7 +10,7 @@
 //! writes them. Equal events have equal payloads.
 
 use super::sequence::Sequence;
-use super::windows::{RingInfo, Windows};
+use super::windows::Windows;
 use crate::time::{MICROS_PER_SECOND, Micros, Millis};
 use crate::wire::{Reader, push_number};
 use std::collections::VecDeque;
@@ -83,13 +83,11 @@ impl Events {
         let mut told = self.name().to_owned();
         match self {
             Self::Sequence(sequence) => told.push_str(&format!("[{}]", sequence.len())),
-            Self::Windows(windows) => {
-                windows.rings().for_each(|RingInfo { span, tiles, .. }| {
-                    let seconds = |us: Micros| us as f64 / MICROS_PER_SECOND as f64;
-                    let (span, tile) = (seconds(span.span_us()), seconds(span.tile_us()));
-                    told.push_str(&format!(" SPAN {span} TILE {tile} ({tiles} tiles)"));
-                })
-            }
+            Self::Windows(windows) => windows.spans().iter().for_each(|span| {
+                let seconds = |us: Micros| us as f64 / MICROS_PER_SECOND as f64;
+                let (span, tile) = (seconds(span.span_us()), seconds(span.tile_us()));
+                told.push_str(&format!(" SPAN {span} TILE {tile}"));
+            }),
         }
         told
     }
@@ -375,7 +373,7 @@ mod tests {
         let events = Events::Windows(windows);
         assert_eq!(
             (events.name(), events.describe().as_str()),
-            ("WINDOWS", "WINDOWS SPAN 60 TILE 1 (2 tiles)")
+            ("WINDOWS", "WINDOWS SPAN 60 TILE 1")
         );
         assert_eq!((events.newest_ms(), events.last_seq()), (1_200, Some(2)));
     }

@@ -445,7 +445,8 @@ impl Ring {
     }
 }
 
-/// What people are told of a ring.
+/// What tests look at of a ring.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingInfo {
     /// Its span.
@@ -576,7 +577,8 @@ impl Windows {
         self.last_seq
     }
 
-    /// What people are told of each ring.
+    /// What tests look at of each ring.
+    #[cfg(test)]
     pub fn rings(&self) -> impl Iterator<Item = RingInfo> {
         self.rings.iter().map(|ring| RingInfo {
             span: ring.span,
@@ -608,7 +610,8 @@ impl Windows {
         usize::from(self.rings.spilled()) + tiles
     }
 
-    fn spans(&self) -> Spans {
+    /// The span of each ring, the finest first.
+    pub fn spans(&self) -> Spans {
         Spans(self.rings.iter().map(|ring| ring.span).collect())
     }
 
