@@ -62,6 +62,7 @@ impl DataType for Box<Permits> {
         1 + self.holds().len()
     }
 
-    /// What is held stays where it is: the nodes of a B-tree cannot be moved.
+    /// What is held stays where it is: it comes and goes, and the nodes of a tree of the
+    /// library's cannot be moved.
     fn defrag(_: &mut Permits, _: &Defrag) {}
 }

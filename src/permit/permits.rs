@@ -89,18 +89,16 @@ impl Decision {
     }
 }
 
-/// The state of one key. The default holds no permits.
+/// The state of one key. The default holds no permits. Those that are open hold at
+/// most [`MAX_AMOUNT`] together: nothing is granted beyond a maximum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permits {
     holds: Holds<()>,
-    /// The cost of all of them. At most [`MAX_AMOUNT`]: nothing is granted
-    /// beyond a maximum, and what has ended goes before something is granted.
-    cost: u64,
 }
 
 impl Default for Permits {
     fn default() -> Self {
-        Self { holds: Holds::none(&HELD), cost: 0 }
+        Self { holds: Holds::none(&HELD) }
     }
 }
 
@@ -108,10 +106,10 @@ impl Permits {
     /// Adds a permit that is saved; `false` where it cannot be.
     pub fn load(&mut self, id: Id, hold: Hold<()>) -> bool {
         let sound = self.holds.len() < MAX_HOLDS
-            && hold.cost <= MAX_AMOUNT.saturating_sub(self.cost)
+            && hold.cost <= MAX_AMOUNT.saturating_sub(self.holds.open_sum(0).cost)
             && self.holds.get(id).is_none();
         if sound {
-            self.add(id, hold);
+            self.holds.add(id, hold);
         }
         sound
     }
@@ -203,13 +201,12 @@ impl Permits {
 
     /// How many are open at `now_us`.
     pub fn open(&self, now_us: Micros) -> usize {
-        self.holds.count_open(now_us)
+        self.holds.open_sum(now_us).count
     }
 
     /// What is in use at `now_us`.
     pub fn in_use(&self, now_us: Micros) -> u64 {
-        let ended: u64 = self.holds.ended(now_us).map(|(_, permit)| permit.cost).sum();
-        self.cost.saturating_sub(ended)
+        self.holds.open_sum(now_us).cost
     }
 
     /// The state as it is to be seen at `now_us`: after the clock stepped back,
@@ -217,7 +214,7 @@ impl Permits {
     pub fn seen_at(&self, now_us: Micros) -> Cow<'_, Self> {
         let mut seen = Cow::Borrowed(self);
         if self.holds.is_ahead(now_us) {
-            seen.to_mut().holds.rewind_to(now_us);
+            seen.to_mut().holds.rewind_to(now_us, |_| ());
         }
         seen
     }
@@ -240,26 +237,20 @@ impl Permits {
     /// [takes](Self::takes).
     pub fn apply(&mut self, change: &Change) {
         let now_us = change.now_us;
-        self.holds.rewind_to(now_us);
-        while let Some(ended) = self.holds.remove_ended(now_us) {
-            self.cost -= ended.cost;
-        }
+        self.holds.rewind_to(now_us, |_| ());
+        self.holds.end(now_us, |_| ());
         match change.step {
             Step::Rewind => {}
             Step::Acquire { id, cost, ttl_ms } => {
-                self.add(id, Hold { cost, ttl_ms, since_us: now_us, note: () });
+                self.holds.add(id, Hold { cost, ttl_ms, since_us: now_us, note: () });
             }
             Step::Renew { id, ttl_ms } => self.holds.renew(id, ttl_ms, now_us),
-            Step::Release { id } => match self.holds.remove(id) {
-                Some(released) => self.cost -= released.cost,
-                None => bug("a change of a permit that is not open"),
-            },
+            Step::Release { id } => {
+                if self.holds.remove(id).is_none() {
+                    bug("a change of a permit that is not open");
+                }
+            }
         }
-    }
-
-    fn add(&mut self, id: Id, hold: Hold<()>) {
-        self.cost += hold.cost;
-        self.holds.add(id, hold);
     }
 }
 

@@ -68,7 +68,8 @@ impl DataType for Box<Limiter> {
         self.windows().len() + self.ledger().map_or(0, |ledger| ledger.holds().len())
     }
 
-    /// What is held stays where it is: the nodes of a B-tree cannot be moved.
+    /// What is held stays where it is: it comes and goes, and the nodes of a tree of the
+    /// library's cannot be moved.
     fn defrag(limiter: &mut Limiter, defrag: &Defrag) {
         let windows = match limiter {
             Limiter::One(window) => std::slice::from_mut(window),

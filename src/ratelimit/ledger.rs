@@ -112,7 +112,10 @@ impl Ledger {
                 self.tracks.push((window_us, seats));
             }
         }
-        self.holds.add(id, Hold { cost, ttl_ms, since_us, note: Charge { asked, number } });
+        let hold = Hold { cost, ttl_ms, since_us, note: Charge { asked, number } };
+        if let Some(over) = self.holds.add(id, hold) {
+            forget(&mut self.tracks, &over);
+        }
     }
 
     /// Takes a hold out, to be settled: with it the number of its charge, by which
@@ -137,14 +140,14 @@ impl Ledger {
         }
     }
 
-    /// Forgets the holds that have ended.
-    pub fn prune(&mut self, now_us: Micros) {
-        while let Some(ended) = self.holds.remove_ended(now_us) {
-            for (_, seats) in &mut self.tracks {
-                seats.remove(ended.note.number);
-            }
-        }
-        self.tracks.retain(|(_, seats)| !seats.is_empty());
+    /// Has the holds be over that have ended.
+    pub fn end(&mut self, now_us: Micros) {
+        self.holds.end(now_us, |over| forget(&mut self.tracks, &over));
+    }
+
+    /// Takes out all that are over, where windows are known by what is held of them.
+    pub fn remove_all_over(&mut self) {
+        self.holds.remove_all_over(|over| forget(&mut self.tracks, &over));
     }
 
     /// Has the time of a hold start anew.
@@ -155,7 +158,7 @@ impl Ledger {
     /// Rewinds to a clock that stepped back; the positions are seen to by the
     /// windows.
     pub fn rewind_to(&mut self, now_us: Micros) {
-        self.holds.rewind_to(now_us);
+        self.holds.rewind_to(now_us, |over| forget(&mut self.tracks, &over));
     }
 
     /// The positions in a window, where a clock that stepped back is to move them.
@@ -189,6 +192,14 @@ impl Ledger {
             + self.tracks.capacity() * size_of::<(Micros, Seats)>()
             + self.tracks.iter().map(|(_, seats)| seats.heap_bytes()).sum::<usize>()
     }
+}
+
+/// Forgets where the charge of a hold that is over sits.
+fn forget(tracks: &mut Vec<(Micros, Seats)>, over: &Hold<Charge>) {
+    tracks.retain_mut(|(_, seats)| {
+        seats.remove(over.note.number);
+        !seats.is_empty()
+    });
 }
 
 /// A hold, and where its charge sits in the windows in which it does.
@@ -291,7 +302,7 @@ mod tests {
                     }
                     Action::Settle(..) => {}
                     Action::Prune => {
-                        ledger.prune(now_us);
+                        ledger.end(now_us);
                         list.retain(|held| held.since_us + held.ttl_ms * 1_000 > now_us);
                     }
                     Action::Rewind => {
@@ -323,6 +334,9 @@ mod tests {
                 let mut loaded = Ledger::default();
                 list.iter().cloned().for_each(|entry| loaded.add(entry));
                 prop_assert_eq!(&loaded, &ledger);
+                let mut ledger = ledger.clone();
+                ledger.remove_all_over();
+                prop_assert_eq!(ledger.entries().collect::<Vec<_>>(), list.clone());
                 let mut tracked: Vec<_> = ledger.tracks.iter().map(|(us, _)| *us).collect();
                 tracked.sort_unstable();
                 let mut known: Vec<_> =

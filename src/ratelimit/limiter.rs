@@ -22,7 +22,7 @@ use std::iter;
 
 /// The state of one key. Most have one window and nothing else: these are one
 /// block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Limiter {
     /// One window.
     One(Window),
@@ -31,7 +31,7 @@ pub enum Limiter {
 }
 
 /// Several windows, or holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Many {
     /// The windows, each of another length; at least one, at most
     /// [`MAX_WINDOWS`].
@@ -39,6 +39,15 @@ pub struct Many {
     /// What is yet to be settled, if anything is.
     pub ledger: Option<Box<Ledger>>,
 }
+
+/// The same windows and the same holds, in however many blocks.
+impl PartialEq for Limiter {
+    fn eq(&self, other: &Self) -> bool {
+        self.windows() == other.windows() && self.entries().eq(other.entries())
+    }
+}
+
+impl Eq for Limiter {}
 
 /// A limiter that nobody has charged.
 impl Default for Limiter {
@@ -81,6 +90,10 @@ impl Limiter {
             Self::One(_) => None,
             Self::Many(many) => many.ledger.as_deref(),
         }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.ledger().into_iter().flat_map(Ledger::entries)
     }
 
     /// The windows and what is yet to be settled.
@@ -212,7 +225,7 @@ impl Limiter {
 
     /// How many holds are open.
     pub fn open(&self, now_us: Micros) -> usize {
-        self.ledger().map_or(0, |ledger| ledger.holds().count_open(now_us))
+        self.ledger().map_or(0, |ledger| ledger.holds().open_sum(now_us).count)
     }
 
     /// The state as it is to be seen at `now_us`: rewound, where the clock stepped
@@ -292,7 +305,7 @@ impl Limiter {
             return;
         }
         self.rewind_to(now_us);
-        self.prune(now_us);
+        self.end(now_us);
         match change.step {
             Step::Rewind => {}
             Step::Charge { algorithm, policies, cost, hold } => {
@@ -326,10 +339,10 @@ impl Limiter {
         }
     }
 
-    /// Forgets the holds that have ended.
-    fn prune(&mut self, now_us: Micros) {
+    /// Has the holds be over that have ended.
+    fn end(&mut self, now_us: Micros) {
         if let (_, Some(ledger)) = self.parts_mut() {
-            ledger.prune(now_us);
+            ledger.end(now_us);
             self.compact();
         }
     }
@@ -354,6 +367,11 @@ impl Limiter {
         }
         if policies.iter().all(|policy| self.window(policy.window_us).is_some()) {
             return;
+        }
+        // No window stays for what is over.
+        if let (_, Some(ledger)) = self.parts_mut() {
+            ledger.remove_all_over();
+            self.compact();
         }
         if let (Self::One(window), [policy]) = (&mut *self, policies)
             && window.reset_at() <= now_us
@@ -467,7 +485,7 @@ impl Limiter {
     /// Goes back to one block, if that is enough.
     fn compact(&mut self) {
         if let Self::Many(many) = self {
-            if many.ledger.as_ref().is_some_and(|ledger| ledger.holds().is_empty()) {
+            if many.ledger.as_ref().is_some_and(|ledger| ledger.holds().is_spent()) {
                 many.ledger = None;
             }
             if let ([_], None) = (many.windows.as_slice(), &many.ledger)

@@ -242,6 +242,11 @@ fn a_key_holds_65536_permits_and_no_more() {
     // What has expired counts no more.
     client.freeze(now + 60 * SECOND);
     assert_eq!(acquire(&mut client, "k 100000 60000").0, [1, 100_000, 99_999, 0, 60_000]);
+    // It is taken out by and by.
+    const WRITES: &str = "for i = 1, 1024 do
+        local admission = redis.call('ML.ADMIT', 1, KEYS[1], 'PERMIT', 100000, 'HOLD', 60000)
+        redis.call('ML.SETTLE', 1, KEYS[1], admission[2]) end";
+    assert_eq!(call!(client, "EVAL", WRITES, 1, "k"), Value::Nil);
     assert!(client.run("MEMORY USAGE k").integer() < 10_000);
 }
 

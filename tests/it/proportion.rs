@@ -7,7 +7,7 @@
 
 use crate::fuzz::{GRAMMAR, Maker, remember};
 use crate::support::queues::{LONG, hold, queue, told, waiting};
-use crate::support::rates::ALGORITHMS;
+use crate::support::rates::{ALGORITHMS, Info};
 use crate::support::{Answer, Client, Random, Server, Tap, call, commands, wait_for};
 use redis::{Cmd, Value};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -636,6 +636,61 @@ fn no_call_of_many_opens_or_settles_at_the_cost_of_sixty_thousand_holds() {
             // Some nodes of trees at once.
             assert!(many_allocated <= allocated + 16_384, "{algorithm}: {few:?} {many:?}");
             assert!(many_edges <= 2 * edges + 300, "{algorithm}: {few:?} {many:?}, seed {seed}");
+        }
+    }
+}
+
+/// Sixty thousand that end together are over at once, and are taken out by and by.
+#[test]
+fn no_call_takes_out_all_holds_that_have_ended_together() {
+    let server = Server::start();
+    let mut client = server.client();
+    if !client.knows("ML.DEBUG") {
+        println!("not applicable: a release build counts nothing");
+        return;
+    }
+    client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
+    for algorithm in ALGORITHMS {
+        let [few, many] = [12, 60_000].map(|size| {
+            client.run("FLUSHALL").ok();
+            let now_us = client.freeze_ahead();
+            fill(&mut client, algorithm, size);
+            let asks = "ML.ADMIT 2 r p LIMIT 1000000 9000 PERMIT 1000000";
+            client.run(&format!("{asks} HOLD 180000000 ID e{:031x}", 1)).items();
+            client.freeze(now_us + 90_000_000 * 1_000);
+            let calls = [
+                format!("{asks} PEEK"),
+                "ML.ADMIT 1 p PERMIT 1 COST 2 HOLD 9000".to_owned(),
+                format!("ML.RENEW 2 r p e{:031x} 180000000", 1),
+                format!("{asks} HOLD 180000000 ID e{:031x}", 2),
+                // One that is over, and may be there yet.
+                format!("{asks} HOLD 180000000 ID f{:031x}", size / 2),
+                format!("ML.SETTLE 2 r p e{:031x} ACTUAL 0 -", 1),
+            ];
+            let costs = calls.map(|call| measured(&mut client, &words(&call)));
+            costs.iter().for_each(|cost| assert!(!cost.answer.is_error(), "{cost:?}"));
+            for key in ["r", "p"] {
+                assert_eq!(Info::of(&mut client, key).unwrap().holds.len(), 2, "{key}");
+            }
+            for _ in 0..size / 60 {
+                client.run(&format!("ML.RENEW 2 r p e{:031x} 180000000", 2)).items();
+            }
+            for key in ["r", "p"] {
+                let usage = call!(client, "MEMORY", "USAGE", key).integer();
+                assert!(usage < 6_000, "{key} has {usage} bytes with two holds");
+            }
+            costs
+        });
+        for (few, many) in few.into_iter().zip(many) {
+            println!(
+                "{:?} {:?} edges, {} {} bytes",
+                few.edges, many.edges, few.allocated, many.allocated
+            );
+            assert!(many.allocated <= few.allocated + 16_384, "{few:?} {many:?}");
+            let [few, many] = [few, many].map(|cost| cost.edges.unwrap_or(0));
+            // Some tens taken out of each key; before that is done the first time, what
+            // has ended is added up by the dozen.
+            assert!(many <= 2 * few + 200_000, "{few} edges with few holds, {many} with many");
         }
     }
 }
