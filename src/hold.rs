@@ -3,22 +3,25 @@
 //! permit of a slot: a lease (Gray and Cheriton, SOSP 1989), which ends by itself
 //! should its holder have crashed.
 //!
-//! Found by id, and in the order in which they end: all that is done with one of
-//! many takes the logarithm of how many there are, but for what a clock that
-//! stepped back brings about.
+//! Few are a [list](few), many a [table and an order](many): what is done with one of
+//! many takes the logarithm of how many there are, but for what a clock that stepped
+//! back brings about.
 
 mod by_id;
 mod ends;
+mod few;
+mod many;
 mod rows;
 
 use crate::bug;
 use crate::id::Id;
 use crate::metrics::{Gauge, Share};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
-use by_id::ById;
-use ends::Ends;
 pub use ends::Sum;
-use std::iter;
+use few::{FEW, Few};
+use many::Many;
+use smallvec::SmallVec;
+use std::fmt::Debug;
 
 /// The most holds that are open on a key, whatever is configured.
 pub const MAX_HOLDS: usize = 65_536;
@@ -42,59 +45,100 @@ impl<N> Hold<N> {
         self.since_us.saturating_add(self.ttl_ms.saturating_mul(MICROS_PER_MILLI))
     }
 
+    /// Has its time start anew.
+    fn renew(&mut self, ttl_ms: Millis, now_us: Micros) {
+        self.ttl_ms = ttl_ms;
+        self.since_us = now_us;
+    }
+
     /// Whether it has not ended.
     pub fn is_open(&self, now_us: Micros) -> bool {
         now_us < self.ends_us()
     }
 }
 
-/// The holds of a key.
-///
-/// Those that are over are none of them any more, from the moment on that a write finds
-/// them [so](Self::end). They are taken out some at a time by the writes that follow,
-/// so that none has thousands to take out that ended together.
+/// What a domain keeps of each hold beside what is noted of it: of few holds one by one
+/// with each of them, of many all together in a place of its own.
+pub trait Beside: Clone + Debug + Default {
+    /// What is kept of a hold.
+    type Seat: Clone + Debug;
+
+    /// What it is found by among many: of those added later a higher one.
+    type Number: Copy + Debug + Ord;
+
+    /// Takes in what is kept of one that is added.
+    fn put(&mut self, seat: Self::Seat) -> Self::Number;
+
+    /// Gives out what is kept of one that is taken out.
+    fn take(&mut self, number: Self::Number) -> Self::Seat;
+}
+
+/// Nothing is kept.
+impl Beside for () {
+    type Seat = ();
+    type Number = ();
+
+    fn put(&mut self, (): ()) {}
+
+    fn take(&mut self, (): ()) {}
+}
+
+/// A hold, and what the domain keeps of it.
 #[derive(Clone, Debug)]
-pub struct Holds<N> {
-    by_id: ById<Hold<N>>,
-    ends: Ends,
-    /// Those that ended until then are over.
-    over_us: Micros,
-    /// Those that are not over.
-    sum: Sum,
-    /// The latest moment at which one was opened or renewed: none is from later.
-    newest_us: Micros,
+pub struct Row<N, S> {
+    /// What it is found by.
+    pub id: Id,
+    /// The hold.
+    pub hold: Hold<N>,
+    /// What the domain keeps of it.
+    pub seat: S,
+}
+
+/// Several of them.
+type Rows<N, B> = [Row<N, <B as Beside>::Seat>];
+
+/// The holds of a key.
+#[derive(Clone, Debug)]
+pub struct Holds<N, B: Beside = ()> {
+    form: Form<N, B>,
     /// How many there are, counted.
     counted: Share,
 }
 
-/// How many that are over a write takes out. In tests few, so that some stay.
-const AT_ONCE: usize = if cfg!(test) { 2 } else { 64 };
+#[derive(Clone, Debug)]
+enum Form<N, B: Beside> {
+    Few(Few<N, B::Seat>),
+    Many(Box<Many<N, B>>),
+}
+
+/// The same expression for either form.
+macro_rules! either {
+    ($form:expr, $holds:ident => $result:expr) => {
+        match $form {
+            Form::Few($holds) => $result,
+            Form::Many($holds) => $result,
+        }
+    };
+}
 
 /// The same holds. When the last one was opened that is no more makes no difference.
-impl<N: PartialEq> PartialEq for Holds<N> {
+impl<N: PartialEq, B: Beside> PartialEq for Holds<N, B> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl<N: Eq> Eq for Holds<N> {}
+impl<N: Eq, B: Beside> Eq for Holds<N, B> {}
 
-impl<N> Holds<N> {
+impl<N, B: Beside> Holds<N, B> {
     /// None yet; a gauge counts them.
     pub fn none(gauge: &'static Gauge) -> Self {
-        Self {
-            by_id: ById::new(),
-            ends: Ends::default(),
-            over_us: 0,
-            sum: Sum::default(),
-            newest_us: 0,
-            counted: Share::none_of(gauge),
-        }
+        Self { form: Form::Few(Few(SmallVec::new())), counted: Share::none_of(gauge) }
     }
 
     /// How many there are, those included that have ended since the last write.
     pub fn len(&self) -> usize {
-        self.sum.count
+        either!(&self.form, holds => holds.len())
     }
 
     /// Whether there are none.
@@ -102,130 +146,121 @@ impl<N> Holds<N> {
         self.len() == 0
     }
 
-    /// Whether there are none, nor any left that are over.
-    pub fn is_spent(&self) -> bool {
-        self.by_id.len() == 0
-    }
-
     /// The one with an id.
     pub fn get(&self, id: Id) -> Option<&Hold<N>> {
-        self.open(id, self.over_us)
+        self.open(id, 0)
     }
 
     /// The one with an id, if it has not ended.
     pub fn open(&self, id: Id, now_us: Micros) -> Option<&Hold<N>> {
-        self.by_id.get(id).filter(|hold| hold.is_open(now_us.max(self.over_us)))
+        either!(&self.form, holds => holds.open(id, now_us))
     }
 
     /// All of them, what ends first, first.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &Hold<N>)> {
-        self.ends.after(self.over_us).map(|(_, id)| match self.by_id.get(id) {
-            Some(hold) => (id, hold),
-            None => bug("a hold that has an end is none"),
-        })
+        let (few, many) = match &self.form {
+            Form::Few(few) => (Some(few.iter()), None),
+            Form::Many(many) => (None, Some(many.iter())),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
+    }
+
+    /// Those that are few, in the order in which they were added, or those that are many.
+    pub fn forms(&self) -> (&Rows<N, B>, Option<&Many<N, B>>) {
+        match &self.form {
+            Form::Few(few) => (&few.0, None),
+            Form::Many(many) => (&[], Some(many)),
+        }
+    }
+
+    /// The same, to have changed what the domain keeps of them.
+    pub fn forms_mut(&mut self) -> (&mut Rows<N, B>, Option<&mut Many<N, B>>) {
+        match &mut self.form {
+            Form::Few(few) => (&mut few.0, None),
+            Form::Many(many) => (&mut [], Some(many)),
+        }
     }
 
     /// How many have not ended, and how much they hold together.
     pub fn open_sum(&self, now_us: Micros) -> Sum {
-        let mut open = self.sum;
-        open.subtract(self.ended(now_us));
-        open
-    }
-
-    /// What has ended and is not over.
-    fn ended(&self, now_us: Micros) -> Sum {
-        self.ends.sum(self.over_us, now_us)
+        either!(&self.form, holds => holds.open_sum(now_us))
     }
 
     /// When the last of them ends.
     pub fn last_end_us(&self) -> Option<Micros> {
-        self.ends.last().map(|(ends_us, _)| ends_us).filter(|ends_us| *ends_us > self.over_us)
+        either!(&self.form, holds => holds.last_end_us())
     }
 
-    /// Adds one, of an id that none has. One that is over and still there may: it goes,
-    /// and is the answer.
-    pub fn add(&mut self, id: Id, hold: Hold<N>) -> Option<Hold<N>> {
-        self.newest_us = self.newest_us.max(hold.since_us);
-        let over = self.take(id, true);
-        self.sum.add(Sum { count: 1, cost: hold.cost });
-        self.ends.add((hold.ends_us(), id), hold.cost);
-        self.by_id.add(id, hold);
-        self.counted.set(self.by_id.len());
-        over
+    /// Adds one, of an id that none has.
+    pub fn add(&mut self, row: Row<N, B::Seat>) {
+        match &mut self.form {
+            Form::Few(few) if few.len() < FEW => few.add(row),
+            Form::Few(few) => {
+                let mut many = Many::none();
+                few.0.drain(..).chain([row]).for_each(|row| many.add(row));
+                self.form = Form::Many(Box::new(many));
+            }
+            Form::Many(many) => many.add(row),
+        }
+        self.count();
     }
 
-    /// Takes one out.
-    pub fn remove(&mut self, id: Id) -> Option<Hold<N>> {
-        let hold = self.take(id, false)?;
-        self.sum.subtract(Sum { count: 1, cost: hold.cost });
-        Some(hold)
+    /// Takes one out, and what the domain keeps of it.
+    pub fn remove(&mut self, id: Id) -> Option<(Hold<N>, B::Seat)> {
+        let removed = either!(&mut self.form, holds => holds.remove(id));
+        self.count();
+        removed
     }
 
-    /// Takes out one that is over, or one that is not.
-    fn take(&mut self, id: Id, is_over: bool) -> Option<Hold<N>> {
-        let over_us = self.over_us;
-        let hold = self.by_id.remove_if(id, |hold| hold.is_open(over_us) != is_over)?;
-        self.ends.remove((hold.ends_us(), id));
-        self.counted.set(self.by_id.len());
-        Some(hold)
+    /// Takes out those that have ended. None is seen any more; of many some stay in
+    /// memory until the next writes.
+    pub fn end(&mut self, now_us: Micros) {
+        either!(&mut self.form, holds => holds.end(now_us));
+        if let Form::Many(many) = &mut self.form
+            && many.kept() <= FEW / 2
+        {
+            self.form = Form::Few(Few(many.take_rows().collect()));
+        }
+        self.count();
     }
 
-    /// Has those that have ended be over, and takes some out of those that are.
-    pub fn end(&mut self, now_us: Micros, mut gone: impl FnMut(Hold<N>)) {
-        self.sum.subtract(self.ended(now_us));
-        self.over_us = self.over_us.max(now_us);
-        for _ in 0..AT_ONCE {
-            let Some(over) = self.remove_over() else { break };
-            gone(over);
+    /// Takes those out of memory that are not seen any more: as many as that are.
+    pub fn remove_all_over(&mut self) {
+        if let Form::Many(many) = &mut self.form {
+            many.remove_all_over();
         }
     }
 
-    /// Takes out all that are over: as many as that are.
-    pub fn remove_all_over(&mut self, gone: impl FnMut(Hold<N>)) {
-        iter::from_fn(|| self.remove_over()).for_each(gone);
-    }
-
-    fn remove_over(&mut self) -> Option<Hold<N>> {
-        let (_, id) = self.ends.remove_until(self.over_us)?;
-        let hold = self.by_id.remove_if(id, |_| true)?;
-        self.counted.set(self.by_id.len());
-        Some(hold)
+    /// Whether there are none, nor any in memory that is not seen any more.
+    pub fn is_spent(&self) -> bool {
+        either!(&self.form, holds => holds.kept() == 0)
     }
 
     /// Has the time of one start anew.
     pub fn renew(&mut self, id: Id, ttl_ms: Millis, now_us: Micros) {
-        match self.remove(id) {
-            Some(hold) => _ = self.add(id, Hold { ttl_ms, since_us: now_us, ..hold }),
-            None => bug("a hold to be renewed is not there"),
+        if !either!(&mut self.form, holds => holds.renew(id, ttl_ms, now_us)) {
+            bug("a hold to be renewed is not there");
         }
     }
 
     /// Whether one may be from later than `now_us`: the clock stepped back.
     pub fn is_ahead(&self, now_us: Micros) -> bool {
-        self.newest_us > now_us && !self.is_empty()
+        either!(&self.form, holds => holds.is_ahead(now_us))
     }
 
     /// Rewinds to a clock that stepped back: what is from later counts as opened
-    /// now. Left as it is, it would outlive its time by as much. What is over stays so,
-    /// and is taken out.
-    pub fn rewind_to(&mut self, now_us: Micros, gone: impl FnMut(Hold<N>)) {
-        if now_us < self.over_us {
-            self.remove_all_over(gone);
-            self.over_us = now_us;
-        }
-        if self.is_ahead(now_us) {
-            let rewound = self.by_id.iter_mut().map(|(id, hold)| {
-                hold.since_us = hold.since_us.min(now_us);
-                ((hold.ends_us(), id), hold.cost)
-            });
-            self.ends = rewound.collect();
-        }
-        self.newest_us = self.newest_us.min(now_us);
+    /// now. Left as it is, it would outlive its time by as much.
+    pub fn rewind_to(&mut self, now_us: Micros) {
+        either!(&mut self.form, holds => holds.rewind_to(now_us));
     }
 
-    /// Bytes on the heap, about.
+    /// Bytes on the heap, about, but for what the domain keeps.
     pub fn heap_bytes(&self) -> usize {
-        self.by_id.heap_bytes() + self.ends.heap_bytes()
+        either!(&self.form, holds => holds.heap_bytes())
+    }
+
+    fn count(&mut self) {
+        self.counted.set(self.len());
     }
 }
 
@@ -259,28 +294,26 @@ mod tests {
         fn are_what_a_list_of_them_is(
             actions in prop::collection::vec((action(), -3_000i64..6_000), 1..200),
         ) {
-            let mut holds = Holds::none(&GAUGE);
+            let mut holds = Holds::<_>::none(&GAUGE);
             let mut list: Vec<(Id, Hold<u8>)> = Vec::new();
             let mut now_us: Micros = 1 << 40;
             for (action, step_us) in actions {
                 now_us = now_us.saturating_add_signed(step_us);
-                holds.rewind_to(now_us, |_| ());
+                holds.rewind_to(now_us);
                 list.iter_mut().for_each(|(_, hold)| hold.since_us = hold.since_us.min(now_us));
                 match action {
                     Action::Open(id, ttl_ms) => {
                         let key = Id([id; 16]);
                         if holds.get(key).is_none() {
                             let hold = Hold { cost: id.into(), ttl_ms, since_us: now_us, note: id };
-                            // One that is over and still there goes.
-                            let over = holds.add(key, hold);
-                            prop_assert!(over.is_none_or(|over| !over.is_open(holds.over_us)));
+                            holds.add(Row { id: key, hold, seat: () });
                             list.push((key, hold));
                         }
                     }
                     Action::Remove(id) => {
                         let id = Id([id; 16]);
                         let at = list.iter().position(|(other, _)| *other == id);
-                        prop_assert_eq!(holds.remove(id), at.map(|at| list.remove(at).1));
+                        prop_assert_eq!(holds.remove(id).map(|(hold, ())| hold), at.map(|at| list.remove(at).1));
                     }
                     Action::Renew(id, ttl_ms) => {
                         let id = Id([id; 16]);
@@ -291,7 +324,7 @@ mod tests {
                         }
                     }
                     Action::End => {
-                        holds.end(now_us, |over| assert!(!over.is_open(now_us)));
+                        holds.end(now_us);
                         list.retain(|(_, hold)| hold.is_open(now_us));
                     }
                 }
@@ -307,6 +340,47 @@ mod tests {
                 let last_us = list.iter().map(|(_, hold)| hold.ends_us()).max();
                 prop_assert_eq!(holds.last_end_us(), last_us);
             }
+        }
+    }
+
+    #[test]
+    fn are_a_list_until_there_are_more_than_a_few_and_once_few_are_left() {
+        let mut holds = Holds::<(), ()>::none(&GAUGE);
+        let hold = |ttl_ms| Hold { cost: 1, ttl_ms, since_us: 0, note: () };
+        let row = |id: usize| Row { id: Id([id as u8; 16]), hold: hold(id as u64), seat: () };
+        for id in 1..=FEW {
+            holds.add(row(id));
+            assert!(matches!(holds.form, Form::Few(_)));
+        }
+        holds.add(row(FEW + 1));
+        assert!(matches!(holds.form, Form::Many(_)));
+        for ended in 1..=FEW + 1 {
+            holds.end(ended as u64 * 1_000);
+            assert_eq!(holds.len(), FEW + 1 - ended);
+            let is_few = matches!(holds.form, Form::Few(_));
+            assert_eq!(is_few, holds.len() <= FEW / 2, "{ended}");
+        }
+        assert!(holds.is_spent());
+    }
+
+    #[test]
+    #[should_panic(expected = "two holds of one id")]
+    fn of_one_id_are_none_more_than_one_among_few() {
+        open_twice(1);
+    }
+
+    #[test]
+    #[should_panic(expected = "two holds of one id")]
+    fn of_one_id_are_none_more_than_one_among_many() {
+        open_twice(FEW + 1);
+    }
+
+    /// One again of so many that are open.
+    fn open_twice(count: usize) {
+        let mut holds = Holds::<(), ()>::none(&GAUGE);
+        for id in (0..count).chain([0]) {
+            let hold = Hold { cost: 1, ttl_ms: 1, since_us: 0, note: () };
+            holds.add(Row { id: Id([id as u8; 16]), hold, seat: () });
         }
     }
 }

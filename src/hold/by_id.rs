@@ -56,13 +56,22 @@ impl<V> ById<V> {
 
     /// The one with an id.
     pub fn get(&self, id: Id) -> Option<&V> {
-        let mut place = *self.lists.get(self.list_of(id))?;
+        self.places.get(self.place_of(id)?).map(|place| &place.value)
+    }
+
+    /// The one with an id, to be changed.
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut V> {
+        self.places.get_mut(self.place_of(id)?).map(|place| &mut place.value)
+    }
+
+    fn place_of(&self, id: Id) -> Option<usize> {
+        let mut place = *self.lists.get(self.list_of(id))? as usize;
         loop {
-            let found = self.places.get(place as usize)?;
+            let found = self.places.get(place)?;
             if found.id == id {
-                return Some(&found.value);
+                return Some(place);
             }
-            place = found.next;
+            place = found.next as usize;
         }
     }
 
@@ -83,10 +92,7 @@ impl<V> ById<V> {
 
     /// Takes one out, if it is such a one.
     pub fn remove_if(&mut self, id: Id, is: impl FnOnce(&V) -> bool) -> Option<V> {
-        let mut link = self.lists.get(self.list_of(id)).copied()?;
-        while self.places.get(link as usize)?.id != id {
-            link = self.places.get(link as usize)?.next;
-        }
+        let link = self.place_of(id)? as u32;
         let place = self.places.get(link as usize).filter(|place| is(&place.value))?;
         let next = place.next;
         *self.link_to(id, link)? = next;

@@ -7,7 +7,7 @@ use super::stats::HELD;
 use crate::allowance::Allowance;
 use crate::bounds::MAX_AMOUNT;
 use crate::bug;
-use crate::hold::{Hold, Holds, MAX_HOLDS};
+use crate::hold::{Hold, Holds, MAX_HOLDS, Row};
 use crate::id::Id;
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::borrow::Cow;
@@ -109,7 +109,7 @@ impl Permits {
             && hold.cost <= MAX_AMOUNT.saturating_sub(self.holds.open_sum(0).cost)
             && self.holds.get(id).is_none();
         if sound {
-            self.holds.add(id, hold);
+            self.holds.add(Row { id, hold, seat: () });
         }
         sound
     }
@@ -214,7 +214,7 @@ impl Permits {
     pub fn seen_at(&self, now_us: Micros) -> Cow<'_, Self> {
         let mut seen = Cow::Borrowed(self);
         if self.holds.is_ahead(now_us) {
-            seen.to_mut().holds.rewind_to(now_us, |_| ());
+            seen.to_mut().holds.rewind_to(now_us);
         }
         seen
     }
@@ -237,12 +237,13 @@ impl Permits {
     /// [takes](Self::takes).
     pub fn apply(&mut self, change: &Change) {
         let now_us = change.now_us;
-        self.holds.rewind_to(now_us, |_| ());
-        self.holds.end(now_us, |_| ());
+        self.holds.rewind_to(now_us);
+        self.holds.end(now_us);
         match change.step {
             Step::Rewind => {}
             Step::Acquire { id, cost, ttl_ms } => {
-                self.holds.add(id, Hold { cost, ttl_ms, since_us: now_us, note: () });
+                let hold = Hold { cost, ttl_ms, since_us: now_us, note: () };
+                self.holds.add(Row { id, hold, seat: () });
             }
             Step::Renew { id, ttl_ms } => self.holds.renew(id, ttl_ms, now_us),
             Step::Release { id } => {

@@ -3,7 +3,7 @@
 use super::change::{Change, Step};
 use super::codec;
 use super::ledger::Ledger;
-use super::limiter::Limiter;
+use super::limiter::{Held, Limiter};
 use super::window::{Usage, Window};
 use crate::server::{Changeable, DataType, Defrag, Lives, TypeHandle};
 use std::ffi::CStr;
@@ -57,11 +57,15 @@ impl DataType for Box<Limiter> {
 
     fn heap_bytes(&self) -> usize {
         let windows = self.windows().iter().map(Window::heap_bytes).sum::<usize>();
-        let Limiter::Many(many) = &**self else { return windows };
-        let ledger = many.ledger.as_deref();
-        many.windows.capacity() * size_of::<Window>()
-            + windows
-            + ledger.map_or(0, |ledger| size_of::<Ledger>() + ledger.heap_bytes())
+        let blocks = match &**self {
+            Limiter::One(_) => 0,
+            Limiter::Held(_) => size_of::<Held>(),
+            Limiter::Many(many) => {
+                many.windows.capacity() * size_of::<Window>()
+                    + many.ledger.as_ref().map_or(0, |_| size_of::<Ledger>())
+            }
+        };
+        blocks + windows + self.ledger().map_or(0, Ledger::heap_bytes)
     }
 
     fn blocks(&self) -> usize {
@@ -73,6 +77,7 @@ impl DataType for Box<Limiter> {
     fn defrag(limiter: &mut Limiter, defrag: &Defrag) {
         let windows = match limiter {
             Limiter::One(window) => std::slice::from_mut(window),
+            Limiter::Held(held) => std::slice::from_mut(&mut held.window),
             Limiter::Many(many) => {
                 defrag.list(&mut many.windows);
                 &mut many.windows

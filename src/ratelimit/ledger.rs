@@ -10,10 +10,12 @@ use super::policy::{Cost, MAX_WINDOWS, closing};
 use super::seats::Seats;
 use super::stats::OPEN;
 use crate::bug;
-use crate::hold::{Hold, Holds};
+use crate::hold::{Beside, Hold, Holds, Row};
 use crate::id::Id;
 use crate::time::{Micros, Millis};
 use arrayvec::ArrayVec;
+use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// The positions of a charge in the windows it was charged to, by their length. It has
 /// none in what another algorithm took over: there charges are told apart no more.
@@ -42,17 +44,17 @@ pub struct Entry {
 pub struct Charge {
     /// What was asked for.
     pub asked: Cost,
-    /// Its number in the order in which charges came.
-    number: u64,
 }
 
-/// The ledger. The default is one without holds.
-#[derive(Clone, Debug)]
-pub struct Ledger {
-    holds: Holds<Charge>,
+/// Where the charge of a hold sits, as [`Positions`] say it: mostly there is one window.
+pub type Places = SmallVec<[(Micros, Option<Position>); 1]>;
+
+/// Where the charges of many holds sit.
+#[derive(Clone, Debug, Default)]
+pub struct Tracks {
     /// Of each window, known by its length, the seats of the charges in it: one at
     /// least.
-    tracks: Vec<(Micros, Seats)>,
+    of: Vec<(Micros, Seats)>,
     /// The number of the next charge. All that are held have lower ones.
     next_charge: u64,
     /// Those with lower numbers another algorithm has taken over, in all windows but
@@ -60,9 +62,96 @@ pub struct Ledger {
     taken_over: u64,
 }
 
+impl Beside for Tracks {
+    type Seat = Places;
+    type Number = u64;
+
+    /// Where another algorithm took it over, so it did all before it.
+    fn put(&mut self, places: Places) -> u64 {
+        let number = self.next_charge;
+        self.next_charge += 1;
+        for (window_us, position) in places {
+            let position = position.unwrap_or_else(|| {
+                self.taken_over = number + 1;
+                Position::GONE
+            });
+            if let Some(seats) = self.track_mut(window_us) {
+                seats.add(number, position);
+            } else {
+                let mut seats = Seats::default();
+                seats.add(number, position);
+                self.of.push((window_us, seats));
+            }
+        }
+        number
+    }
+
+    fn take(&mut self, number: u64) -> Places {
+        let taken_over = self.taken_over;
+        let mut places = Places::new();
+        self.of.retain_mut(|(window_us, seats)| {
+            places.extend(place(*window_us, seats.remove(number), number, taken_over));
+            !seats.is_empty()
+        });
+        places
+    }
+}
+
+impl Tracks {
+    /// Where a charge sits.
+    fn get(&self, number: u64) -> Places {
+        let place =
+            |(us, seats): &(Micros, Seats)| place(*us, seats.get(number), number, self.taken_over);
+        self.of.iter().filter_map(place).collect()
+    }
+
+    fn track(&self, window_us: Micros) -> Option<&Seats> {
+        self.of.iter().find(|(of_us, _)| *of_us == window_us).map(|(_, seats)| seats)
+    }
+
+    fn track_mut(&mut self, window_us: Micros) -> Option<&mut Seats> {
+        self.of.iter_mut().find(|(of_us, _)| *of_us == window_us).map(|(_, seats)| seats)
+    }
+
+    fn close_gaps(&mut self, number: u64, gaps: &[(Micros, Cost)]) {
+        for (window_us, gap) in gaps.iter().filter(|(_, gap)| *gap > 0) {
+            if let Some(seats) = self.track_mut(*window_us) {
+                seats.move_before(number, *gap);
+            }
+        }
+    }
+
+    fn positions_mut(&mut self, window_us: Micros) -> impl Iterator<Item = &mut Position> {
+        self.track_mut(window_us).into_iter().flat_map(Seats::iter_mut)
+    }
+
+    /// Bytes on the heap.
+    fn heap_bytes(&self) -> usize {
+        self.of.capacity() * size_of::<(Micros, Seats)>()
+            + self.of.iter().map(|(_, seats)| seats.heap_bytes()).sum::<usize>()
+    }
+}
+
+/// Where the charge of a number sits in a window, if it has a seat there.
+fn place(
+    window_us: Micros,
+    seat: Option<Position>,
+    number: u64,
+    taken_over: u64,
+) -> Option<(Micros, Option<Position>)> {
+    let is_own = number >= taken_over || closing(window_us).is_some();
+    seat.map(|position| (window_us, is_own.then_some(position)))
+}
+
+/// The ledger. The default is one without holds.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    holds: Holds<Charge, Tracks>,
+}
+
 impl Default for Ledger {
     fn default() -> Self {
-        Self { holds: Holds::none(&OPEN), tracks: Vec::new(), next_charge: 0, taken_over: 0 }
+        Self { holds: Holds::none(&OPEN) }
     }
 }
 
@@ -78,18 +167,18 @@ impl Eq for Ledger {}
 impl Ledger {
     /// The holds, in the order in which they were charged.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        let mut holds: Vec<_> = self.holds.iter().collect();
-        holds.sort_unstable_by_key(|(_, hold)| hold.note.number);
-        holds.into_iter().map(|(id, hold)| {
-            let number = hold.note.number;
-            let seats =
-                self.tracks.iter().map(|(window_us, seats)| (*window_us, seats.get(number)));
-            entry(id, hold, self.taken_over, seats)
-        })
+        let (few, many) = self.holds.forms();
+        let few = few.iter().map(|row| entry(row.id, &row.hold, &row.seat));
+        few.chain(many.into_iter().flat_map(|many| {
+            let mut holds: Vec<_> = many.numbered().collect();
+            holds.sort_unstable_by_key(|(_, _, number)| *number);
+            let holds = holds.into_iter();
+            holds.map(|(id, hold, number)| entry(id, hold, &many.beside.get(number)))
+        }))
     }
 
     /// The holds.
-    pub fn holds(&self) -> &Holds<Charge> {
+    pub fn holds(&self) -> &Holds<Charge, Tracks> {
         &self.holds
     }
 
@@ -97,57 +186,58 @@ impl Ledger {
     /// before it.
     pub fn add(&mut self, entry: Entry) {
         let Entry { id, cost, asked, ttl_ms, since_us, positions } = entry;
-        let number = self.next_charge;
-        self.next_charge += 1;
-        for (window_us, position) in positions {
-            let position = position.unwrap_or_else(|| {
-                self.taken_over = number + 1;
-                Position::GONE
-            });
-            if let Some(seats) = self.track_mut(window_us) {
-                seats.add(number, position);
-            } else {
-                let mut seats = Seats::default();
-                seats.add(number, position);
-                self.tracks.push((window_us, seats));
+        let hold = Hold { cost, ttl_ms, since_us, note: Charge { asked } };
+        self.holds.add(Row { id, hold, seat: positions.into_iter().collect() });
+    }
+
+    /// A hold, to be settled.
+    pub fn entry(&self, id: Id) -> Entry {
+        let (few, many) = self.holds.forms();
+        let held = match many {
+            None => {
+                few.iter().find(|row| row.id == id).map(|row| (&row.hold, Cow::Borrowed(&row.seat)))
             }
-        }
-        let hold = Hold { cost, ttl_ms, since_us, note: Charge { asked, number } };
-        if let Some(over) = self.holds.add(id, hold) {
-            forget(&mut self.tracks, &over);
-        }
+            Some(many) => {
+                many.get(id).map(|(hold, number)| (hold, Cow::Owned(many.beside.get(number))))
+            }
+        };
+        let Some((hold, places)) = held else { bug("a hold that was there is not") };
+        entry(id, hold, &places)
     }
 
-    /// Takes a hold out, to be settled: with it the number of its charge, by which
-    /// the [gaps](Self::close_gaps) that it leaves are closed.
-    pub fn take(&mut self, id: Id) -> (Entry, u64) {
-        let Some(hold) = self.holds.remove(id) else { bug("a hold that was there is not") };
-        let number = hold.note.number;
-        let seats =
-            self.tracks.iter_mut().map(|(window_us, seats)| (*window_us, seats.remove(number)));
-        let entry = entry(id, &hold, self.taken_over, seats);
-        self.tracks.retain(|(_, seats)| !seats.is_empty());
-        (entry, number)
+    /// Takes out a hold that is settled.
+    pub fn remove(&mut self, id: Id) {
+        self.holds.remove(id);
     }
 
-    /// Has the charges before a number move up by what is missing there now, in each of
+    /// Has the charges before one move up by what is to be missing there, in each of
     /// these windows.
-    pub fn close_gaps(&mut self, charge: u64, gaps: &[(Micros, Cost)]) {
-        for (window_us, gap) in gaps.iter().filter(|(_, gap)| *gap > 0) {
-            if let Some(seats) = self.track_mut(*window_us) {
-                seats.move_before(charge, *gap);
+    pub fn close_gaps(&mut self, charge: Id, gaps: &[(Micros, Cost)]) {
+        let (few, many) = self.holds.forms_mut();
+        for row in few.iter_mut().take_while(|row| row.id != charge) {
+            for (window_us, position) in &mut row.seat {
+                let gap = gaps.iter().find(|(of_us, _)| of_us == window_us);
+                if let (Some(position), Some((_, gap))) = (position, gap) {
+                    position.0 = position.0.wrapping_add(*gap);
+                }
             }
+        }
+        if let Some(many) = many
+            && let Some((_, number)) = many.get(charge)
+        {
+            many.beside.close_gaps(number, gaps);
         }
     }
 
-    /// Has the holds be over that have ended.
+    /// Takes out the holds that have ended.
     pub fn end(&mut self, now_us: Micros) {
-        self.holds.end(now_us, |over| forget(&mut self.tracks, &over));
+        self.holds.end(now_us);
     }
 
-    /// Takes out all that are over, where windows are known by what is held of them.
+    /// Takes out of memory what is not seen any more, where windows are known by what is
+    /// held of them.
     pub fn remove_all_over(&mut self) {
-        self.holds.remove_all_over(|over| forget(&mut self.tracks, &over));
+        self.holds.remove_all_over();
     }
 
     /// Has the time of a hold start anew.
@@ -158,63 +248,62 @@ impl Ledger {
     /// Rewinds to a clock that stepped back; the positions are seen to by the
     /// windows.
     pub fn rewind_to(&mut self, now_us: Micros) {
-        self.holds.rewind_to(now_us, |over| forget(&mut self.tracks, &over));
+        self.holds.rewind_to(now_us);
     }
 
     /// The positions in a window, where a clock that stepped back is to move them.
     pub fn positions_mut(&mut self, window_us: Micros) -> impl Iterator<Item = &mut Position> {
-        self.track_mut(window_us).into_iter().flat_map(Seats::iter_mut)
+        let (few, many) = self.holds.forms_mut();
+        let few = few.iter_mut().flat_map(|row| &mut row.seat);
+        let few = few.filter(move |(of_us, _)| *of_us == window_us);
+        let few = few.filter_map(|(_, position)| position.as_mut());
+        few.chain(many.into_iter().flat_map(move |many| many.beside.positions_mut(window_us)))
     }
 
     /// Has all charges taken over by another algorithm, but in windows that close at a
     /// moment.
     pub fn take_over(&mut self) {
-        self.taken_over = self.next_charge;
-    }
-
-    fn track_mut(&mut self, window_us: Micros) -> Option<&mut Seats> {
-        self.tracks.iter_mut().find(|(of_us, _)| *of_us == window_us).map(|(_, seats)| seats)
+        let (few, many) = self.holds.forms_mut();
+        let places = few.iter_mut().flat_map(|row| &mut row.seat);
+        for (_, position) in places.filter(|(window_us, _)| closing(*window_us).is_none()) {
+            *position = None;
+        }
+        if let Some(many) = many {
+            many.beside.taken_over = many.beside.next_charge;
+        }
     }
 
     /// Whether charges in a window are known.
     pub fn tracks(&self, window_us: Micros) -> bool {
-        self.tracks.iter().any(|(of_us, _)| *of_us == window_us)
+        let (few, many) = self.holds.forms();
+        few.iter().flat_map(|row| &row.seat).any(|(of_us, _)| *of_us == window_us)
+            || many.is_some_and(|many| many.beside.track(window_us).is_some())
     }
 
     /// Forgets where charges sit in all windows but these.
     pub fn keep_tracks(&mut self, stays: impl Fn(Micros) -> bool) {
-        self.tracks.retain(|(window_us, _)| stays(*window_us));
+        let (few, many) = self.holds.forms_mut();
+        few.iter_mut().for_each(|row| row.seat.retain(|(window_us, _)| stays(*window_us)));
+        if let Some(many) = many {
+            many.beside.of.retain(|(window_us, _)| stays(*window_us));
+        }
     }
 
     /// Bytes on the heap, about.
     pub fn heap_bytes(&self) -> usize {
+        let (few, many) = self.holds.forms();
+        let few = few.iter().filter(|row| row.seat.spilled());
+        let few = few.map(|row| row.seat.capacity() * size_of::<(Micros, Option<Position>)>());
         self.holds.heap_bytes()
-            + self.tracks.capacity() * size_of::<(Micros, Seats)>()
-            + self.tracks.iter().map(|(_, seats)| seats.heap_bytes()).sum::<usize>()
+            + few.sum::<usize>()
+            + many.map_or(0, |many| many.beside.heap_bytes())
     }
 }
 
-/// Forgets where the charge of a hold that is over sits.
-fn forget(tracks: &mut Vec<(Micros, Seats)>, over: &Hold<Charge>) {
-    tracks.retain_mut(|(_, seats)| {
-        seats.remove(over.note.number);
-        !seats.is_empty()
-    });
-}
-
 /// A hold, and where its charge sits in the windows in which it does.
-fn entry(
-    id: Id,
-    hold: &Hold<Charge>,
-    taken_over: u64,
-    seats: impl Iterator<Item = (Micros, Option<Position>)>,
-) -> Entry {
-    let Hold { cost, ttl_ms, since_us, note: Charge { asked, number } } = *hold;
-    let position = |(window_us, seat): (Micros, Option<Position>)| {
-        let is_own = number >= taken_over || closing(window_us).is_some();
-        seat.map(|position| (window_us, is_own.then_some(position)))
-    };
-    let mut positions: Positions = seats.filter_map(position).collect();
+fn entry(id: Id, hold: &Hold<Charge>, places: &Places) -> Entry {
+    let Hold { cost, ttl_ms, since_us, note: Charge { asked } } = *hold;
+    let mut positions: Positions = places.iter().copied().collect();
     positions.sort_unstable_by_key(|(window_us, _)| *window_us);
     Entry { id, cost, asked, ttl_ms, since_us, positions }
 }
@@ -237,7 +326,8 @@ mod tests {
         Charge(Cost, usize),
         /// Settles one of those that are held, with a gap in each of its windows.
         Settle(prop::sample::Index, Cost),
-        Prune,
+        /// The clock goes on by so many milliseconds.
+        Prune(u64),
         /// The clock steps back.
         Rewind,
         /// A window goes.
@@ -249,12 +339,12 @@ mod tests {
     fn action() -> impl Strategy<Value = Action> {
         prop_oneof![
             12 => (0u64..9, 0usize..3).prop_map(|(cost, from)| Action::Charge(cost, from)),
-            9 => (any::<prop::sample::Index>(), 0u64..9)
+            10 => (any::<prop::sample::Index>(), 0u64..9)
                 .prop_map(|(which, gap)| Action::Settle(which, gap)),
-            1 => Just(Action::Prune),
+            2 => (0u64..100).prop_map(Action::Prune),
             1 => Just(Action::Rewind),
             1 => (0usize..3).prop_map(Action::Forget),
-            1 => Just(Action::TakeOver),
+            2 => Just(Action::TakeOver),
         ]
     }
 
@@ -267,8 +357,9 @@ mod tests {
             let mut ledger = Ledger::default();
             let mut list: Vec<Entry> = Vec::new();
             let mut charged = [0u64; 3];
+            let mut now_us = 0;
             for (count, action) in actions.into_iter().enumerate() {
-                let now_us = count as u64 * 1_000;
+                now_us += 1_000;
                 match action {
                     Action::Charge(cost, from) => {
                         let mut positions = Positions::new();
@@ -286,11 +377,11 @@ mod tests {
                     Action::Settle(which, gap) if !list.is_empty() => {
                         let at = which.index(list.len());
                         let settled = list.remove(at);
-                        let (entry, number) = ledger.take(settled.id);
-                        prop_assert_eq!(&entry, &settled);
+                        prop_assert_eq!(&ledger.entry(settled.id), &settled);
                         let gaps: Vec<_> =
                             settled.positions.iter().map(|(window_us, _)| (*window_us, gap)).collect();
-                        ledger.close_gaps(number, &gaps);
+                        ledger.close_gaps(settled.id, &gaps);
+                        ledger.remove(settled.id);
                         for (window_us, _) in &settled.positions {
                             let before = list[..at].iter_mut().flat_map(|before| &mut before.positions);
                             for (_, position) in before.filter(|(of_us, _)| of_us == window_us) {
@@ -301,7 +392,8 @@ mod tests {
                         }
                     }
                     Action::Settle(..) => {}
-                    Action::Prune => {
+                    Action::Prune(ms) => {
+                        now_us += ms * 1_000;
                         ledger.end(now_us);
                         list.retain(|held| held.since_us + held.ttl_ms * 1_000 > now_us);
                     }
@@ -337,13 +429,11 @@ mod tests {
                 let mut ledger = ledger.clone();
                 ledger.remove_all_over();
                 prop_assert_eq!(ledger.entries().collect::<Vec<_>>(), list.clone());
-                let mut tracked: Vec<_> = ledger.tracks.iter().map(|(us, _)| *us).collect();
-                tracked.sort_unstable();
-                let mut known: Vec<_> =
-                    list.iter().flat_map(|held| held.positions.iter().map(|(us, _)| *us)).collect();
-                known.sort_unstable();
-                known.dedup();
-                prop_assert_eq!(tracked, known);
+                for window_us in windows_us() {
+                    let mut known = list.iter().flat_map(|held| &held.positions);
+                    let known = known.any(|(of_us, _)| *of_us == window_us);
+                    prop_assert_eq!(ledger.tracks(window_us), known);
+                }
             }
         }
     }

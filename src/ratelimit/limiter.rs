@@ -6,14 +6,14 @@
 //! call's windows are charged there, or none is.
 
 use super::change::{Change, Opened, Step};
-use super::ledger::{Entry, Ledger, Positions};
+use super::ledger::{Charge, Entry, Ledger, Positions};
 use super::meter::Position;
 use super::policy::{Algorithm, Cost, MAX_WINDOWS, Policy};
 use super::quota::Quota;
 use super::request::{Decision, HoldRequest, Mode, Refusal, Request};
 use super::window::Window;
 use crate::bug;
-use crate::hold::MAX_HOLDS;
+use crate::hold::{Hold, MAX_HOLDS};
 use crate::id::Id;
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use arrayvec::ArrayVec;
@@ -26,11 +26,22 @@ use std::iter;
 pub enum Limiter {
     /// One window.
     One(Window),
-    /// Several windows, or holds.
+    /// One window, and holds.
+    Held(Box<Held>),
+    /// Several windows.
     Many(Many),
 }
 
-/// Several windows, or holds.
+/// One window, and what is yet to be settled.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The window.
+    pub window: Window,
+    /// What is yet to be settled.
+    pub ledger: Ledger,
+}
+
+/// Several windows.
 #[derive(Clone, Debug)]
 pub struct Many {
     /// The windows, each of another length; at least one, at most
@@ -80,6 +91,7 @@ impl Limiter {
     pub fn windows(&self) -> &[Window] {
         match self {
             Self::One(window) => std::slice::from_ref(window),
+            Self::Held(held) => std::slice::from_ref(&held.window),
             Self::Many(many) => &many.windows,
         }
     }
@@ -88,6 +100,7 @@ impl Limiter {
     pub fn ledger(&self) -> Option<&Ledger> {
         match self {
             Self::One(_) => None,
+            Self::Held(held) => Some(&held.ledger),
             Self::Many(many) => many.ledger.as_deref(),
         }
     }
@@ -100,6 +113,7 @@ impl Limiter {
     fn parts_mut(&mut self) -> (&mut [Window], Option<&mut Ledger>) {
         match self {
             Self::One(window) => (std::slice::from_mut(window), None),
+            Self::Held(held) => (std::slice::from_mut(&mut held.window), Some(&mut held.ledger)),
             Self::Many(many) => (&mut many.windows, many.ledger.as_deref_mut()),
         }
     }
@@ -141,8 +155,8 @@ impl Limiter {
         let change = |step| Some(Change { now_us, step });
         let hold = request.hold.filter(|_| request.mode != Mode::Peek);
         if let Some(held) = hold.and_then(|hold| current?.held(hold.id, now_us)) {
-            if held.asked != request.cost {
-                return Err(Refusal::AskedFor(held.asked));
+            if held.note.asked != request.cost {
+                return Err(Refusal::AskedFor(held.note.asked));
             }
             // It is let in already, and takes nothing more.
             return Ok(Decision {
@@ -239,9 +253,8 @@ impl Limiter {
     }
 
     /// What is open under an id.
-    fn held(&self, id: Id, now_us: Micros) -> Option<Held> {
-        let hold = self.ledger()?.holds().open(id, now_us)?;
-        Some(Held { cost: hold.cost, asked: hold.note.asked })
+    fn held(&self, id: Id, now_us: Micros) -> Option<&Hold<Charge>> {
+        self.ledger()?.holds().open(id, now_us)
     }
 
     /// Whether anything of it lies ahead of a clock that stepped back.
@@ -316,7 +329,7 @@ impl Limiter {
                 let positions = self.charge(policies, cost, now_us);
                 if let Some(Opened { id, ttl_ms, asked }) = hold {
                     let entry = Entry { id, cost, asked, ttl_ms, since_us: now_us, positions };
-                    self.many().ledger.get_or_insert_default().add(entry);
+                    self.ledger_or_none_yet().add(entry);
                 }
             }
             Step::Settle { id, actual } => self.settle(id, actual, now_us),
@@ -434,9 +447,9 @@ impl Limiter {
     }
 
     fn settle(&mut self, id: Id, actual: Option<Cost>, now_us: Micros) {
-        let (settled, number) = self.ledger_mut().take(id);
         let (windows, ledger) = self.parts_mut();
-        let Some(ledger) = ledger else { bug("a ledger that was there is not") };
+        let Some(ledger) = ledger else { bug("a change of a hold where there is none") };
+        let settled = ledger.entry(id);
         let mut gaps = ArrayVec::<_, MAX_WINDOWS>::new();
         let actual = actual.unwrap_or(settled.cost);
         for (window_us, position) in settled.positions {
@@ -446,7 +459,8 @@ impl Limiter {
             };
             gaps.push((window_us, window.settle(position, settled.cost, actual, now_us)));
         }
-        ledger.close_gaps(number, &gaps);
+        ledger.close_gaps(id, &gaps);
+        ledger.remove(id);
         self.compact();
     }
 
@@ -460,47 +474,69 @@ impl Limiter {
     /// When the key can go, in milliseconds since the epoch: nothing is used
     /// any more, and nothing can be settled.
     pub fn expires_at_ms(&self) -> Millis {
-        match self {
-            Self::One(window) => window.reset_at().div_ceil(MICROS_PER_MILLI),
-            Self::Many(many) => {
-                let windows = many.windows.iter().map(Window::reset_at);
-                let held = many.ledger.as_ref().and_then(|ledger| ledger.holds().last_end_us());
-                windows.chain(held).fold(0, Micros::max).div_ceil(MICROS_PER_MILLI)
-            }
-        }
+        let windows_us = match self.windows() {
+            [window] => window.reset_at(),
+            windows => windows.iter().map(Window::reset_at).fold(0, Micros::max),
+        };
+        let held_us = self.ledger().and_then(|ledger| ledger.holds().last_end_us());
+        windows_us.max(held_us.unwrap_or(0)).div_ceil(MICROS_PER_MILLI)
     }
 
-    /// The parts of several blocks.
-    fn many(&mut self) -> &mut Many {
+    /// The ledger, which is one without holds if there was none.
+    fn ledger_or_none_yet(&mut self) -> &mut Ledger {
         if let Self::One(_) = self {
             let Self::One(window) = std::mem::take(self) else { bug("one window is not one") };
-            *self = Self::Many(Many { windows: vec![window], ledger: None });
+            *self = Self::Held(Box::new(Held { window, ledger: Ledger::default() }));
         }
         match self {
+            Self::Held(held) => &mut held.ledger,
+            Self::Many(many) => many.ledger.get_or_insert_default(),
+            Self::One(_) => bug("one window has holds"),
+        }
+    }
+
+    /// Several windows, and what is yet to be settled.
+    fn many(&mut self) -> &mut Many {
+        *self = Self::Many(match std::mem::take(self) {
+            Self::One(window) => Many { windows: vec![window], ledger: None },
+            Self::Held(held) => {
+                let Held { window, ledger } = *held;
+                Many { windows: vec![window], ledger: Some(Box::new(ledger)) }
+            }
             Self::Many(many) => many,
-            Self::One(_) => bug("one window is not many"),
+        });
+        match self {
+            Self::Many(many) => many,
+            Self::One(_) | Self::Held(_) => bug("one window is not many"),
         }
     }
 
-    /// Goes back to one block, if that is enough.
+    /// Goes back to as few blocks as are enough.
     fn compact(&mut self) {
-        if let Self::Many(many) = self {
-            if many.ledger.as_ref().is_some_and(|ledger| ledger.holds().is_spent()) {
-                many.ledger = None;
-            }
-            if let ([_], None) = (many.windows.as_slice(), &many.ledger)
-                && let Some(window) = many.windows.pop()
-            {
-                *self = Self::One(window);
+        let is_spent = self.ledger().is_none_or(|ledger| ledger.holds().is_spent());
+        match self {
+            Self::One(_) => return,
+            Self::Held(_) if !is_spent => return,
+            Self::Held(_) => {}
+            Self::Many(many) => {
+                many.ledger.take_if(|_| is_spent);
+                if many.windows.len() > 1 {
+                    return;
+                }
             }
         }
+        *self = match std::mem::take(self) {
+            Self::One(window) => Self::One(window),
+            Self::Held(held) => Self::One(held.window),
+            Self::Many(Many { mut windows, ledger }) => match (windows.pop(), ledger) {
+                (Some(window), None) => Self::One(window),
+                (Some(window), Some(ledger)) => {
+                    Self::Held(Box::new(Held { window, ledger: *ledger }))
+                }
+                (None, _) => bug("one window is none"),
+            },
+        };
     }
-}
-
-/// What is open under an id: what was charged, and what was asked for.
-struct Held {
-    cost: Cost,
-    asked: Cost,
 }
 
 #[cfg(test)]

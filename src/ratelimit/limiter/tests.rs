@@ -126,6 +126,17 @@ fn a_key_with_one_window_is_one_block_of_64_bytes() {
 }
 
 #[test]
+fn one_hold_of_a_key_with_one_window_is_one_block_more() {
+    let mut key = Key::default();
+    let request = Request { hold: held(1_000), ..request(&[(10, 60)], 1) };
+    let (_, _, id) = key.hold(&request, 0).unwrap();
+    let Some(Limiter::Held(parts)) = &key.limiter else { panic!("{:?}", key.limiter) };
+    assert_eq!(parts.ledger.heap_bytes(), 0);
+    assert!(key.settle(id.unwrap(), 1, 1));
+    assert!(matches!(key.limiter, Some(Limiter::One(_))));
+}
+
+#[test]
 fn the_window_that_binds_answers() {
     let mut key = Key::default();
     let (granted, quota) = key.call(&request(&[(10, 1), (12, 60)], 9), 0).unwrap();
