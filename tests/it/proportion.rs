@@ -545,8 +545,11 @@ const CASES: &[Case] = &[
     ("ML.FEATUREINFO", rows, |_| "f".to_owned()),
 ];
 
+/// More holds than are kept in a list: what is done with these is done as with many.
+const SOME: usize = 24;
+
 #[test]
-fn what_is_done_with_one_of_sixty_thousand_holds_costs_what_it_does_with_a_dozen() {
+fn what_is_done_with_one_of_sixty_thousand_holds_costs_what_it_does_with_two_dozen() {
     let server = Server::start();
     let mut client = server.client();
     if !client.knows("ML.DEBUG") {
@@ -574,8 +577,10 @@ fn what_is_done_with_one_of_sixty_thousand_holds_costs_what_it_does_with_a_dozen
         format!("ML.SETTLE 2 r p {NO_ID}"),
     ];
     for algorithm in ALGORITHMS {
-        let [few, many] = [12, 60_000].map(|size| {
+        let [few, many] = [SOME, 60_000].map(|size| {
             client.run("FLUSHALL").ok();
+            // A hold that is renewed for a millisecond is open in the next call.
+            client.freeze_ahead();
             fill(&mut client, algorithm, size);
             let costs = calls.iter().map(|call| measured(&mut client, &words(call)));
             costs.collect::<Vec<_>>()
@@ -606,7 +611,7 @@ fn no_call_of_many_opens_or_settles_at_the_cost_of_sixty_thousand_holds() {
     client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
     let [_, seed] = Random::seeds();
     for algorithm in ALGORITHMS {
-        let [few, many] = [12, 60_000].map(|size| {
+        let [few, many] = [SOME, 60_000].map(|size| {
             client.run("FLUSHALL").ok();
             fill(&mut client, algorithm, size);
             let mut open: Vec<_> = (1..=size).map(|hold| format!("f{hold:031x}")).collect();
@@ -651,7 +656,7 @@ fn no_call_takes_out_all_holds_that_have_ended_together() {
     }
     client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
     for algorithm in ALGORITHMS {
-        let [few, many] = [12, 60_000].map(|size| {
+        let [few, many] = [SOME, 60_000].map(|size| {
             client.run("FLUSHALL").ok();
             let now_us = client.freeze_ahead();
             fill(&mut client, algorithm, size);
@@ -681,16 +686,17 @@ fn no_call_takes_out_all_holds_that_have_ended_together() {
             }
             costs
         });
-        for (few, many) in few.into_iter().zip(many) {
+        for (number, (few, many)) in few.into_iter().zip(many).enumerate() {
             println!(
                 "{:?} {:?} edges, {} {} bytes",
                 few.edges, many.edges, few.allocated, many.allocated
             );
             assert!(many.allocated <= few.allocated + 16_384, "{few:?} {many:?}");
             let [few, many] = [few, many].map(|cost| cost.edges.unwrap_or(0));
-            // Some tens taken out of each key; before that is done the first time, what
-            // has ended is added up by the dozen.
-            assert!(many <= 2 * few + 200_000, "{few} edges with few holds, {many} with many");
+            // What has ended is added up run by run until a write of each key has done so;
+            // a write takes some tens out of each.
+            let more = if number < 3 { 150_000 } else { 20_000 };
+            assert!(many <= 2 * few + more, "{few} edges with few holds, {many} with many");
         }
     }
 }
