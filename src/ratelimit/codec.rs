@@ -20,6 +20,7 @@
 //!              3 renew: id · ttl_ms
 //! ```
 //!
+//! Where all windows close at a moment, algorithm is that of the default, FIXED.
 //! What another algorithm took over is in all windows but those that close at a moment.
 //! A limiter of version 1 has reservations in place of holds: id · cost · ttl_ms ·
 //! ends_ms · positions.
@@ -100,7 +101,9 @@ pub fn decode(payload: &[u8]) -> Option<Limiter> {
         ledger.add(entry);
     }
     reader.end()?;
-    Limiter::of(windows, ledger)
+    let limiter = Limiter::of(windows, ledger)?;
+    // That no algorithm keeps the windows is said in one way.
+    (limiter.algorithm().unwrap_or_default() == algorithm).then_some(limiter)
 }
 
 /// Appends the payload of a change.
@@ -521,6 +524,11 @@ mod tests {
         assert_eq!(windows(0, &[[9, MIN_WINDOW_US - 1, 9, 5, 3]]), None);
         assert_eq!(windows(0, &[[9, MAX_WINDOW_US + 5, 9, 5, 3]]), None, "an unknown word");
         assert_eq!(windows(0, &[[9, 1_000, 9, MAX_TIME_US + 1, 3]]), None);
+        let day = Policy::until(9, Close::Day, 5);
+        let mut closing = encoded(&Limiter::One(Window::unused(Algorithm::Gcra, day)));
+        assert!(decode(&closing).is_some());
+        closing[1] = Algorithm::Gcra as u8;
+        assert_eq!(decode(&closing), None, "an algorithm that keeps nothing");
         let mut many = encoded(&Limiter::default());
         many.pop();
         push_number(u64::MAX, &mut many);
