@@ -59,6 +59,11 @@ impl Tensor {
         Some(Self { dtype, data, status, times, long: HashMap::new(), long_bytes: 0 })
     }
 
+    /// The type of its values.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
     /// The values, and what is known of each field.
     pub fn parts(&self) -> (&[u8], &[u8]) {
         (&self.data, &self.status)
@@ -214,6 +219,7 @@ impl Tensor {
     }
 
     /// Appends a row of F32 to a tensor of F32.
+    #[inline]
     pub fn push_f32s(&mut self, values: &[[u8; 4]]) {
         debug_assert_eq!(self.dtype, Dtype::F32);
         self.data.extend_from_slice(values.as_flattened());

@@ -39,8 +39,7 @@ pub struct EntityReader<'a> {
 /// What is the same for all entities of a call.
 struct Reading<'a> {
     fields: &'a Fields<'a>,
-    now_us: Micros,
-    oldest_ms: Millis,
+    moment: Moment,
     /// How many tiles of windows were looked at.
     tiles: Cell<u64>,
     tally: Tally<'a>,
@@ -68,9 +67,10 @@ impl<'a> EntityReader<'a> {
     ) -> Self {
         let now_ms = now_us / MICROS_PER_MILLI;
         let oldest_ms = max_age_ms.map_or(0, |most| now_ms.saturating_sub(most));
+        let moment = Moment { now_us, oldest_ms, last: Cell::default() };
         let (tiles, tally) = (Cell::new(0), Tally::new(lock));
         Self {
-            call: Reading { fields, now_us, oldest_ms, tiles, tally },
+            call: Reading { fields, moment, tiles, tally },
             before: Counts::default(),
             hashes: None,
             buffer: ValueBuffer::new(most),
@@ -89,7 +89,7 @@ impl<'a> EntityReader<'a> {
     ) -> Result<R, Error> {
         self.open(keys, key, |open| match open {
             Opened::Hash(hash) => work(&hash.read()?),
-            Opened::Read(entity) => work(&entity),
+            Opened::Read(entity) => work(entity),
         })
     }
 
@@ -105,11 +105,15 @@ impl<'a> EntityReader<'a> {
         self.before = self.call.tally.counts.get();
         let open = keys.read(key);
         let (call, row) = (&self.call, open.value_ref::<Row>());
+        // Windows of another key may stand where others stood.
+        call.moment.last.set(None);
+        let entity;
         let content = match &row {
-            Ok(None) => Content::Nothing,
+            Ok(None) => Ok(Content::Nothing),
             Ok(Some(row)) => {
                 call.tally.add(|counts| counts.rows += 1);
-                let (now_ms, oldest_ms) = (call.now_us / MICROS_PER_MILLI, call.oldest_ms);
+                let Moment { now_us, oldest_ms, .. } = call.moment;
+                let now_ms = now_us / MICROS_PER_MILLI;
                 let state = |times: ViewTimes| match times {
                     _ if !times.is_alive(now_ms) => State::Expired,
                     _ if times.at_ms < oldest_ms => State::TooOld,
@@ -120,21 +124,27 @@ impl<'a> EntityReader<'a> {
                 self.states.extend(fields.views().map(|view| state(row.times(view))));
                 let all_fresh = self.states.iter().all(|state| *state == State::Fresh);
                 let states = (!all_fresh).then_some(self.states.as_slice());
-                Content::Row { row, values: row.values(), fields, states }
+                Ok(Content::Row { row, values: row.values(), fields, states })
             }
             // It may still be a hash.
             Err(_) => match open.hash()? {
-                None => Content::Nothing,
+                None => Ok(Content::Nothing),
                 Some(hash) => {
                     call.tally.add(|counts| counts.hashes += 1);
                     let plan =
                         self.hashes.get_or_insert_with(|| HashPlan::new(call.fields.in_hashes()));
                     let buffer = &mut self.buffer;
-                    return work(Opened::Hash(OpenHash { hash, plan, buffer, call }));
+                    Err(OpenHash { hash, plan, buffer, call })
                 }
             },
         };
-        let done = work(Opened::Read(Entity::new(content, call, 0)));
+        let done = work(match content {
+            Ok(content) => {
+                entity = Entity::new(content, call, 0);
+                Opened::Read(&entity)
+            }
+            Err(hash) => Opened::Hash(hash),
+        });
         if call.tiles.get() > most_tiles() { Err(too_many_tiles()) } else { done }
     }
 
@@ -151,11 +161,11 @@ impl<'a> EntityReader<'a> {
 }
 
 /// An entity that is open.
-pub enum Opened<'e> {
+pub enum Opened<'o, 'e> {
     /// A hash, of which nothing was read yet.
     Hash(OpenHash<'e>),
     /// All else.
-    Read(Entity<'e>),
+    Read(&'o Entity<'e>),
 }
 
 /// A hash that is open.
@@ -192,7 +202,6 @@ impl<'e> OpenHash<'e> {
 pub struct Entity<'e> {
     content: Content<'e>,
     call: &'e Reading<'e>,
-    moment: Moment,
     /// Whether all that is asked for are values as they are.
     is_plain: bool,
     bytes: usize,
@@ -211,6 +220,7 @@ enum Content<'e> {
 }
 
 impl<'e> Entity<'e> {
+    #[inline]
     fn new(content: Content<'e>, call: &'e Reading<'e>, bytes: usize) -> Self {
         let is_plain = call.fields.are_plain()
             && match &content {
@@ -219,9 +229,7 @@ impl<'e> Entity<'e> {
                 }
                 _ => true,
             };
-        let (now_us, oldest_ms) = (call.now_us, call.oldest_ms);
-        let moment = Moment { now_us, oldest_ms, last: Cell::default() };
-        Self { content, call, moment, is_plain, bytes }
+        Self { content, call, is_plain, bytes }
     }
 
     /// What stands for the field at a place of the call. It is counted.
@@ -280,7 +288,7 @@ impl<'e> Entity<'e> {
             _ if state == State::TooOld => return Found::TooOld,
             _ => {}
         }
-        self.call.fields.form(place).of_row(value, &self.moment)
+        self.call.fields.form(place).of_row(value, &self.call.moment)
     }
 
     fn of_hash(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {

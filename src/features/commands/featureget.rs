@@ -1,7 +1,7 @@
 //! ML.FEATUREGET: the same fields of several entities.
 
 use super::answers::{Answers, TIME_BYTES, VALUE_BYTES, check, most_bytes, reply_bytes, too_long};
-use super::entity::{EntityReader, F32Row, OpenHash, Opened, Repeats};
+use super::entity::{Entity, EntityReader, F32Row, OpenHash, Opened, Repeats};
 use super::fields::Fields;
 use super::write_options::{FIELDS, NUMBERS};
 use crate::bug;
@@ -355,19 +355,20 @@ fn tensor<'a>(
         let read = reader.open(&call.keys, *key, |open| {
             let entity = match open {
                 Opened::Read(entity) => entity,
-                Opened::Hash(hash) if !fields.are_plain() => hash.read()?,
-                Opened::Hash(hash) => {
+                Opened::Hash(hash) if fields.are_plain() => {
                     if request.timed {
                         (0..columns).for_each(|_| tensor.push_time(NO_TIME));
                     }
                     let row = tensor.append_row(columns, most_bytes());
                     return hash_row(request, *key, &hash, row, &defaults);
                 }
+                Opened::Hash(hash) => {
+                    let entity = hash.read()?;
+                    return entity_row(request, *key, &entity, &mut tensor, &defaults);
+                }
             };
-            if request.timed {
-                (0..places).for_each(|place| tensor.push_time(entity.event_time(place)));
-            }
             if dtype == Dtype::F32
+                && !request.timed
                 && let Some(row) = entity.f32s()
             {
                 match row {
@@ -376,31 +377,7 @@ fn tensor<'a>(
                 }
                 return Ok(0);
             }
-            tensor.begin();
-            let mut next = 0;
-            while next < places {
-                let taken = entity.run(next, |values, run| tensor.push_numbers(values, run));
-                if taken > 0 {
-                    next += taken;
-                    continue;
-                }
-                let place = next;
-                next += 1;
-                let (found, default) = (entity.get(place), defaults.get(place).copied());
-                if request.strict {
-                    request.check(&found, *key, place)?;
-                }
-                let pushed = match fields.form(place) {
-                    FieldForm::Numbers(columns) => tensor.push_wide(found, columns, default),
-                    FieldForm::One | FieldForm::Window(..) => tensor.push(found, default),
-                };
-                pushed.ok_or_else(|| request.no_nan(*key, place, dtype))?;
-                // What is a value elsewhere may be none of a tensor of this type.
-                if request.strict && tensor.is_misfit() {
-                    request.check(&Found::Misfit, *key, place)?;
-                }
-            }
-            Ok(entity.bytes() + tensor.long_bytes())
+            entity_row(request, *key, entity, &mut tensor, &defaults)
         })?;
         repeats.remember(*key, read, number, reader);
     }
@@ -415,6 +392,46 @@ fn tensor<'a>(
         call.reply.bytes(tensor.times());
     }
     Ok(())
+}
+
+/// Writes an entity into a tensor; how many bytes were read for that.
+#[inline(never)]
+fn entity_row(
+    request: &Request,
+    key: Arg,
+    entity: &Entity,
+    tensor: &mut Tensor,
+    defaults: &Defaults<Value<'static>>,
+) -> Result<usize, Error> {
+    let places = request.fields.len();
+    if request.timed {
+        (0..places).for_each(|place| tensor.push_time(entity.event_time(place)));
+    }
+    tensor.begin();
+    let mut next = 0;
+    while next < places {
+        let taken = entity.run(next, |values, run| tensor.push_numbers(values, run));
+        if taken > 0 {
+            next += taken;
+            continue;
+        }
+        let place = next;
+        next += 1;
+        let (found, default) = (entity.get(place), defaults.get(place).copied());
+        if request.strict {
+            request.check(&found, key, place)?;
+        }
+        let pushed = match request.fields.form(place) {
+            FieldForm::Numbers(columns) => tensor.push_wide(found, columns, default),
+            FieldForm::One | FieldForm::Window(..) => tensor.push(found, default),
+        };
+        pushed.ok_or_else(|| request.no_nan(key, place, tensor.dtype()))?;
+        // What is a value elsewhere may be none of a tensor of this type.
+        if request.strict && tensor.is_misfit() {
+            request.check(&Found::Misfit, key, place)?;
+        }
+    }
+    Ok(entity.bytes() + tensor.long_bytes())
 }
 
 /// Reads a hash into a row of the tensor; how many bytes that took.
