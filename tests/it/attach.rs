@@ -133,14 +133,6 @@ fn join(replica: &Server, primary: &Server) {
     wait_for("the replica to be in step", || follower.info("master_link_status") == "up");
 }
 
-fn aof_is_there(client: &mut Client) {
-    wait_for("the AOF to be there", || {
-        client.info("aof_rewrite_in_progress") == "0"
-            && client.info("aof_rewrite_scheduled") == "0"
-            && client.info("aof_last_bgrewrite_status") == "ok"
-    });
-}
-
 /// A replica that has asked for all and is made to wait for it, for longer than
 /// any test: from then on there is a backlog.
 fn ask_and_wait(client: &mut Client, port: u16) -> TcpStream {
@@ -174,7 +166,7 @@ fn an_aof() {
     each_round("an AOF", "", |mut server, way| {
         under_traffic(&server, |client| {
             client.run("CONFIG SET appendonly yes appendfsync always").ok();
-            aof_is_there(client);
+            client.wait_for_rewrite();
             assert!(effects_are_wanted(client), "{way}");
         });
         let mut client = server.client();
@@ -197,7 +189,7 @@ fn an_aof_while_a_child_saves() {
                 "1",
                 "{way}: the child was too quick"
             );
-            aof_is_there(client);
+            client.wait_for_rewrite();
             assert!(effects_are_wanted(client), "{way}");
         });
         let mut client = server.client();

@@ -236,11 +236,7 @@ fn all_of_an_answer_survives_copies_and_restarts() {
     for preamble in ["yes", "no"] {
         let mut client = server.client();
         call!(client, "CONFIG", "SET", "aof-use-rdb-preamble", preamble).ok();
-        client.run("BGREWRITEAOF").text();
-        wait_for("the AOF to be rewritten", || {
-            client.info("aof_rewrite_in_progress") == "0"
-                && client.info("aof_rewrite_scheduled") == "0"
-        });
+        client.rewrite_aof();
         server.restart(Stop::Kill);
         check(&mut server.client(), &format!("rewritten, preamble {preamble}"));
     }

@@ -38,14 +38,6 @@ fn furnish(client: &mut Client) -> Vec<String> {
     versions
 }
 
-fn rewrite_aof(client: &mut Client) {
-    client.run("BGREWRITEAOF").text();
-    wait_for("the AOF to be rewritten", || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
-    });
-    assert_eq!(client.info("aof_last_bgrewrite_status"), "ok");
-}
-
 #[test]
 fn the_versions_in_force_outlive_a_restart() {
     let cache = "ML.CACHESET m:k new x EX 900";
@@ -72,7 +64,7 @@ fn the_versions_in_force_outlive_a_restart() {
         // Twice, so that what was loaded is saved in its turn.
         for _ in 0..2 {
             if rewritten {
-                rewrite_aof(&mut server.client());
+                server.client().rewrite_aof();
             }
             server.restart(stop);
             let mut client = server.client();
@@ -96,7 +88,7 @@ fn a_rewrite_to_commands_without_any_key_of_the_module_loses_the_versions() {
         if !written.is_empty() {
             client.run(written).ok();
         }
-        rewrite_aof(&mut client);
+        client.rewrite_aof();
         assert_eq!(in_force(&mut client), before, "not before the restart");
         server.restart(Stop::Kill);
         println!("left after the restart, {written:?}: {:?}", in_force(&mut server.client()));

@@ -4,7 +4,7 @@
 
 use crate::support::queues::{queue, told};
 use crate::support::rates::{Admission, Row};
-use crate::support::{Answer, Client, Server, Stop, call, wait_for};
+use crate::support::{Answer, Client, Server, Stop, call};
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -126,8 +126,7 @@ fn what_is_used_and_when_it_closes_is_the_same_on_a_replica_and_after_a_restart(
             assert!(Admission::ask(&mut client, &format!("1 {key} LIMIT 5 {word}")).admitted);
         }
         if config.contains("preamble") {
-            client.run("BGREWRITEAOF");
-            wait_for("the rewrite", || client.info("aof_rewrite_in_progress") == "0");
+            client.rewrite_aof();
         }
         replica.catch_up(&server);
         let digest = client.digest();

@@ -243,11 +243,10 @@ const COMMANDS: &[&str] = &[
     "ML.DEBUG CLOCK REAL",
 ];
 
+/// A rewrite, which a panic may have fail.
 fn rewrite_aof(client: &mut Client) {
     client.run("BGREWRITEAOF").text();
-    wait_for("the AOF to be rewritten", || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
-    });
+    client.wait_for_rewrite();
 }
 
 fn start() -> (Server, Client) {

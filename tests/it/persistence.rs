@@ -180,14 +180,6 @@ fn picture(client: &mut Client) -> (String, Vec<(Value, Value)>, Vec<Value>) {
     (client.digest(), expiries, answers.to_vec())
 }
 
-fn rewrite_aof(client: &mut Client) {
-    client.run("BGREWRITEAOF").text();
-    wait_for("the AOF to be rewritten", || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
-    });
-    assert_eq!(client.info("aof_last_bgrewrite_status"), "ok");
-}
-
 #[test]
 fn a_restart_changes_nothing() {
     const AOF: &str = "appendonly yes\nappendfsync always\n";
@@ -204,7 +196,7 @@ fn a_restart_changes_nothing() {
         let mut client = server.client();
         furnish(&mut client);
         if rewritten {
-            rewrite_aof(&mut client);
+            client.rewrite_aof();
             client.run("ML.RATELIMIT limit 10 3600 COST 2");
             client.run("ML.RATELIMIT SLIDING 10 31622400 COST 1 HOLD 9000000").items();
             client.run("ML.ADMIT 1 permit PERMIT 10 COST 2 HOLD 3600000");
@@ -235,7 +227,7 @@ fn a_rewritten_aof_keeps_an_expiry_changed_by_hand() {
             assert_eq!(call!(client, "PEXPIRE", other, 99_000_000).integer(), 1);
         }
         let before = picture(&mut client);
-        rewrite_aof(&mut client);
+        client.rewrite_aof();
         server.restart(Stop::Kill);
         assert_eq!(picture(&mut server.client()), before, "preamble {preamble}");
     }
@@ -566,7 +558,7 @@ fn a_payload_with_bytes_changed_is_refused_or_harmless() {
     let before = client.digest();
     client.run("DEBUG RELOAD").ok();
     assert_eq!(client.digest(), before);
-    rewrite_aof(&mut client);
+    client.rewrite_aof();
     client.run("DEBUG LOADAOF").ok();
     assert_eq!(client.digest(), before);
 }
@@ -593,7 +585,7 @@ fn a_payload_that_holds_nothing_is_refused_or_kept() {
             let before = client.digest();
             client.run("DEBUG RELOAD").ok();
             assert_eq!(client.digest(), before, "{inner:?} in an RDB file");
-            rewrite_aof(&mut client);
+            client.rewrite_aof();
             client.run("DEBUG LOADAOF").ok();
             assert_eq!(client.digest(), before, "{inner:?} in an AOF");
             use_fully(&mut client, "nothing");

@@ -432,10 +432,7 @@ fn is_of_rows(effect: &[Vec<u8>]) -> bool {
 
 /// The commands that a rewritten AOF has for what the module holds.
 fn rewritten(server: &Server, client: &mut Client) -> Vec<Vec<Vec<u8>>> {
-    client.run("BGREWRITEAOF").text();
-    wait_for("the AOF to be rewritten", || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
-    });
+    client.rewrite_aof();
     let mut files = std::fs::read_dir(server.directory().join("appendonlydir")).unwrap();
     let base = files.find_map(|file| {
         let path = file.unwrap().path();

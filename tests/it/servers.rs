@@ -88,8 +88,7 @@ fn exercise(name: &str, binary: &Path) {
     client.run("ML.RATELIMIT limit 10 3600 COST 3");
     client.run("ML.CACHESET cache v x EX 1000").ok();
     let before = client.digest();
-    client.run("BGREWRITEAOF").text();
-    wait_for("the AOF to be rewritten", || client.info("aof_rewrite_in_progress") == "0");
+    client.rewrite_aof();
     client.run("DEBUG LOADAOF").ok();
     assert_eq!(client.digest(), before, "{}", after("loaded from an AOF"));
     assert_eq!(client.run("ML.RATELIMIT limit 10 3600 PEEK").integers()[2], 7, "{name}");

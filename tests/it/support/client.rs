@@ -1,6 +1,6 @@
 //! A client, and the ways to look at an answer.
 
-use super::call;
+use super::{call, wait_for};
 use redis::{Cmd, Connection, ConnectionLike, IntoConnectionInfo, ProtocolVersion, Value};
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, channel};
@@ -104,6 +104,23 @@ impl Client {
         let info = self.run("INFO everything").text();
         let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.unwrap_or_else(|| panic!("INFO has no {field}")).to_owned()
+    }
+
+    /// Has the AOF rewritten, and waits until it is.
+    #[track_caller]
+    pub fn rewrite_aof(&mut self) {
+        self.run("BGREWRITEAOF").text();
+        self.wait_for_rewrite();
+        assert_eq!(self.info("aof_last_bgrewrite_status"), "ok");
+    }
+
+    /// Waits until no rewrite of the AOF is to come or under way. What is scheduled is in
+    /// progress before it is done: in this order none begins between two looks.
+    #[track_caller]
+    pub fn wait_for_rewrite(&mut self) {
+        wait_for("the AOF to be rewritten", || {
+            self.info("aof_rewrite_scheduled") == "0" && self.info("aof_rewrite_in_progress") == "0"
+        });
     }
 
     /// DEBUG DIGEST: a sum over all keys and what they hold.
