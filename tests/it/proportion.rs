@@ -776,7 +776,7 @@ fn what_a_command_says_of_its_complexity_is_so() {
             "O(log(N))" => 4,
             _ if bound.contains("N*M") || bound.contains("K*M") => 2 * times * times,
             _ if bound.starts_with("O(N") && bound.contains("log") => 2 * times,
-            "O(N)" => times,
+            "O(N)" | "O(N+M)" => times,
             bound => panic!("{name}: {bound} is not known here"),
         };
         let [small, large] = edges;
