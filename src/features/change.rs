@@ -86,6 +86,11 @@ pub fn is_alive(row: &Row, view: usize, now_ms: Millis) -> bool {
     row.times(view).is_alive(now_ms)
 }
 
+/// The view of a name, if it can be served.
+pub fn alive_view(row: &Row, name: &[u8], now_ms: Millis) -> Option<usize> {
+    row.layout().view(name).filter(|view| is_alive(row, *view, now_ms))
+}
+
 fn all_are_alive(row: &Row, now_ms: Millis) -> bool {
     row.all_times().all(|times| times.is_alive(now_ms))
 }
@@ -136,9 +141,8 @@ impl<'a> Set<'a> {
     /// what they are.
     pub fn over_events(&self, row: Option<&Row>, now_ms: Millis) -> Option<(&'a [u8], String)> {
         let row = row.filter(|row| !row.head().events().is_empty())?;
-        let layout: &Layout = row.layout();
-        let view = layout.view(self.view).filter(|view| is_alive(row, *view, now_ms))?;
-        let values = row.values();
+        let view = alive_view(row, self.view, now_ms)?;
+        let (layout, values) = (row.layout(), row.values());
         self.fields.iter().find_map(|name| match values.get(layout.field(view, name)?) {
             Value::Events(events) => Some((*name, events.describe())),
             _ => None,
@@ -164,7 +168,7 @@ impl<'a> Deletion<'a> {
         let is_alive = |view| is_alive(row, view, now_ms);
         let (removed, action) = match self {
             Self::View(view) => {
-                let held = layout.view(view).filter(|view| is_alive(*view));
+                let held = alive_view(row, view, now_ms);
                 let removed = held.map_or(0, |view| layout.fields(view).len());
                 (removed, Action::Take { view, by_deletion: true })
             }

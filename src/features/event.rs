@@ -7,10 +7,9 @@
 //! [`Event::decide`] runs on the primary alone. What it leaves of the event is what
 //! replicas are sent; applying that looks at no clock and refuses nothing.
 
-use super::change::{Action, Applier, Change, Put, is_alive};
+use super::change::{Action, Applier, Change, Put, alive_view};
 use super::events::Events;
-use super::layout::Layout;
-use super::row::{Row, TooLarge, ViewTimes};
+use super::row::{Row, TooLarge};
 use super::sequence::Sequence;
 use super::value::Value;
 use super::windows::{Misfit, Spans, Windows};
@@ -74,14 +73,15 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// How many bytes a row grows by at most in which it happens.
+    /// How many bytes a row that has all fields grows by at most when it happens.
     pub fn most_bytes(&self) -> usize {
         match &self.what {
             What::Push { items, .. } => {
                 let text = |value: &Value| value.bytes().map_or(0, <[u8]>::len);
                 Sequence::ITEM_BYTES * items.len() + items.iter().map(text).sum::<usize>()
             }
-            What::Tally { spans, amounts } => Windows::TILE_BYTES * spans.len() * amounts.len(),
+            // Rings that the call does not name take it too.
+            What::Tally { amounts, .. } => Windows::TILE_BYTES * Windows::MAX_RINGS * amounts.len(),
         }
     }
 
@@ -91,28 +91,20 @@ impl<'a> Event<'a> {
 
     /// What is left of the event: `None` if no field takes it.
     pub fn decide(mut self, row: Option<&Row>) -> Result<Option<Self>, Refusal> {
-        let held = |field: &[u8]| row.and_then(|row| self.held(row, field));
         let (at_ms, seq, now_ms) = (self.at_ms, self.seq, self.now_ms());
         let takes = match &self.what {
-            What::Push { field, last, .. } => match held(field) {
-                None => true,
-                Some(Value::Events(events)) if let Events::Sequence(sequence) = &**events => {
-                    sequence.would_take(at_ms, seq, *last)
-                }
-                Some(value) => return Err(Refusal::Holds(field.to_vec(), describe(value))),
+            What::Push { field, last, .. } => match self.held_events(row, field)? {
+                Some(Events::Sequence(sequence)) => sequence.would_take(at_ms, seq, *last),
+                _ => true,
             },
             What::Tally { spans, amounts } => {
                 let none = Windows::default();
                 let mut taken = Vec::with_capacity(amounts.len());
                 for (field, amount) in amounts {
-                    let windows = match held(field) {
-                        None => &none,
-                        Some(Value::Events(events)) if let Events::Windows(windows) = &**events => {
-                            windows
-                        }
-                        Some(value) => return Err(Refusal::Holds(field.to_vec(), describe(value))),
+                    let windows = match self.held_events(row, field)? {
+                        Some(Events::Windows(windows)) => windows,
+                        _ => &none,
                     };
-                    windows.check(spans).map_err(|why| Refusal::Tiles(field.to_vec(), why))?;
                     if windows.would_take(spans, at_ms, seq, now_ms) {
                         taken.push((*field, *amount));
                     }
@@ -125,72 +117,70 @@ impl<'a> Event<'a> {
         Ok(takes.then_some(self))
     }
 
-    /// Whether each field holds nothing, or events of the kind. So it is wherever the event
-    /// was decided about; elsewhere it may not be.
+    /// Whether each field holds nothing, or events that it can happen to. So it is wherever
+    /// the event was decided about; elsewhere it may not be.
     pub fn can_happen(&self, row: Option<&Row>) -> bool {
-        self.fields().iter().all(|field| match row.and_then(|row| self.held(row, field)) {
-            None => true,
-            Some(Value::Events(events)) => match (&self.what, &**events) {
-                (What::Push { .. }, Events::Sequence(_)) => true,
-                (What::Tally { spans, .. }, Events::Windows(windows)) => {
-                    windows.check(spans).is_ok()
-                }
-                _ => false,
-            },
-            Some(_) => false,
-        })
+        self.fields().iter().all(|field| self.held_events(row, field).is_ok())
     }
 
-    /// What a field of the view holds, if the view is alive.
-    fn held<'r>(&self, row: &'r Row, field: &[u8]) -> Option<Value<'r>> {
-        let layout: &Layout = row.layout();
-        let view = layout.view(self.view).filter(|view| is_alive(row, *view, self.now_ms()))?;
-        Some(row.values().get(layout.field(view, field)?))
-    }
-
-    /// The row that there must be for the event to happen in place, where that is
-    /// another than there is: all fields are in it.
-    pub fn make_room(&self, row: Option<&Row>) -> Result<Option<Row>, TooLarge> {
-        let fields = self.fields();
-        let is_there = |field: &&[u8]| {
-            let held = row.and_then(|row| self.held(row, field));
-            matches!(held, Some(Value::Events(_)))
+    /// The events of a field, if it holds anything; refused unless the event can happen to
+    /// them.
+    fn held_events<'r>(
+        &self,
+        row: Option<&'r Row>,
+        field: &[u8],
+    ) -> Result<Option<&'r Events>, Refusal> {
+        let held = row.and_then(|row| {
+            let view = alive_view(row, self.view, self.now_ms())?;
+            Some(row.values().get(row.layout().field(view, field)?))
+        });
+        let Some(value) = held else { return Ok(None) };
+        let holds = |what: String| Err(Refusal::Holds(field.to_vec(), what));
+        let Value::Events(events) = value else {
+            return holds(format!("a value of type {}", value.type_name()));
         };
-        let missing: Vec<_> = fields.into_iter().filter(|field| !is_there(field)).collect();
-        if missing.is_empty() {
-            return Ok(None);
+        match (&self.what, &**events) {
+            (What::Push { .. }, Events::Sequence(_)) => {}
+            (What::Tally { spans, .. }, Events::Windows(windows)) => {
+                windows.check(spans).map_err(|why| Refusal::Tiles(field.to_vec(), why))?;
+            }
+            _ => return holds(events.describe()),
         }
+        Ok(Some(events))
+    }
+
+    /// The row with the fields that it has not yet, which hold no events so far.
+    pub fn make_room(&self, row: Option<&Row>) -> Result<Row, TooLarge> {
+        let view = row.and_then(|row| Some((row, alive_view(row, self.view, self.now_ms())?)));
+        let is_there = |field: &&[u8]| {
+            view.is_some_and(|(row, view)| row.layout().field(view, field).is_some())
+        };
+        let missing: Vec<_> = self.fields().into_iter().filter(|field| !is_there(field)).collect();
         let none = Arc::new(match self.what {
             What::Push { .. } => Events::Sequence(Sequence::default()),
             What::Tally { .. } => Events::Windows(Windows::default()),
         });
         let values = vec![Value::Events(&none); missing.len()];
         // The times of the view stay, if it is alive.
-        let held = row.and_then(|row| {
-            let view = row.layout().view(self.view)?;
-            Some(row.times(view)).filter(|times| times.is_alive(self.now_ms()))
-        });
-        let times = held.unwrap_or(ViewTimes { at_ms: 0, expires_at_ms: None });
+        let times = view.map(|(row, view)| row.times(view)).unwrap_or_default();
         let action = Action::Put { view: self.view, fields: missing, replaces: false };
         let change = Change { now_ms: self.now_ms(), action };
         let row = Applier::new(&change).apply(row, Some(Put { times, values: &values }))?;
-        Ok(Some(row.unwrap_or_else(|| bug("a row without the fields that were put into it"))))
+        Ok(row.unwrap_or_else(|| bug("a row without the fields that were put into it")))
     }
 
-    /// Where in the row's head the events of each field are; the row has all of them.
-    pub fn places(&self, row: &Row) -> Vec<usize> {
-        let layout: &Layout = row.layout();
-        let view = layout.view(self.view).unwrap_or_else(|| bug("an event in no view"));
-        let place = |field: &&[u8]| {
-            let field = layout.field(view, field).unwrap_or_else(|| bug("an event of no field"));
-            row.values().events_at(field).unwrap_or_else(|| bug("a field without events"))
-        };
+    /// Where in the row's head the events of each field are; `None` unless it has all of
+    /// them.
+    pub fn places(&self, row: &Row) -> Option<Vec<usize>> {
+        let view = alive_view(row, self.view, self.now_ms())?;
+        let (layout, values) = (row.layout(), row.values());
+        let place = |field: &&[u8]| values.events_at(layout.field(view, field)?);
         self.fields().iter().map(place).collect()
     }
 
     /// Has the event happen to the events of a field, by its place among the fields.
     pub fn happen(&self, number: usize, events: &mut Events) {
-        let Self { now_us: _, at_ms, seq, .. } = *self;
+        let Self { at_ms, seq, .. } = *self;
         match (&self.what, events) {
             (What::Push { last, items, .. }, Events::Sequence(sequence)) => {
                 sequence.push(at_ms, seq, *last, items.iter().copied());
@@ -202,13 +192,5 @@ impl<'a> Event<'a> {
             }
             _ => bug("events of another kind"),
         }
-    }
-}
-
-/// What a field holds, as errors say it.
-fn describe(value: Value) -> String {
-    match value {
-        Value::Events(events) => events.describe(),
-        value => format!("a value of type {}", value.type_name()),
     }
 }

@@ -505,3 +505,29 @@ fn windows_take_memory_for_the_tiles_that_events_fell_into() {
     println!("{each} bytes for a key with one event in two windows");
     assert!((200..600).contains(&each), "{each} bytes for a key with one event in two windows");
 }
+
+/// What a primary took in must be there after a restart, up to the last byte.
+#[test]
+fn a_row_that_an_event_filled_can_be_loaded() {
+    const MOST: usize = 64 << 20;
+    let server = Server::start();
+    let mut client = server.client();
+    let (mut taken, mut refused) = (0, 0);
+    // The event takes a tile of 48 bytes, its field a slot and a type, the text its length.
+    for left in [30, 66, 70, 74, 75, 140] {
+        client.run("FLUSHALL SYNC").ok();
+        let text = vec![b'x'; MOST - left];
+        let set = call!(client, "ML.FEATURESET", "row", "FIELDS", 1, "text", text);
+        assert_eq!(set.integer(), 1, "{left}");
+        let tally = client.run("ML.FEATURETALLY row FIELDS 1 spend 1 SPAN 60 TILE 60");
+        if tally.is_error() {
+            refused += 1;
+        } else {
+            taken += 1;
+        }
+        let payload = client.run("DUMP row").bytes();
+        call!(client, "RESTORE", "loaded", 0, payload).ok();
+        assert_eq!(client.digest_of("loaded"), client.digest_of("row"), "{left}");
+    }
+    assert!(taken > 0 && refused > 0, "{taken} were taken, {refused} refused");
+}

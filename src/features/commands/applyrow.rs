@@ -1,7 +1,7 @@
 //! ML.APPLYROW: makes a change of rows that was decided elsewhere.
 
 use super::event_options::notice;
-use super::store::{event, happen, refused, store};
+use super::store::{event, happen, make_room, refused, store};
 use crate::bug;
 use crate::features::change::{Applier, Put};
 use crate::features::codec;
@@ -81,10 +81,11 @@ fn apply_event<'a>(
     payload: Arg,
     event: &Event,
 ) -> Result<(), Error> {
-    let open = call.keys.write(key);
+    let mut open = call.keys.write(key);
     // What the primary has there is of the event's kind; what else there may be stays.
     if event.can_happen(open.value_ref::<Row>()?.as_deref()) {
-        let ends = happen(open, event)?;
+        let room = make_room(&mut open, event, |_| Ok(()))?;
+        let ends = happen(open, event, room)?;
         call.keys.commit_all(&[(key, ends)], notice(event), APPLY, || payload.bytes());
         WRITTEN.increment();
     }

@@ -1,6 +1,6 @@
 //! What the commands have in common that tell of events.
 
-use super::store::refused;
+use super::store::{make_room, refused};
 use super::write_options::{EventTimes, view};
 use crate::features::by_namespace::{self, Counts};
 use crate::features::codec;
@@ -66,9 +66,8 @@ pub fn notice(event: &Event) -> &'static CStr {
 /// one does.
 pub fn happen<'a>(call: &mut Call<'a>, key: Arg<'a>, event: Event<'a>) -> Result<(), Error> {
     let lock = call.lock();
-    let open = call.keys.write(key);
-    let row = open.value_ref::<Row>()?;
-    let decided = event.decide(row.as_deref()).map_err(wrong)?;
+    let mut open = call.keys.write(key);
+    let decided = event.decide(open.value_ref::<Row>()?.as_deref()).map_err(wrong)?;
     let mut counts = Counts::default();
     match &decided {
         None => {
@@ -76,11 +75,11 @@ pub fn happen<'a>(call: &mut Call<'a>, key: Arg<'a>, event: Event<'a>) -> Result
             counts.late = 1;
         }
         Some(event) => {
-            let held = row.map_or(0, |row| row.held_bytes());
-            if held.saturating_add(event.most_bytes()) > MAX_ROW_BYTES {
-                return Err(refused(TooLarge::Bytes));
-            }
-            let ends = super::store::happen(open, event)?;
+            let room = make_room(&mut open, event, |row| {
+                let grown = row.held_bytes().saturating_add(event.most_bytes());
+                if grown > MAX_ROW_BYTES { Err(refused(TooLarge::Bytes)) } else { Ok(()) }
+            })?;
+            let ends = super::store::happen(open, event, room)?;
             call.keys.commit_all(&[(key, ends)], notice(event), APPLY, || {
                 let mut payload = Vec::new();
                 codec::encode_event(event, &mut payload);

@@ -38,16 +38,34 @@ fn put(key: &mut WriteKey, row: Row) -> Result<Lives, Error> {
     Ok(after)
 }
 
-/// Has an event happen to the row in a key, and closes it.
-pub fn happen(mut key: WriteKey, event: &Event) -> Result<Ends, Error> {
-    let made = event.make_room(key.value_ref::<Row>()?.as_deref()).map_err(refused)?;
-    let lives = match made {
-        Some(row) => put(&mut key, row)?,
-        None => Lives::AsBefore,
-    };
-    let places = key.value_ref::<Row>()?.map(|row| event.places(&row));
-    let there = places.zip(key.inner::<Row>()?);
-    let (places, head) = there.unwrap_or_else(|| bug("an event of a row that is not there"));
+/// Makes room in a key for what is to happen to its row: where in the row's head, and
+/// how long the key is to live then. `check` refuses the row that there is then.
+pub fn make_room(
+    key: &mut WriteKey,
+    event: &Event,
+    check: impl FnOnce(&Row) -> Result<(), Error>,
+) -> Result<(Vec<usize>, Lives), Error> {
+    let row = key.value_ref::<Row>()?;
+    if let Some(row) = row.as_deref()
+        && let Some(places) = event.places(row)
+    {
+        check(row)?;
+        return Ok((places, Lives::AsBefore));
+    }
+    let made = event.make_room(row.as_deref()).map_err(refused)?;
+    check(&made)?;
+    let places = event.places(&made).unwrap_or_else(|| bug("a row without what was put into it"));
+    Ok((places, put(key, made)?))
+}
+
+/// Has an event happen to the row in a key, where room was made for it, and closes it.
+pub fn happen(
+    mut key: WriteKey,
+    event: &Event,
+    (places, lives): (Vec<usize>, Lives),
+) -> Result<Ends, Error> {
+    let head = key.inner::<Row>()?;
+    let head = head.unwrap_or_else(|| bug("an event of a row that is not there"));
     for (number, place) in places.iter().enumerate() {
         head.change(*place, |events| event.happen(number, events));
     }
