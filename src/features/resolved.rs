@@ -125,7 +125,10 @@ impl ResolvedFields {
             runs.into()
         });
         let length = *runs.get(place).unwrap_or_else(|| bug("a place without a field"));
-        let first = if length > 0 { self.field(place).unwrap_or(0) } else { 0 };
+        if length == 0 {
+            return 0..0;
+        }
+        let first = self.field(place).unwrap_or_else(|| bug("a run that begins nowhere"));
         first..first + length as usize
     }
 

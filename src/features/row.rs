@@ -91,12 +91,8 @@ fn shape<'v>(
         count += 1;
         let slot = match value {
             Value::F32(_) => continue,
-            Value::Text(bytes) | Value::String(bytes) => {
-                texts = texts.saturating_add(text_bytes(bytes));
-                4
-            }
-            Value::Vector(vector) => {
-                texts = texts.saturating_add(text_bytes(vector.bytes()));
+            Value::Text(_) | Value::String(_) | Value::Vector(_) => {
+                texts = texts.saturating_add(value.bytes().map_or(0, text_bytes));
                 4
             }
             Value::Events(events) => {

@@ -45,6 +45,12 @@ struct Reading<'a> {
     tally: Tally<'a>,
 }
 
+impl Reading<'_> {
+    fn check_tiles(&self) -> Result<(), Error> {
+        if self.tiles.get() > most_tiles() { Err(too_many_tiles()) } else { Ok(()) }
+    }
+}
+
 /// Whether a view is served.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -145,7 +151,8 @@ impl<'a> EntityReader<'a> {
             }
             Err(hash) => Opened::Hash(hash),
         });
-        if call.tiles.get() > most_tiles() { Err(too_many_tiles()) } else { done }
+        // Where there were too many, what came of it is none.
+        call.check_tiles().and(done)
     }
 
     /// What was counted of the entity that was read last.
@@ -236,8 +243,14 @@ impl<'e> Entity<'e> {
     #[inline]
     pub fn get(&self, place: usize) -> Found<'e> {
         let found = self.peek(place);
-        self.call.tally.count(&found);
+        self.count(&found);
         found
+    }
+
+    /// Counts what was found.
+    #[inline]
+    pub fn count(&self, found: &Found) {
+        self.call.tally.count(found);
     }
 
     /// What stands there, and is not counted.
@@ -302,10 +315,10 @@ impl<'e> Entity<'e> {
             .of_hash(bytes(place), self.call.fields.bare(place).and_then(bytes))
     }
 
-    /// Refuses an entity that was looked at as a whole, if its windows have more tiles than
-    /// a call looks at. Otherwise it can be looked at once more.
+    /// Refuses what was looked at so far, if that is more tiles of windows than a call
+    /// looks at.
     pub fn check_tiles(&self) -> Result<(), Error> {
-        if self.call.tiles.take() > most_tiles() { Err(too_many_tiles()) } else { Ok(()) }
+        self.call.check_tiles()
     }
 
     /// As many bytes as all texts that it holds together take at most; of events nobody

@@ -29,26 +29,35 @@ fn features(call: &mut Call) -> Result<(), Error> {
     let mut reader = EntityReader::new(call.lock(), &fields, call.now(), None, usize::MAX);
     let mut answers = Answers::of(call);
     reader.read(&call.keys, key, |entity| {
-        check(entity, &fields)?;
-        call.reply.array(fields.len());
-        (0..fields.len()).for_each(|place| answers.reply(entity.get(place), None));
+        let answer = |found| answers.reply(found, None);
+        if is_short(entity, &fields) {
+            call.reply.array(fields.len());
+            (0..fields.len()).map(|place| entity.get(place)).for_each(answer);
+            return Ok(());
+        }
+        let all: Vec<_> = (0..fields.len()).map(|place| entity.peek(place)).collect();
+        entity.check_tiles()?;
+        check(&all, &fields)?;
+        call.reply.array(all.len());
+        all.iter().for_each(|found| entity.count(found));
+        all.into_iter().for_each(answer);
         Ok(())
     })
 }
 
-/// Refuses a reply that is too long because fields are asked for again and again.
-/// What is asked for once is answered, as long as it is.
-fn check(entity: &Entity, fields: &Fields) -> Result<(), Error> {
-    let most = most_bytes();
+/// Whether a reply is no longer than it may be whatever is found.
+fn is_short(entity: &Entity, fields: &Fields) -> bool {
     let bound = entity.text_bytes().filter(|_| fields.are_plain());
     let bound = bound.map(|each| each.saturating_add(VALUE_BYTES).saturating_mul(fields.len()));
-    if bound.is_some_and(|bound| bound <= most) {
-        return Ok(());
-    }
+    bound.is_some_and(|bound| bound <= most_bytes())
+}
+
+/// Refuses a reply that is too long because fields are asked for again and again.
+/// What is asked for once is answered, as long as it is.
+fn check(all_found: &[Found], fields: &Fields) -> Result<(), Error> {
     let (mut all, mut once, mut known) = (0usize, 0usize, HashSet::new());
-    for (place, name) in fields.names().enumerate() {
-        let found = entity.peek(place);
-        let bytes = reply_bytes(found, None);
+    for (found, name) in all_found.iter().zip(fields.names()) {
+        let bytes = reply_bytes(*found, None);
         all = all.saturating_add(bytes);
         // Places for items that are not there, and the same ones under several names,
         // are asked for again and again.
@@ -56,5 +65,5 @@ fn check(entity: &Entity, fields: &Fields) -> Result<(), Error> {
             once = once.saturating_add(bytes);
         }
     }
-    if all > most.max(once) { Err(too_long()) } else { entity.check_tiles() }
+    if all > most_bytes().max(once) { Err(too_long()) } else { Ok(()) }
 }
