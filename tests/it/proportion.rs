@@ -56,6 +56,17 @@ impl Cost {
 }
 
 /// How long an answer is on the wire, about.
+/// A server of a module that counts what it does; a release build counts nothing.
+fn counting() -> Option<(Server, Client)> {
+    let server = Server::start();
+    let mut client = server.client();
+    if !client.knows("ML.DEBUG") {
+        println!("not applicable: a release build counts nothing");
+        return None;
+    }
+    Some((server, client))
+}
+
 fn length(answer: &Value) -> u64 {
     match answer {
         Value::BulkString(bytes) => bytes.len() as u64 + 6,
@@ -169,12 +180,7 @@ fn furnish(client: &mut Client) {
 /// again and again.
 #[test]
 fn what_is_named_again_and_again_is_worked_on_once() {
-    let server = Server::start();
-    let mut client = server.client();
-    if !client.knows("ML.DEBUG") {
-        println!("not applicable: a release build counts nothing");
-        return;
-    }
+    let Some((server, mut client)) = counting() else { return };
     client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
     furnish(&mut client);
     // Somebody waits: whoever asks for something asks whether that is at one of its keys.
@@ -375,12 +381,7 @@ fn no_payload_takes_many_times_its_length() {
 #[test]
 fn the_work_of_any_call_is_in_proportion() {
     let calls = calls();
-    let server = Server::start();
-    let mut client = server.client();
-    if !client.knows("ML.DEBUG") {
-        println!("not applicable: a release build counts nothing");
-        return;
-    }
+    let Some((_server, mut client)) = counting() else { return };
     // What the server does beside the calls would count as theirs.
     client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
     let [_, seed] = Random::seeds();
@@ -550,12 +551,7 @@ const SOME: usize = 24;
 
 #[test]
 fn what_is_done_with_one_of_sixty_thousand_holds_costs_what_it_does_with_two_dozen() {
-    let server = Server::start();
-    let mut client = server.client();
-    if !client.knows("ML.DEBUG") {
-        println!("not applicable: a release build counts nothing");
-        return;
-    }
+    let Some((_server, mut client)) = counting() else { return };
     client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
     let limit = "LIMIT 1000000 9000";
     let own = held(7);
@@ -602,12 +598,7 @@ fn what_is_done_with_one_of_sixty_thousand_holds_costs_what_it_does_with_two_doz
 /// is drawn, in the midst of the others.
 #[test]
 fn no_call_of_many_opens_or_settles_at_the_cost_of_sixty_thousand_holds() {
-    let server = Server::start();
-    let mut client = server.client();
-    if !client.knows("ML.DEBUG") {
-        println!("not applicable: a release build counts nothing");
-        return;
-    }
+    let Some((_server, mut client)) = counting() else { return };
     client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
     let [_, seed] = Random::seeds();
     for algorithm in ALGORITHMS {
@@ -648,12 +639,7 @@ fn no_call_of_many_opens_or_settles_at_the_cost_of_sixty_thousand_holds() {
 /// Sixty thousand that end together are over at once, and are taken out by and by.
 #[test]
 fn no_call_takes_out_all_holds_that_have_ended_together() {
-    let server = Server::start();
-    let mut client = server.client();
-    if !client.knows("ML.DEBUG") {
-        println!("not applicable: a release build counts nothing");
-        return;
-    }
+    let Some((_server, mut client)) = counting() else { return };
     client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
     for algorithm in ALGORITHMS {
         let [few, many] = [SOME, 60_000].map(|size| {
@@ -705,12 +691,7 @@ fn no_call_takes_out_all_holds_that_have_ended_together() {
 /// there, who asks for many keys more.
 #[test]
 fn what_happens_at_a_key_costs_no_more_where_one_waits_there_who_asks_for_a_thousand() {
-    let server = Server::start();
-    let mut client = server.client();
-    if !client.knows("ML.DEBUG") {
-        println!("not applicable: a release build counts nothing");
-        return;
-    }
+    let Some((server, mut client)) = counting() else { return };
     let [few, many] = [2, 1_000].map(|size| {
         client.run("FLUSHALL").ok();
         client.run("ML.RATELIMIT k 1 3600").items();
