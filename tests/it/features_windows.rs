@@ -213,7 +213,7 @@ fn a_clock_that_steps_back_counts_nothing_twice_and_loses_nothing() {
 #[test]
 fn spans_change_at_once_and_tiles_do_not() {
     let (_server, mut client, now_us) = frozen();
-    let edge_us = at_the_edge(&mut client, now_us, 60);
+    let edge_us = at_the_edge(&mut client, now_us, 3_600);
     let ago = |seconds: u64| (edge_us - seconds * SECOND) / 1000;
     tally(&mut client, &format!("u FIELDS 1 x 1 SPAN 600 TILE 60 AT {}", ago(300)));
     // Shorter: what is older goes. Longer: it does not come back.
