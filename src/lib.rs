@@ -57,7 +57,7 @@ pub static MODULE: server::Module = server::Module {
         features::CONFIGS,
         stats::CONFIGS,
     ],
-    info: &[ratelimit::INFO, permit::INFO, admission::INFO, cache::INFO, features::INFO],
+    info: &[&ratelimit::INFO, &permit::INFO, &admission::INFO, &cache::INFO, &features::INFO],
     listeners: &[cache::LISTENER, cache::LEASES, admission::LISTENER],
 };
 

@@ -10,4 +10,4 @@ pub static MAX_WAITER_BYTES: Config =
     Config::bytes(c"limit-max-waiter-bytes", 64 << 20, 1 << 16, 1 << 40);
 
 /// The configs of this domain.
-pub const CONFIGS: &[&Config] = &[&MAX_WAITERS, &MAX_WAITER_BYTES];
+pub static CONFIGS: &[&Config] = &[&MAX_WAITERS, &MAX_WAITER_BYTES];

@@ -24,7 +24,7 @@ static WAITED_MS: Counter = Counter::new();
 pub static WAITERS: Gauge = Gauge::new();
 
 /// The section of INFO.
-pub const INFO: Section = Section {
+pub static INFO: Section = Section {
     name: c"admission",
     fields: &[
         (c"admission_admitted", &ADMITTED),

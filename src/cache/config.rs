@@ -32,5 +32,5 @@ pub static MAX_LEASE: Config =
     Config::number(c"cache-max-lease", 3_600_000, 1, MAX_TTL_MS.cast_signed());
 
 /// The configs of this domain.
-pub const CONFIGS: &[&Config] =
+pub static CONFIGS: &[&Config] =
     &[&TTL, &VERSIONS, &MAX_VALUE_BYTES, &NAMESPACES, &LEASES, &LEASE_BYTES, &MAX_LEASE];

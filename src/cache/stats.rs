@@ -26,7 +26,7 @@ pub static WAITERS: Gauge = Gauge::new();
 
 /// The section of INFO.
 #[allow(clippy::indexing_slicing)] // Checked when it is compiled.
-pub const INFO: Section = Section {
+pub static INFO: Section = Section {
     name: c"cache",
     fields: &[
         (c"cache_hits", &TOTALS[Counter::Hits as usize]),

@@ -13,4 +13,4 @@ pub static MAX_REPLY_BYTES: Config =
     Config::bytes(c"features-max-reply-bytes", 128 << 20, 1 << 20, 1 << 40);
 
 /// The configs of this domain.
-pub const CONFIGS: &[&Config] = &[&MAX_VALUES, &MAX_SKEW, &MAX_REPLY_BYTES];
+pub static CONFIGS: &[&Config] = &[&MAX_VALUES, &MAX_SKEW, &MAX_REPLY_BYTES];

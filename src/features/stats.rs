@@ -25,7 +25,7 @@ pub static LAYOUTS: Gauge = Gauge::new();
 pub static LAYOUT_BYTES: Gauge = Gauge::new();
 
 /// The section of INFO.
-pub const INFO: Section = Section {
+pub static INFO: Section = Section {
     name: c"features",
     fields: &[
         (c"features_found", &FOUND),

@@ -155,7 +155,8 @@ pub struct Spans(ArrayVec<Span, { Windows::MAX_RINGS }>);
 impl Spans {
     /// One span or two.
     pub fn new(first: Span, second: Option<Span>) -> Result<Self, Misfit> {
-        let mut spans: ArrayVec<_, _> = [first].into_iter().chain(second).collect();
+        let mut spans: ArrayVec<Span, { Windows::MAX_RINGS }> =
+            [first].into_iter().chain(second).collect();
         spans.sort_unstable_by_key(|span: &Span| span.tile_us);
         let distinct = spans.is_sorted_by(|one, other| one.tile_us < other.tile_us);
         if distinct { Ok(Self(spans)) } else { Err(Misfit::SameTile) }

@@ -19,7 +19,7 @@ pub static RENEWED: Counter = Counter::new();
 pub static RELEASED: Counter = Counter::new();
 
 /// The section of INFO.
-pub const INFO: Section = Section {
+pub static INFO: Section = Section {
     name: c"permit",
     fields: &[
         (c"permit_granted", &GRANTED),

@@ -11,4 +11,4 @@ pub static ALGORITHM: Config =
 pub static MAX_HOLDS: Config = Config::number(c"limit-max-holds", 65_536, 1, 65_536);
 
 /// The configs of this domain.
-pub const CONFIGS: &[&Config] = &[&ALGORITHM, &MAX_HOLDS];
+pub static CONFIGS: &[&Config] = &[&ALGORITHM, &MAX_HOLDS];

@@ -35,7 +35,7 @@ pub static SETTLED: Counter = Counter::new();
 pub static RENEWED: Counter = Counter::new();
 
 /// The section of INFO.
-pub const INFO: Section = Section {
+pub static INFO: Section = Section {
     name: c"ratelimit",
     fields: &[
         (c"ratelimit_fixed_allowed", &FIXED.allowed),

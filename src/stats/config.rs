@@ -6,4 +6,4 @@ use crate::server::Config;
 pub static NAMESPACES: Config = Config::number(c"stats-max-namespaces", 256, 1, 65_536);
 
 /// The configs of this room.
-pub const CONFIGS: &[&Config] = &[&NAMESPACES];
+pub static CONFIGS: &[&Config] = &[&NAMESPACES];

@@ -18,7 +18,7 @@ pub struct Section {
 ///
 /// # Safety
 /// `info` is what the server passed to the module's info callback.
-pub unsafe fn write(info: *mut RedisModuleInfoCtx, sections: &[Section]) {
+pub unsafe fn write(info: *mut RedisModuleInfoCtx, sections: &[&Section]) {
     guard(Callback::Info, || {
         for section in sections {
             // SAFETY: `info` is valid by the caller's promise, and the names

@@ -30,7 +30,7 @@ pub struct Module {
     /// Its configs.
     pub configs: &'static [&'static [&'static Config]],
     /// Its sections of INFO.
-    pub info: &'static [Section],
+    pub info: &'static [&'static Section],
     /// What follows what happens to the server as a whole.
     pub listeners: &'static [Listener],
 }
