@@ -3,7 +3,8 @@
 use super::codec;
 use super::layout::Layout;
 use super::row::Row;
-use crate::server::{DataType, Digest, TypeHandle};
+use super::shared_layout::Head;
+use crate::server::{DataType, Defrag, Digest, TypeHandle};
 use std::ffi::CStr;
 
 /// The command that carries a write to replicas and into the AOF.
@@ -37,6 +38,13 @@ impl DataType for Row {
 
     fn blocks(&self) -> usize {
         1 + self.head().blocks()
+    }
+
+    /// Of events, what they stand in is moved: what leads to it may be another row's too.
+    fn defrag(head: &mut Head, defrag: &Defrag) {
+        for events in head.own_events() {
+            events.relocate(|items| defrag.ring(items), |tiles| defrag.ring(tiles));
+        }
     }
 
     /// What the row's bytes mean is in the names; what is in them is times and

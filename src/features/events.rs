@@ -9,8 +9,8 @@
 //! What the two hold is written as their own pages say, numbers as [`crate::wire`]
 //! writes them. Equal events have equal payloads.
 
-use super::sequence::Sequence;
-use super::windows::Windows;
+use super::sequence::{Item, Sequence};
+use super::windows::{Tile, Windows};
 use crate::time::{MICROS_PER_SECOND, Micros, Millis};
 use crate::wire::{Reader, push_number};
 use std::collections::VecDeque;
@@ -66,6 +66,19 @@ impl Events {
         match self {
             Self::Sequence(sequence) => sequence.blocks(),
             Self::Windows(windows) => windows.blocks(),
+        }
+    }
+
+    /// Has the blocks that they stand in moved, each by the one that fits. Texts among
+    /// the items stay: they come and go.
+    pub fn relocate(
+        &mut self,
+        items: impl FnOnce(&mut VecDeque<Item>),
+        tiles: impl Fn(&mut VecDeque<Tile>),
+    ) {
+        match self {
+            Self::Sequence(sequence) => sequence.relocate(items),
+            Self::Windows(windows) => windows.relocate(tiles),
         }
     }
 

@@ -42,11 +42,11 @@ struct Texts {
 /// The lowest 48 bits of an event time, which are all: beside the type of a value
 /// they take no room of their own.
 #[derive(Clone, Copy, Debug)]
-struct At([u8; 6]);
+pub struct At([u8; 6]);
 
 /// An item, in two words.
 #[derive(Clone, Debug)]
-enum Item {
+pub enum Item {
     Text(At, Text),
     String(At, Text),
     I64(At, i64),
@@ -56,7 +56,7 @@ enum Item {
 
 /// A text, in a block to which a single word leads.
 #[derive(Debug)]
-struct Text(Block<()>);
+pub struct Text(Block<()>);
 
 impl At {
     fn new(at_ms: Millis) -> Self {
@@ -209,6 +209,11 @@ impl Sequence {
     /// Bytes of a row that it takes, whatever room there is for more.
     pub fn row_bytes(&self) -> usize {
         self.items.len() * Self::ITEM_BYTES + self.texts.bytes
+    }
+
+    /// Has the block of the items moved.
+    pub fn relocate(&mut self, items: impl FnOnce(&mut VecDeque<Item>)) {
+        items(&mut self.items);
     }
 
     /// Bytes on the heap. A text stands behind its length.

@@ -196,6 +196,15 @@ impl Head {
         *bytes = (*bytes - before) + events.row_bytes();
     }
 
+    /// The events that no other row has as well.
+    pub fn own_events(&mut self) -> impl Iterator<Item = &mut Events> {
+        let events = match Arc::get_mut(&mut self.0.0) {
+            Some(Node::Own { events, .. }) => events.as_mut_slice(),
+            _ => &mut [],
+        };
+        events.iter_mut().filter_map(Arc::get_mut)
+    }
+
     /// Bytes of memory that it takes, shared layouts aside.
     pub fn heap_bytes(&self) -> usize {
         match &*self.0.0 {

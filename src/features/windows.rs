@@ -247,7 +247,7 @@ impl Sum {
 
 /// The events of a tile.
 #[derive(Clone, Copy, Debug)]
-struct Tile {
+pub struct Tile {
     /// The lowest 16 bits of the tile's number, then how many events fell into it. A
     /// ring is shorter than 2^16 tiles, so that the newest's number has the rest.
     number_and_count: u64,
@@ -478,6 +478,11 @@ impl Windows {
 
     /// Bytes of a row that a tile takes.
     pub const TILE_BYTES: usize = size_of::<Tile>();
+
+    /// Has the blocks of the tiles moved.
+    pub fn relocate(&mut self, tiles: impl Fn(&mut VecDeque<Tile>)) {
+        self.rings.iter_mut().for_each(|ring| tiles(&mut ring.tiles));
+    }
 
     /// Refuses spans of other tiles. Rings are known by their tile: a call names some
     /// of them, or all and one more.

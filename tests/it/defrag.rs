@@ -31,6 +31,13 @@ fn fragment(client: &mut Client) {
         for _ in 0..1 + number % 5 {
             granted(client, &format!("p{number} 99 80000000"));
         }
+        let items = (0..1 + number % 30).map(|item| item.to_string()).collect::<Vec<_>>();
+        call!(client, "ML.FEATUREPUSH", format!("e{number}"), "seen", &items, "LAST", 30);
+        let tally = format!("ML.FEATURETALLY e{number} FIELDS 1 spend 2 SPAN 9000 TILE 90 AT");
+        let now_ms = 1000 * client.run("TIME").texts()[0].parse::<u64>().unwrap();
+        for ago in 0..number as u64 % 20 {
+            client.run(&format!("{tally} {}", now_ms - ago * 100_000)).integer();
+        }
         // A log of charges, or a grid of the sums of more.
         if number.is_multiple_of(35) {
             let call = format!("ML.RATELIMIT l{number} 999 90000 ALGORITHM SLIDING");
@@ -41,7 +48,7 @@ fn fragment(client: &mut Client) {
         write(client, number);
     }
     for number in (0..6_000).filter(|number| number % 7 != 0) {
-        for kind in ["c", "f", "r", "s", "p"] {
+        for kind in ["c", "f", "r", "s", "p", "e"] {
             call!(client, "DEL", format!("{kind}{number}")).integer();
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::block::Block;
 use crate::server::border::raw::RedisModuleDefragCtx;
+use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -57,6 +58,13 @@ impl Defrag {
             Vec::from_raw_parts(moved.cast(), length, capacity)
         };
     }
+
+    /// Moves the elements of a ring, which begins where its block does from then on.
+    pub fn ring<T>(&self, ring: &mut VecDeque<T>) {
+        let mut list = Vec::from(std::mem::take(ring));
+        self.list(&mut list);
+        *ring = list.into();
+    }
 }
 
 #[cfg(test)]
@@ -108,5 +116,12 @@ mod tests {
         let mut empty: Vec<u64> = Vec::new();
         defrag.list(&mut empty);
         assert_eq!(empty.capacity(), 0);
+
+        // A ring that goes over the end of its block.
+        let mut ring = VecDeque::from_iter((0..SIZE / 8).map(Box::new));
+        ring.rotate_left(3);
+        let expected = ring.clone();
+        defrag.ring(&mut ring);
+        assert_eq!((&ring, ring.capacity()), (&expected, SIZE / 8));
     }
 }
