@@ -69,6 +69,7 @@ struct Account {
     granted: AtomicU64,
     /// The last event time that was acknowledged.
     event: AtomicU64,
+    tallied: AtomicU64,
 }
 
 /// What was done to some keys, by many at once.
@@ -110,6 +111,9 @@ impl Ledger {
         let write = format!("ML.FEATURESET {row} AT {at} EX 3600 FIELDS 2 f {at} g {at}");
         send(&row, write).integer();
         account.event.fetch_max(at, Relaxed);
+        let tally = format!("ML.FEATURETALLY {row} FIELDS 1 clicks 1 SPAN 86400 TILE 3600");
+        account.tallied.fetch_add(send(&row, tally).integer() as u64, Relaxed);
+        send(&row, format!("ML.FEATUREPUSH {row} seen {at} LAST 400 AT {at}")).integer();
         self.repeated.fetch_add(lost.into(), Relaxed);
     }
 
@@ -153,6 +157,9 @@ impl Ledger {
                 let values = client.run(&row, &format!("ML.FEATURES {row} f g")).texts();
                 assert_eq!(values, [event.to_string(), event.to_string()]);
                 assert!(client.run(&row, &format!("PTTL {row}")).integer() > 3_000_000);
+                let events = format!("ML.FEATURES {row} count(clicks,86400) seen[1]");
+                let counted = client.run(&row, &events).items()[0].text();
+                assert_eq!(counted, account.tallied.load(Relaxed).to_string());
             }
         }
     }

@@ -75,7 +75,7 @@ def test_a_newer_payload_is_refused_and_changes_nothing(key, older):
     payload = client.dump(key)
     assert signed(payload[:-10], payload[-10:-8]) == payload, "the checksum is computed rightly"
     before = {name: client.dump(name) for name in client.scan_iter()}
-    assert len(before) == 14
+    assert before.keys() >= {name.encode() for name in KEYS}
     for newer in [with_version(payload, 200), with_type_version(payload)]:
         for target in [key, "new"]:
             with pytest.raises(redis.ResponseError, match="Bad data format"):

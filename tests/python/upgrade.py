@@ -14,6 +14,7 @@ import redis
 
 DISTANT = 4_102_444_800  # 2100-01-01
 YEAR = 31_622_400  # the longest window
+DAY = 86_400
 HOLD = YEAR * 1000
 
 
@@ -55,6 +56,12 @@ def write(client):
          "FIELDS", 1, "day", "0.25")
     floats = struct.pack("<4f", 1, 2, 3, 4)
     call("ML.FEATUREMSET", 2, "many:1", "many:2", floats, "TYPE", "F32", "FIELDS", 2, "a", "b")
+    if has(client, "ml.featurepush"):
+        call("ML.FEATUREPUSH", "row", "seen", "i1", "i2", "LAST", 20, "SEQ", 7)
+        call("ML.FEATURETALLY", "row", "FIELDS", 1, "spend", "2.5", "SPAN", DAY, "TILE", DAY // 24,
+             "SPAN", YEAR, "TILE", DAY, "SEQ", 7)
+        vector = struct.pack("<3f", 1, 2, 3)
+        call("ML.FEATURESET", "vector", "TYPE", "F32", "DIM", 3, "FIELDS", 1, "v", vector)
     return {"reserved": text(reserved), "permit": text(permit)}
 
 
@@ -74,6 +81,12 @@ def check(client, known):
     assert row == [b"-9007199254740993", b"84.5", b"gold", b"nan", b"0.25", None]
     assert call("ML.FEATURES", "many:1", "a", "b") == [b"1.0", b"2.0"]
     assert call("ML.FEATURES", "many:2", "b", "a") == [b"4.0", b"3.0"]
+    if client.exists("vector"):
+        events = call("ML.FEATURES", "row", "seen[2]", f"sum(spend,{YEAR})")
+        assert events == [[b"i2", b"i1"], b"2.5"]
+        assert call("ML.FEATURES", "vector", "v[3]") == [struct.pack("<3f", 1, 2, 3)]
+        again = ["ML.FEATUREPUSH", "row", "seen", "i3", "LAST", 20, "SEQ", 7]
+        assert call(*again) == 0, "what was seen is known to have been"
     # An older event changes nothing, so the time of the view is known too.
     older = ["ML.FEATURESET", "row", "AT", 1_699_999_999_999, "FIELDS", 1, "tier", "lead"]
     assert call(*older) == 0
