@@ -313,7 +313,7 @@ pub fn decode_event(payload: &[u8]) -> Option<Event<'_>> {
         _ => return None,
     };
     reader.end()?;
-    Some(Event { now_us, view, at_ms, seq, what })
+    Some(Event { now_us, view, at_ms, is_dated: true, seq, what })
 }
 
 fn push_times(times: ViewTimes, out: &mut Vec<u8>) {

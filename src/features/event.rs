@@ -9,7 +9,7 @@
 
 use super::change::{Action, Applier, Change, Put, alive_view};
 use super::events::Events;
-use super::row::{Row, TooLarge};
+use super::row::{MAX_ROW_BYTES, Row, TooLarge};
 use super::sequence::Sequence;
 use super::value::Value;
 use super::windows::{Misfit, Spans, Windows};
@@ -26,6 +26,9 @@ pub struct Event<'a> {
     pub view: &'a [u8],
     /// When it happened.
     pub at_ms: Millis,
+    /// Whether somebody said when. What is pushed and was not comes after all that did,
+    /// should the clock have stepped back.
+    pub is_dated: bool,
     /// Its number among those of the field, if they are numbered.
     pub seq: Option<u64>,
     /// What happens.
@@ -73,8 +76,38 @@ impl<'a> Event<'a> {
         }
     }
 
+    /// Refuses a row that has all fields, their events at these places, if it would be too
+    /// large once it happens.
+    pub fn check_size(&self, row: &Row, places: &[usize]) -> Result<(), TooLarge> {
+        // Few rows are so large that what goes has to be looked for.
+        let fits = row.held_bytes().saturating_add(self.most_bytes()) <= MAX_ROW_BYTES;
+        if fits || self.bytes_after(row, places) <= MAX_ROW_BYTES {
+            Ok(())
+        } else {
+            Err(TooLarge::Bytes)
+        }
+    }
+
+    /// How many bytes of a row there are once it has happened.
+    fn bytes_after(&self, row: &Row, places: &[usize]) -> usize {
+        let events = places.iter().filter_map(|place| row.head().events().get(*place));
+        events.fold(row.held_bytes(), |bytes, events| {
+            let after = match (&self.what, &**events) {
+                (What::Push { last, items, .. }, Events::Sequence(sequence)) => {
+                    sequence.row_bytes_with(*last, items)
+                }
+                (What::Tally { spans, .. }, Events::Windows(windows)) => {
+                    let tiles = windows.new_tiles(spans, self.at_ms, self.now_ms());
+                    windows.row_bytes() + tiles * Windows::TILE_BYTES
+                }
+                _ => bug("events of another kind"),
+            };
+            (bytes - events.row_bytes()).saturating_add(after)
+        })
+    }
+
     /// How many bytes a row that has all fields grows by at most when it happens.
-    pub fn most_bytes(&self) -> usize {
+    fn most_bytes(&self) -> usize {
         match &self.what {
             What::Push { items, .. } => {
                 let text = |value: &Value| value.bytes().map_or(0, <[u8]>::len);
@@ -93,9 +126,18 @@ impl<'a> Event<'a> {
     pub fn decide(mut self, row: Option<&Row>) -> Result<Option<Self>, Refusal> {
         let (at_ms, seq, now_ms) = (self.at_ms, self.seq, self.now_ms());
         let takes = match &self.what {
-            What::Push { field, last, .. } => match self.held_events(row, field)? {
-                Some(Events::Sequence(sequence)) => sequence.would_take(at_ms, seq, *last),
-                _ => true,
+            What::Push { field, last, .. } => match (self.held_events(row, field)?, *last) {
+                (Some(Events::Sequence(sequence)), last) => {
+                    let newest_ms = if self.is_dated { 0 } else { sequence.newest_ms() };
+                    let at_ms = at_ms.max(newest_ms);
+                    let takes = sequence.would_take(at_ms, seq, last);
+                    self.happens_at(at_ms, sequence.places(at_ms, last));
+                    takes
+                }
+                (_, last) => {
+                    self.happens_at(at_ms, last);
+                    true
+                }
             },
             What::Tally { spans, amounts } => {
                 let none = Windows::default();
@@ -115,6 +157,15 @@ impl<'a> Event<'a> {
             }
         };
         Ok(takes.then_some(self))
+    }
+
+    /// Of items, no more than there are places for are told to anybody: those that
+    /// arrived last.
+    fn happens_at(&mut self, at_ms: Millis, places: usize) {
+        (self.at_ms, self.is_dated) = (at_ms, true);
+        if let What::Push { items, .. } = &mut self.what {
+            items.drain(..items.len().saturating_sub(places));
+        }
     }
 
     /// Whether each field holds nothing, or events that it can happen to. So it is wherever

@@ -61,6 +61,10 @@ impl<'v> Items<'v> {
 
     /// The bytes of those that are as long as they may be.
     pub fn bytes(self) -> usize {
+        let sequence = self.sequence();
+        if self.places >= sequence.len() {
+            return sequence.text_bytes();
+        }
         self.values().map(|value| value.bytes().map_or(0, <[u8]>::len)).sum()
     }
 

@@ -124,7 +124,22 @@ impl Sequence {
     /// Whether anything would become of items at `at_ms`: not if their SEQ was seen,
     /// or if as many as are kept, `last`, are newer.
     pub fn would_take(&self, at_ms: Millis, seq: Option<u64>, last: usize) -> bool {
-        is_new(seq, self.last_seq) && self.items.len() - self.place(at_ms) < last
+        is_new(seq, self.last_seq) && self.places(at_ms, last) > 0
+    }
+
+    /// How many items at `at_ms` there are places for, if `last` are kept.
+    pub fn places(&self, at_ms: Millis, last: usize) -> usize {
+        last.saturating_sub(self.items.len() - self.place(at_ms))
+    }
+
+    /// Bytes of a row that it takes once items have come that there are
+    /// [places](Self::places) for.
+    pub fn row_bytes_with(&self, last: usize, items: &[Value]) -> usize {
+        let bytes = |value: Value| Self::ITEM_BYTES + value.bytes().map_or(0, <[u8]>::len);
+        let gone = (self.items.len() + items.len()).saturating_sub(last);
+        let gone: usize = self.items.iter().take(gone).map(|item| bytes(item.value())).sum();
+        let come: usize = items.iter().copied().map(bytes).sum();
+        (self.row_bytes() + come).saturating_sub(gone)
     }
 
     /// Adds items in the order of their arrival, and keeps the `last` newest.
@@ -136,9 +151,11 @@ impl Sequence {
         items: impl Iterator<Item = Value<'v>>,
     ) {
         let mut newer = self.items.split_off(self.place(at_ms));
-        for value in items {
+        let places = last.saturating_sub(newer.len());
+        for value in items.filter(|_| places > 0) {
+            // Before one comes: a full sequence never has room for one more.
+            self.cut(places - 1);
             self.append(Item::new(at_ms, value), last);
-            self.cut(last.saturating_sub(newer.len()));
         }
         if !newer.is_empty() {
             let room = self.items.capacity() - self.items.len();
@@ -357,7 +374,13 @@ mod tests {
                 let takes = sequence.would_take(push.at_ms, push.seq, push.last);
                 prop_assert_eq!(takes, !is_seen && stays);
                 if takes {
+                    let places = sequence.places(push.at_ms, push.last);
+                    prop_assert_eq!(places, push.last - after.iter().filter(|one| one.0 > push.at_ms).count());
+                    let fit = push.items.len().saturating_sub(places);
+                    let fit: Vec<_> = push.items.iter().skip(fit).map(Owned::value).collect();
+                    let bytes = sequence.row_bytes_with(push.last, &fit);
                     push.make(&mut sequence);
+                    prop_assert_eq!(sequence.row_bytes(), bytes);
                     oracle = after;
                     last_seq = push.seq.or(last_seq);
                     // What was saved and loaded goes on alike.
@@ -395,6 +418,8 @@ mod tests {
             push(&mut sequence, 7, items.min(10), &[]);
             assert_eq!((sequence.heap_bytes(), sequence.blocks()), (room * 16, 1), "{items}");
         }
+        push(&mut sequence, 7, 10, &[1, 2]);
+        assert_eq!(sequence.heap_bytes(), 10 * 16, "a full one has what goes before what comes");
         // A text stands in a block of its own, behind its length.
         sequence.push(8, None, 1, [Value::Text(b"gold")].into_iter());
         assert_eq!((sequence.text_bytes(), sequence.blocks()), (4, 2));

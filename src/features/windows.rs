@@ -408,7 +408,10 @@ impl Ring {
                     self.newest = number;
                 }
                 // While nothing is ahead of the clock, no more than the span's.
-                make_room(&mut self.tiles, self.span.tiles() as usize);
+                let tiles = self.span.tiles();
+                let is_ahead = self.tiles.len() as u64 >= tiles;
+                let most = if is_ahead { self.span.most() } else { tiles };
+                make_room(&mut self.tiles, most as usize);
                 self.tiles.insert(place, Tile::new(number, amount));
             }
         }
@@ -507,6 +510,21 @@ impl Windows {
         let unnamed = own.filter(|span| spans.of_tile(span.tile_us).is_none());
         is_new(seq, self.last_seq)
             && spans.iter().copied().chain(unnamed).any(|span| span.takes(at_us, now_us))
+    }
+
+    /// How many tiles come at most when an event happens: one in each ring that takes it
+    /// and has none there.
+    pub fn new_tiles(&self, spans: &Spans, at_ms: Millis, now_ms: Millis) -> usize {
+        let (at_us, now_us) = (micros(at_ms), micros(now_ms));
+        let has = |span: &Span| {
+            let ring = self.rings.iter().find(|ring| ring.span.tile_us == span.tile_us);
+            let number = span.grid().tile(at_us);
+            ring.is_some_and(|ring| ring.range(&(number..=number)).next().is_some())
+        };
+        let own = self.rings.iter().map(|ring| ring.span);
+        let unnamed = own.filter(|span| spans.of_tile(span.tile_us).is_none());
+        let all = spans.iter().copied().chain(unnamed);
+        all.filter(|span| span.takes(at_us, now_us) && !has(span)).count()
     }
 
     /// Adds an event to each ring that it is not too old for, of spans that were

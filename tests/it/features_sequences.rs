@@ -309,6 +309,13 @@ fn a_row_and_a_reply_are_no_larger_than_they_may_be() {
     let error = call!(client, "ML.FEATUREPUSH", "u", "s", &item, "LAST", 9).error();
     assert!(error.contains("64 MiB"), "{error}");
     assert_eq!(items(&mut client, "u", "s[1]")[0].len(), 16 << 20);
+    // What goes as others come makes room for them; so does a smaller LAST.
+    for (last, number) in [(3, 3), (2, 4), (1, 5)] {
+        let rest = ("LAST", last, "SEQ", number);
+        assert_eq!(call!(client, "ML.FEATUREPUSH", "u", "s", &item, rest).integer(), 1);
+    }
+    let error = call!(client, "ML.FEATUREPUSH", "u", "s", vec![&item[..]; 4], "LAST", 9).error();
+    assert!(error.contains("64 MiB"), "{error}");
     // Places are answered as well as items, so they count, even if asked for once.
     push(&mut client, "k x 1 LAST 9");
     let fields: Vec<_> = (0..80).map(|field| format!("x[{}]", 65_536 - field)).collect();
@@ -330,6 +337,42 @@ fn a_row_and_a_reply_are_no_larger_than_they_may_be() {
     assert_eq!(call!(client, "ML.FEATUREPUSH", "m", "s", &many, "LAST", 65_536).integer(), 1);
     let all = call!(client, "ML.FEATURES", "m", "s").items()[0].items();
     assert_eq!((all.len(), &all[0], &all[65_535]), (65_536, &bulk("69999"), &bulk("4464")));
+}
+
+/// Who says no time pushes behind all that is there, whatever the clock does.
+#[test]
+fn a_clock_that_steps_back_puts_no_item_behind_older_ones() {
+    let (server, mut client, now_us) = frozen();
+    let replica = server.replica("");
+    push(&mut client, "u last a LAST 1");
+    client.freeze(now_us - 2_000_000);
+    assert_eq!(push(&mut client, "u last b LAST 1"), 1);
+    assert_eq!(items(&mut client, "u", "last[1]"), ["b"]);
+    push(&mut client, &format!("u seen 1 2 3 LAST 3 AT {}", now_us / 1000 + 3_600_000));
+    assert_eq!(push(&mut client, "u seen 4 LAST 3"), 1);
+    assert_eq!(items(&mut client, "u", "seen[3]"), ["4", "3", "2"]);
+    // Who does say one is taken at the word.
+    assert_eq!(push(&mut client, &format!("u last c LAST 1 AT {}", now_us / 1000 - 1)), 0);
+    replica.catch_up(&server);
+    let digest = client.digest();
+    assert_eq!(replica.client().digest(), digest);
+}
+
+/// What there is no place for is told to nobody.
+#[test]
+fn a_late_push_is_replicated_as_what_stays_of_it() {
+    let server = Server::start();
+    let mut client = server.client();
+    let held: Vec<_> = (0..90).collect();
+    call!(client, "ML.FEATUREPUSH", "u", "s", &held, "LAST", 100, "AT", 1_700_000_000_009u64);
+    let mut tap = Tap::on(&server);
+    let late = vec!["x".repeat(100); 95];
+    let rest = ("LAST", 100, "AT", 1_700_000_000_001u64);
+    assert_eq!(call!(client, "ML.FEATUREPUSH", "u", "s", &late, rest).integer(), 1);
+    let effects = tap.replicated(&mut client);
+    let bytes: usize = effects.iter().flatten().map(Vec::len).sum();
+    assert!((1_000..1_300).contains(&bytes), "{bytes} bytes for the ten that stay");
+    assert_eq!(items(&mut client, "u", "s[100]").len(), 100);
 }
 
 /// The primary and its replica hold the same, also after a cut in the middle; so does

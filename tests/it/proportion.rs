@@ -424,6 +424,23 @@ fn the_work_of_any_call_is_in_proportion() {
     }
 }
 
+#[test]
+fn a_reply_that_is_refused_is_reckoned_no_further() {
+    let Some((_server, mut client)) = counting() else { return };
+    let items: Vec<_> = (0..65_536).collect();
+    call!(client, "ML.FEATUREPUSH", "e", "s", &items, "LAST", 65_536).integer();
+    client.run("CONFIG SET ml.features-max-reply-bytes 1mb").ok();
+    let same = vec!["s".to_owned(); 20_000];
+    let other = (0..20_000).map(|name| format!("s[{}]", 65_535 - name)).collect();
+    for names in [same, other] {
+        let names = names.into_iter().map(String::into_bytes);
+        let words: Vec<_> = ["ML.FEATURES", "e"].map(Vec::from).into_iter().chain(names).collect();
+        let cost = cost(&mut client, &words);
+        assert!(cost.answer.error().contains("ml.features-max-reply-bytes"));
+        assert_eq!(cost.excess(), [""; 0], "{}", brief(&words));
+    }
+}
+
 /// How many calls at random.
 fn calls() -> usize {
     std::env::var("MLSERVE_PROPORTION_CALLS").map_or(400, |text| text.parse().unwrap())

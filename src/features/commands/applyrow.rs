@@ -84,7 +84,7 @@ fn apply_event<'a>(
     let mut open = call.keys.write(key);
     // What the primary has there is of the event's kind; what else there may be stays.
     if event.can_happen(open.value_ref::<Row>()?.as_deref()) {
-        let room = make_room(&mut open, event, |_| Ok(()))?;
+        let room = make_room(&mut open, event, |_, _| Ok(()))?;
         let ends = happen(open, event, room)?;
         call.keys.commit_all(&[(key, ends)], notice(event), APPLY, || payload.bytes());
         WRITTEN.increment();

@@ -6,7 +6,7 @@ use crate::features::by_namespace::{self, Counts};
 use crate::features::codec;
 use crate::features::datatype::APPLY;
 use crate::features::event::{Event, Refusal, What};
-use crate::features::row::{MAX_ROW_BYTES, Row, TooLarge};
+use crate::features::row::Row;
 use crate::features::stats::{LATE, WRITTEN};
 use crate::server::{Arg, Argument, Call, Error, Options, quoted, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
@@ -50,7 +50,8 @@ impl<'a> EventOptions<'a> {
     /// The event.
     pub fn event(&self, what: What<'a>) -> Event<'a> {
         let Self { now_us, seq, view, .. } = *self;
-        Event { now_us, view, at_ms: self.at_ms(), seq, what }
+        let (at_ms, is_dated) = (self.at_ms(), self.at_ms.is_some());
+        Event { now_us, view, at_ms, is_dated, seq, what }
     }
 }
 
@@ -75,9 +76,8 @@ pub fn happen<'a>(call: &mut Call<'a>, key: Arg<'a>, event: Event<'a>) -> Result
             counts.late = 1;
         }
         Some(event) => {
-            let room = make_room(&mut open, event, |row| {
-                let grown = row.held_bytes().saturating_add(event.most_bytes());
-                if grown > MAX_ROW_BYTES { Err(refused(TooLarge::Bytes)) } else { Ok(()) }
+            let room = make_room(&mut open, event, |row, places| {
+                event.check_size(row, places).map_err(refused)
             })?;
             let ends = super::store::happen(open, event, room)?;
             call.keys.commit_all(&[(key, ends)], notice(event), APPLY, || {

@@ -64,8 +64,6 @@ fn parse<'a>(args: &mut Args<'a>, now_us: Micros) -> Result<Event<'a>, Error> {
     let last = last.ok_or_else(|| refuse("LAST must be given, after the items"))?;
     let values = items.iter().map(|item| kind.read(item.bytes()));
     let values = values.map(|value| value.ok_or_else(|| wrong_value(field, kind.describe())));
-    let mut items: Vec<_> = values.collect::<Result<_, _>>()?;
-    // Of those that happen at once no more are kept, nor told to replicas.
-    items.drain(..items.len().saturating_sub(last));
+    let items = values.collect::<Result<_, _>>()?;
     Ok(all.event(What::Push { field: field.bytes(), last, items }))
 }

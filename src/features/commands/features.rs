@@ -55,15 +55,18 @@ fn is_short(entity: &Entity, fields: &Fields) -> bool {
 /// Refuses a reply that is too long because fields are asked for again and again.
 /// What is asked for once is answered, as long as it is.
 fn check(all_found: &[Found], fields: &Fields) -> Result<(), Error> {
-    let (mut all, mut once, mut known) = (0usize, 0usize, HashSet::new());
+    let (mut once, mut known) = (0usize, HashSet::new());
     for (found, name) in all_found.iter().zip(fields.names()) {
-        let bytes = reply_bytes(*found, None);
-        all = all.saturating_add(bytes);
         // Places for items that are not there, and the same ones under several names,
         // are asked for again and again.
         if !matches!(found, Found::Items(_)) && known.insert(name) {
-            once = once.saturating_add(bytes);
+            once = once.saturating_add(reply_bytes(*found, None));
         }
     }
-    if all > most_bytes().max(once) { Err(too_long()) } else { Ok(()) }
+    let mut left = most_bytes().max(once);
+    for found in all_found {
+        // Looking further would be work for what is refused.
+        left = left.checked_sub(reply_bytes(*found, None)).ok_or_else(too_long)?;
+    }
+    Ok(())
 }

@@ -43,18 +43,18 @@ fn put(key: &mut WriteKey, row: Row) -> Result<Lives, Error> {
 pub fn make_room(
     key: &mut WriteKey,
     event: &Event,
-    check: impl FnOnce(&Row) -> Result<(), Error>,
+    check: impl FnOnce(&Row, &[usize]) -> Result<(), Error>,
 ) -> Result<(Vec<usize>, Lives), Error> {
     let row = key.value_ref::<Row>()?;
     if let Some(row) = row.as_deref()
         && let Some(places) = event.places(row)
     {
-        check(row)?;
+        check(row, &places)?;
         return Ok((places, Lives::AsBefore));
     }
     let made = event.make_room(row.as_deref()).map_err(refused)?;
-    check(&made)?;
     let places = event.places(&made).unwrap_or_else(|| bug("a row without what was put into it"));
+    check(&made, &places)?;
     Ok((places, put(key, made)?))
 }
 
