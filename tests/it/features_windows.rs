@@ -437,6 +437,30 @@ fn replicas_and_restarts_read_the_same_bits() {
     assert_eq!(client.run(asked), expected);
 }
 
+/// By the view and the field together something else would be read.
+#[test]
+fn no_field_is_written_that_cannot_be_read() {
+    let server = Server::start();
+    let mut client = server.client();
+    for (view, field) in [("", "e[3]"), ("max(a", "x,60)"), ("", "max(a:x,60)"), ("v", "x[2]")] {
+        let push = call!(client, "ML.FEATUREPUSH", "u", field, 1, "LAST", 9, "VIEW", view);
+        let tally = ("FIELDS", 1, field, 1, "SPAN", 60, "TILE", 60, "VIEW", view);
+        let tally = call!(client, "ML.FEATURETALLY", "u", tally);
+        let set = call!(client, "ML.FEATURESET", "u", "VIEW", view, "FIELDS", 1, field, 7);
+        for answer in [push, tally, set] {
+            let error = answer.error();
+            assert!(error.contains(field) && error.contains("cannot be written"), "{error}");
+        }
+    }
+    assert_eq!(client.run("EXISTS u").integer(), 0);
+    // What only looks alike can.
+    for (view, field) in [("max(a", "x,sixty)"), ("", "x]"), ("f", "mean(x)")] {
+        call!(client, "ML.FEATURESET", "u", "VIEW", view, "FIELDS", 1, field, 7).integer();
+        let name = if view.is_empty() { field.to_owned() } else { format!("{view}:{field}") };
+        assert_eq!(call!(client, "ML.FEATURES", "u", name).texts(), ["7"]);
+    }
+}
+
 #[test]
 fn an_event_into_a_wide_row_is_replicated_and_done_as_an_event() {
     let server = Server::start();

@@ -1,7 +1,7 @@
 //! What the commands have in common that tell of events.
 
 use super::store::{make_room, refused};
-use super::write_options::{EventTimes, view};
+use super::write_options::{EventTimes, check_name, view};
 use crate::features::by_namespace::{self, Counts};
 use crate::features::codec;
 use crate::features::datatype::APPLY;
@@ -47,11 +47,13 @@ impl<'a> EventOptions<'a> {
         self.at_ms.unwrap_or(self.now_us / MICROS_PER_MILLI)
     }
 
-    /// The event.
-    pub fn event(&self, what: What<'a>) -> Event<'a> {
+    /// The event, of fields that a row can have.
+    pub fn event(&self, what: What<'a>) -> Result<Event<'a>, Error> {
         let Self { now_us, seq, view, .. } = *self;
         let (at_ms, is_dated) = (self.at_ms(), self.at_ms.is_some());
-        Event { now_us, view, at_ms, is_dated, seq, what }
+        let event = Event { now_us, view, at_ms, is_dated, seq, what };
+        event.fields().into_iter().try_for_each(|field| check_name(view, field))?;
+        Ok(event)
     }
 }
 

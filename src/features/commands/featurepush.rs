@@ -2,7 +2,7 @@
 
 use super::event_options::{EventOptions, SEQ, happen};
 use super::featureset::TYPES;
-use super::write_options::{AT, VIEW, check_name, wrong_value};
+use super::write_options::{AT, VIEW, wrong_value};
 use crate::features::event::{Event, What};
 use crate::features::sequence::MAX_ITEMS;
 use crate::features::value::Type;
@@ -45,7 +45,6 @@ fn featurepush(call: &mut Call) -> Result<(), Error> {
 fn parse<'a>(args: &mut Args<'a>, now_us: Micros) -> Result<Event<'a>, Error> {
     const KNOWN: &[&str] = &["LAST", "AT", "SEQ", "TYPE", "VIEW"];
     let field = args.arg()?;
-    check_name(field.bytes())?;
     // The word LAST ends the items; one that says so is pushed by itself.
     let mut items = vec![args.arg()?];
     while args.peek_at(&["LAST"]).is_none() {
@@ -65,5 +64,5 @@ fn parse<'a>(args: &mut Args<'a>, now_us: Micros) -> Result<Event<'a>, Error> {
     let values = items.iter().map(|item| kind.read(item.bytes()));
     let values = values.map(|value| value.ok_or_else(|| wrong_value(field, kind.describe())));
     let items = values.collect::<Result<_, _>>()?;
-    Ok(all.event(What::Push { field: field.bytes(), last, items }))
+    all.event(What::Push { field: field.bytes(), last, items })
 }

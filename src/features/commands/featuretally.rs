@@ -1,7 +1,7 @@
 //! ML.FEATURETALLY: adds amounts to windows of time.
 
 use super::event_options::{EventOptions, SEQ, happen};
-use super::write_options::{AT, VIEW, check_name};
+use super::write_options::{AT, VIEW};
 use crate::bug;
 use crate::features::event::{Event, What};
 use crate::features::value::Type;
@@ -90,14 +90,13 @@ fn parse<'a>(args: &mut Args<'a>, now_us: Micros) -> Result<Event<'a>, Error> {
             "AT must be at most {latest_ms}, a TILE ahead of the server's clock"
         )));
     }
-    Ok(all.event(What::Tally { spans, amounts }))
+    all.event(What::Tally { spans, amounts })
 }
 
 /// `field amount` of each field, sorted.
 fn fields<'a>(pairs: &[Arg<'a>]) -> Result<Vec<(&'a [u8], f64)>, Error> {
     let (pairs, []) = pairs.as_chunks() else { bug("a field without an amount") };
     let read = |[field, amount]: &[Arg<'a>; 2]| {
-        check_name(field.bytes())?;
         let number = Type::F64.read(amount.bytes()).and_then(|value| value.to_f64());
         match number.filter(|number| number.is_finite()) {
             Some(number) => Ok((field.bytes(), number)),

@@ -142,7 +142,7 @@ impl<'a> WriteOptions<'a> {
         if order.len() > MAX_FIELDS {
             return Err(refuse(format!("FIELDS must be at most {MAX_FIELDS}")));
         }
-        names.iter().try_for_each(|name| check_name(name))?;
+        names.iter().try_for_each(|name| check_name(self.view, name))?;
         let name = |place: &usize| names.get(*place).copied();
         let name = |place| name(place).unwrap_or_else(|| bug("a place without a name"));
         let Self { view, expires_at_ms, replaces, .. } = *self;
@@ -169,27 +169,30 @@ fn is_of_numbers(place: usize, taken: &Taken) -> bool {
     taken.types.get(place).is_some_and(|name| Dtype::NAMES.contains(name))
 }
 
-/// Refuses a name that no field of a row has.
+/// Refuses a name that no field of a row's view has.
 #[inline]
-pub fn check_name(name: &[u8]) -> Result<(), Error> {
+pub fn check_name(view: &[u8], name: &[u8]) -> Result<(), Error> {
     if name.len() > MAX_NAME_BYTES {
         return Err(refuse(format!("field must be at most {MAX_NAME_BYTES} bytes long")));
     }
     // Few names end as one that is cut.
     match name.last() {
-        Some(b']' | b')') => check_form(name),
+        Some(b']' | b')') => check_form(view, name),
         _ => Ok(()),
     }
 }
 
-fn check_form(name: &[u8]) -> Result<(), Error> {
-    match Form::cut(name).1 {
+/// Refuses a name by which something else would be read.
+fn check_form(view: &[u8], name: &[u8]) -> Result<(), Error> {
+    let read_by = match view {
+        b"" => name.to_vec(),
+        view => [view, b":", name].concat(),
+    };
+    let wrong = |what| Err(refuse(format!("field {} {what}", quoted(&read_by))));
+    match Form::cut(&read_by).1 {
         Form::One => Ok(()),
-        form => Err(refuse(format!(
-            "field {} of a row cannot end as what {} is read by does",
-            quoted(name),
-            if let Form::Numbers(_) = form { "a vector or a sequence" } else { "a window" }
-        ))),
+        Form::Numbers(_) => wrong("cannot be written: name[k] reads a vector or a sequence, name"),
+        Form::Window(..) => wrong("cannot be written: so windows are read, of the name in it"),
     }
 }
 
@@ -260,8 +263,8 @@ impl EventTimes {
     fn out_of_range(self, what: &str) -> Error {
         let Self { skew_s, latest_ms } = self;
         refuse(format!(
-            "{what} must be milliseconds from 0 to {latest_ms}, {skew_s} seconds from now \
-             (ml.features-max-skew)"
+            "{what} must be an integer of milliseconds from 0 to {latest_ms}, {skew_s} seconds \
+             from now (ml.features-max-skew)"
         ))
     }
 }
