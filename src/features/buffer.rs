@@ -3,6 +3,7 @@
 use super::dtype::{Dtype, Vector};
 use super::events::Events;
 use super::found::{Found, Items};
+use super::nested::Nested;
 use super::value::Value;
 use crate::bug;
 use std::collections::HashMap;
@@ -29,6 +30,9 @@ pub struct ValueBuffer {
     places: Vec<Place>,
     /// The events that items are of, which are shared with the rows.
     events: Vec<Arc<Events>>,
+    nested: Vec<Arc<Nested>>,
+    /// How many bytes these are reckoned to take, as far as they were put here.
+    nested_bytes: usize,
     /// Where the long texts of the entity at hand are kept, by where they stand in
     /// memory.
     long: HashMap<(usize, usize), (usize, usize)>,
@@ -42,6 +46,7 @@ enum Place {
     Nothing,
     TooOld,
     Misfit,
+    Spoilt,
     /// From where to where in the texts.
     Text(usize, usize),
     /// The same, of a string.
@@ -50,6 +55,8 @@ enum Place {
     Vector(Dtype, usize, usize),
     /// Which of the events, and in how many places.
     Items(usize, usize),
+    /// Which of the nested values.
+    Nested(usize),
     Number(Value<'static>),
 }
 
@@ -61,6 +68,8 @@ impl ValueBuffer {
             most,
             places: Vec::new(),
             events: Vec::new(),
+            nested: Vec::new(),
+            nested_bytes: 0,
             long: HashMap::new(),
         }
     }
@@ -68,6 +77,8 @@ impl ValueBuffer {
     /// So many places with nothing in them, instead of all there were.
     pub fn reset(&mut self, places: usize) {
         self.texts.clear();
+        self.nested.clear();
+        self.nested_bytes = 0;
         self.places.clear();
         self.places.resize(places, Place::Nothing);
     }
@@ -86,7 +97,37 @@ impl ValueBuffer {
     /// Adds a place.
     #[inline]
     pub fn push(&mut self, found: Found) {
-        let place = match found {
+        let place = self.place_of(found);
+        self.places.push(place);
+    }
+
+    /// Puts what was found into a place, and into others that ask for the same. `None`, and
+    /// nothing put, where all would take more together than they may.
+    pub fn put(
+        &mut self,
+        place: usize,
+        others: impl Iterator<Item = usize>,
+        found: Found,
+    ) -> Option<()> {
+        let nested = if let Found::Nested(nested) = found { nested.bytes() } else { 0 };
+        let text = if let Found::Value(value) = found { value.bytes() } else { None };
+        let kept = self.texts.len() + self.nested_bytes;
+        let left = self.most.saturating_sub(kept);
+        if nested + text.map_or(0, <[u8]>::len) > left {
+            return None;
+        }
+        self.nested_bytes += nested;
+        // What stood there in memory may be gone.
+        self.begin();
+        let kept = self.place_of(found);
+        *self.place_mut(place) = kept;
+        others.for_each(|place| *self.place_mut(place) = kept);
+        Some(())
+    }
+
+    #[inline]
+    fn place_of(&mut self, found: Found) -> Place {
+        match found {
             Found::Nothing => Place::Nothing,
             Found::TooOld => Place::TooOld,
             Found::Value(Value::Text(text)) => {
@@ -101,8 +142,7 @@ impl ValueBuffer {
             Found::Value(Value::F32(single)) => Place::Number(Value::F32(single)),
             Found::Value(Value::F64(double)) => Place::Number(Value::F64(double)),
             found => self.place_of_many(found),
-        };
-        self.places.push(place);
+        }
     }
 
     /// The place of more than one value.
@@ -110,6 +150,11 @@ impl ValueBuffer {
     fn place_of_many(&mut self, found: Found) -> Place {
         match found {
             Found::Misfit => Place::Misfit,
+            Found::Spoilt => Place::Spoilt,
+            Found::Nested(nested) => {
+                self.nested.push(Arc::clone(nested));
+                Place::Nested(self.nested.len() - 1)
+            }
             Found::Items(items) => {
                 self.events.push(Arc::clone(items.events()));
                 Place::Items(self.events.len() - 1, items.places())
@@ -160,8 +205,13 @@ impl ValueBuffer {
     fn of_many(&self, place: Place) -> Found<'_> {
         match place {
             Place::Misfit => Found::Misfit,
+            Place::Spoilt => Found::Spoilt,
+            Place::Nested(number) => {
+                let nested = self.nested.get(number);
+                Found::Nested(nested.unwrap_or_else(|| bug("a nested value that is not kept")))
+            }
             Place::Vector(dtype, start, end) => {
-                let vector = Vector::new(dtype, self.text(start, end));
+                let vector = Vector::of_any_length(dtype, self.text(start, end));
                 Found::Value(Value::Vector(vector.unwrap_or_else(|| bug("a vector that is none"))))
             }
             Place::Items(number, places) => {

@@ -50,15 +50,19 @@ pub struct Vector<'a> {
     bytes: &'a [u8],
 }
 
-/// The most numbers that a vector has.
+/// The most numbers that a vector of a row has.
 pub const MAX_DIM: usize = 65_536;
 
 impl<'a> Vector<'a> {
     /// The vector that bytes are; `None` where they are none, or too many.
     pub fn new(dtype: Dtype, bytes: &'a [u8]) -> Option<Self> {
-        let dim = bytes.len() / dtype.bytes();
-        let whole = bytes.len().is_multiple_of(dtype.bytes());
-        (whole && (1..=MAX_DIM).contains(&dim)).then_some(Self { dtype, bytes })
+        let vector = Self::of_any_length(dtype, bytes);
+        vector.filter(|vector| (1..=MAX_DIM).contains(&vector.dim()))
+    }
+
+    /// The same of however many, also none: what is no row's has its own bounds.
+    pub fn of_any_length(dtype: Dtype, bytes: &'a [u8]) -> Option<Self> {
+        bytes.len().is_multiple_of(dtype.bytes()).then_some(Self { dtype, bytes })
     }
 
     /// The type of its numbers.

@@ -66,6 +66,15 @@ impl Form {
         }
     }
 
+    /// What stands in a hash comes to, where what is there has a type.
+    pub fn of_typed<'v>(self, found: Found<'v>, moment: &Moment) -> Found<'v> {
+        match (self, found) {
+            (Self::Numbers(_), Found::Value(value)) => self.of_row(value, moment),
+            (Self::Numbers(_), Found::Nested(_)) => Found::Misfit,
+            (_, found) => found,
+        }
+    }
+
     fn of_events<'v>(self, events: &'v Arc<Events>, moment: &Moment) -> Found<'v> {
         match (self, &**events) {
             (Self::Window(aggregate, span_us), Events::Windows(windows)) => {

@@ -1,6 +1,7 @@
 //! What was found in the place of a field.
 
 use super::events::Events;
+use super::nested::Nested;
 use super::sequence::Sequence;
 use super::value::Value;
 use crate::bug;
@@ -15,11 +16,15 @@ pub enum Found<'v> {
     Packed(&'v [u8]),
     /// What happened last.
     Items(Items<'v>),
+    /// Values with others in them.
+    Nested(&'v Arc<Nested>),
     /// Something older than the call takes it.
     TooOld,
     /// Something, but not of the form that is asked for: of another width, or
     /// without such a window.
     Misfit,
+    /// Bytes that are not what the layout says they are.
+    Spoilt,
     /// Nothing.
     Nothing,
 }

@@ -2,6 +2,7 @@
 //! entity.
 
 use super::buffer::make_room;
+use super::nested::Nested;
 use super::number::is_json_number;
 use super::value::{Printer, Value};
 use crate::bug;
@@ -134,7 +135,8 @@ impl Document {
         default: &[u8],
     ) -> Result<(), Unwritten> {
         self.push_name()?;
-        let mut before: &[u8] = b"[";
+        self.text.push(b"[")?;
+        let mut before: &[u8] = b"";
         for value in values {
             self.text.push(before)?;
             match value {
@@ -153,6 +155,48 @@ impl Document {
             Value::F64(double) if !double.is_finite() => self.text.push(b"null"),
             Value::F32(single) if !single.is_finite() => self.text.push(b"null"),
             number => self.text.push(number.print(&mut self.printer)),
+        }
+    }
+
+    /// The next field of the object, lists as arrays and maps as objects, in which what is
+    /// a number is a string as a key.
+    pub fn push_nested(&mut self, nested: &Nested) -> Result<(), Unwritten> {
+        self.push_name()?;
+        self.push_within(nested)
+    }
+
+    fn push_within(&mut self, nested: &Nested) -> Result<(), Unwritten> {
+        match nested {
+            Nested::Null => self.text.push(b"null"),
+            Nested::Number(number) => self.push_value(*number),
+            Nested::Text(text) => self.push_value(Value::String(text)),
+            Nested::List(items) => {
+                self.text.push(b"[")?;
+                let mut before: &[u8] = b"";
+                for item in items {
+                    self.text.push(before)?;
+                    self.push_within(item)?;
+                    before = b",";
+                }
+                self.text.push(b"]")
+            }
+            Nested::Map(pairs) => {
+                self.text.push(b"{")?;
+                let mut before: &[u8] = b"";
+                for (key, value) in pairs {
+                    self.text.push(before)?;
+                    if let Nested::Number(number) = key {
+                        let text = number.print(&mut self.printer);
+                        [b"\"", text, b"\""].iter().try_for_each(|part| self.text.push(part))?;
+                    } else {
+                        self.push_within(key)?;
+                    }
+                    self.text.push(b":")?;
+                    self.push_within(value)?;
+                    before = b",";
+                }
+                self.text.push(b"}")
+            }
         }
     }
 

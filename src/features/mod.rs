@@ -4,7 +4,7 @@
 //! file for each command. A row is `row`, its bytes; `layout`, the names of its
 //! fields; `shared_layout`, how rows share them; `value` and `number`, what stands
 //! in it. `change` decides and makes changes of rows, `codec` is what leaves the
-//! server. What is read of many entities is resolved by `resolved`, kept in a
+//! server. `feast` reads what Feast's own store wrote. What is read of many entities is resolved by `resolved`, kept in a
 //! `buffer`, and put together as a `tensor` or as `json`. All but `commands` and
 //! `datatype` are pure.
 
@@ -18,10 +18,12 @@ mod datatype;
 mod dtype;
 mod event;
 mod events;
+mod feast;
 mod form;
 mod found;
 mod json;
 mod layout;
+mod nested;
 mod number;
 mod numbering;
 mod resolved;

@@ -99,9 +99,9 @@ impl Tensor {
         let status = match found {
             Found::Value(value) if self.write(value) => Status::Present,
             Found::Value(Value::Vector(_)) | Found::Items(_) | Found::Packed(_) => Status::Misfit,
-            Found::Value(_) => Status::NotANumber,
+            Found::Value(_) | Found::Spoilt => Status::NotANumber,
             Found::TooOld => Status::TooOld,
-            Found::Misfit => Status::Misfit,
+            Found::Misfit | Found::Nested(_) => Status::Misfit,
             Found::Nothing => Status::NotFound,
         };
         if status != Status::Present {
@@ -130,7 +130,12 @@ impl Tensor {
             }
             Found::Value(value) if columns == 1 => return self.push(Found::Value(value), default),
             Found::Items(items) if items.places() == columns => self.write_items(items, default)?,
-            Found::Value(_) | Found::Packed(_) | Found::Items(_) | Found::Misfit => Status::Misfit,
+            Found::Value(_)
+            | Found::Packed(_)
+            | Found::Items(_)
+            | Found::Nested(_)
+            | Found::Misfit => Status::Misfit,
+            Found::Spoilt => Status::NotANumber,
             Found::TooOld => Status::TooOld,
             Found::Nothing => Status::NotFound,
         };

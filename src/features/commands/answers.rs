@@ -2,6 +2,7 @@
 
 use crate::features::config::MAX_REPLY_BYTES;
 use crate::features::found::{Found, Items};
+use crate::features::nested::Nested;
 use crate::features::value::{Printer, Value, widen};
 use crate::server::{Call, Error, Reply, refuse};
 
@@ -32,6 +33,7 @@ impl<'a> Answers<'a> {
             (Found::Value(value), _) => self.value(value),
             (Found::Packed(bytes), _) => self.reply.bytes(bytes),
             (Found::Items(items), default) => self.items(items, default),
+            (Found::Nested(nested), _) => self.nested(nested),
             (_, Some(default)) => self.reply.bytes(default),
             (_, None) => self.reply.null(),
         }
@@ -43,6 +45,25 @@ impl<'a> Answers<'a> {
         for item in items.each() {
             let found = item.map_or(Found::Nothing, Found::Value);
             self.reply(found, default);
+        }
+    }
+
+    fn nested(&mut self, nested: &Nested) {
+        match nested {
+            Nested::Null => self.reply.null(),
+            Nested::Number(number) => self.value(*number),
+            Nested::Text(text) => self.reply.bytes(text),
+            Nested::List(items) => {
+                self.reply.array(items.len());
+                items.iter().for_each(|item| self.nested(item));
+            }
+            Nested::Map(pairs) => {
+                self.reply.map(pairs.len());
+                for (key, value) in pairs {
+                    self.nested(key);
+                    self.nested(value);
+                }
+            }
         }
     }
 
@@ -68,7 +89,8 @@ pub fn reply_bytes(found: Found, default: Option<&[u8]>) -> usize {
             let texts = items.bytes() + left.saturating_mul(default.map_or(0, <[u8]>::len));
             (1 + items.places()).saturating_mul(VALUE_BYTES).saturating_add(texts)
         }
-        Found::TooOld | Found::Misfit | Found::Nothing => {
+        Found::Nested(nested) => nested.bytes(),
+        Found::TooOld | Found::Misfit | Found::Spoilt | Found::Nothing => {
             VALUE_BYTES + default.map_or(0, <[u8]>::len)
         }
     }

@@ -1,7 +1,7 @@
 //! Reading entities of either kind: what a call asks for is resolved once, for
 //! plain hashes and for each layout of rows, and then read entity by entity.
 
-use super::fields::Fields;
+use super::fields::{Fields, InHashes};
 use super::hash::HashPlan;
 use crate::bug;
 use crate::features::buffer::{TakeText, ValueBuffer};
@@ -39,6 +39,7 @@ pub struct EntityReader<'a> {
 /// What is the same for all entities of a call.
 struct Reading<'a> {
     fields: &'a Fields<'a>,
+    in_hashes: InHashes<'a>,
     moment: Moment,
     /// How many tiles of windows were looked at.
     tiles: Cell<u64>,
@@ -46,6 +47,15 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    /// When what stands in a hash happened, as far as it says.
+    fn feast_time(&self, buffer: &ValueBuffer, place: usize) -> i64 {
+        let time = self.in_hashes.feast.and_then(|names| names.time_of(place));
+        match time.map(|time| buffer.get(time)) {
+            Some(Found::Value(Value::I64(at_ms))) => at_ms,
+            _ => NO_TIME,
+        }
+    }
+
     fn check_tiles(&self) -> Result<(), Error> {
         if self.tiles.get() > most_tiles() { Err(too_many_tiles()) } else { Ok(()) }
     }
@@ -62,11 +72,12 @@ enum State {
 }
 
 impl<'a> EntityReader<'a> {
-    /// A reader at a moment, of rows not older than `max_age_ms`, and of hashes whose
+    /// A reader at a moment, of what is not older than `max_age_ms`, and of hashes whose
     /// values take at most so many bytes.
     pub fn new(
         lock: Lock<'a>,
         fields: &'a Fields<'a>,
+        in_hashes: InHashes<'a>,
         now_us: Micros,
         max_age_ms: Option<Millis>,
         most: usize,
@@ -76,7 +87,7 @@ impl<'a> EntityReader<'a> {
         let moment = Moment { now_us, oldest_ms, last: Cell::default() };
         let (tiles, tally) = (Cell::new(0), Tally::new(lock));
         Self {
-            call: Reading { fields, moment, tiles, tally },
+            call: Reading { fields, in_hashes, moment, tiles, tally },
             before: Counts::default(),
             hashes: None,
             buffer: ValueBuffer::new(most),
@@ -138,7 +149,7 @@ impl<'a> EntityReader<'a> {
                 Some(hash) => {
                     call.tally.add(|counts| counts.hashes += 1);
                     let plan =
-                        self.hashes.get_or_insert_with(|| HashPlan::new(call.fields.in_hashes()));
+                        self.hashes.get_or_insert_with(|| HashPlan::new(call.in_hashes.fields));
                     let buffer = &mut self.buffer;
                     Err(OpenHash { hash, plan, buffer, call })
                 }
@@ -187,7 +198,10 @@ impl<'e> OpenHash<'e> {
     /// Reads it into the reader's buffer.
     pub fn read(self) -> Result<Entity<'e>, Error> {
         self.buffer.reset(self.plan.field_count());
-        let bytes = self.plan.read(&self.hash, self.buffer)?;
+        let bytes = match self.call.in_hashes.feast {
+            None => self.plan.read(&self.hash, self.buffer)?,
+            Some(names) => self.plan.read(&self.hash, &mut names.reading(self.buffer))?,
+        };
         Ok(Entity::new(Content::Hash(self.buffer), self.call, bytes))
     }
 
@@ -234,7 +248,8 @@ impl<'e> Entity<'e> {
                 Content::Row { row, states, .. } => {
                     states.is_none() && row.head().events().is_empty()
                 }
-                _ => true,
+                Content::Hash(_) => call.in_hashes.feast.is_none(),
+                Content::Nothing => true,
             };
         Self { content, call, is_plain, bytes }
     }
@@ -305,6 +320,9 @@ impl<'e> Entity<'e> {
     }
 
     fn of_hash(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {
+        if self.call.in_hashes.feast.is_some() {
+            return self.of_feast(buffer, place);
+        }
         let bytes = |place: usize| match buffer.get(place) {
             Found::Value(value) => value.bytes(),
             _ => None,
@@ -313,6 +331,21 @@ impl<'e> Entity<'e> {
             .fields
             .form(place)
             .of_hash(bytes(place), self.call.fields.bare(place).and_then(bytes))
+    }
+
+    /// The same of what Feast's store wrote, which says its type, and when it happened.
+    fn of_feast(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {
+        let Reading { fields, moment, .. } = self.call;
+        let found = match (buffer.get(place), fields.bare(place)) {
+            (Found::Nothing, Some(bare)) => buffer.get(bare),
+            (literal, _) => literal,
+        };
+        let at_ms = u64::try_from(self.event_time(place));
+        match found {
+            Found::Nothing => Found::Nothing,
+            _ if at_ms.is_ok_and(|at_ms| at_ms < moment.oldest_ms) => Found::TooOld,
+            found => fields.form(place).of_typed(found, moment),
+        }
     }
 
     /// Refuses what was looked at so far, if that is more tiles of windows than a call
@@ -333,9 +366,14 @@ impl<'e> Entity<'e> {
     }
 
     /// The event time of what stands there, too old or not, of events that of the newest;
-    /// [`NO_TIME`] where nothing does, and of hashes.
+    /// [`NO_TIME`] where nothing does, and of hashes; in Feast's layout that of the view,
+    /// whether the field is there or not.
     pub fn event_time(&self, place: usize) -> i64 {
-        let Content::Row { row, values, fields, states } = &self.content else { return NO_TIME };
+        let (row, values, fields, states) = match &self.content {
+            Content::Row { row, values, fields, states } => (row, values, fields, states),
+            Content::Hash(buffer) => return self.call.feast_time(buffer, place),
+            Content::Nothing => return NO_TIME,
+        };
         let stands = match states {
             None => fields.all(place).next(),
             Some(states) => served(fields, states, place).map(|(_, view, field)| (view, field)),
@@ -475,8 +513,10 @@ impl<'a> Tally<'a> {
     fn count(&self, found: &Found) {
         self.add(|counts| {
             *match found {
-                Found::Value(_) | Found::Items(_) | Found::Packed(_) => &mut counts.found,
-                Found::Nothing | Found::Misfit => &mut counts.missing,
+                Found::Value(_) | Found::Items(_) | Found::Packed(_) | Found::Nested(_) => {
+                    &mut counts.found
+                }
+                Found::Nothing | Found::Misfit | Found::Spoilt => &mut counts.missing,
                 Found::TooOld => &mut counts.too_old,
             } += 1;
         });

@@ -2,12 +2,13 @@
 
 use super::answers::{Answers, TIME_BYTES, VALUE_BYTES, check, most_bytes, reply_bytes, too_long};
 use super::entity::{Entity, EntityReader, F32Row, OpenHash, Opened, Repeats};
-use super::fields::Fields;
+use super::fields::{Field, Fields, InHashes};
 use super::write_options::{FIELDS, NUMBERS};
 use crate::bug;
 use crate::features::buffer::ValueBuffer;
 use crate::features::config::{MAX_REPLY_BYTES, MAX_VALUES};
 use crate::features::dtype::{Dtype, Vector};
+use crate::features::feast;
 use crate::features::form::Form as FieldForm;
 use crate::features::found::Found;
 use crate::features::json::{self, Document, Unwritten};
@@ -57,6 +58,9 @@ pub const COMMAND: Command = Command {
         Argument::integer(c"milliseconds").after(c"MAXAGE").optional(),
         Argument::token(c"strict", c"STRICT").optional(),
         Argument::token(c"withtimes", c"WITHTIMES").optional(),
+        Argument::one_of(c"layout", &[Argument::token(c"feast", c"FEAST")])
+            .after(c"LAYOUT")
+            .optional(),
     ],
     summary: c"Returns the values of several entities' fields: as arrays, as a tensor, as JSON.",
     complexity:
@@ -66,12 +70,20 @@ pub const COMMAND: Command = Command {
 
 /// ML.FEATUREGET numkeys key [key ...] FIELDS m field [field ...]
 /// [AS VALUES|TENSOR|JSON] [TYPE F32|F64|I64] [DEFAULT x | DEFAULTS m x [x ...]]
-/// [MAXAGE ms] [STRICT] [WITHTIMES]
+/// [MAXAGE ms] [STRICT] [WITHTIMES] [LAYOUT FEAST]
 fn featureget(call: &mut Call) -> Result<(), Error> {
     let request = Request::parse(&mut call.args)?;
     let (lock, now_us) = (call.lock(), call.now());
-    let mut reader =
-        EntityReader::new(lock, &request.fields, now_us, request.max_age_ms, most_bytes());
+    let (fields, max_age_ms) = (&request.fields, request.max_age_ms);
+    let named: Vec<_>;
+    let in_hashes = match &request.feast {
+        None => fields.in_hashes(),
+        Some(names) => {
+            named = names.all().map(|name| Field { arg: None, name }).collect();
+            InHashes { fields: &named, feast: Some(names) }
+        }
+    };
+    let mut reader = EntityReader::new(lock, fields, in_hashes, now_us, max_age_ms, most_bytes());
     match request.form {
         Form::Values => values(call, &request, &mut reader),
         Form::Tensor(dtype) => tensor(call, &request, &mut reader, dtype),
@@ -130,12 +142,14 @@ struct Request<'a> {
     form: Form,
     /// What stands in for a field that is missing.
     defaults: Defaults<&'a [u8]>,
-    /// Values of rows older than this are too old.
+    /// Values whose event time is longer ago than this are too old.
     max_age_ms: Option<Millis>,
     /// Whether a field that is missing, or too old, is an error.
     strict: bool,
     /// Whether event times are answered, too.
     timed: bool,
+    /// How Feast's store names the features, where it wrote the hashes.
+    feast: Option<feast::Names>,
 }
 
 impl<'a> Request<'a> {
@@ -168,6 +182,7 @@ impl<'a> Request<'a> {
             max_age_ms: None,
             strict: false,
             timed: false,
+            feast: None,
         };
         request.options(args)?;
         Ok(request)
@@ -175,9 +190,9 @@ impl<'a> Request<'a> {
 
     fn options(&mut self, args: &mut Args<'a>) -> Result<(), Error> {
         const KNOWN: &[&str] =
-            &["AS", "TYPE", "DEFAULT", "DEFAULTS", "MAXAGE", "STRICT", "WITHTIMES"];
+            &["AS", "TYPE", "DEFAULT", "DEFAULTS", "MAXAGE", "STRICT", "WITHTIMES", "LAYOUT"];
         const FORMS: &[&str] = &["VALUES", "TENSOR", "JSON"];
-        let mut dtype = None;
+        let (mut dtype, mut in_feast) = (None, false);
         let mut options = args.options();
         while let Some(option) = options.next(KNOWN)? {
             match option {
@@ -208,6 +223,10 @@ impl<'a> Request<'a> {
                     self.max_age_ms = Some(options.integer(1..=i64::MAX)?.cast_unsigned());
                 }
                 "WITHTIMES" => self.timed = true,
+                "LAYOUT" => {
+                    options.value()?.one_of("LAYOUT", &["FEAST"])?;
+                    in_feast = true;
+                }
                 _ => self.strict = true,
             }
         }
@@ -219,13 +238,28 @@ impl<'a> Request<'a> {
         if self.timed && self.form == Form::Json {
             return Err(refuse("WITHTIMES goes with AS VALUES and AS TENSOR only"));
         }
+        if in_feast {
+            self.feast = Some(self.feast_names()?);
+        }
         Ok(())
+    }
+
+    /// The names of the fields as Feast's store writes them.
+    fn feast_names(&self) -> Result<feast::Names, Error> {
+        let names = self.fields.in_hashes().fields.iter().map(|field| field.name);
+        let timed = self.timed || self.max_age_ms.is_some();
+        feast::Names::of(names, timed).map_err(|name| {
+            refuse(format!("FIELDS with LAYOUT FEAST must be view:feature, not {}", quoted(name)))
+        })
     }
 
     /// Refuses, for STRICT, what was found for a field of a key and is no value.
     fn check(&self, found: &Found, key: Arg, place: usize) -> Result<(), Error> {
         let wrong = match found {
-            Found::Value(_) | Found::Packed(_) | Found::Items(_) => return Ok(()),
+            Found::Value(_) | Found::Packed(_) | Found::Items(_) | Found::Nested(_) => {
+                return Ok(());
+            }
+            Found::Spoilt => "is no value of Feast's",
             Found::TooOld => "is older than MAXAGE",
             Found::Nothing => "is missing",
             Found::Misfit => match self.fields.form(place) {
@@ -355,7 +389,7 @@ fn tensor<'a>(
         let read = reader.open(&call.keys, *key, |open| {
             let entity = match open {
                 Opened::Read(entity) => entity,
-                Opened::Hash(hash) if fields.are_plain() => {
+                Opened::Hash(hash) if fields.are_plain() && request.feast.is_none() => {
                     if request.timed {
                         (0..columns).for_each(|_| tensor.push_time(NO_TIME));
                     }
@@ -515,7 +549,10 @@ fn document<'a>(
                         let columns = request.fields.form(*place).width();
                         document.push(packed(bytes, columns))
                     }
-                    Found::TooOld | Found::Misfit | Found::Nothing => document.push_json(default),
+                    Found::Nested(nested) => document.push_nested(nested),
+                    Found::TooOld | Found::Misfit | Found::Spoilt | Found::Nothing => {
+                        document.push_json(default)
+                    }
                 };
                 pushed.map_err(|unwritten| match unwritten {
                     Unwritten::NotText => {

@@ -1,6 +1,7 @@
 //! The fields that a call asks for, by name.
 
 use crate::bug;
+use crate::features::feast;
 use crate::features::form::Form;
 use crate::features::layout::ReadName;
 use crate::server::Arg;
@@ -12,6 +13,15 @@ pub struct Field<'a> {
     pub arg: Option<Arg<'a>>,
     /// The name, for which the server is asked once.
     pub name: &'a [u8],
+}
+
+/// By which names hashes are asked.
+#[derive(Clone, Copy)]
+pub struct InHashes<'a> {
+    /// Those of the fields as they were given first.
+    pub fields: &'a [Field<'a>],
+    /// What else there is to know where Feast's store wrote the hashes.
+    pub feast: Option<&'a feast::Names>,
 }
 
 /// The fields that a call asks for.
@@ -99,11 +109,11 @@ impl<'a> Fields<'a> {
     }
 
     /// The names by which hashes are asked; the first are those that were given.
-    pub fn in_hashes(&self) -> &[Field<'a>] {
-        &self.names
+    pub fn in_hashes(&self) -> InHashes<'_> {
+        InHashes { fields: &self.names, feast: None }
     }
 
-    /// Where the name of the field at a place alone stands among [`Self::in_hashes`].
+    /// Where the name of the field at a place alone stands among those of [`Self::in_hashes`].
     pub fn bare(&self, place: usize) -> Option<usize> {
         self.cuts.get(place).and_then(|cut| cut.bare)
     }
