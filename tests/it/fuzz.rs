@@ -50,6 +50,8 @@ pub const GRAMMAR: &[&str] = &[
     "ML.FEATUREGET {#key} FIELDS {#asked} [AS {form}] [TYPE {type}] \
      [DEFAULT {value}] [MAXAGE {ms}] [STRICT] [WITHTIMES]",
     "ML.FEATUREGET {#key} FIELDS {#asked} AS {form} [DEFAULT {value}] [WITHTIMES]",
+    "ML.FEATUREGET {#key} FIELDS {#feature} AS {form} [DEFAULT {value}] [MAXAGE {ms}] \
+     [WITHTIMES] LAYOUT FEAST",
     "ML.FEATUREGETALL {key} [VIEW {view}]",
     "ML.FEATURESET {key} [VIEW {view}] [AT {at}] [PX {ms}] [PXAT {ms}] [TYPE {type}] \
      [REPLACE] FIELDS {#field+value}",
@@ -80,6 +82,7 @@ pub const GRAMMAR: &[&str] = &[
     "ML.LOADFEATURE {key} {bytes}",
     "DEL {key}",
     "HSET {key} {field} {value}",
+    "HSET {key} {hashed} {message}",
     "PEXPIRE {key} {ms}",
     "PERSIST {key}",
     "COPY {key} {key} REPLACE",
@@ -216,6 +219,24 @@ impl Maker<'_> {
                     _ => ["", ""],
                 };
                 [head.as_bytes(), &field, tail.as_bytes()].concat()
+            }
+            // What Feast's store writes: of `v:f`, `w:g`, and the time of `v`.
+            "feature" => self.of(&["v:f", "v:f[1]", "v:f[2]", "w:g", "w:g[9]", "v:"]),
+            "hashed" => {
+                let names: [&[u8]; 3] = [b"\xf1l\xb6\n", b"_\x1e3\"", b"_ts:v"];
+                names[self.random.below(3) as usize].to_vec()
+            }
+            "message" => {
+                let most = if self.random.below(9) == 0 { self.longest } else { 30 };
+                let bytes = self.bytes_up_to(most);
+                let mut message = Vec::new();
+                let tag =
+                    self.random.below(49) << 3 | [0, 1, 2, 2, 5][self.random.below(5) as usize];
+                for number in [tag, bytes.len() as u64] {
+                    prost::encode_length_delimiter(number as usize, &mut message).unwrap();
+                }
+                message.extend(bytes);
+                message
             }
             "amount" => self.of(&["1", "-7", "0.1", "84.50", "1e308", "-1e308", "1e-300", "nan"]),
             "dim" => self.of(&["1", "2", "20", "20", "65536", "65537"]),

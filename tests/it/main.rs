@@ -28,6 +28,7 @@ mod defrag;
 mod eviction;
 mod feature_bounds;
 mod features;
+mod features_feast;
 mod features_sequences;
 mod features_vectors;
 mod features_windows;

@@ -201,6 +201,12 @@ fn what_is_named_again_and_again_is_worked_on_once() {
         format!("ML.FEATUREGET 100{} FIELDS 100{} AS TENSOR", again("f2", 100), again("g0", 100)),
         format!("ML.FEATUREGET 300{} FIELDS 1 f0 AS JSON", again("none", 300)),
         format!("ML.FEATUREGET 1 h1 FIELDS 5000{}", again("f1", 5_000)),
+        format!("ML.FEATUREGET 1 h1 FIELDS 5000{} LAYOUT FEAST", again("v:f[9]", 5_000)),
+        format!(
+            "ML.FEATUREGET 100{} FIELDS 100{} LAYOUT FEAST AS TENSOR WITHTIMES",
+            again("h1", 100),
+            again("v:f", 100)
+        ),
         format!("ML.FEATURES h1{}", again("f1", 5_000)),
         format!("ML.FEATURES f0{}", again("f1", 5_000)),
         format!("ML.CACHEMFETCH 20{} v0 LEASE 9", again("c0", 20)),

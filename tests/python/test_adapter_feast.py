@@ -7,6 +7,7 @@ environment target/feast, as scripts/test does, and is left out where there is n
 import asyncio
 import datetime
 import inspect
+import json
 import struct
 from importlib.metadata import requires, version
 
@@ -17,10 +18,12 @@ from conftest import until
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig
 from feast import ValueType, utils
 from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.online_stores.helpers import _redis_key
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import FloatList, Map, Value
+from feast.protos.feast.types.Value_pb2 import FloatList, Map, MapKey, StringList, Value
+from google.protobuf.descriptor import FieldDescriptor
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
 import mlserve
@@ -521,7 +524,7 @@ def test_the_document(make):
     assert np.array_equal(names["tensor"].values, [[0.5], [np.nan]], equal_nan=True)
 
 
-def test_a_tensor_refuses_what_it_cannot_hold_and_who_is_not_named(numbers, make):
+def test_a_tensor_refuses_what_it_cannot_hold_and_who_is_not_named(numbers, make, tmp_path):
     rows = [{"driver_id": 1}]
     with pytest.raises(ValueError, match="v:s is no number"):
         get_online_tensor(numbers, ["v:f", "v:s"], rows)
@@ -533,8 +536,9 @@ def test_a_tensor_refuses_what_it_cannot_hold_and_who_is_not_named(numbers, make
         get_online_tensor(numbers, ["v:f"], [{"driver_id": 1}, {}])
     with pytest.raises(ValueError, match="type must be one of"):
         get_online_tensor(numbers, ["v:f"], rows, "f2")
+    other = make(view(), kind="sqlite", connection_string=None, path=str(tmp_path / "online.db"))
     with pytest.raises(TypeError, match="online store of mlserve"):
-        get_online_tensor(make(kind=THEIRS), ["v:f"], rows)
+        get_online_tensor(other, ["v:f"], rows)
 
 
 def test_a_tensor_knows_of_a_view_that_was_changed(make):
@@ -544,6 +548,147 @@ def test_a_tensor_knows_of_a_view_that_was_changed(make):
     store.apply([view(types={"f": String})])
     with pytest.raises(ValueError, match="v:f is no number"):
         get_online_tensor(store, ["v:f"], rows)
+
+
+# --- what Feast's own store wrote ---------------------------------------------
+
+
+def sample(field):
+    """A Value of each member of `feast.types.Value`, and what it is in Python."""
+    message = Value()
+    if field.message_type is None:
+        plain = PLAIN[field.cpp_type]
+        setattr(message, field.name, plain)
+        return message, plain
+    inner = getattr(message, field.name)
+    if field.message_type.name == "ZonedTimestamp":
+        inner.unix_timestamp, inner.zone = 5, "Europe/Berlin"
+        return message, {"unix_timestamp": 5, "zone": "Europe/Berlin"}
+    (val,) = field.message_type.fields
+    if field.message_type.name == "Map":
+        inner.val["k"].CopyFrom(Value(string_list_val=StringList(val=["a", ""])))
+        return message, {"k": ["a", ""]}
+    if field.message_type.name == "MapList":
+        inner.val.add().val["k"].int64_val = 7
+        return message, [{"k": 7}]
+    if field.message_type.name == "RepeatedValue":
+        inner.val.add().float_val = 0.5
+        inner.val.add()
+        return message, [0.5, None]
+    if field.message_type.name == "ScalarMap":
+        inner.val.add(key=MapKey(int64_key=7), value=Value(bool_val=True))
+        return message, {"7": True}
+    inner.val.extend([PLAIN[val.cpp_type]] * 2)
+    return message, [PLAIN[val.cpp_type]] * 2
+
+
+OF = FieldDescriptor
+PLAIN = {
+    OF.CPPTYPE_STRING: "12.5 ü", OF.CPPTYPE_INT32: -3, OF.CPPTYPE_INT64: -(2**60), OF.CPPTYPE_BOOL: True,
+    OF.CPPTYPE_DOUBLE: 0.1, OF.CPPTYPE_FLOAT: 0.25, OF.CPPTYPE_ENUM: 0,
+}  # fmt: skip
+LISTS = {"int32_list_val": "<i8", "int64_list_val": "<i8", "unix_timestamp_list_val": "<i8",
+         "bool_list_val": "<i8", "double_list_val": "<f8", "float_list_val": "<f4"}  # fmt: skip
+MEMBERS_OF_ALL = Value.DESCRIPTOR.oneofs_by_name["val"].fields
+
+
+def written_by_feast(make, types=None):
+    """Feast's own store with a driver that has a value of each type there is, and one of
+    which all are null."""
+    table = view(types={field.name: Bytes for field in MEMBERS_OF_ALL})
+    store = make(table, kind=THEIRS)
+    at = datetime.datetime(2024, 2, 3, 4, 5, 6, 789_123, datetime.timezone.utc)
+    samples = {field.name: sample(field) for field in MEMBERS_OF_ALL}
+    for name in ("bytes_val", "bytes_list_val", "bytes_set_val"):
+        text = Value(bytes_val="ü".encode()) if name == "bytes_val" else Value()
+        if name != "bytes_val":
+            getattr(text, name).val.extend(["ü".encode(), b""])
+        samples[name] = text, "ü" if name == "bytes_val" else ["ü", ""]
+    nulls = {name: Value() for name in samples}
+    rows = [(1, {name: value for name, (value, _) in samples.items()}, at), (2, nulls, at)]
+    write(store, table, *rows)
+    return store, samples, at
+
+
+def keys_in_feast(store, drivers):
+    return [_redis_key(store.project, driver(number)) for number in drivers]
+
+
+def test_the_layout_is_that_of_all_values_that_feast_writes(make, raw):
+    store, samples, at = written_by_feast(make)
+    names = list(samples)
+    response = read(store, [f"v:{name}" for name in names], [1, 2, 3]).proto
+    theirs = {name: list(response.results[place].values)
+              for place, name in enumerate(response.metadata.feature_names.val)}  # fmt: skip
+    keys, fields = keys_in_feast(store, [1, 2, 3]), [f"v:{name}" for name in names]
+    documents = json.loads(raw.featurejson(keys, fields, layout="feast"))
+    timed = raw.featureget_timed(keys, fields, layout="feast")
+    tensor = raw.featuretensor(keys, fields, "f8", layout="feast", with_times=True)
+    status = tensor.statuses()
+    for place, (name, (value, plain)) in enumerate(samples.items()):
+        # What we took for the value is what Feast answers.
+        assert theirs[name][0] == value and theirs[name][1:] == [Value(), Value()]
+        null = name == "null_val"
+        assert documents[0][f"v:{name}"] == (None if null else plain), name
+        found = timed[0][0][place]
+        if null:
+            assert found is None
+        elif name in LISTS:
+            assert np.frombuffer(found, LISTS[name]).tolist() == plain
+            assert raw.featuretensor(keys[:1], [f"v:{name}[2]"], "f8", layout="feast").numpy().tolist() == [
+                [float(number) for number in plain]]  # fmt: skip
+        elif isinstance(plain, str):
+            assert found == plain.encode()
+        elif isinstance(plain, (int, float)):
+            assert float(found) == plain
+            assert tensor.numpy()[0, place] == float(plain)
+        wanted = (
+            mlserve.FieldStatus.NOT_FOUND if null
+            else mlserve.FieldStatus.PRESENT if isinstance(plain, (int, float))
+            else mlserve.FieldStatus.NOT_A_NUMBER if isinstance(plain, str)
+            else mlserve.FieldStatus.MISFIT
+        )  # fmt: skip
+        assert status[0, place] == wanted, name
+    assert [set(document.values()) for document in documents[1:]] == [{None}, {None}]
+    assert (status[1:] == mlserve.FieldStatus.NOT_FOUND).all()
+    # To the millisecond, as Feast has it: of nulls too, and of nobody.
+    moments = [
+        {round(moment * 1000) if moment is not None else None for moment in moments}
+        for _, moments in timed
+    ]
+    assert moments == [{int(at.timestamp() * 1000)}] * 2 + [{None}]
+    stamps = response.results[1].event_timestamps
+    assert [stamp.ToMilliseconds() for stamp in stamps] == [int(at.timestamp() * 1000)] * 2 + [0]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "asyncio"])
+def test_a_tensor_of_what_the_redis_store_wrote_is_what_it_answers(make, raw, asynchronous):
+    of_driver = view("d", {"f": Float32, "l": Int64, "b": Bool, "t": UnixTimestamp})
+    of_both, empty = view("b", {"x": Float64}, (SHOP, DRIVER)), view("e", {"z": Float32})
+    store = make(of_driver, of_both, empty, kind=THEIRS)
+    rows = [{"driver_id": one, "shop_id": shop} for one, shop in [(1, "a"), (2, "ü"), (3, "a"), (1, "a")]]
+    values = {"f": Value(float_val=0.1), "l": Value(int64_val=7), "b": Value(bool_val=True),
+              "t": Value(unix_timestamp_val=1_700_000_000)}  # fmt: skip
+    write(store, of_driver, (1, values, now()), (2, {**values, "l": Value()}, now()))
+    store.write_to_online_store("b", pd.DataFrame(
+        {"shop_id": ["a", "ü"], "driver_id": [1, 2], "x": [0.1, 0.2], "event_timestamp": [now()] * 2}))
+    features = ["d:l", "b:x", "d:f", "d:b", "d:t", "e:z"]
+    raw.command("CONFIG", "RESETSTAT")
+    if asynchronous:
+        tensor = asyncio.run(get_online_tensor_async(store, features, rows, "f8"))
+    else:
+        tensor = get_online_tensor(store, features, rows, "f8")
+    assert commands(raw, "ml.featureget") == 2
+    answered = store.get_online_features(features, rows).proto
+    by_name = dict(zip(answered.metadata.feature_names.val, answered.results))
+    for place, name in enumerate(tensor.features):
+        wanted = [float(getattr(value, kind)) if (kind := value.WhichOneof("val")) else np.nan
+                  for value in by_name[name].values]  # fmt: skip
+        assert np.array_equal(tensor.values[:, place], wanted, equal_nan=True), name
+    assert (tensor.status[:, -1] == mlserve.FieldStatus.NOT_FOUND).all()
+    assert tensor.status[1, 0] == mlserve.FieldStatus.NOT_FOUND
+    ints = get_online_tensor(store, ["d:l"], rows, "i8", default=-1)
+    assert ints.values.tolist() == [[7], [-1], [-1], [7]]
 
 
 # --- keys, servers, versions --------------------------------------------------

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 Type: TypeAlias = Literal["AUTO", "F32", "F64", "I64", "STRING"] | str
 """What a value is written as; of a vector of bytes `F32[128]`, `F64[k]`, `I64[k]`."""
 TensorType: TypeAlias = Literal["f4", "f8", "i8"]
+Layout: TypeAlias = Literal["feast"]
+"""How hashes are kept: "feast", as Feast's own Redis store writes them, with features named
+`view:feature`."""
 TENSOR_TYPES = {"f4": "F32", "f8": "F64", "i8": "I64"}
 
 
@@ -322,6 +325,7 @@ def asked_words(
     defaults: Sequence[Word] | None,
     max_age: Seconds | None,
     strict: bool,
+    layout: Layout | None,
 ) -> list[Word]:
     """What the ways to read features of several entities have in common."""
     words: list[Word] = ["FIELDS", len(fields), *fields]
@@ -333,6 +337,8 @@ def asked_words(
         words += ["MAXAGE", milliseconds("max_age", max_age, above_0=True)]
     if strict:
         words.append("STRICT")
+    if layout is not None:
+        words += ["LAYOUT", layout.upper()]
     return words
 
 
@@ -344,15 +350,17 @@ def featureget(
     defaults: Sequence[Word] | None = None,
     max_age: Seconds | None = None,
     strict: bool = False,
+    layout: Layout | None = None,
 ) -> Call[list[list[Value]]]:
     """The same fields of several entities (ML.FEATUREGET AS VALUES), a list for each.
 
     None stands for what is missing or older than `max_age` seconds, or `default`, or the
-    field's own of `defaults`; with `strict` it is an error. It may be repeated.
+    field's own of `defaults`; with `strict` it is an error. `layout="feast"` reads hashes as
+    Feast's own Redis store writes them. It may be repeated.
     """
     names, columns = listed("keys", keys), listed("fields", fields)
     words: list[Word] = ["ML.FEATUREGET", len(names), *names]
-    words += asked_words(columns, default, defaults, max_age, strict)
+    words += asked_words(columns, default, defaults, max_age, strict, layout)
 
     def part(places: Sequence[int]) -> Call[list[list[Value]]]:
         return featureget(
@@ -362,6 +370,7 @@ def featureget(
             defaults=defaults,
             max_age=max_age,
             strict=strict,
+            layout=layout,
         )
 
     return Call(words, as_it_is, names, again=True, split=in_order(part))
@@ -373,14 +382,16 @@ def featureget_timed(
     *,
     max_age: Seconds | None = None,
     strict: bool = False,
+    layout: Layout | None = None,
 ) -> Call[list[tuple[list[Value], list[float | None]]]]:
     """The same with event times: for each entity its values, and as many moments.
 
-    These are seconds since 1970; None of what is missing, and of hashes. It may be repeated.
+    These are seconds since 1970; None of what is missing, and of hashes, unless these are of
+    `layout="feast"`. It may be repeated.
     """
     names, columns = listed("keys", keys), listed("fields", fields)
     words: list[Word] = ["ML.FEATUREGET", len(names), *names]
-    words += [*asked_words(columns, None, None, max_age, strict), "WITHTIMES"]
+    words += [*asked_words(columns, None, None, max_age, strict, layout), "WITHTIMES"]
 
     def read(answer: list[Any]) -> list[tuple[list[Value], list[float | None]]]:
         values, times = answer
@@ -390,7 +401,9 @@ def featureget_timed(
         ]
 
     def part(places: Sequence[int]) -> Call[list[tuple[list[Value], list[float | None]]]]:
-        return featureget_timed(chosen(names, places), columns, max_age=max_age, strict=strict)
+        return featureget_timed(
+            chosen(names, places), columns, max_age=max_age, strict=strict, layout=layout
+        )
 
     return Call(words, read, names, again=True, split=in_order(part))
 
@@ -403,11 +416,12 @@ def featurejson(
     defaults: Sequence[Word] | None = None,
     max_age: Seconds | None = None,
     strict: bool = False,
+    layout: Layout | None = None,
 ) -> Call[bytes]:
     """The same as a JSON array with an object for each entity (ML.FEATUREGET AS JSON)."""
     names, columns = listed("keys", keys), listed("fields", fields)
     words: list[Word] = ["ML.FEATUREGET", len(names), *names]
-    words += [*asked_words(columns, default, defaults, max_age, strict), "AS", "JSON"]
+    words += [*asked_words(columns, default, defaults, max_age, strict, layout), "AS", "JSON"]
 
     def split(groups: Sequence[Sequence[int]]) -> Program[bytes]:
         # An entity a call: so each is one object, whose text is taken as it is.
@@ -420,6 +434,7 @@ def featurejson(
                 defaults=defaults,
                 max_age=max_age,
                 strict=strict,
+                layout=layout,
             )
             for name in names
         ]
@@ -449,6 +464,7 @@ class Asked:
         max_age: Seconds | None = None,
         strict: bool = False,
         with_times: bool = False,
+        layout: Layout | None = None,
     ) -> None:
         """The arguments of `featuretensor`."""
         if type not in TENSOR_TYPES:
@@ -457,7 +473,7 @@ class Asked:
         self.widths = widths_of(self.fields)
         self.dtype = f"<{type}"
         self.with_times = with_times
-        self.words = asked_words(self.fields, default, defaults, max_age, strict)
+        self.words = asked_words(self.fields, default, defaults, max_age, strict, layout)
         self.words += ["AS", "TENSOR", "TYPE", TENSOR_TYPES[type]]
         if with_times:
             self.words.append("WITHTIMES")
@@ -522,13 +538,15 @@ def featuretensor(
     max_age: Seconds | None = None,
     strict: bool = False,
     with_times: bool = False,
+    layout: Layout | None = None,
 ) -> Call[Tensor]:
     """The same fields of several entities as one buffer of numbers (ML.FEATUREGET AS TENSOR).
 
     `type` is f4, f8 or i8. NaN stands for what is missing, older than `max_age` seconds,
     or no number; or `default`, or the field's own of `defaults`; with `strict` it is an
-    error. `with_times` brings the event times. `client.features(fields)` packs what is
-    the same for each call once. It may be repeated.
+    error. `with_times` brings the event times; `layout="feast"` reads hashes as Feast's own
+    Redis store writes them. `client.features(fields)` packs what is the same for each call
+    once. It may be repeated.
     """
     return Asked(
         fields,
@@ -538,4 +556,5 @@ def featuretensor(
         max_age=max_age,
         strict=strict,
         with_times=with_times,
+        layout=layout,
     ).of(keys)

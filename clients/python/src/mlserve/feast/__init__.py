@@ -15,6 +15,9 @@ tensor = get_online_tensor(store, ["driver:rating"], [{"driver_id": 1001}])
 tensor.values
 ```
 
+It reads what Feast's own Redis store wrote as well, where the repository has `type: redis`
+and the server the module: nothing is written anew.
+
 An entity is one row with the key `feast:PROJECT:` and Feast's own serialization of the
 entity key. A feature view is a view of that row.
 """

@@ -22,6 +22,11 @@ INT64 = struct.Struct("<IIq")
 HEAD = struct.Struct("<II")
 
 
+def is_of_feast(config: Any) -> bool:
+    """Whether the online store is Feast's own for Redis."""
+    return bool(config.online_store.type == "redis")
+
+
 def prefix_of(config: Any) -> bytes:
     """What all keys of a project begin with; the names of projects have no colon."""
     return f"{NAMESPACE}:{config.project}:".encode()
@@ -63,11 +68,16 @@ def keys_of_python(
 def joined(
     config: Any, columns: Mapping[str, Any], parts: Callable[[str, Any], list[bytes]]
 ) -> list[bytes]:
-    """Feast's serialization, by columns: the names in order, then the values in that order."""
+    """Feast's serialization, by columns: the names in order, then the values in that order.
+
+    Keys of Feast's own store end with the project, ours begin with it.
+    """
     names = sorted(columns)
-    before = prefix_of_joined(config, names)
+    before, after = prefix_of_joined(config, names), b""
+    if is_of_feast(config):
+        before, after = before.removeprefix(prefix_of(config)), config.project.encode()
     several = [parts(name, columns[name]) for name in names]
-    return [b"".join((before, *row)) for row in zip(*several, strict=True)]
+    return [b"".join((before, *row, after)) for row in zip(*several, strict=True)]
 
 
 def part_of(config: Any, value: Any) -> bytes:

@@ -63,8 +63,14 @@ class MlserveOnlineStoreConfig(FeastConfigBaseModel):
     """Whose connections are used; None: redis-py's, or valkey-py's for its own schemes."""
 
 
-def client_of(settings: MlserveOnlineStoreConfig, kind: type[C]) -> C:
-    """A client of either kind."""
+def client_of(settings: Any, kind: type[C]) -> C:
+    """A client of either kind; by the settings of Feast's Redis store, the rest as it comes."""
+    if not isinstance(settings, MlserveOnlineStoreConfig):
+        settings = MlserveOnlineStoreConfig(
+            redis_type=settings.redis_type.value,
+            connection_string=settings.connection_string,
+            sentinel_master=settings.sentinel_master,
+        )
     urls, options = addresses_of(settings.connection_string)
     options = {"timeout": settings.timeout, **options}
     options |= {"max_connections": settings.max_connections, "library": settings.library}

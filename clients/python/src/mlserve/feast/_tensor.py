@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from feast import utils
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
 from mlserve.calls import Asked
-from mlserve.feast._keys import keys_of_python
+from mlserve.feast._keys import is_of_feast, keys_of_python
 from mlserve.feast._reads import view_of
 from mlserve.feast._store import MlserveOnlineStore
 from mlserve.feast._values import SERIALIZED, kinds_of
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from mlserve.calls import Call
+    from mlserve.calls.features import Layout
     from mlserve.results import Tensor
 
 KEPT = 256
 """Requests of which it is kept how they are read."""
+
+READERS: WeakKeyDictionary[Any, MlserveOnlineStore] = WeakKeyDictionary()
+"""What reads in the place of Feast's own online stores."""
 
 
 class OnlineTensor(NamedTuple):
@@ -32,7 +37,8 @@ class OnlineTensor(NamedTuple):
     values: NDArray[Any]
     """Entities × features, in the order of the request."""
     status: NDArray[np.uint8]
-    """Of each a `mlserve.FieldStatus`: PRESENT, NOT_FOUND, or NOT_A_NUMBER for a null."""
+    """Of each a `mlserve.FieldStatus`: PRESENT, NOT_FOUND, or NOT_A_NUMBER for a null, which
+    is NOT_FOUND in what Feast's own store wrote."""
     features: list[str]
     """The names, as `get_online_features` has them."""
 
@@ -66,8 +72,8 @@ def get_online_tensor(
 ) -> OnlineTensor:
     """Features of several entities as a numpy array (ML.FEATUREGET AS TENSOR).
 
-    `store` is Feast's FeatureStore, with the online store of this package; `features`,
-    `entity_rows` (or a column for each join key) and `full_feature_names` are those of
+    `store` is Feast's FeatureStore, with the online store of this package or with Feast's own
+    for Redis, whose data is read as it is (LAYOUT FEAST); `features`, `entity_rows` (or a column for each join key) and `full_feature_names` are those of
     `get_online_features`. `dtype` is f4, f8 or i8; numbers are rounded to it, once, and
     what an i8 cannot hold is not a number. NaN stands for what is null or missing, or
     `default`, which an i8 must have. Features must be numbers, booleans or timestamps.
@@ -106,9 +112,7 @@ def prepared(
     default: float | None,
 ) -> tuple[MlserveOnlineStore, Plan, list[Call[Tensor]]]:
     """What is to be asked, and how its answers are joined."""
-    online = store._get_provider().online_store
-    if not isinstance(online, MlserveOnlineStore):
-        raise TypeError(f"store must have the online store of mlserve.feast: {online!r}")
+    online = reader_of(store)
     kind = np.dtype(dtype).newbyteorder("<")
     context = utils._get_cached_request_context(
         store.registry, store.project, features, full_feature_names
@@ -137,6 +141,18 @@ def prepared(
             raise KeyError(f"entity_rows must have the join keys {', '.join(given)}")
         several.append(part.asked.of(keys_of_python(store.config, entities, types)))
     return online, plan, several
+
+
+def reader_of(store: Any) -> MlserveOnlineStore:
+    """What reads the online store: itself, or in the place of Feast's own."""
+    online = store._get_provider().online_store
+    if isinstance(online, MlserveOnlineStore):
+        return online
+    if not is_of_feast(store.config):
+        raise TypeError(
+            f"store must have the online store of mlserve.feast, or Feast's for Redis: {online!r}"
+        )
+    return READERS.setdefault(online, MlserveOnlineStore())
 
 
 def columns_of(entity_rows: Any) -> list[tuple[str, list[Any]]]:
@@ -185,8 +201,13 @@ def planned(
         fields.append(f"{view_of(config, table)}:{name}")
         places.append(len(features))
         features.append(f"{used}__{name}" if full_feature_names else name)
+    layout: Layout | None = "feast" if is_of_feast(config) else None
     parts = [
-        Part(table, Asked(fields, dtype[1:], default=default), places)  # type: ignore[arg-type]
+        Part(
+            table,
+            Asked(fields, dtype[1:], default=default, layout=layout),  # type: ignore[arg-type]
+            places,
+        )
         for table, fields, places in groups.values()
     ]
     return Plan(context, parts, features)
