@@ -23,8 +23,8 @@ from feast.infra.online_stores.online_store import OnlineStore
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import FloatList, Map, MapKey, StringList, Value
-from google.protobuf.descriptor import FieldDescriptor
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, String, UnixTimestamp
+from google.protobuf.descriptor import FieldDescriptor
 
 import mlserve
 import pages
@@ -76,7 +76,9 @@ def make(url, tmp_path):
 
     def make(*objects, kind=OURS, project="p", connection=None, **settings):
         registry = {"path": str(tmp_path / f"{kind}-{project}-{len(made)}.db"), **settings.pop("registry", {})}
-        online = {"type": kind, "connection_string": connection or url.split("//")[1], **settings}
+        online = {"type": kind, **settings}
+        if kind in (OURS, THEIRS):
+            online["connection_string"] = connection or url.split("//")[1]
         store = FeatureStore(config=RepoConfig(
             project=project, provider="local", registry=registry, online_store=online,
             offline_store={"type": "file"}, entity_key_serialization_version=3,
@@ -536,7 +538,7 @@ def test_a_tensor_refuses_what_it_cannot_hold_and_who_is_not_named(numbers, make
         get_online_tensor(numbers, ["v:f"], [{"driver_id": 1}, {}])
     with pytest.raises(ValueError, match="type must be one of"):
         get_online_tensor(numbers, ["v:f"], rows, "f2")
-    other = make(view(), kind="sqlite", connection_string=None, path=str(tmp_path / "online.db"))
+    other = make(view(), kind="sqlite", path=str(tmp_path / "online.db"))
     with pytest.raises(TypeError, match="online store of mlserve"):
         get_online_tensor(other, ["v:f"], rows)
 
@@ -557,9 +559,8 @@ def sample(field):
     """A Value of each member of `feast.types.Value`, and what it is in Python."""
     message = Value()
     if field.message_type is None:
-        plain = PLAIN[field.cpp_type]
-        setattr(message, field.name, plain)
-        return message, plain
+        setattr(message, field.name, GIVEN[field.type])
+        return message, PLAIN[field.type]
     inner = getattr(message, field.name)
     if field.message_type.name == "ZonedTimestamp":
         inner.unix_timestamp, inner.zone = 5, "Europe/Berlin"
@@ -578,35 +579,32 @@ def sample(field):
     if field.message_type.name == "ScalarMap":
         inner.val.add(key=MapKey(int64_key=7), value=Value(bool_val=True))
         return message, {"7": True}
-    inner.val.extend([PLAIN[val.cpp_type]] * 2)
-    return message, [PLAIN[val.cpp_type]] * 2
+    inner.val.extend([GIVEN[val.type]] * 2)
+    return message, [PLAIN[val.type]] * 2
 
 
-OF = FieldDescriptor
 PLAIN = {
-    OF.CPPTYPE_STRING: "12.5 ü", OF.CPPTYPE_INT32: -3, OF.CPPTYPE_INT64: -(2**60), OF.CPPTYPE_BOOL: True,
-    OF.CPPTYPE_DOUBLE: 0.1, OF.CPPTYPE_FLOAT: 0.25, OF.CPPTYPE_ENUM: 0,
+    FieldDescriptor.TYPE_STRING: "12.5 ü", FieldDescriptor.TYPE_BYTES: "ü",
+    FieldDescriptor.TYPE_INT32: -3, FieldDescriptor.TYPE_INT64: -(2**60),
+    FieldDescriptor.TYPE_BOOL: True, FieldDescriptor.TYPE_DOUBLE: 0.1,
+    FieldDescriptor.TYPE_FLOAT: 0.25, FieldDescriptor.TYPE_ENUM: 0,
 }  # fmt: skip
+GIVEN = {**PLAIN, FieldDescriptor.TYPE_BYTES: "ü".encode()}
 LISTS = {"int32_list_val": "<i8", "int64_list_val": "<i8", "unix_timestamp_list_val": "<i8",
          "bool_list_val": "<i8", "double_list_val": "<f8", "float_list_val": "<f4"}  # fmt: skip
 MEMBERS_OF_ALL = Value.DESCRIPTOR.oneofs_by_name["val"].fields
 
 
-def written_by_feast(make, types=None):
+def written_by_feast(make):
     """Feast's own store with a driver that has a value of each type there is, and one of
     which all are null."""
     table = view(types={field.name: Bytes for field in MEMBERS_OF_ALL})
     store = make(table, kind=THEIRS)
     at = datetime.datetime(2024, 2, 3, 4, 5, 6, 789_123, datetime.timezone.utc)
     samples = {field.name: sample(field) for field in MEMBERS_OF_ALL}
-    for name in ("bytes_val", "bytes_list_val", "bytes_set_val"):
-        text = Value(bytes_val="ü".encode()) if name == "bytes_val" else Value()
-        if name != "bytes_val":
-            getattr(text, name).val.extend(["ü".encode(), b""])
-        samples[name] = text, "ü" if name == "bytes_val" else ["ü", ""]
     nulls = {name: Value() for name in samples}
-    rows = [(1, {name: value for name, (value, _) in samples.items()}, at), (2, nulls, at)]
-    write(store, table, *rows)
+    values = {name: value for name, (value, _) in samples.items()}
+    write(store, table, (1, values, at), (2, nulls, at))
     return store, samples, at
 
 
