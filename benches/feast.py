@@ -1,6 +1,7 @@
 """The family `feast`: what a caller of Feast waits for, with Feast's own Redis store and with
-ours, both on one server; and for the same features as a numpy array, past protobuf. Feast has
-an environment of its own, target/feast: there `python -m benches.feast` measures."""
+ours, both on one server; and for the same features as a numpy array, past protobuf, from
+either. Feast has an environment of its own, target/feast: there `python -m benches.feast`
+measures."""
 
 import json
 import subprocess
@@ -11,6 +12,7 @@ from .server import ROOT
 
 PYTHON = ROOT / "target/feast/bin/python"
 THEIRS, OURS, TENSOR = "Feast's Redis store", "mlserve.feast", "get_online_tensor"
+LAYOUT = "get_online_tensor of what Feast's Redis store wrote"
 ENTITIES = (1, 50, 200)
 FLOATS = "50 floats"
 # Feast's published figures are of this shape.
@@ -111,11 +113,12 @@ def main(port, rounds, calls):
             answered = ways[THEIRS]().to_dict()
             assert ways[OURS]().to_dict() == answered
             if numbers:
-                ways[TENSOR] = functools.partial(get_online_tensor, ours, *asked)
-                tensor = ways[TENSOR]()
-                for place, feature in enumerate(tensor.features):
-                    assert numpy.array_equal(tensor.values[:, place],
-                                             numpy.array(answered[feature], "f4"))
+                for way, store in ((TENSOR, ours), (LAYOUT, theirs)):
+                    ways[way] = functools.partial(get_online_tensor, store, *asked)
+                    tensor = ways[way]()
+                    for place, feature in enumerate(tensor.features):
+                        assert numpy.array_equal(tensor.values[:, place],
+                                                 numpy.array(answered[feature], "f4"))
             measured += compared("feast", group, ways, THEIRS, "time_ms", time.perf_counter, 1e3,
                                  calls, rounds)
     print(json.dumps([figures.as_dict() for figures in measured]))

@@ -223,6 +223,11 @@ impl ValueBuffer {
         }
     }
 
+    /// How many bytes all texts take together at most.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// How many bytes the texts take.
     pub fn text_bytes(&self) -> usize {
         self.texts.len()

@@ -9,7 +9,7 @@ use super::buffer::{TakeText, ValueBuffer};
 use super::found::Found;
 use super::value::Value;
 use crate::bug;
-use decoded::{Decoded, moment};
+use decoded::{Decoded, is_text, moment};
 use std::collections::HashMap;
 
 /// The features of a call, by the names that Feast's store gives them in hashes.
@@ -67,6 +67,10 @@ fn murmur3(mut name: &[u8]) -> u32 {
     murmur3::murmur3_32(&mut name, 0).unwrap_or_else(|_| bug("bytes that cannot be read"))
 }
 
+/// How many times its bytes a value may take that is read: an item of a list of two bytes
+/// is one of 64 in memory. What would take more than there may be is not begun with.
+const GROWTH: usize = 32;
+
 /// A buffer that takes the bytes of hashes as what Feast's store wrote.
 pub struct Reading<'b> {
     buffer: &'b mut ValueBuffer,
@@ -81,6 +85,9 @@ impl TakeText for Reading<'_> {
         bytes: &[u8],
     ) -> Option<()> {
         if place < self.features {
+            if bytes.len() > self.buffer.most() / GROWTH && !is_text(bytes) {
+                return None;
+            }
             let decoded = Decoded::of(bytes);
             return self.buffer.put(place, others, decoded.found());
         }
@@ -129,12 +136,15 @@ mod tests {
     #[test]
     fn a_buffer_holds_what_was_written_and_no_more_than_it_may() {
         let names = Names::of([b"v:a".as_slice(), b"v:a"].into_iter(), true).unwrap();
-        let mut buffer = ValueBuffer::new(8);
+        let mut buffer = ValueBuffer::new(64);
         buffer.reset(3);
         let mut reading = names.reading(&mut buffer);
         reading.take(0, std::iter::once(1), b"\x20\x07").unwrap();
         reading.take(2, std::iter::empty(), b"\x08\x01\x10\xc0\x84\x3d").unwrap();
-        assert!(reading.take(0, std::iter::empty(), b"\x12\x09123456789").is_none());
+        let long = [b"\x12\x41", [b'x'; 65].as_slice()].concat();
+        assert!(reading.take(0, std::iter::empty(), &long).is_none());
+        // Three bytes that are no text might take more than 64.
+        assert!(reading.take(0, std::iter::empty(), b"\x20\x80\x01").is_none());
         let is = |place, integer| matches!(buffer.get(place), Found::Value(Value::I64(found)) if found == integer);
         assert!(is(0, 7) && is(1, 7) && is(2, 1_001));
     }

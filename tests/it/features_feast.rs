@@ -244,14 +244,22 @@ fn a_large_hash_is_read_as_a_small_one() {
 fn what_is_long_is_read_once_and_counted() {
     let (_server, mut client) = feast();
     let (_, field, _) = FIELDS.iter().find(|(name, ..)| *name == "v:t").unwrap();
-    let texts = [0x0a, 0].repeat(1_000_000);
+    let count = 1_000_000;
+    let texts = [0x0a, 0].repeat(count);
     call!(client, "HSET", DRIVER, field, framed(b"\x62", &texts)).integer();
     let again = vec!["v:t"; 5_000];
     let status = tensor(&mut client, &again, &[]).1;
     assert_eq!(status, [5; 5_000]);
     let error = get(&mut client, &again[..5], &[]).error();
     assert!(error.contains("ml.features-max-reply-bytes"), "{error}");
-    assert_eq!(get(&mut client, &["v:t"], &[]).items()[0].items()[0].items().len(), 1_000_000);
+    assert_eq!(get(&mut client, &["v:t"], &[]).items()[0].items()[0].items().len(), count);
+    // What would take much more memory than a reply is not begun with; a text may be long.
+    let (_, other, _) = FIELDS.iter().find(|(name, ..)| *name == "v:s").unwrap();
+    call!(client, "HSET", DRIVER, other, framed(b"\x62", &texts.repeat(3))).integer();
+    let error = get(&mut client, &["v:s"], &["AS", "TENSOR"]).error();
+    assert!(error.contains("ml.features-max-reply-bytes"), "{error}");
+    call!(client, "HSET", DRIVER, other, framed(b"\x12", &b"x".repeat(3 * count))).integer();
+    assert_eq!(get(&mut client, &["v:s"], &[]).items()[0].items()[0].bytes().len(), 3 * count);
     client.run("CONFIG SET ml.features-max-reply-bytes 1mb").ok();
     for form in ["VALUES", "TENSOR", "JSON"] {
         let error = get(&mut client, &["v:t"], &["AS", form]).error();

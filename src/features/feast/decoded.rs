@@ -9,7 +9,7 @@ use crate::features::dtype::{Dtype, Vector};
 use crate::features::found::Found;
 use crate::features::nested::Nested;
 use crate::features::value::Value;
-use prost::Message as _;
+use prost::{Message as _, decode_length_delimiter};
 use std::sync::Arc;
 
 /// What the bytes of a feature say.
@@ -52,6 +52,16 @@ impl Decoded {
             Self::Spoilt => Found::Spoilt,
         }
     }
+}
+
+/// Whether bytes are text and nothing else, which takes no more than they do.
+pub fn is_text(mut bytes: &[u8]) -> bool {
+    /// What fields of texts begin with: their number, and that a length comes.
+    const TEXTS: [usize; 6] = [0x0a, 0x12, 0x102, 0x122, 0x12a, 0x162];
+    // A tag and a length are of one form.
+    let mut number = || decode_length_delimiter(&mut bytes);
+    let (tag, length) = (number(), number());
+    tag.is_ok_and(|tag| TEXTS.contains(&tag)) && length == Ok(bytes.len())
 }
 
 /// The milliseconds since 1970 of a serialized moment; `None` where it is none, or before.
@@ -409,6 +419,30 @@ mod tests {
             &bytes(deep),
         ] {
             assert!(matches!(Decoded::of(spoilt).found(), Found::Spoilt), "{spoilt:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_told_from_what_may_take_more() {
+        let text = |tag: fn(String) -> Val, length| bytes(tag("x".repeat(length)));
+        for length in [0, 1, 127, 128, 20_000] {
+            for tag in [Val::String, Val::Json, Val::Uuid, Val::TimeUuid, Val::Decimal] {
+                assert!(is_text(&text(tag, length)));
+            }
+            assert!(is_text(&bytes(Val::Bytes(vec![7; length]))));
+        }
+        let list = bytes(Val::List(Values::default()));
+        for other in [
+            b"".as_slice(),
+            b"\x12",
+            b"\x12\x05x",
+            b"\xff",
+            &bytes(Val::Int32(1)),
+            &list,
+            // The last of several counts.
+            &[text(Val::String, 3), list.clone()].concat(),
+        ] {
+            assert!(!is_text(other), "{other:?}");
         }
     }
 

@@ -72,11 +72,12 @@ def get_online_tensor(
 ) -> OnlineTensor:
     """Features of several entities as a numpy array (ML.FEATUREGET AS TENSOR).
 
-    `store` is Feast's FeatureStore, with the online store of this package or with Feast's own
-    for Redis, whose data is read as it is (LAYOUT FEAST); `features`, `entity_rows` (or a column for each join key) and `full_feature_names` are those of
-    `get_online_features`. `dtype` is f4, f8 or i8; numbers are rounded to it, once, and
-    what an i8 cannot hold is not a number. NaN stands for what is null or missing, or
-    `default`, which an i8 must have. Features must be numbers, booleans or timestamps.
+    `store` is Feast's FeatureStore, with the online store of this package, or with Feast's own
+    for Redis, whose data is read as it is (LAYOUT FEAST); `features`, `entity_rows` (or a column
+    for each join key) and `full_feature_names` are those of `get_online_features`. `dtype` is
+    f4, f8 or i8; numbers are rounded to it, once, and what an i8 cannot hold is not a number.
+    NaN stands for what is null or missing, or `default`, which an i8 must have. Features must
+    be numbers, booleans or timestamps.
 
     Raises ValueError for other features and for on demand feature views, and KeyError for
     a join key that is not given, as well as what `get_online_features` does.
