@@ -1,6 +1,6 @@
 //! What was read: owned, since the keys that it was read from are closed again.
 
-use super::dtype::{Dtype, Vector};
+use super::dtype::Dtype;
 use super::events::Events;
 use super::found::{Found, Items};
 use super::nested::Nested;
@@ -163,9 +163,9 @@ impl ValueBuffer {
                 let (start, end) = self.keep_once(bytes);
                 Place::Text(start, end)
             }
-            Found::Value(Value::Vector(vector)) => {
-                let (start, end) = self.keep_once(vector.bytes());
-                Place::Vector(vector.dtype(), start, end)
+            Found::Value(Value::Vector(dtype, bytes)) => {
+                let (start, end) = self.keep_once(bytes);
+                Place::Vector(dtype, start, end)
             }
             _ => bug("a place of something else"),
         }
@@ -211,8 +211,7 @@ impl ValueBuffer {
                 Found::Nested(nested.unwrap_or_else(|| bug("a nested value that is not kept")))
             }
             Place::Vector(dtype, start, end) => {
-                let vector = Vector::of_any_length(dtype, self.text(start, end));
-                Found::Value(Value::Vector(vector.unwrap_or_else(|| bug("a vector that is none"))))
+                Found::Value(Value::Vector(dtype, self.text(start, end)))
             }
             Place::Items(number, places) => {
                 let events = self.events.get(number);

@@ -360,8 +360,9 @@ fn name<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
 pub fn push_value(value: Value, out: &mut Vec<u8>) {
     out.push(value.tag());
     match value {
-        Value::Text(bytes) | Value::String(bytes) => push_name(bytes, out),
-        Value::Vector(vector) => push_name(vector.bytes(), out),
+        Value::Text(bytes) | Value::String(bytes) | Value::Vector(_, bytes) => {
+            push_name(bytes, out);
+        }
         Value::Events(events) => events.encode(out),
         Value::I64(integer) => out.extend(integer.to_le_bytes()),
         Value::F32(single) => out.extend(single.to_le_bytes()),
@@ -385,11 +386,11 @@ fn value<'a>(reader: &mut Reader<'a>) -> Option<Value<'a>> {
 
 /// The next value, which is a single one.
 pub fn single<'a>(reader: &mut Reader<'a>) -> Option<Value<'a>> {
-    value(reader).filter(|value| !matches!(value, Value::Vector(_)))
+    value(reader).filter(|value| !matches!(value, Value::Vector(..)))
 }
 
 fn vector<'a>(dtype: Dtype, reader: &mut Reader<'a>) -> Option<Value<'a>> {
-    Some(Value::Vector(Vector::new(dtype, name(reader)?)?))
+    Vector::new(dtype, name(reader)?).map(Value::from)
 }
 
 #[cfg(test)]

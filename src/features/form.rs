@@ -55,12 +55,15 @@ impl Form {
     }
 
     /// What a value of a row comes to.
+    #[inline]
     pub fn of_row<'v>(self, value: Value<'v>, moment: &Moment) -> Found<'v> {
         match (self, value) {
             (form, Value::Events(events)) => form.of_events(events, moment),
             (Self::One, value) => Found::Value(value),
-            (Self::Numbers(count), Value::Vector(vector)) if vector.dim() != count => Found::Misfit,
-            (Self::Numbers(_), value @ Value::Vector(_)) => Found::Value(value),
+            (Self::Numbers(count), Value::Vector(dtype, bytes)) => {
+                let fits = bytes.len() == count * dtype.bytes();
+                if fits { Found::Value(value) } else { Found::Misfit }
+            }
             (Self::Numbers(1), value) => Found::Value(value),
             (Self::Numbers(_) | Self::Window(..), _) => Found::Misfit,
         }
@@ -75,6 +78,7 @@ impl Form {
         }
     }
 
+    #[inline]
     fn of_events<'v>(self, events: &'v Arc<Events>, moment: &Moment) -> Found<'v> {
         match (self, &**events) {
             (Self::Window(aggregate, span_us), Events::Windows(windows)) => {
@@ -210,10 +214,10 @@ mod tests {
     #[test]
     fn a_vector_is_read_by_its_width_and_a_value_as_one() {
         let moment = Moment { now_us: 0, oldest_ms: 0, last: Cell::default() };
-        let vector = Value::Vector(Vector::new(Dtype::F64, &[0; 16]).unwrap());
+        let vector = Value::from(Vector::new(Dtype::F64, &[0; 16]).unwrap());
         let read = |form: Form, value| form.of_row(value, &moment);
-        assert!(matches!(read(Form::Numbers(2), vector), Found::Value(Value::Vector(_))));
-        assert!(matches!(read(Form::One, vector), Found::Value(Value::Vector(_))));
+        assert!(matches!(read(Form::Numbers(2), vector), Found::Value(Value::Vector(..))));
+        assert!(matches!(read(Form::One, vector), Found::Value(Value::Vector(..))));
         assert!(matches!(read(Form::Numbers(4), vector), Found::Misfit));
         assert!(matches!(read(Form::Numbers(1), Value::I64(3)), Found::Value(Value::I64(3))));
         assert!(matches!(read(Form::Numbers(2), Value::I64(3)), Found::Misfit));

@@ -120,7 +120,7 @@ impl Document {
     /// number as that very number, other text and strings as a string; null for
     /// NaN and the infinities.
     pub fn push(&mut self, value: Value) -> Result<(), Unwritten> {
-        if let Value::Vector(vector) = value {
+        if let Some(vector) = value.vector() {
             return self.push_array(Value::each(vector).map(Some), b"");
         }
         self.push_name()?;
@@ -292,7 +292,7 @@ mod tests {
         let vector = [1.5f32, f32::NAN].map(f32::to_le_bytes);
         let vector = Vector::new(Dtype::F32, vector.as_flattened()).unwrap();
         let start = document.begin().unwrap();
-        document.push(Value::Vector(vector)).unwrap();
+        document.push(Value::from(vector)).unwrap();
         document.end(start).unwrap();
         let items = [Some(Value::Text(b"a")), Some(Value::I64(7)), None];
         let start = document.begin().unwrap();

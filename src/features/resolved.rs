@@ -21,9 +21,17 @@ pub struct ResolvedFields {
     /// What stands for a place where its view has expired: by the places in
     /// `views` and in the row.
     others: HashMap<usize, (usize, usize)>,
-    /// For each place, how many from it on stand one after the other; found out when
-    /// first asked for.
-    runs: OnceCell<Box<[u32]>>,
+    /// Found out when first asked for.
+    steps: OnceCell<Vec<Step>>,
+}
+
+/// Places that follow each other and are read together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// From a place on, one value of each of the fields, which stand one after the other.
+    Run(usize, Range<usize>),
+    /// Places of one field, if it is there, or of none.
+    Same(Option<usize>, Range<usize>),
 }
 
 /// A field that no row has.
@@ -67,7 +75,7 @@ impl ResolvedFields {
         let run = first..first + fields.len();
         let in_order = fields.iter().map(|field| *field as usize).eq(run.clone());
         let run = (are_all_there && in_order).then_some(run);
-        Self { fields, are_all_there, run, views, views_of, others, runs: OnceCell::new() }
+        Self { fields, are_all_there, run, views, views_of, others, steps: OnceCell::new() }
     }
 
     /// The views that any of the fields is in.
@@ -108,28 +116,27 @@ impl ResolvedFields {
         self.run.clone()
     }
 
-    /// The fields from a place on that stand one after the other in the order asked for,
-    /// as far as one value is asked for of each; all of one call are asked for alike.
-    pub fn run_from(&self, place: usize, is_one: impl Fn(usize) -> bool) -> Range<usize> {
-        let runs = self.runs.get_or_init(|| {
-            let mut runs = vec![0; self.fields.len()];
-            let (mut next, mut length) = (NOWHERE, 0);
-            for (place, run) in runs.iter_mut().enumerate().rev() {
-                let field = self.field(place).map_or(NOWHERE, |field| field as u32);
-                let stands = field != NOWHERE && is_one(place);
-                let goes_on = stands && next != NOWHERE && field + 1 == next;
-                length = if goes_on { length + 1 } else { u32::from(stands) };
-                next = if stands { field } else { NOWHERE };
-                *run = length;
+    /// The steps in which a row is read of which all views are served, by whether one
+    /// value is asked for at a place: for all rows of one call it is the same.
+    pub fn steps(&self, is_one: impl Fn(usize) -> bool) -> &[Step] {
+        self.steps.get_or_init(|| {
+            let mut steps = Vec::new();
+            for place in 0..self.len() {
+                match (self.field(place), steps.last_mut()) {
+                    (Some(field), Some(Step::Run(_, fields)))
+                        if field == fields.end && is_one(place) =>
+                    {
+                        fields.end += 1;
+                    }
+                    (Some(field), _) if is_one(place) => {
+                        steps.push(Step::Run(place, field..field + 1));
+                    }
+                    (field, Some(Step::Same(of, places))) if field == *of => places.end += 1,
+                    (field, _) => steps.push(Step::Same(field, place..place + 1)),
+                }
             }
-            runs.into()
-        });
-        let length = *runs.get(place).unwrap_or_else(|| bug("a place without a field"));
-        if length == 0 {
-            return 0..0;
-        }
-        let first = self.field(place).unwrap_or_else(|| bug("a run that begins nowhere"));
-        first..first + length as usize
+            steps
+        })
     }
 
     /// For each place the field, if the row has all of them.
@@ -163,10 +170,18 @@ mod tests {
         assert_eq!(asked(&["v:a", "w:c"]).all_there(), Some(&[2, 4][..]));
         assert_eq!(asked(&["a", "v:b", "v:a"]).run(), Some(0..3));
         // As one, "v:b" and "a" and what follows them stand apart.
-        let run = |resolved: &ResolvedFields, place| resolved.run_from(place, |place| place != 4);
-        let resolved = asked(&["a", "v:b", "v:a", "none", "w:c", "a", "v:b"]);
-        let runs: Vec<_> = (0..7).map(|place| run(&resolved, place)).collect();
-        assert_eq!(runs, [0..3, 1..3, 2..3, 0..0, 0..0, 0..2, 1..2]);
+        let names = ["a", "v:b", "v:a", "none", "nor", "w:c", "w:c", "w:c", "v:a", "v:b", "a"];
+        let resolved = asked(&names);
+        let steps = [
+            Step::Run(0, 0..3),
+            Step::Same(None, 3..5),
+            Step::Same(Some(4), 5..7),
+            Step::Run(7, 4..5),
+            Step::Run(8, 2..3),
+            Step::Run(9, 1..2),
+            Step::Same(Some(0), 10..11),
+        ];
+        assert_eq!(resolved.steps(|place| ![5, 6, 10].contains(&place)), steps);
         // Only what is asked for is looked at, however many views a row has.
         assert_eq!(asked(&["w:c", "w:c"]).views().collect::<Vec<_>>(), [2]);
     }

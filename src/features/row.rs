@@ -91,7 +91,7 @@ fn shape<'v>(
         count += 1;
         let slot = match value {
             Value::F32(_) => continue,
-            Value::Text(_) | Value::String(_) | Value::Vector(_) => {
+            Value::Text(_) | Value::String(_) | Value::Vector(..) => {
                 texts = texts.saturating_add(value.bytes().map_or(0, text_bytes));
                 4
             }
@@ -336,7 +336,7 @@ fn long<'r>(kind: u8, texts: &'r [u8], head: &'r Head, slot: u64) -> Option<Valu
         return head.events().get(slot as usize).map(Value::Events);
     }
     let text = text(texts, slot)?;
-    let vector = |dtype| Vector::new(dtype, text).map(Value::Vector);
+    let vector = |dtype| Vector::new(dtype, text).map(Value::from);
     match kind {
         TEXT => Some(Value::Text(text)),
         STRING => Some(Value::String(text)),
@@ -380,7 +380,7 @@ fn push_slots(values: &[Value], size: usize, bytes: &mut Vec<u8>) {
                 events += 1;
                 events - 1
             }
-            Value::Text(_) | Value::String(_) | Value::Vector(_) => {
+            Value::Text(_) | Value::String(_) | Value::Vector(..) => {
                 let start = texts;
                 texts += text_bytes(value.bytes().unwrap_or_default());
                 start as u64
@@ -427,7 +427,7 @@ pub mod testing {
             match self {
                 Self::Text(text) => Value::Text(text),
                 Self::String(text) => Value::String(text),
-                Self::Vector(dtype, bytes) => Value::Vector(Vector::new(*dtype, bytes).unwrap()),
+                Self::Vector(dtype, bytes) => Vector::new(*dtype, bytes).unwrap().into(),
                 Self::Events(events) => Value::Events(events),
                 Self::Number(value) => *value,
             }

@@ -93,7 +93,7 @@ impl Item {
             Value::I64(integer) => Self::I64(at, integer),
             Value::F32(single) => Self::F32(at, single),
             Value::F64(double) => Self::F64(at, double),
-            Value::Vector(_) | Value::Events(_) => bug("an item that is no single value"),
+            Value::Vector(..) | Value::Events(_) => bug("an item that is no single value"),
         }
     }
 

@@ -95,10 +95,11 @@ impl Tensor {
     /// Appends what was found. Where that is no value that the type holds,
     /// `default` stands in, then NaN; `None`, and nothing appended, when the type
     /// has no NaN.
+    #[inline]
     pub fn push(&mut self, found: Found, default: Option<Value<'static>>) -> Option<()> {
         let status = match found {
             Found::Value(value) if self.write(value) => Status::Present,
-            Found::Value(Value::Vector(_)) | Found::Items(_) | Found::Packed(_) => Status::Misfit,
+            Found::Value(Value::Vector(..)) | Found::Items(_) | Found::Packed(_) => Status::Misfit,
             Found::Value(_) | Found::Spoilt => Status::NotANumber,
             Found::TooOld => Status::TooOld,
             Found::Misfit | Found::Nested(_) => Status::Misfit,
@@ -121,8 +122,8 @@ impl Tensor {
     ) -> Option<()> {
         let start = self.data.len();
         let status = match found {
-            Found::Value(Value::Vector(vector)) if vector.dim() == columns => {
-                self.write_vector(vector, default)?
+            Found::Value(Value::Vector(dtype, bytes)) if bytes.len() == columns * dtype.bytes() => {
+                self.write_vector(Vector::new(dtype, bytes)?, default)?
             }
             Found::Packed(bytes) if bytes.len() == columns * self.dtype.bytes() => {
                 self.data.extend_from_slice(bytes);
@@ -197,7 +198,10 @@ impl Tensor {
             Values::Small { types, slots, .. } if self.dtype == Dtype::F32 => {
                 let all = types.get(fields.clone()).zip(slots.get(fields.clone()));
                 let (types, slots) = all.unwrap_or_else(|| bug("fields that no row has"));
-                let singles = types.iter().take_while(|kind| **kind == F32).count();
+                let singles = match types.iter().fold(true, |all, kind| all & (*kind == F32)) {
+                    true => types.len(),
+                    false => types.iter().take_while(|kind| **kind == F32).count(),
+                };
                 if singles > 0 {
                     self.push_f32s(slots.get(..singles).unwrap_or_default());
                     return singles;
@@ -276,25 +280,16 @@ impl Tensor {
     /// Appends a value, if the type holds it.
     #[inline]
     fn write(&mut self, value: Value) -> bool {
-        match (self.dtype, value) {
-            (Dtype::F32, Value::F32(single)) => self.append(single.to_le_bytes()),
-            (Dtype::F32, Value::I64(integer)) => self.append((integer as f32).to_le_bytes()),
-            _ => return self.convert(value),
+        if let Value::Text(text) | Value::String(text) = value
+            && text.len() > LONG
+        {
+            return self.read_long(text).is_some_and(|number| self.write_short(number));
         }
-        true
+        self.write_short(value)
     }
 
-    /// The same of what is not what tensors mostly hold.
-    fn convert(&mut self, value: Value) -> bool {
-        let value = match value {
-            Value::Text(text) | Value::String(text) if text.len() > LONG => {
-                match self.read_long(text) {
-                    Some(number) => number,
-                    None => return false,
-                }
-            }
-            value => value,
-        };
+    #[inline]
+    fn write_short(&mut self, value: Value) -> bool {
         match self.dtype {
             Dtype::F32 => value.to_f32().map(|single| self.append(single.to_le_bytes())),
             Dtype::F64 => value.to_f64().map(|double| self.append(double.to_le_bytes())),

@@ -92,7 +92,7 @@ impl Type {
             Self::I64 => read_i64(text).map(Value::I64),
             Self::String => Some(Value::String(text)),
             Self::Vector(dtype, dim) => {
-                Vector::new(dtype, text).filter(|vector| vector.dim() == dim).map(Value::Vector)
+                Vector::new(dtype, text).filter(|vector| vector.dim() == dim).map(Value::from)
             }
         }
     }
@@ -137,8 +137,8 @@ pub enum Value<'a> {
     F32(f32),
     /// 64-bit IEEE 754; NaN and the infinities too.
     F64(f64),
-    /// Numbers of one type.
-    Vector(Vector<'a>),
+    /// Numbers of one type: those of a [`Vector`].
+    Vector(Dtype, &'a [u8]),
     /// What happened to the field.
     Events(&'a Arc<Events>),
 }
@@ -159,7 +159,7 @@ impl<'a> Value<'a> {
             Self::I64(_) => tag::I64,
             Self::F32(_) => tag::F32,
             Self::F64(_) => tag::F64,
-            Self::Vector(vector) => match vector.dtype() {
+            Self::Vector(dtype, _) => match dtype {
                 Dtype::F32 => tag::F32S,
                 Dtype::F64 => tag::F64S,
                 Dtype::I64 => tag::I64S,
@@ -175,7 +175,7 @@ impl<'a> Value<'a> {
             Self::I64(_) => "I64",
             Self::F32(_) => "F32",
             Self::F64(_) => "F64",
-            Self::Vector(vector) => vector.dtype().name(),
+            Self::Vector(dtype, _) => dtype.name(),
             Self::Events(events) => events.name(),
         }
     }
@@ -183,8 +183,7 @@ impl<'a> Value<'a> {
     /// The bytes of what is as long as it may be: of a text, a string, a vector.
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self {
-            Self::Text(bytes) | Self::String(bytes) => Some(bytes),
-            Self::Vector(vector) => Some(vector.bytes()),
+            Self::Text(bytes) | Self::String(bytes) | Self::Vector(_, bytes) => Some(bytes),
             Self::I64(_) | Self::F32(_) | Self::F64(_) | Self::Events(_) => None,
         }
     }
@@ -196,6 +195,14 @@ impl<'a> Value<'a> {
             Dtype::F64 => Value::F64(f64::from_le_bytes(*bytes.first_chunk()?)),
             Dtype::I64 => Value::I64(i64::from_le_bytes(*bytes.first_chunk()?)),
         })
+    }
+
+    /// The vector that it is, if it is one.
+    pub fn vector(self) -> Option<Vector<'a>> {
+        match self {
+            Self::Vector(dtype, bytes) => Vector::of_any_length(dtype, bytes),
+            _ => None,
+        }
     }
 
     /// The numbers of a vector.
@@ -227,7 +234,7 @@ impl<'a> Value<'a> {
                 let single = double as f32;
                 (single.is_finite() || !double.is_finite()).then_some(single)
             }
-            Self::Vector(_) | Self::Events(_) => None,
+            Self::Vector(..) | Self::Events(_) => None,
         }
     }
 
@@ -238,7 +245,7 @@ impl<'a> Value<'a> {
             Self::Text(text) | Self::String(text) => read_f64(text),
             Self::I64(integer) => Some(integer as f64),
             Self::F32(single) => Some(single.into()),
-            Self::Vector(_) | Self::Events(_) => None,
+            Self::Vector(..) | Self::Events(_) => None,
         }
     }
 
@@ -249,7 +256,7 @@ impl<'a> Value<'a> {
             Self::Text(text) | Self::String(text) => read_i64(text),
             Self::F32(single) => whole(single.into()),
             Self::F64(double) => whole(double),
-            Self::Vector(_) | Self::Events(_) => None,
+            Self::Vector(..) | Self::Events(_) => None,
         }
     }
 
@@ -260,8 +267,7 @@ impl<'a> Value<'a> {
         'a: 'p,
     {
         match self {
-            Self::Text(text) | Self::String(text) => text,
-            Self::Vector(vector) => vector.bytes(),
+            Self::Text(bytes) | Self::String(bytes) | Self::Vector(_, bytes) => bytes,
             Self::Events(_) => b"",
             Self::I64(integer) => printer.integers.format(integer).as_bytes(),
             Self::F32(single) => match single.is_finite() {
@@ -320,6 +326,12 @@ fn name_of(double: f64) -> &'static [u8] {
     }
 }
 
+impl<'a> From<Vector<'a>> for Value<'a> {
+    fn from(vector: Vector<'a>) -> Self {
+        Self::Vector(vector.dtype(), vector.bytes())
+    }
+}
+
 /// The same bits: NaN equals itself, and 0 is not -0.
 impl PartialEq for Value<'_> {
     fn eq(&self, other: &Self) -> bool {
@@ -330,7 +342,9 @@ impl PartialEq for Value<'_> {
             (Self::I64(one), Self::I64(other)) => one == other,
             (Self::F32(one), Self::F32(other)) => one.to_bits() == other.to_bits(),
             (Self::F64(one), Self::F64(other)) => one.to_bits() == other.to_bits(),
-            (Self::Vector(one), Self::Vector(other)) => one == other,
+            (Self::Vector(dtype, one), Self::Vector(other_dtype, other)) => {
+                (dtype, one) == (other_dtype, other)
+            }
             (Self::Events(one), Self::Events(other)) => one == other,
             _ => false,
         }

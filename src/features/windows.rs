@@ -564,6 +564,7 @@ impl Windows {
     /// What the newest tiles of a span have, the running one included. They are read
     /// from the finest ring that the span fits. A summary that was made of the same
     /// span is not made again.
+    #[inline]
     pub fn read(
         &self,
         aggregate: Aggregate,
@@ -573,22 +574,26 @@ impl Windows {
     ) -> Read {
         let own = std::ptr::from_ref(self).addr();
         let known = last.get().filter(|known| (known.of, known.span_us) == (own, span_us));
-        let fits = |span: Span| {
-            Span::new(span_us, span.tile_us).ok().filter(|asked| asked.span_us <= span.span_us)
-        };
-        let tiles = || {
-            let found = self.rings.iter().find_map(|ring| Some((ring, fits(ring.span)?)));
-            found.map(|(ring, asked)| ring.range(&asked.grid().newest(asked.tiles(), now_us)))
-        };
         let summary = match known {
             Some(summary) => summary,
-            None => match tiles() {
-                Some(tiles) => Summary::new(own, span_us, tiles),
-                None => return Read::NoSuchSpan,
-            },
+            None => {
+                let Some(tiles) = self.newest(span_us, now_us) else { return Read::NoSuchSpan };
+                let summary = Summary::new(own, span_us, tiles);
+                last.set(Some(summary));
+                summary
+            }
         };
-        last.set(Some(summary));
-        summary.read(aggregate, || tiles().into_iter().flatten())
+        let tiles = || self.newest(span_us, now_us).unwrap_or_default();
+        summary.read(aggregate, tiles)
+    }
+
+    /// The newest tiles of a span, oldest first, of the finest ring that it fits.
+    fn newest(&self, span_us: Micros, now_us: Micros) -> Option<Iter<'_, Tile>> {
+        self.rings.iter().find_map(|ring| {
+            let asked = Span::new(span_us, ring.span.tile_us).ok()?;
+            let fits = asked.span_us <= ring.span.span_us;
+            fits.then(|| ring.range(&asked.grid().newest(asked.tiles(), now_us)))
+        })
     }
 
     /// The event time of the newest event; 0 before the first.
@@ -676,51 +681,55 @@ pub struct Summary {
 
 impl Summary {
     /// That of some tiles, oldest first, in one pass.
-    fn new<'t>(of: usize, span_us: Micros, tiles: impl Iterator<Item = &'t Tile>) -> Self {
-        let (mut count, mut sum, mut rounded) = (0, Sum::default(), 0.0);
+    #[inline(never)]
+    fn new(of: usize, span_us: Micros, tiles: Iter<Tile>) -> Self {
+        let (mut count, mut sum) = (0, Sum::default());
         let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
-        for tile in tiles {
+        // Not by `for`, which asks of each tile where in the ring it is.
+        tiles.clone().for_each(|tile| {
             count += tile.count();
             sum = sum.with(tile.sum);
-            rounded += tile.sum.value();
             // Of 0 and -0 the first stays, on every processor.
             min = if tile.min < min { tile.min } else { min };
             max = if tile.max > max { tile.max } else { max };
-        }
-        // The error of what overflows is none.
-        let sum = if sum.value().is_finite() { sum.value() } else { rounded };
+        });
+        let sum = match sum.value() {
+            sum if sum.is_finite() => sum,
+            // The error of what overflows is none.
+            _ => tiles.fold(0.0, |sum, tile| sum + tile.sum.value()),
+        };
         Self { of, span_us, count, sum, min, max }
     }
 
     /// What one asks for of it; of the deviation the tiles are looked at once more.
-    fn read<'t, T>(self, aggregate: Aggregate, tiles: impl Fn() -> T) -> Read
-    where
-        T: Iterator<Item = &'t Tile>,
-    {
+    fn read<'t>(self, aggregate: Aggregate, tiles: impl Fn() -> Iter<'t, Tile>) -> Read {
         let Self { count, sum, min, max, .. } = self;
-        let mean = sum / count as f64;
+        let mean = || sum / count as f64;
         let value = match aggregate {
             Aggregate::Count => return Read::Count(count),
             Aggregate::Sum => sum,
             _ if count == 0 => return Read::Nothing,
-            Aggregate::Mean => mean,
+            Aggregate::Mean => mean(),
             Aggregate::Min => min,
             Aggregate::Max => max,
             Aggregate::Std if min == max => 0.0,
-            Aggregate::Std => {
-                // As Chan, Golub and LeVeque put together samples: "Algorithms for
-                // computing the sample variance", The American Statistician 37 (1983).
-                let spread: f64 = tiles()
-                    .map(|tile| tile.spread + tile.count() as f64 * (tile.mean() - mean).powi(2))
-                    .sum();
-                let std = (spread / count as f64).sqrt();
-                // Of sums that overflow both ways there is no mean.
-                if std.is_nan() { f64::INFINITY } else { std }
-            }
+            Aggregate::Std => deviation(tiles(), count, mean()),
         };
         // One NaN, whatever the processor makes of it.
         Read::Value(if value.is_nan() { f64::NAN } else { value })
     }
+}
+
+/// The standard deviation of the events of tiles, as Chan, Golub and LeVeque put together
+/// samples: "Algorithms for computing the sample variance", The American Statistician 37
+/// (1983).
+#[inline(never)]
+fn deviation(tiles: Iter<Tile>, count: u64, mean: f64) -> f64 {
+    let spread: f64 =
+        tiles.map(|tile| tile.spread + tile.count() as f64 * (tile.mean() - mean).powi(2)).sum();
+    let std = (spread / count as f64).sqrt();
+    // Of sums that overflow both ways there is no mean.
+    if std.is_nan() { f64::INFINITY } else { std }
 }
 
 impl PartialEq for Tile {

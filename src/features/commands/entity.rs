@@ -12,7 +12,7 @@ use crate::features::form::{Form, Moment};
 use crate::features::found::Found;
 use crate::features::layout::ReadName;
 use crate::features::numbering::Numbering;
-use crate::features::resolved::ResolvedFields;
+use crate::features::resolved::{ResolvedFields, Step};
 use crate::features::row::{Row, Values, ViewTimes};
 use crate::features::shared_layout::SharedLayout;
 use crate::features::stats::{FOUND, MISSING, TOO_OLD};
@@ -43,6 +43,7 @@ struct Reading<'a> {
     moment: Moment,
     /// How many tiles of windows were looked at.
     tiles: Cell<u64>,
+    most_tiles: u64,
     tally: Tally<'a>,
 }
 
@@ -56,8 +57,20 @@ impl Reading<'_> {
         }
     }
 
+    #[inline]
     fn check_tiles(&self) -> Result<(), Error> {
-        if self.tiles.get() > most_tiles() { Err(too_many_tiles()) } else { Ok(()) }
+        if self.tiles.get() > self.most_tiles { Err(too_many_tiles()) } else { Ok(()) }
+    }
+}
+
+/// How many tiles of windows the look at a value is a look at.
+fn tiles(value: Value) -> u64 {
+    match value {
+        Value::Events(events) => match &**events {
+            Events::Windows(windows) => windows.tiles() as u64,
+            Events::Sequence(_) => 0,
+        },
+        _ => 0,
     }
 }
 
@@ -87,7 +100,7 @@ impl<'a> EntityReader<'a> {
         let moment = Moment { now_us, oldest_ms, last: Cell::default() };
         let (tiles, tally) = (Cell::new(0), Tally::new(lock));
         Self {
-            call: Reading { fields, in_hashes, moment, tiles, tally },
+            call: Reading { fields, in_hashes, moment, tiles, most_tiles: most_tiles(), tally },
             before: Counts::default(),
             hashes: None,
             buffer: ValueBuffer::new(most),
@@ -303,18 +316,14 @@ impl<'e> Entity<'e> {
     /// What a value of a row comes to, in a view of a state. Events have times of their
     /// own.
     fn of_row(&self, value: Value<'e>, state: State, place: usize) -> Found<'e> {
-        match value {
-            Value::Events(events) => {
-                let tiles =
-                    if let Events::Windows(windows) = &**events { windows.tiles() } else { 0 };
-                self.call.tiles.set(self.call.tiles.get() + tiles as u64);
-                // What the call is refused for is not looked at.
-                if self.call.tiles.get() > most_tiles() {
-                    return Found::Misfit;
-                }
+        if let Value::Events(_) = value {
+            self.call.tiles.set(self.call.tiles.get() + tiles(value));
+            // What the call is refused for is not looked at.
+            if self.call.check_tiles().is_err() {
+                return Found::Misfit;
             }
-            _ if state == State::TooOld => return Found::TooOld,
-            _ => {}
+        } else if state == State::TooOld {
+            return Found::TooOld;
         }
         self.call.fields.form(place).of_row(value, &self.call.moment)
     }
@@ -404,17 +413,37 @@ impl<'e> Entity<'e> {
         Some(row)
     }
 
-    /// Has values of a row that stand one after the other, from the field at a place on,
-    /// looked at together, where one is asked for of each: `look` says how many it took,
-    /// which are counted, and so does this.
-    #[inline]
-    pub fn run(&self, place: usize, look: impl FnOnce(Values, Range<usize>) -> usize) -> usize {
-        let Content::Row { values, fields, states: None, .. } = &self.content else { return 0 };
+    /// The values of a row that is served, and the steps in which it is read.
+    pub fn steps(&self) -> Option<(Values<'e>, &'e [Step])> {
+        let Content::Row { values, fields, states: None, .. } = self.content else { return None };
         let is_one = |place| self.call.fields.form(place) == Form::One;
-        let run = fields.run_from(place, is_one);
-        let taken = if run.is_empty() { 0 } else { look(*values, run) };
-        self.call.tally.add(|counts| counts.found += taken as u64);
-        taken
+        Some((values, fields.steps(is_one)))
+    }
+
+    /// Has what a value of a served row comes to at places of the call looked at, one
+    /// after the other. It is counted.
+    #[inline]
+    pub fn each(
+        &self,
+        value: Option<Value<'e>>,
+        places: Range<usize>,
+        mut look: impl FnMut(usize, Found<'e>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.call.tiles.set(self.call.tiles.get() + value.map_or(0, tiles) * places.len() as u64);
+        self.call.check_tiles()?;
+        for place in places {
+            let form = self.call.fields.form(place);
+            let found = value.map(|value| form.of_row(value, &self.call.moment));
+            let found = found.unwrap_or(Found::Nothing);
+            self.count(&found);
+            look(place, found)?;
+        }
+        Ok(())
+    }
+
+    /// Counts so many fields that were found.
+    pub fn count_found(&self, found: usize) {
+        self.call.tally.add(|counts| counts.found += found as u64);
     }
 
     /// How many bytes were read to know it; of a row none are read before they

@@ -7,11 +7,12 @@ use super::write_options::{FIELDS, NUMBERS};
 use crate::bug;
 use crate::features::buffer::ValueBuffer;
 use crate::features::config::{MAX_REPLY_BYTES, MAX_VALUES};
-use crate::features::dtype::{Dtype, Vector};
+use crate::features::dtype::Dtype;
 use crate::features::feast;
 use crate::features::form::Form as FieldForm;
 use crate::features::found::Found;
 use crate::features::json::{self, Document, Unwritten};
+use crate::features::resolved::Step;
 use crate::features::tensor::{NO_TIME, Tensor, TensorRow};
 use crate::features::value::Value;
 use crate::server::{
@@ -442,16 +443,8 @@ fn entity_row(
         (0..places).for_each(|place| tensor.push_time(entity.event_time(place)));
     }
     tensor.begin();
-    let mut next = 0;
-    while next < places {
-        let taken = entity.run(next, |values, run| tensor.push_numbers(values, run));
-        if taken > 0 {
-            next += taken;
-            continue;
-        }
-        let place = next;
-        next += 1;
-        let (found, default) = (entity.get(place), defaults.get(place).copied());
+    let push = |tensor: &mut Tensor, place: usize, found: Found| {
+        let default = defaults.get(place).copied();
         if request.strict {
             request.check(&found, key, place)?;
         }
@@ -463,6 +456,36 @@ fn entity_row(
         // What is a value elsewhere may be none of a tensor of this type.
         if request.strict && tensor.is_misfit() {
             request.check(&Found::Misfit, key, place)?;
+        }
+        Ok(())
+    };
+    let Some((values, steps)) = entity.steps() else {
+        (0..places).try_for_each(|place| push(tensor, place, entity.get(place)))?;
+        return Ok(entity.bytes() + tensor.long_bytes());
+    };
+    for step in steps {
+        match step {
+            Step::Run(first, fields) => {
+                let mut fields = fields.clone();
+                let end = first + fields.len();
+                while !fields.is_empty() {
+                    let taken = tensor.push_numbers(values, fields.clone());
+                    entity.count_found(taken);
+                    fields.start += taken;
+                    // What is no number of this type.
+                    if let Some(field) = fields.next() {
+                        let place = end - fields.len() - 1;
+                        let value = Some(values.get(field));
+                        entity.each(value, place..place + 1, |place, found| {
+                            push(tensor, place, found)
+                        })?;
+                    }
+                }
+            }
+            Step::Same(field, places) => {
+                let value = field.map(|field| values.get(field));
+                entity.each(value, places.clone(), |place, found| push(tensor, place, found))?;
+            }
         }
     }
     Ok(entity.bytes() + tensor.long_bytes())
@@ -575,8 +598,7 @@ fn document<'a>(
 fn packed(bytes: &[u8], columns: usize) -> Value<'_> {
     let singles = bytes.len() == columns * Dtype::F32.bytes();
     let dtype = if singles { Dtype::F32 } else { Dtype::F64 };
-    let vector = Vector::new(dtype, bytes).unwrap_or_else(|| bug("a vector that is none"));
-    Value::Vector(vector)
+    Value::Vector(dtype, bytes)
 }
 
 /// The places of the fields, of a name that is asked for twice the first only: an

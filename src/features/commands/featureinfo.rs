@@ -68,7 +68,9 @@ fn describe(call: &Call, row: &Row, now_ms: Millis) {
 /// The type of a value, as clients write it; of events what they are.
 fn type_of(value: Value) -> String {
     match value {
-        Value::Vector(vector) => format!("{}[{}]", value.type_name(), vector.dim()),
+        Value::Vector(dtype, bytes) => {
+            format!("{}[{}]", value.type_name(), bytes.len() / dtype.bytes())
+        }
         Value::Events(events) => events.describe(),
         value => value.type_name().to_owned(),
     }

@@ -282,7 +282,7 @@ impl<'a> Batch<'a> {
             let bytes = row?.get(column * size..)?;
             match self.dim {
                 None => Value::read(self.dtype, bytes),
-                Some(_) => Vector::new(self.dtype, bytes.get(..size)?).map(Value::Vector),
+                Some(_) => Vector::new(self.dtype, bytes.get(..size)?).map(Value::from),
             }
         };
         values.clear();

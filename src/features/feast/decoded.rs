@@ -4,8 +4,7 @@ use super::message::{
     Blobs, Entry, Key, Map, MapKey, ScalarEntry, Texts, Timestamp, Val, Value as Message,
     ZonedTimestamp,
 };
-use crate::bug;
-use crate::features::dtype::{Dtype, Vector};
+use crate::features::dtype::Dtype;
 use crate::features::found::Found;
 use crate::features::nested::Nested;
 use crate::features::value::Value;
@@ -44,10 +43,7 @@ impl Decoded {
             Self::Null => Found::Nothing,
             Self::Number(number) => Found::Value(*number),
             Self::Text(text) => Found::Value(Value::String(text)),
-            Self::Vector(dtype, bytes) => {
-                let vector = Vector::of_any_length(*dtype, bytes);
-                Found::Value(Value::Vector(vector.unwrap_or_else(|| bug("half a number"))))
-            }
+            Self::Vector(dtype, bytes) => Found::Value(Value::Vector(*dtype, bytes)),
             Self::Nested(nested) => Found::Nested(nested),
             Self::Spoilt => Found::Spoilt,
         }
@@ -291,7 +287,7 @@ mod tests {
     #[test]
     fn lists_of_numbers_are_vectors_of_any_length() {
         let singles = [0.5f32, f32::NAN, -0.0];
-        let vector = |dtype, bytes| Value::Vector(Vector::of_any_length(dtype, bytes).unwrap());
+        let vector = |dtype, bytes| Value::Vector(dtype, bytes);
         let all = singles.map(f32::to_le_bytes).concat();
         assert!(is(Val::FloatList(Floats { val: singles.into() }), vector(Dtype::F32, &all)));
         let all = 0.1f64.to_le_bytes();
