@@ -55,7 +55,7 @@ impl Form {
     }
 
     /// What a value of a row comes to.
-    #[inline]
+    #[inline(always)]
     pub fn of_row<'v>(self, value: Value<'v>, moment: &Moment) -> Found<'v> {
         match (self, value) {
             (form, Value::Events(events)) => form.of_events(events, moment),
@@ -78,7 +78,7 @@ impl Form {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn of_events<'v>(self, events: &'v Arc<Events>, moment: &Moment) -> Found<'v> {
         match (self, &**events) {
             (Self::Window(aggregate, span_us), Events::Windows(windows)) => {

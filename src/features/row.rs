@@ -283,12 +283,12 @@ impl<'r> Values<'r> {
     }
 
     /// The value of a field.
-    pub fn get(self, field: usize) -> Value<'r> {
+    pub fn get(&self, field: usize) -> Value<'r> {
         self.find(field).unwrap_or_else(|| bug("a field without a value"))
     }
 
     /// Which of the row's events a field has, if it has any.
-    pub fn events_at(self, field: usize) -> Option<usize> {
+    pub fn events_at(&self, field: usize) -> Option<usize> {
         let (types, place) = match self {
             Self::F32(_) => return None,
             Self::Small { types, slots, .. } => {
@@ -302,7 +302,7 @@ impl<'r> Values<'r> {
     }
 
     #[inline]
-    fn find(self, field: usize) -> Option<Value<'r>> {
+    fn find(&self, field: usize) -> Option<Value<'r>> {
         match self {
             Self::F32(slots) => slots.get(field).map(|slot| single(*slot)),
             Self::Small { types, slots, texts, head } => {

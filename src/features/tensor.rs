@@ -92,10 +92,20 @@ impl Tensor {
         self.long_bytes
     }
 
+    /// Appends a number, if it is one that the type holds.
+    #[inline]
+    pub fn push_number(&mut self, value: Value) -> bool {
+        let is_number = matches!(value, Value::F32(_) | Value::F64(_) | Value::I64(_));
+        let written = is_number && self.write_number(value);
+        if written {
+            self.status.push(Status::Present as u8);
+        }
+        written
+    }
+
     /// Appends what was found. Where that is no value that the type holds,
     /// `default` stands in, then NaN; `None`, and nothing appended, when the type
     /// has no NaN.
-    #[inline]
     pub fn push(&mut self, found: Found, default: Option<Value<'static>>) -> Option<()> {
         let status = match found {
             Found::Value(value) if self.write(value) => Status::Present,
@@ -181,14 +191,14 @@ impl Tensor {
     }
 
     /// Appends what stands in for a number, or NaN; `None` when the type has none.
+    #[cold]
     fn write_default(&mut self, default: Option<Value<'static>>) -> Option<()> {
         self.write(default.unwrap_or(Value::F64(f64::NAN))).then_some(())
     }
 
     /// Appends numbers of a row that stand one after the other, as many as the type holds
     /// and are no texts: how many.
-    pub fn push_numbers(&mut self, values: Values, fields: Range<usize>) -> usize {
-        let first = fields.start;
+    pub fn push_numbers(&mut self, values: &Values, fields: Range<usize>) -> usize {
         match values {
             Values::F32(slots) if self.dtype == Dtype::F32 => {
                 let slots = slots.get(fields).unwrap_or_else(|| bug("fields that no row has"));
@@ -209,17 +219,7 @@ impl Tensor {
             }
             _ => {}
         }
-        let mut count = 0;
-        for field in fields {
-            let value = values.get(field);
-            let number = matches!(value, Value::F32(_) | Value::F64(_) | Value::I64(_));
-            if !number || !self.write(value) {
-                break;
-            }
-            count = field + 1 - first;
-        }
-        self.are_present(count);
-        count
+        fields.take_while(|field| self.push_number(values.get(*field))).count()
     }
 
     /// Appends an event time.
@@ -280,16 +280,23 @@ impl Tensor {
     /// Appends a value, if the type holds it.
     #[inline]
     fn write(&mut self, value: Value) -> bool {
-        if let Value::Text(text) | Value::String(text) = value
-            && text.len() > LONG
-        {
-            return self.read_long(text).is_some_and(|number| self.write_short(number));
+        match value {
+            Value::Text(text) | Value::String(text) => self.write_text(text),
+            value => self.write_number(value),
         }
-        self.write_short(value)
     }
 
-    #[inline]
-    fn write_short(&mut self, value: Value) -> bool {
+    #[inline(never)]
+    fn write_text(&mut self, text: &[u8]) -> bool {
+        let number = match text.len() {
+            ..=LONG => Value::Text(text).to(self.dtype),
+            _ => self.read_long(text),
+        };
+        number.is_some_and(|number| self.write_number(number))
+    }
+
+    #[inline(always)]
+    fn write_number(&mut self, value: Value) -> bool {
         match self.dtype {
             Dtype::F32 => value.to_f32().map(|single| self.append(single.to_le_bytes())),
             Dtype::F64 => value.to_f64().map(|double| self.append(double.to_le_bytes())),

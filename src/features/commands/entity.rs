@@ -414,8 +414,8 @@ impl<'e> Entity<'e> {
     }
 
     /// The values of a row that is served, and the steps in which it is read.
-    pub fn steps(&self) -> Option<(Values<'e>, &'e [Step])> {
-        let Content::Row { values, fields, states: None, .. } = self.content else { return None };
+    pub fn steps(&self) -> Option<(&Values<'e>, &'e [Step])> {
+        let Content::Row { values, fields, states: None, .. } = &self.content else { return None };
         let is_one = |place| self.call.fields.form(place) == Form::One;
         Some((values, fields.steps(is_one)))
     }

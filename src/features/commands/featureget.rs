@@ -444,6 +444,11 @@ fn entity_row(
     }
     tensor.begin();
     let push = |tensor: &mut Tensor, place: usize, found: Found| {
+        if let Found::Value(value) = found
+            && tensor.push_number(value)
+        {
+            return Ok(());
+        }
         let default = defaults.get(place).copied();
         if request.strict {
             request.check(&found, key, place)?;

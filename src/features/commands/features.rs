@@ -30,10 +30,9 @@ fn features(call: &mut Call) -> Result<(), Error> {
         EntityReader::new(call.lock(), &fields, fields.in_hashes(), call.now(), None, usize::MAX);
     let mut answers = Answers::of(call);
     reader.read(&call.keys, key, |entity| {
-        let answer = |found| answers.reply(found, None);
         if is_short(entity, &fields) {
             call.reply.array(fields.len());
-            (0..fields.len()).map(|place| entity.get(place)).for_each(answer);
+            (0..fields.len()).for_each(|place| answers.reply(entity.get(place), None));
             return Ok(());
         }
         let all: Vec<_> = (0..fields.len()).map(|place| entity.peek(place)).collect();
@@ -41,7 +40,7 @@ fn features(call: &mut Call) -> Result<(), Error> {
         check(&all, &fields)?;
         call.reply.array(all.len());
         all.iter().for_each(|found| entity.count(found));
-        all.into_iter().for_each(answer);
+        all.into_iter().for_each(|found| answers.reply(found, None));
         Ok(())
     })
 }
