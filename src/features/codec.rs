@@ -28,7 +28,7 @@
 
 use super::change::{Action, Change};
 use super::dtype::{Dtype, Vector};
-use super::event::{Event, What};
+use super::event::{Event, OfFields, What};
 use super::events::Events;
 use super::layout::{Layout, MAX_FIELDS, MAX_NAME_BYTES, Name, names_a_view};
 use super::row::{MAX_TIME_MS, Row, ViewTimes};
@@ -299,7 +299,7 @@ pub fn decode_event(payload: &[u8]) -> Option<Event<'_>> {
         }
         TALLY => {
             let spans = Spans::decode(&mut reader)?;
-            let mut amounts: Vec<(&[u8], f64)> = Vec::new();
+            let mut amounts: OfFields<(&[u8], f64)> = OfFields::new();
             for _ in 0..fields(&mut reader).filter(|count| *count > 0)? {
                 let field = field(&mut reader)?;
                 if amounts.last().is_some_and(|(last, _)| *last >= field) {

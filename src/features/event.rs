@@ -15,6 +15,7 @@ use super::value::Value;
 use super::windows::{Misfit, Spans, Windows};
 use crate::bug;
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// What happens to fields of one view.
@@ -52,9 +53,12 @@ pub enum What<'a> {
         /// The windows.
         spans: Spans,
         /// Fields, sorted, each once, and the amount of each.
-        amounts: Vec<(&'a [u8], f64)>,
+        amounts: OfFields<(&'a [u8], f64)>,
     },
 }
+
+/// Something of each field that an event happens to, which mostly are few.
+pub type OfFields<T> = SmallVec<[T; 2]>;
 
 /// Why an event cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,9 +73,9 @@ pub enum Refusal {
 
 impl<'a> Event<'a> {
     /// The fields, sorted, each once.
-    pub fn fields(&self) -> Vec<&'a [u8]> {
+    pub fn fields(&self) -> OfFields<&'a [u8]> {
         match &self.what {
-            What::Push { field, .. } => vec![field],
+            What::Push { field, .. } => smallvec![*field],
             What::Tally { amounts, .. } => amounts.iter().map(|(field, _)| *field).collect(),
         }
     }
@@ -141,7 +145,7 @@ impl<'a> Event<'a> {
             },
             What::Tally { spans, amounts } => {
                 let none = Windows::default();
-                let mut taken = Vec::with_capacity(amounts.len());
+                let mut taken = OfFields::new();
                 for (field, amount) in amounts {
                     let windows = match self.held_events(row, field)? {
                         Some(Events::Windows(windows)) => windows,
@@ -222,7 +226,7 @@ impl<'a> Event<'a> {
 
     /// Where in the row's head the events of each field are; `None` unless it has all of
     /// them.
-    pub fn places(&self, row: &Row) -> Option<Vec<usize>> {
+    pub fn places(&self, row: &Row) -> Option<OfFields<usize>> {
         let view = alive_view(row, self.view, self.now_ms())?;
         let (layout, values) = (row.layout(), row.values());
         let place = |field: &&[u8]| values.events_at(layout.field(view, field)?);

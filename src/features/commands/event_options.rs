@@ -83,7 +83,8 @@ pub fn happen<'a>(call: &mut Call<'a>, key: Arg<'a>, event: Event<'a>) -> Result
             })?;
             let ends = super::store::happen(open, event, room)?;
             call.keys.commit_all(&[(key, ends)], notice(event), APPLY, || {
-                let mut payload = Vec::new();
+                // Mostly it is no longer than that.
+                let mut payload = Vec::with_capacity(64);
                 codec::encode_event(event, &mut payload);
                 payload
             });

@@ -3,13 +3,14 @@
 use super::event_options::{EventOptions, SEQ, happen};
 use super::write_options::{AT, VIEW};
 use crate::bug;
-use crate::features::event::{Event, What};
+use crate::features::event::{Event, OfFields, What};
 use crate::features::value::Type;
 use crate::features::windows::{Misfit, Span, Spans, Windows};
 use crate::server::{
     Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Options, handler, quoted, refuse,
 };
 use crate::time::{MICROS_PER_MILLI, Micros};
+use arrayvec::ArrayVec;
 
 /// ML.FEATURETALLY
 pub const COMMAND: Command = Command {
@@ -62,7 +63,7 @@ fn featuretally(call: &mut Call) -> Result<(), Error> {
 
 fn parse<'a>(args: &mut Args<'a>, now_us: Micros) -> Result<Event<'a>, Error> {
     const KNOWN: &[&str] = &["FIELDS", "SPAN", "AT", "SEQ", "VIEW"];
-    let (mut amounts, mut spans) = (Vec::new(), Vec::new());
+    let (mut amounts, mut spans) = (OfFields::new(), ArrayVec::<_, { Windows::MAX_RINGS }>::new());
     let mut all = EventOptions::at(now_us);
     let mut options = args.options();
     while let Some(option) = options.next(KNOWN)? {
@@ -70,7 +71,7 @@ fn parse<'a>(args: &mut Args<'a>, now_us: Micros) -> Result<Event<'a>, Error> {
             "FIELDS" => amounts = fields(&options.counted("fields that follow", 2)?)?,
             "SPAN" => {
                 options.may_repeat(KNOWN);
-                if spans.len() == Windows::MAX_RINGS {
+                if spans.is_full() {
                     return Err(refuse("SPAN and TILE may be given twice at most"));
                 }
                 spans.push(span(&mut options)?);
@@ -94,7 +95,7 @@ fn parse<'a>(args: &mut Args<'a>, now_us: Micros) -> Result<Event<'a>, Error> {
 }
 
 /// `field amount` of each field, sorted.
-fn fields<'a>(pairs: &[Arg<'a>]) -> Result<Vec<(&'a [u8], f64)>, Error> {
+fn fields<'a>(pairs: &[Arg<'a>]) -> Result<OfFields<(&'a [u8], f64)>, Error> {
     let (pairs, []) = pairs.as_chunks() else { bug("a field without an amount") };
     let read = |[field, amount]: &[Arg<'a>; 2]| {
         let number = Type::F64.read(amount.bytes()).and_then(|value| value.to_f64());
@@ -106,7 +107,7 @@ fn fields<'a>(pairs: &[Arg<'a>]) -> Result<Vec<(&'a [u8], f64)>, Error> {
             ))),
         }
     };
-    let mut amounts: Vec<_> = pairs.iter().map(read).collect::<Result<_, _>>()?;
+    let mut amounts: OfFields<_> = pairs.iter().map(read).collect::<Result<_, _>>()?;
     amounts.sort_by_key(|(field, _)| *field);
     let mut pairs = amounts.iter().zip(amounts.iter().skip(1));
     match pairs.find(|((one, _), (next, _))| one == next) {

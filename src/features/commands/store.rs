@@ -4,7 +4,7 @@
 use crate::bug;
 use crate::features::change::{Action, Change, Put};
 use crate::features::codec;
-use crate::features::event::Event;
+use crate::features::event::{Event, OfFields};
 use crate::features::row::{Row, TooLarge};
 use crate::server::{Ends, Error, Lives, WriteKey, refuse};
 use std::ffi::CStr;
@@ -44,7 +44,7 @@ pub fn make_room(
     key: &mut WriteKey,
     event: &Event,
     check: impl FnOnce(&Row, &[usize]) -> Result<(), Error>,
-) -> Result<(Vec<usize>, Lives), Error> {
+) -> Result<(OfFields<usize>, Lives), Error> {
     let row = key.value_ref::<Row>()?;
     if let Some(row) = row.as_deref()
         && let Some(places) = event.places(row)
@@ -62,7 +62,7 @@ pub fn make_room(
 pub fn happen(
     mut key: WriteKey,
     event: &Event,
-    (places, lives): (Vec<usize>, Lives),
+    (places, lives): (OfFields<usize>, Lives),
 ) -> Result<Ends, Error> {
     let head = key.inner::<Row>()?;
     let head = head.unwrap_or_else(|| bug("an event of a row that is not there"));

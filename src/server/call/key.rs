@@ -203,7 +203,7 @@ impl<'a> Keyspace<'a> {
     ) {
         if effects_are_wanted() {
             let effect = effect();
-            let keys: Vec<_> = written.iter().map(|(key, _)| key.as_raw()).collect();
+            let keys: SmallVec<[_; FEW]> = written.iter().map(|(key, _)| key.as_raw()).collect();
             let (start, length) = (effect.as_ref().as_ptr(), effect.as_ref().len());
             // SAFETY: the context is valid; the format says how each argument is
             // passed: `b` bytes and their length, `v` server strings and their
