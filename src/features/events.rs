@@ -178,10 +178,9 @@ mod tests {
     use super::super::value::Value;
     use super::super::value::tag::I64;
     use super::super::windows::testing::{amounts, calls, span, tallied};
-    use super::super::windows::{Aggregate, Span, Spans};
+    use super::super::windows::{Aggregate, Looks, Span, Spans};
     use super::*;
     use proptest::prelude::*;
-    use std::cell::Cell;
 
     fn encoded(events: &Events) -> Vec<u8> {
         let mut payload = Vec::new();
@@ -227,7 +226,7 @@ mod tests {
                             aggregate,
                             first.span_us(),
                             newest_ms * 1_000,
-                            &Cell::default(),
+                            &Looks::default(),
                         );
                     }
                 }

@@ -6,10 +6,9 @@ use super::dtype::{Dtype, MAX_DIM};
 use super::events::Events;
 use super::found::{Found, Items};
 use super::value::Value;
-use super::windows::{Aggregate, Read, Summary};
+use super::windows::{Aggregate, Looks, Read};
 use crate::number::{parse_integer, parse_seconds};
 use crate::time::{Micros, Millis};
-use std::cell::Cell;
 use std::sync::Arc;
 
 /// What a call asks for of a field.
@@ -31,8 +30,8 @@ pub struct Moment {
     pub now_us: Micros,
     /// What happened before this is too old.
     pub oldest_ms: Millis,
-    /// What was read of windows last.
-    pub last: Cell<Option<Summary>>,
+    /// What it read of windows.
+    pub looks: Looks,
 }
 
 impl Form {
@@ -82,7 +81,7 @@ impl Form {
     fn of_events<'v>(self, events: &'v Arc<Events>, moment: &Moment) -> Found<'v> {
         match (self, &**events) {
             (Self::Window(aggregate, span_us), Events::Windows(windows)) => {
-                match windows.read(aggregate, span_us, moment.now_us, &moment.last) {
+                match windows.read(aggregate, span_us, moment.now_us, &moment.looks) {
                     Read::Value(double) => Found::Value(Value::F64(double)),
                     // There are not as many events as that.
                     Read::Count(count) => Found::Value(Value::I64(count.cast_signed())),
@@ -213,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_vector_is_read_by_its_width_and_a_value_as_one() {
-        let moment = Moment { now_us: 0, oldest_ms: 0, last: Cell::default() };
+        let moment = Moment { now_us: 0, oldest_ms: 0, looks: Looks::default() };
         let vector = Value::from(Vector::new(Dtype::F64, &[0; 16]).unwrap());
         let read = |form: Form, value| form.of_row(value, &moment);
         assert!(matches!(read(Form::Numbers(2), vector), Found::Value(Value::Vector(..))));

@@ -570,21 +570,24 @@ impl Windows {
         aggregate: Aggregate,
         span_us: Micros,
         now_us: Micros,
-        last: &Cell<Option<Summary>>,
+        looks: &Looks,
     ) -> Read {
         let own = std::ptr::from_ref(self).addr();
-        let known = last.get().filter(|known| (known.of, known.span_us) == (own, span_us));
-        let summary = match known {
-            Some(summary) => summary,
+        let (slot, mut summary) = match looks.find(own, span_us) {
+            Some(found) => found,
             None => {
                 let Some(tiles) = self.newest(span_us, now_us) else { return Read::NoSuchSpan };
-                let summary = Summary::new(own, span_us, tiles);
-                last.set(Some(summary));
-                summary
+                looks.count(tiles.len());
+                looks.keep(Summary::new(own, span_us, tiles))
             }
         };
-        let tiles = || self.newest(span_us, now_us).unwrap_or_default();
-        summary.read(aggregate, tiles)
+        if aggregate == Aggregate::Std && summary.std.is_none() {
+            let tiles = self.newest(span_us, now_us).unwrap_or_default();
+            looks.count(tiles.len());
+            summary.std = Some(summary.deviation(tiles));
+            slot.set(Some(summary));
+        }
+        summary.read(aggregate)
     }
 
     /// The newest tiles of a span, oldest first, of the finest ring that it fits.
@@ -667,9 +670,49 @@ impl Windows {
     }
 }
 
+/// What was read of windows last, and how many tiles were looked at for all of it.
+#[derive(Debug, Default)]
+pub struct Looks {
+    /// As many as the spans that are mostly asked for of one field in turn.
+    summaries: [Cell<Option<Summary>>; Self::KEPT],
+    next: Cell<usize>,
+    tiles: Cell<u64>,
+}
+
+impl Looks {
+    const KEPT: usize = 4;
+
+    /// How many tiles were looked at.
+    pub fn tiles(&self) -> u64 {
+        self.tiles.get()
+    }
+
+    /// Forgets what was read, but not how much.
+    pub fn forget(&self) {
+        self.summaries.iter().for_each(|slot| slot.set(None));
+    }
+
+    fn count(&self, tiles: usize) {
+        self.tiles.set(self.tiles.get().saturating_add(tiles as u64));
+    }
+
+    fn find(&self, of: usize, span_us: Micros) -> Option<(&Cell<Option<Summary>>, Summary)> {
+        let mut kept = self.summaries.iter().filter_map(|slot| Some((slot, slot.get()?)));
+        kept.find(|(_, known)| (known.of, known.span_us) == (of, span_us))
+    }
+
+    fn keep(&self, summary: Summary) -> (&Cell<Option<Summary>>, Summary) {
+        let place = self.next.get();
+        self.next.set((place + 1) % Self::KEPT);
+        let slot = self.summaries.get(place).unwrap_or_else(|| bug("a place too many"));
+        slot.set(Some(summary));
+        (slot, summary)
+    }
+}
+
 /// What the events of a span come to.
 #[derive(Clone, Copy, Debug)]
-pub struct Summary {
+struct Summary {
     /// Whose they are, by where it stands in memory, and of which span.
     of: usize,
     span_us: Micros,
@@ -677,6 +720,8 @@ pub struct Summary {
     sum: f64,
     min: f64,
     max: f64,
+    /// The deviation, once somebody asked for it.
+    std: Option<f64>,
 }
 
 impl Summary {
@@ -698,22 +743,29 @@ impl Summary {
             // The error of what overflows is none.
             _ => tiles.fold(0.0, |sum, tile| sum + tile.sum.value()),
         };
-        Self { of, span_us, count, sum, min, max }
+        Self { of, span_us, count, sum, min, max, std: None }
     }
 
-    /// What one asks for of it; of the deviation the tiles are looked at once more.
-    fn read<'t>(self, aggregate: Aggregate, tiles: impl Fn() -> Iter<'t, Tile>) -> Read {
-        let Self { count, sum, min, max, .. } = self;
-        let mean = || sum / count as f64;
+    fn mean(&self) -> f64 {
+        self.sum / self.count as f64
+    }
+
+    /// The deviation of the amounts in the same tiles, for which they are looked at once
+    /// more.
+    fn deviation(&self, tiles: Iter<Tile>) -> f64 {
+        if self.min == self.max { 0.0 } else { deviation(tiles, self.count, self.mean()) }
+    }
+
+    /// What one asks for of it.
+    fn read(&self, aggregate: Aggregate) -> Read {
         let value = match aggregate {
-            Aggregate::Count => return Read::Count(count),
-            Aggregate::Sum => sum,
-            _ if count == 0 => return Read::Nothing,
-            Aggregate::Mean => mean(),
-            Aggregate::Min => min,
-            Aggregate::Max => max,
-            Aggregate::Std if min == max => 0.0,
-            Aggregate::Std => deviation(tiles(), count, mean()),
+            Aggregate::Count => return Read::Count(self.count),
+            Aggregate::Sum => self.sum,
+            _ if self.count == 0 => return Read::Nothing,
+            Aggregate::Mean => self.mean(),
+            Aggregate::Min => self.min,
+            Aggregate::Max => self.max,
+            Aggregate::Std => self.std.unwrap_or_else(|| bug("a deviation not looked at")),
         };
         // One NaN, whatever the processor makes of it.
         Read::Value(if value.is_nan() { f64::NAN } else { value })
@@ -888,7 +940,7 @@ mod tests {
     }
 
     fn read(windows: &Windows, aggregate: Aggregate, minutes: u64, now_ms: Millis) -> Read {
-        windows.read(aggregate, minutes * MINUTE_US, micros(now_ms), &Cell::default())
+        windows.read(aggregate, minutes * MINUTE_US, micros(now_ms), &Looks::default())
     }
 
     fn value(read: Read) -> f64 {
@@ -967,7 +1019,7 @@ mod tests {
 
     fn assert_reads(windows: &Windows, amounts: Option<&[i128]>, span_us: Micros, now_us: Micros) {
         for aggregate in ALL {
-            let read = windows.read(aggregate, span_us, now_us, &Cell::default());
+            let read = windows.read(aggregate, span_us, now_us, &Looks::default());
             let Some(amounts) = amounts else {
                 assert_eq!(read, Read::NoSuchSpan);
                 continue;
@@ -1118,7 +1170,7 @@ mod tests {
             let Some(last) = calls.last() else { return Ok(()) };
             for ring in windows.rings() {
                 let now_us = micros(last.now_ms);
-                let read = |aggregate| windows.read(aggregate, ring.span.span_us, now_us, &Cell::default());
+                let read = |aggregate| windows.read(aggregate, ring.span.span_us, now_us, &Looks::default());
                 if read(Aggregate::Min) == Read::Nothing {
                     continue;
                 }
@@ -1193,7 +1245,7 @@ mod tests {
         let mut now_ms = 50 * MAX_TILES;
         for step in 0..40 {
             windows.tally(&spans, f64::from(step), now_ms, None, now_ms);
-            let sum = |at_ms| windows.read(Aggregate::Sum, 1_000, at_ms * 1_000, &Cell::default());
+            let sum = |at_ms| windows.read(Aggregate::Sum, 1_000, at_ms * 1_000, &Looks::default());
             assert_eq!(sum(now_ms), Read::Value(step.into()));
             assert_eq!(sum(now_ms + MAX_TILES), Read::Value((step - 1).max(0).into()));
             assert_eq!(sum(now_ms + 2 * MAX_TILES), Read::Value(0.0));
@@ -1217,7 +1269,7 @@ mod tests {
             assert_eq!(count(minutes), Read::NoSuchSpan, "{minutes}");
         }
         assert_eq!(
-            windows.read(Aggregate::Sum, MINUTE_US + 1, 0, &Cell::default()),
+            windows.read(Aggregate::Sum, MINUTE_US + 1, 0, &Looks::default()),
             Read::NoSuchSpan
         );
     }
@@ -1239,7 +1291,7 @@ mod tests {
         windows.tally(&spans(minutes, Some(seconds)), 8.0, MINUTE_MS, None, MINUTE_MS);
         windows.tally(&hour(), 16.0, MINUTE_MS, None, MINUTE_MS);
         let sum =
-            |span_us| windows.read(Aggregate::Sum, span_us, micros(MINUTE_MS), &Cell::default());
+            |span_us| windows.read(Aggregate::Sum, span_us, micros(MINUTE_MS), &Looks::default());
         assert_eq!((sum(2 * MINUTE_US), sum(1_000_000)), (Read::Value(30.0), Read::Value(24.0)));
         assert_eq!(windows.check(&hour()), Ok(()));
         assert_eq!(windows.check(&spans(days, None)), Err(Misfit::AnotherTile));

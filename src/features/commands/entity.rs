@@ -7,7 +7,6 @@ use crate::bug;
 use crate::features::buffer::{TakeText, ValueBuffer};
 use crate::features::by_namespace::{self, Counts};
 use crate::features::config::MAX_VALUES;
-use crate::features::events::Events;
 use crate::features::form::{Form, Moment};
 use crate::features::found::Found;
 use crate::features::layout::ReadName;
@@ -18,6 +17,7 @@ use crate::features::shared_layout::SharedLayout;
 use crate::features::stats::{FOUND, MISSING, TOO_OLD};
 use crate::features::tensor::NO_TIME;
 use crate::features::value::Value;
+use crate::features::windows::Looks;
 use crate::namespace::literal_start;
 use crate::server::{Arg, Error, Hash, Keyspace, Lock, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
@@ -41,8 +41,7 @@ struct Reading<'a> {
     fields: &'a Fields<'a>,
     in_hashes: InHashes<'a>,
     moment: Moment,
-    /// How many tiles of windows were looked at.
-    tiles: Cell<u64>,
+    /// How many tiles of windows are looked at, to a field more or less.
     most_tiles: u64,
     tally: Tally<'a>,
 }
@@ -59,18 +58,7 @@ impl Reading<'_> {
 
     #[inline]
     fn check_tiles(&self) -> Result<(), Error> {
-        if self.tiles.get() > self.most_tiles { Err(too_many_tiles()) } else { Ok(()) }
-    }
-}
-
-/// How many tiles of windows the look at a value is a look at.
-fn tiles(value: Value) -> u64 {
-    match value {
-        Value::Events(events) => match &**events {
-            Events::Windows(windows) => windows.tiles() as u64,
-            Events::Sequence(_) => 0,
-        },
-        _ => 0,
+        if self.moment.looks.tiles() > self.most_tiles { Err(too_many_tiles()) } else { Ok(()) }
     }
 }
 
@@ -97,10 +85,10 @@ impl<'a> EntityReader<'a> {
     ) -> Self {
         let now_ms = now_us / MICROS_PER_MILLI;
         let oldest_ms = max_age_ms.map_or(0, |most| now_ms.saturating_sub(most));
-        let moment = Moment { now_us, oldest_ms, last: Cell::default() };
-        let (tiles, tally) = (Cell::new(0), Tally::new(lock));
+        let moment = Moment { now_us, oldest_ms, looks: Looks::default() };
+        let tally = Tally::new(lock);
         Self {
-            call: Reading { fields, in_hashes, moment, tiles, most_tiles: most_tiles(), tally },
+            call: Reading { fields, in_hashes, moment, most_tiles: most_tiles(), tally },
             before: Counts::default(),
             hashes: None,
             buffer: ValueBuffer::new(most),
@@ -136,7 +124,7 @@ impl<'a> EntityReader<'a> {
         let open = keys.read(key);
         let (call, row) = (&self.call, open.value_ref::<Row>());
         // Windows of another key may stand where others stood.
-        call.moment.last.set(None);
+        call.moment.looks.forget();
         let entity;
         let content = match &row {
             Ok(None) => Ok(Content::Nothing),
@@ -317,7 +305,6 @@ impl<'e> Entity<'e> {
     /// own.
     fn of_row(&self, value: Value<'e>, state: State, place: usize) -> Found<'e> {
         if let Value::Events(_) = value {
-            self.call.tiles.set(self.call.tiles.get() + tiles(value));
             // What the call is refused for is not looked at.
             if self.call.check_tiles().is_err() {
                 return Found::Misfit;
@@ -429,9 +416,8 @@ impl<'e> Entity<'e> {
         places: Range<usize>,
         mut look: impl FnMut(usize, Found<'e>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.call.tiles.set(self.call.tiles.get() + value.map_or(0, tiles) * places.len() as u64);
-        self.call.check_tiles()?;
         for place in places {
+            self.call.check_tiles()?;
             let form = self.call.fields.form(place);
             let found = value.map(|value| form.of_row(value, &self.call.moment));
             let found = found.unwrap_or(Found::Nothing);
@@ -456,7 +442,7 @@ impl<'e> Entity<'e> {
 /// The most tiles that a call looks at: as long as it takes to read as many values as
 /// it may.
 fn most_tiles() -> u64 {
-    const TILES_A_VALUE: u64 = 16;
+    const TILES_A_VALUE: u64 = 4;
     MAX_VALUES.get_unsigned().saturating_mul(TILES_A_VALUE)
 }
 
@@ -464,8 +450,8 @@ fn most_tiles() -> u64 {
 fn too_many_tiles() -> Error {
     let most = most_tiles();
     refuse(format!(
-        "the windows asked for have more than {most} tiles, 16 times ml.features-max-values: \
-         ask for fewer at a time"
+        "more than {most} tiles of windows would be looked at, 4 times \
+         ml.features-max-values: ask for fewer at a time"
     ))
 }
 
