@@ -152,6 +152,7 @@ EVERY_KEYWORD = {
     "ML.FEATUREGET": [
         calls.featureget(["s"], ["b"], default=0, max_age=60, strict=True),
         calls.featureget(["s"], ["b"], defaults=[0]),
+        calls.featureget(["s"], ["v:b"], layout="feast"),
         calls.featureget_timed(["s"], ["b"], max_age=60, strict=True),
         calls.featurejson(["s"], ["b"]),
         *(calls.featuretensor(["s"], ["b"], type, with_times=True) for type in calls.TENSOR_TYPES),
@@ -217,14 +218,31 @@ def test_a_server_without_the_module_says_how_to_load_it(tmp_path):
     (lambda: calls.cacheset("k", "v", 1, ttl=1, expires_at=1), "ttl and expires_at exclude"),
     (lambda: calls.cachefetch("k", "v", float("nan")), "lease must be seconds"),
     (lambda: calls.featuredel("k"), "either view or fields"),
-    (lambda: calls.featuretensor(["k"], ["f"], "f2"), "type must be one of f4, f8, i8: 'f2'"),
+    (lambda: calls.featuretensor(["k"], ["f"], "f2"), "type must be one of f4, f8, i8, .*'f2'"),
     (lambda: calls.featureset("k", {}), "values must not be empty"),
     (lambda: calls.featureset("k", {"e": numpy.zeros(2, "f2")}), "field 'e' must be an array"),
     (lambda: calls.featureset("k", {"e": numpy.zeros(0, "f4")}), "field 'e' must be an array"),
     (lambda: calls.featuremset(["k"], ["e"], numpy.zeros((1, 2, 3))), "1 × 1 × 3"),
+    (lambda: calls.featureset("k", {"age": 1, "e": 2}, type={"agee": "F32"}),
+     "type names a field that has no value: 'agee'"),
+    (lambda: calls.featureset("k", [("age", 1)]), "values must be a dict: "),
+    (lambda: calls.cachemset([("k", 1)], "v"), "values must be a dict: "),
+    (lambda: calls.featuremset(["k"], ["e"], numpy.zeros((1, 1), "i4")), "i8, not of int32"),
+    (lambda: calls.featuremset(["k"], ["e"], [[0.5]], type="f2"), "type must be one of f4"),
+    (lambda: calls.featuremset(["k"], ["a", "b"], [[0.5, 123456789]]), "f4 does not .*123456789"),
+    (lambda: calls.featuremset(["k"], ["a"], [[2**53 + 1]], type="F64"), "f8 does not hold: 9007"),
+    (lambda: calls.featuremset(["k"], ["a"], [[0.5]], type="i8"), "i8 does not hold: 0.5"),
+    (lambda: calls.featuremset(["k"], ["a"], [[numpy.nan]], type="i8"), "i8 does not hold: nan"),
+    (lambda: calls.featuremset(["k"], ["a"], [[2**70]]), "f4, f8 or i8, not of object"),
     (lambda: calls.featurepush("k", "s", [], 9), "items must not be empty"),
+    (lambda: calls.featurepush("k", "s", ["x", "Last"], 9), "not have 'Last' behind another"),
+    (lambda: calls.featurepush("k", "s", ["x", b"LAST", "y"], 9), "not have b'LAST' behind"),
     (lambda: calls.featuretally("k", {}, [(60, 60)]), "amounts must not be empty"),
+    (lambda: calls.featuretally("k", [("t", 1)], [(60, 60)]), "amounts must be a dict: "),
     (lambda: calls.featuretally("k", {"t": 1}, []), "windows must not be empty"),
+    (lambda: calls.featuretally("k", {"t": 1}, (3600, 60)), r"of \(span, tile\).*: 3600 is none"),
+    (lambda: calls.featuretally("k", {"t": 1}, {3600: 60}), r"of \(span, tile\).*: 3600 is none"),
+    (lambda: calls.featuretally("k", {"t": 1}, [("3600", "60")]), r"of \(span, tile\)"),
     (lambda: calls.admit({}), "items must not be empty"),
     (lambda: mlserve.Client.from_url("redis://x", timeout=0), "timeout must be seconds"),
     (lambda: mlserve.Client.from_url("redis://x", max_connections=0), "max_connections"),
@@ -233,6 +251,51 @@ def test_a_server_without_the_module_says_how_to_load_it(tmp_path):
 def test_an_argument_that_cannot_be_sent_is_named(call, error):
     with pytest.raises((ValueError, TypeError), match=error):
         call()
+
+
+def test_a_type_has_the_servers_name_and_numpys():
+    for one, other in calls.TENSOR_TYPES.items():
+        made = [
+            (
+                calls.featureset("k", {"e": numpy.zeros(2, "f4"), "age": 1}, type=type).words,
+                calls.featureset("k", {"e": b"0" * 16}, type=f"{type}[2]").words,
+                calls.featureset("k", {"age": 1}, type={"age": type}).words,
+                calls.featuremset(["k"], ["e"], [[1]], type=type).words,
+                calls.featurepush("k", "s", [1], 9, type=type).words,
+                calls.featuretensor(["k"], ["e"], type).words,
+            )
+            for type in (one, other)
+        ]
+        assert made[0] == made[1]
+        assert other in made[0][2]
+
+
+@pytest.mark.parametrize(("values", "type"), [
+    (numpy.array([[123456789]]), "I64"),
+    (numpy.array([[0.1]]), "F64"),
+    (numpy.array([[0.1]], ">f4"), "F32"),
+    (numpy.array([[0.1]], ">f8"), "F64"),
+    ([[0.1]], "F32"),
+    ([[0.1, 16777216]], "F32"),
+    ([[123456789]], "I64"),
+    ([numpy.array([0.1])], "F64"),
+    (b"\0" * 4, "F32"),
+])  # fmt: skip
+def test_rows_are_written_as_what_their_array_is(values, type):
+    fields = ["a", "b"][: len(values[0]) if not isinstance(values, bytes) else 1]
+    words = calls.featuremset(["k"], fields, values).words
+    assert words[words.index("TYPE") + 1] == type
+    blob = words[3]
+    if type != "F32":
+        dtype = {"I64": "<i8", "F64": "<f8"}[type]
+        assert numpy.frombuffer(blob, dtype).tolist() == numpy.asarray(values).ravel().tolist()
+
+
+def test_an_item_that_reads_as_the_keyword_is_pushed_alone(client):
+    assert client.featurepush("visitor", "said", ["last"], 5)
+    assert client.featurepush("visitor", "said", ["LAST", "at"], 5)
+    assert client.featurepush("visitor", "said", [0.5, numpy.int64(1)], 5)
+    assert client.features_of("visitor", ["said"]) == [[1, 0.5, b"at", b"LAST", b"last"]]
 
 
 def test_windows_are_exact():

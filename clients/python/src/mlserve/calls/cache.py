@@ -11,6 +11,7 @@ from mlserve.calls.call import (
     Word,
     all_written,
     as_it_is,
+    check_mapping,
     chosen,
     decimals,
     expiry_words,
@@ -129,9 +130,8 @@ def cachemset(
 
     `token` is the one of a cachemfetch. With it, it is repeated after a lost connection.
     """
+    check_mapping("values", values)
     names = list(values)
-    if not names:
-        raise ValueError("values must not be empty")
     words: list[Word] = ["ML.CACHEMSET", len(names)]
     for key, value in values.items():
         words += [key, word_of(f"value of {key!r}", value)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -134,6 +134,14 @@ def listed(name: str, values: Iterable[T]) -> list[T]:
     if not found:
         raise ValueError(f"{name} must not be empty")
     return found
+
+
+def check_mapping(name: str, values: object) -> None:
+    """Whether it is a dict, and not an empty one."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{name} must be a dict: {values!r}")
+    if not values:
+        raise ValueError(f"{name} must not be empty")
 
 
 def expiry_words(ttl: Seconds | None, expires_at: Moment | None) -> list[Word]:

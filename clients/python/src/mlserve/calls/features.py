@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from mlserve.calls.call import (
@@ -11,6 +13,7 @@ from mlserve.calls.call import (
     Seconds,
     Word,
     as_it_is,
+    check_mapping,
     chosen,
     decimals,
     expiry_words,
@@ -29,15 +32,38 @@ from mlserve.calls.call import (
 from mlserve.results import FeatureInfo, FeatureView, Key, Tensor, Value, seconds, widths_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-Type: TypeAlias = Literal["AUTO", "F32", "F64", "I64", "STRING"] | str
-"""What a value is written as; of a vector of bytes `F32[128]`, `F64[k]`, `I64[k]`."""
-TensorType: TypeAlias = Literal["f4", "f8", "i8"]
+Type: TypeAlias = Literal["AUTO", "F32", "F64", "I64", "STRING", "f4", "f8", "i8"] | str
+"""What a value is written as; of a vector of bytes `F32[128]`, `F64[k]`, `I64[k]`. Numpy's
+names of these types are as good."""
+TensorType: TypeAlias = Literal["f4", "f8", "i8", "F32", "F64", "I64"]
 Layout: TypeAlias = Literal["feast"]
 """How hashes are kept: "feast", as Feast's own Redis store writes them, with features named
 `view:feature`."""
 TENSOR_TYPES = {"f4": "F32", "f8": "F64", "i8": "I64"}
+NUMPY_TYPES = {server: numpys for numpys, server in TENSOR_TYPES.items()}
+
+
+def server_type(name: str) -> str:
+    """A type by the server's name, with its width, be it given by that or by numpy's."""
+    kind, bracket, width = name.partition("[")
+    return TENSOR_TYPES.get(kind, kind) + bracket + width
+
+
+def numpy_type(name: str) -> str:
+    """A type of tensors by numpy's name, be it given by that or by the server's."""
+    found = NUMPY_TYPES.get(server_type(name))
+    if found is None:
+        known = f"{', '.join(TENSOR_TYPES)}, or {', '.join(NUMPY_TYPES)}"
+        raise ValueError(f"type must be one of {known}: {name!r}")
+    return found
+
+
+def type_of_array(dtype: Any) -> str | None:
+    """What an array of numpy's is written as, whatever its byte order; None: it cannot be."""
+    name = f"{dtype.kind}{dtype.itemsize}"
+    return name if name in TENSOR_TYPES else None
 
 
 def features_of(key: Key, fields: Iterable[Key]) -> Call[list[Value]]:
@@ -65,22 +91,24 @@ def featureset(
 
     A numpy array of one dimension, of f4, f8 or i8, is a vector of its type; so are bytes
     of type `F32[k]`. `at` is the event time, default now; `type` what the other values
-    are, or a type for each field; `replace` has the view hold exactly these. False where
-    the view holds something newer. It may be repeated.
+    are, or a type for each field, default AUTO; `replace` has the view hold exactly these.
+    False where the view holds something newer. It may be repeated.
     """
-    if not values:
-        raise ValueError("values must not be empty")
+    check_mapping("values", values)
+    unknown = [field for field in type if field not in values] if isinstance(type, Mapping) else []
+    if unknown:
+        raise ValueError(f"type names a field that has no value: {unknown[0]!r}")
     words: list[Word] = ["ML.FEATURESET", key]
     words += written_words(view, at, ttl, expires_at, replace)
     written: list[Word] = []
     kinds: list[Type | None] = []
     for field, value in values.items():
-        kind = type if type is None or isinstance(type, str) else type.get(field, "AUTO")
+        kind = type.get(field, "AUTO") if isinstance(type, Mapping) else type
         if hasattr(value, "dtype") and getattr(value, "ndim", 0) == 1:
             kind, word = vector_of(field, value)
         else:
             word = word_of(f"value of {field!r}", value)
-        kinds.append(kind)
+        kinds.append(kind if kind is None else server_type(kind))
         written += [field, word]
     words += kind_words(kinds)
     return Call([*words, "FIELDS", len(values), *written], flag_of, (key,), again=True)
@@ -88,13 +116,13 @@ def featureset(
 
 def vector_of(field: Key, array: Any) -> tuple[Type, Word]:
     """The type of an array as a vector, and its bytes."""
-    kind = TENSOR_TYPES.get(array.dtype.kind + str(array.dtype.itemsize))
+    kind = type_of_array(array.dtype)
     if kind is None or not len(array):
         raise ValueError(
             f"the vector of field {field!r} must be an array of f4, f8 or i8, not {array.dtype} "
             f"of {len(array)}"
         )
-    return f"{kind}[{len(array)}]", array.astype(array.dtype.newbyteorder("<")).tobytes()
+    return f"{kind}[{len(array)}]", array.astype(f"<{kind}").tobytes()
 
 
 def kind_words(kinds: Sequence[Type | None]) -> list[Word]:
@@ -131,7 +159,7 @@ def featuremset(
     fields: Iterable[Key],
     values: Any,
     *,
-    type: TensorType = "f4",  # noqa: A002
+    type: TensorType | None = None,  # noqa: A002
     view: Key | None = None,
     at: Moment | None = None,
     times: Any = None,
@@ -144,9 +172,12 @@ def featuremset(
 
     `values` is an array of keys × fields, or its bytes: little-endian numbers of `type`,
     row by row. Of vectors it is one of keys × fields × dim; `dim` is needed where it is
-    bytes. `times` is an event time for each key: a numpy array of datetime64 or of
-    milliseconds since 1970, or its bytes as 64-bit little-endian integers. The result
-    says for each key whether it was written. It may be repeated.
+    bytes. `type` is f4, f8 or i8; default that of the array, which must be one of these; of
+    lists i8 where they hold integers alone, and f4 else, as of bytes. Raises ValueError for
+    an array of another type and for integers that the type does not hold. `times` is an
+    event time for each key: a numpy array of datetime64 or of milliseconds since 1970, or
+    its bytes as 64-bit little-endian integers. The result says for each key whether it was
+    written. It may be repeated.
     """
     names, columns = listed("keys", keys), listed("fields", fields)
     if not isinstance(columns[0], (str, bytes)):
@@ -154,12 +185,13 @@ def featuremset(
     if dim is None and getattr(values, "ndim", 0) == 3:
         dim = values.shape[2]
     shape = (len(names), len(columns), *([] if dim is None else [dim]))
-    blob = blob_of("values", values, f"<{type}", shape)
+    kind, values = typed("values", values, type)
+    blob = blob_of("values", values, f"<{kind}", shape)
     moments = (
         None if times is None else blob_of("times", in_milliseconds(times), "<i8", (len(names),))
     )
     words: list[Word] = ["ML.FEATUREMSET", len(names), *names, blob]
-    words += ["TYPE", TENSOR_TYPES[type]]
+    words += ["TYPE", TENSOR_TYPES[kind]]
     if dim is not None:
         words += ["DIM", dim]
     words += ["FIELDS", len(columns), *columns]
@@ -172,7 +204,7 @@ def featuremset(
             chosen(names, places),
             columns,
             rows_of(blob, len(names), places),
-            type=type,
+            type=cast("TensorType", kind),
             view=view,
             at=at,
             times=None if moments is None else rows_of(moments, len(names), places),
@@ -201,11 +233,17 @@ def featurepush(
     `at` is when it happened, default now; `type` what the items are. False where nothing
     changed: `seq`, the number of the event in its log, was seen, or so many newer items
     are there. With `seq` it may be repeated.
+
+    The word LAST, in any case, ends the items of the command: an item that reads so is
+    pushed alone, or as the first; elsewhere it is a ValueError.
     """
     pushed = [word_of("an item", item) for item in listed("items", items)]
+    for item in pushed[1:]:
+        if not isinstance(item, (int, float)) and text_bytes(item).upper() == b"LAST":
+            raise ValueError(f"items must not have {item!r} behind another: push it alone")
     words: list[Word] = ["ML.FEATUREPUSH", key, field, *pushed, "LAST", last]
     if type is not None:
-        words += ["TYPE", type]
+        words += ["TYPE", server_type(type)]
     return Call([*words, *event_words(at, seq, view)], flag_of, (key,), again=seq is not None)
 
 
@@ -225,14 +263,29 @@ def featuretally(
     window took it: it is older than all of them, or `seq`, the number of the event in its
     log, was seen. With `seq` it may be repeated.
     """
-    if not amounts:
-        raise ValueError("amounts must not be empty")
+    check_mapping("amounts", amounts)
     words: list[Word] = ["ML.FEATURETALLY", key, "FIELDS", len(amounts)]
     for field, amount in amounts.items():
         words += [field, word_of(f"amount of {field!r}", amount)]
-    for span, tile in listed("windows", windows):
-        words += ["SPAN", decimals(in_seconds(span)), "TILE", decimals(in_seconds(tile))]
+    for window in listed("windows", windows):
+        words += span_words(window)
     return Call([*words, *event_words(at, seq, view)], flag_of, (key,), again=seq is not None)
+
+
+def text_bytes(word: str | bytes) -> bytes:
+    """A word as it is sent."""
+    return word.encode() if isinstance(word, str) else bytes(word)
+
+
+def span_words(window: Any) -> list[Word]:
+    """A span and its tile."""
+    try:
+        span, tile = window
+        return ["SPAN", decimals(in_seconds(span)), "TILE", decimals(in_seconds(tile))]
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"windows must be a list of (span, tile), both in seconds: {window!r} is none"
+        ) from None
 
 
 def event_words(at: Moment | None, seq: int | None, view: Key | None) -> list[Word]:
@@ -245,6 +298,50 @@ def event_words(at: Moment | None, seq: int | None, view: Key | None) -> list[Wo
     if view is not None:
         words += ["VIEW", view]
     return words
+
+
+def typed(name: str, values: Any, wanted: str | None) -> tuple[str, Any]:
+    """The type that numbers are sent as, by numpy's name, and they as an array; bytes as they are.
+
+    Raises ValueError for integers that would be others then.
+    """
+    kind = None if wanted is None else numpy_type(wanted)
+    if isinstance(values, (bytes, bytearray, memoryview)):
+        return kind or "f4", values
+    import numpy
+
+    array = numpy.asarray(values)
+    # Who writes numbers by hand has no type in mind; rows that are arrays have theirs.
+    by_hand = isinstance(values, (list, tuple)) and not any(hasattr(row, "dtype") for row in values)
+    if kind is None:
+        kind = type_of_array(array.dtype)
+        if by_hand and array.dtype.kind == "f":
+            kind = "f4"
+        if kind is None:
+            raise ValueError(
+                f"{name} must be an array of f4, f8 or i8, not of {array.dtype}: "
+                f"give the type, or {name}.astype"
+            )
+    check_integers(name, array, kind)
+    if by_hand and array.dtype.kind != "i":
+        written = [one for one in numpy.asarray(values, object).flat if isinstance(one, Integral)]
+        check_integers(name, numpy.array(written, object), kind)
+    return kind, array
+
+
+def check_integers(name: str, array: Any, kind: str) -> None:
+    """Whether all integers of an array stay what they are: ids are no measurements, to be rounded.
+
+    Nor is anything made an integer that is none.
+    """
+    if array.dtype.kind == "f" and kind != "i8":
+        return
+    import numpy
+
+    with numpy.errstate(invalid="ignore", over="ignore"):
+        changed = array.astype(f"<{kind}").astype(array.dtype) != array
+    if changed.any():
+        raise ValueError(f"{name} has a number that {kind} does not hold: {array[changed][0]}")
 
 
 def blob_of(name: str, values: Any, dtype: str, shape: tuple[int, ...]) -> bytes:
@@ -467,14 +564,13 @@ class Asked:
         layout: Layout | None = None,
     ) -> None:
         """The arguments of `featuretensor`."""
-        if type not in TENSOR_TYPES:
-            raise ValueError(f"type must be one of {', '.join(TENSOR_TYPES)}: {type!r}")
+        kind = numpy_type(type)
         self.fields = listed("fields", fields)
         self.widths = widths_of(self.fields)
-        self.dtype = f"<{type}"
+        self.dtype = f"<{kind}"
         self.with_times = with_times
         self.words = asked_words(self.fields, default, defaults, max_age, strict, layout)
-        self.words += ["AS", "TENSOR", "TYPE", TENSOR_TYPES[type]]
+        self.words += ["AS", "TENSOR", "TYPE", TENSOR_TYPES[kind]]
         if with_times:
             self.words.append("WITHTIMES")
         self.packed = b"".join(map(bulk, self.words))
