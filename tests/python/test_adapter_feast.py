@@ -8,7 +8,6 @@ import asyncio
 import datetime
 import inspect
 import json
-import struct
 from importlib.metadata import requires, version
 
 import numpy as np
@@ -20,6 +19,7 @@ from feast import ValueType, utils
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import _redis_key
 from feast.infra.online_stores.online_store import OnlineStore
+from feast.infra.online_stores.redis import RedisOnlineStoreConfig
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import FloatList, Map, MapKey, StringList, Value
@@ -33,8 +33,9 @@ from mlserve.feast import (
     MlserveOnlineStoreConfig,
     get_online_tensor,
     get_online_tensor_async,
+    row_keys,
 )
-from mlserve.feast import _keys, _wire
+from mlserve.feast import _keys, _reads, _wire
 from mlserve.feast._store import client_of
 
 OURS, THEIRS = "mlserve.feast.MlserveOnlineStore", "redis"
@@ -233,6 +234,72 @@ def test_a_feature_declared_with_another_type_since_says_so_or_is_null(make):
     assert column(store, "v:x") == [None]
     with pytest.raises(ValueError, match="feature view v: a value is not of the type"):
         column(store, "v:y")
+
+
+@pytest.mark.parametrize(("what", "name"), [
+    *(("a vector", name) for name in "fl"),
+    *(("a sequence", name) for name in "flsya"),
+    *(("a number", name) for name in "sya"),
+    *(("windows", name) for name in "fl"),
+])  # fmt: skip
+def test_what_is_no_value_of_feasts_is_an_error_and_no_null(make, raw, name, what):
+    table = view(types={"f": Float32, "l": Int64, "s": String, "y": Bytes, "a": Array(Float32)})
+    store = make(table)
+    write(store, table, (1, {"f": Value(float_val=1)}, now()))
+    (key,) = row_keys(store, {"driver_id": [1]})
+    raw.featuredel(key, fields=["v:f"])
+    if what == "a vector":
+        raw.featureset(key, {name: np.zeros(2, "f4")}, view="v")
+    elif what == "a sequence":
+        raw.featurepush(key, name, ["x"], 5, view="v")
+    elif what == "a number":
+        raw.featureset(key, {name: 7}, view="v")
+    else:
+        raw.featuretally(key, {name: 1}, [(60, 60)], view="v")
+    with pytest.raises(ValueError, match=f"feature {name} of feature view v: a value is not of"):
+        read(store, [f"v:{name}"])
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "asyncio"])
+def test_more_values_than_one_command_may_read_are_read(make, raw, monkeypatch, asynchronous):
+    table = view(types={"f": Float32, "d": Float64, "l": Int64, "s": String})
+    store = make(table)
+    count = 40
+    values = {"d": Value(double_val=2), "s": Value(string_val="x")}
+    write(store, table, *((n, {"f": Value(float_val=n), "l": Value(int64_val=n), **values}, now())
+                          for n in range(count)))  # fmt: skip
+    raw.command("CONFIG", "SET", "ml.features-max-values", 20)
+    monkeypatch.setattr(_reads, "VALUES", 20)
+    # The same entity twice, and one that is not there, across the commands.
+    drivers = [*range(count), 3, 1000]
+    features = ["v:f", "v:l", "v:s", "v:d"]
+    try:
+        with pytest.raises(mlserve.ResponseError, match="ml.features-max-values"):
+            raw.featureget([str(n) for n in range(21)], ["v:f"])
+        if asynchronous:
+            found = asyncio.run(asked(store, features, [{"driver_id": n} for n in drivers]))
+            tensor = asyncio.run(asked_tensor(store, features[:2], {"driver_id": drivers}))
+        else:
+            found = read(store, features, drivers)
+            tensor = get_online_tensor(store, features[:2], {"driver_id": drivers})
+    finally:
+        raw.command("CONFIG", "SET", "ml.features-max-values", 1_000_000)
+    numbers = [*range(count), 3, None]
+    assert found.to_dict() == {
+        "driver_id": drivers, "f": numbers, "l": numbers,
+        "s": ["x"] * (count + 1) + [None], "d": [2.0] * (count + 1) + [None],
+    }  # fmt: skip
+    assert tensor.values[:-1].tolist() == [[n, n] for n in numbers[:-1]]
+    assert np.isnan(tensor.values[-1]).all()
+    assert tensor.status[-1].tolist() == [mlserve.FieldStatus.NOT_FOUND] * 2
+    assert len(_reads.portions(list(range(7)), 10)) == 4
+    assert _reads.portions([1, 2], 21) == [[1], [2]]
+
+
+async def asked_tensor(store, features, rows):
+    tensor = await get_online_tensor_async(store, features, rows)
+    await store._get_provider().online_store.close()
+    return tensor
 
 
 def test_integers_of_protobuf_are_as_protobuf_writes_them():
@@ -514,6 +581,8 @@ def test_a_tensor_is_of_the_features_in_their_order_and_of_any_type(numbers, asy
     assert np.isnan(found.values[1]).all() and (found.status[1] == mlserve.FieldStatus.NOT_FOUND).all()
     assert tensor(["v:l"], rows, "i8", default=-5).values.tolist() == [[2**53 + 1], [-5], [2**53 + 1]]
     assert tensor(["v:d"], [{"driver_id": 1}], np.float32).values.dtype == "f4"
+    for name, dtype in {"F32": "f4", "F64": "f8", "I64": "i8", "float64": "f8"}.items():
+        assert tensor(["v:l"], [{"driver_id": 1}], name).values.dtype == dtype
 
 
 def test_the_document(make):
@@ -538,6 +607,13 @@ def test_a_tensor_refuses_what_it_cannot_hold_and_who_is_not_named(numbers, make
         get_online_tensor(numbers, ["v:f"], [{"driver_id": 1}, {}])
     with pytest.raises(ValueError, match="type must be one of"):
         get_online_tensor(numbers, ["v:f"], rows, "f2")
+    two = [{"driver_id": 1}, {"driver_id": 9}]
+    with pytest.raises(ValueError, match=r"feature l of \{'driver_id': 9\} .*NOT_FOUND.*a default"):
+        get_online_tensor(numbers, ["v:l"], two, "i8")
+    with pytest.raises(ValueError, match=r"feature d of \{'driver_id': 1\} .*\(NOT_A_NUMBER"):
+        get_online_tensor(numbers, ["v:l", "v:d"], two, "i8")
+    with pytest.raises(ValueError, match="9223372036854775808 cannot be .* join key driver_id"):
+        get_online_tensor(numbers, ["v:l"], [{"driver_id": 2**63}])
     other = make(view(), kind="sqlite", path=str(tmp_path / "online.db"))
     with pytest.raises(TypeError, match="online store of mlserve"):
         get_online_tensor(other, ["v:f"], rows)
@@ -715,8 +791,15 @@ def test_keys_are_feasts_own_serialization(make):
         "driver_id": [Value(int64_val=value) for value in plain["driver_id"]],
     }
     assert _keys.keys_of_python(config, plain, types) == _keys.keys_of(config, protos)
-    with pytest.raises(struct.error):
-        _keys.keys_of_python(config, {"driver_id": [2**63]}, types)
+    types |= {"zone": ValueType.INT32, "raw": ValueType.BYTES, "other": ValueType.UNKNOWN}
+    for name, value in [
+        ("driver_id", 2**63), ("driver_id", "x"), ("driver_id", None), ("zone", 2**31), ("zone", "x"),
+        ("name", None), ("raw", "x"), ("other", object()),
+    ]:  # fmt: skip
+        good = {"driver_id": 1, "zone": 1, "name": "x", "raw": b"x", "other": 1}[name]
+        with pytest.raises(ValueError) as raised:
+            _keys.keys_of_python(config, {name: [good, value]}, types)
+        assert f"{value!r} cannot be the value of join key {name}: " in str(raised.value)
 
 
 def test_a_cluster_is_written_read_and_torn_down(make, cluster_port):
@@ -759,6 +842,14 @@ def test_the_connection_string_is_that_of_the_redis_store_or_urls(url):
     assert watched._where._sentinels == [("s1", 26379), ("s2", 26379)]
     with pytest.raises(ValueError, match="names no server"):
         client_of(MlserveOnlineStoreConfig(connection_string="db=1"), mlserve.Client)
+    for text in ("h:1,protocol=2", "redis://h:1?protocol=2", "redis://h:1/0?db=1&protocol=2"):
+        for kind in (mlserve.Client, mlserve.aio.Client):
+            with pytest.raises(ValueError, match="connection_string: protocol must be 3"):
+                client_of(MlserveOnlineStoreConfig(connection_string=text), kind)
+    for text in ("h:1,protocol=3", "redis://h:1?protocol=3"):
+        client_of(MlserveOnlineStoreConfig(connection_string=text), mlserve.Client)
+    theirs = RedisOnlineStoreConfig(connection_string="h:1,protocol=2")
+    client_of(theirs, mlserve.Client)  # Of which only tensors are read.
     with pytest.raises(ValueError, match="skip_dedup"):
         MlserveOnlineStoreConfig(skip_dedup=True)
 

@@ -25,7 +25,12 @@ entity key. A feature view is a view of that row.
 from __future__ import annotations
 
 from mlserve.feast._store import MlserveOnlineStore, MlserveOnlineStoreConfig
-from mlserve.feast._tensor import OnlineTensor, get_online_tensor, get_online_tensor_async
+from mlserve.feast._tensor import (
+    OnlineTensor,
+    get_online_tensor,
+    get_online_tensor_async,
+    row_keys,
+)
 
 __all__ = [
     "MlserveOnlineStore",
@@ -33,4 +38,5 @@ __all__ = [
     "OnlineTensor",
     "get_online_tensor",
     "get_online_tensor_async",
+    "row_keys",
 ]

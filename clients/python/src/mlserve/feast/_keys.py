@@ -21,6 +21,9 @@ NAMESPACE = "feast"
 INT64 = struct.Struct("<IIq")
 HEAD = struct.Struct("<II")
 
+NO_KEY = (struct.error, ArithmeticError, AttributeError, AssertionError, TypeError, ValueError)
+"""What comes of a value that is not of its join key's type, here and in Feast."""
+
 
 def is_of_feast(config: Any) -> bool:
     """Whether the online store is Feast's own for Redis."""
@@ -62,7 +65,22 @@ def keys_of_python(
         protos = python_values_to_proto_values(list(values), kind)
         return [part_of(config, value) for value in protos]
 
-    return joined(config, columns, parts)
+    def checked(name: str, values: Sequence[Any]) -> list[bytes]:
+        try:
+            return parts(name, values)
+        except NO_KEY as error:
+            wrong = next((value for value in values if not is_key(name, value)), values)
+            raise ValueError(
+                f"{wrong!r} cannot be the value of join key {name}: {error}"
+            ) from error
+
+    def is_key(name: str, value: Any) -> bool:
+        try:
+            return bool(parts(name, [value]))
+        except NO_KEY:
+            return False
+
+    return joined(config, columns, checked)
 
 
 def joined(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ from google.protobuf.message import DecodeError
 from mlserve import calls
 from mlserve.feast import _wire
 from mlserve.feast._keys import key_of, keys_of
-from mlserve.feast._values import SERIALIZED, Kind, kinds_of
+from mlserve.feast._values import ANOTHER_TYPE, SERIALIZED, Kind, kinds_of
 from mlserve.results import FieldStatus
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlserve.calls import Call
+
+VALUES = 100_000
+"""That one command reads: fewer than the server takes, and no other client waits for long."""
 
 Read: TypeAlias = "list[tuple[datetime.datetime | None, dict[str, Any] | None]]"
 """As Feast has it: an event time and Values by name, for each entity."""
@@ -70,7 +74,10 @@ class Column(NamedTuple):
 def reading(
     config: Any, several: Sequence[Wanted]
 ) -> Generator[list[Call[Any]], list[Any], list[Found]]:
-    """Read all that is wanted: a command for each set of entities and way to read."""
+    """Read all that is wanted: a command for each set of entities and way to read.
+
+    There are several for what is above `VALUES`.
+    """
     found = [
         Found(
             [b""] * len(wanted.names),
@@ -91,16 +98,26 @@ def reading(
             column = Column(number, place, f"{view}:{name}", kind)
             groups.setdefault((keys, kind.read), []).append(column)
     if groups:
-        answers = yield [
-            asked(list(dict.fromkeys(keys)), how, [column.field for column in columns])
+        commands = [
+            [
+                asked(part, how, [column.field for column in columns])
+                for part in portions(list(dict.fromkeys(keys)), len(columns))
+            ]
             for (keys, how), columns in groups.items()
         ]
-        for ((keys, how), columns), answer in zip(groups.items(), answers, strict=True):
+        answers = iter((yield list(chain(*commands))))
+        for ((keys, how), columns), several_of in zip(groups.items(), commands, strict=True):
             places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
             rows = np.array([places[key] for key in keys])
             read = texts_into if how == "text" else numbers_into
-            read(found, columns, answer, rows)
+            read(found, columns, list(islice(answers, len(several_of))), rows)
     return found
+
+
+def portions(keys: list[bytes], fields: int) -> list[list[bytes]]:
+    """The keys of each of the commands that read so many fields of them."""
+    rows = max(VALUES // fields, 1)
+    return [keys[begin : begin + rows] for begin in range(0, len(keys), rows)]
 
 
 def asked(keys: list[bytes], how: str, fields: list[str]) -> Call[Any]:
@@ -116,11 +133,16 @@ def asked(keys: list[bytes], how: str, fields: list[str]) -> Call[Any]:
 
 
 def numbers_into(
-    found: list[Found], columns: list[Column], tensor: Any, rows: NDArray[np.int64]
+    found: list[Found], columns: list[Column], tensors: Sequence[Any], rows: NDArray[np.int64]
 ) -> None:
-    """Put what a tensor holds where it was wanted."""
-    numbers, statuses = tensor.numpy()[rows], tensor.statuses()[rows]
-    moments = np.frombuffer(tensor.times, "<i8").reshape(tensor.shape)[rows]
+    """Put what tensors hold, one below the other, where it was wanted."""
+    numbers = np.concatenate([tensor.numpy() for tensor in tensors])[rows]
+    statuses = np.concatenate([tensor.statuses() for tensor in tensors])[rows]
+    times = b"".join(tensor.times for tensor in tensors)
+    moments = np.frombuffer(times, "<i8").reshape(-1, len(columns))[rows]
+    misfits = (statuses == FieldStatus.MISFIT).any(axis=0)
+    if misfits.any():
+        raise of_another_type(columns[int(misfits.argmax())])
     by_kind: dict[Kind, list[int]] = {}
     for at, column in enumerate(columns):
         by_kind.setdefault(column.kind, []).append(at)
@@ -134,19 +156,30 @@ def numbers_into(
 
 
 def texts_into(
-    found: list[Found], columns: list[Column], answer: Any, rows: NDArray[np.int64]
+    found: list[Found], columns: list[Column], answers: Sequence[Any], rows: NDArray[np.int64]
 ) -> None:
     """Put what is read as text where it was wanted."""
+    answer = list(chain(*answers))
     values = [answer[row][0] for row in rows]
     for at, column in enumerate(columns):
         texts = (row[at] for row in values)
-        found[column.wanted].values[column.place] = _wire.column_of_texts(column.kind, texts)
+        try:
+            written = _wire.column_of_texts(column.kind, texts)
+        except ValueError as error:
+            raise of_another_type(column) from error
+        found[column.wanted].values[column.place] = written
     moments = np.array(
         [[-1 if at is None else round(at * 1000) for at in times] for _, times in answer], np.int64
     )[rows]
     placed(
         found, columns, np.array([[text is not None for text in row] for row in values]), moments
     )
+
+
+def of_another_type(column: Column) -> ValueError:
+    """What is raised for a feature of which something else was found."""
+    view, _, name = column.field.partition(":")
+    return ValueError(f"feature {name} of feature view {view}: {ANOTHER_TYPE}")
 
 
 def placed(
@@ -243,8 +276,5 @@ def parsed(message: Any, data: bytes, views: str) -> Any:
     try:
         message.MergeFromString(data)
     except DecodeError as error:
-        raise ValueError(
-            f"feature view {views}: a value is not of the type that its feature is declared "
-            "with; was it written under another?"
-        ) from error
+        raise ValueError(f"feature view {views}: {ANOTHER_TYPE}") from error
     return message

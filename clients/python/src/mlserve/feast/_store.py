@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.supported_async_methods import SupportedAsyncMethods
@@ -19,7 +20,7 @@ from mlserve.feast._reads import filled, read_of, view_of
 from mlserve.feast._writes import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mlserve.calls import Call
     from mlserve.feast._reads import Read
@@ -38,7 +39,8 @@ class MlserveOnlineStoreConfig(FeastConfigBaseModel):
 
     connection_string: str = "localhost:6379"
     """As Feast's Redis store has it, `host:port,host:port,password=…,db=0,ssl=true`; or
-    URLs, such as `redis://user:password@host:6379/0`, with commas between them."""
+    URLs, such as `redis://user:password@host:6379/0`, with commas between them. The protocol
+    is RESP3: `protocol=2` is an error."""
 
     sentinel_master: str = "mymaster"
     """The name of the primary, where the connection string names sentinels."""
@@ -65,13 +67,18 @@ class MlserveOnlineStoreConfig(FeastConfigBaseModel):
 
 def client_of(settings: Any, kind: type[C]) -> C:
     """A client of either kind; by the settings of Feast's Redis store, the rest as it comes."""
-    if not isinstance(settings, MlserveOnlineStoreConfig):
+    ours = isinstance(settings, MlserveOnlineStoreConfig)
+    if not ours:
         settings = MlserveOnlineStoreConfig(
             redis_type=settings.redis_type.value,
             connection_string=settings.connection_string,
             sentinel_master=settings.sentinel_master,
         )
     urls, options = addresses_of(settings.connection_string)
+    if ours and any(protocol != "3" for protocol in protocols_of(urls, options)):
+        raise ValueError(
+            "connection_string: protocol must be 3, by which a null of strings is told from '0'"
+        )
     options = {"timeout": settings.timeout, **options}
     options |= {"max_connections": settings.max_connections, "library": settings.library}
     if settings.redis_type == "redis_cluster":
@@ -103,6 +110,13 @@ def addresses_of(connection_string: str) -> tuple[list[str], dict[str, Any]]:
     if not urls:
         raise ValueError(f"connection_string names no server: {connection_string!r}")
     return urls, options
+
+
+def protocols_of(urls: Sequence[str], options: Mapping[str, Any]) -> Iterator[str]:
+    """The versions of RESP that are asked for."""
+    yield str(options.get("protocol", 3))
+    for url in urls:
+        yield from parse_qs(urlsplit(url).query).get("protocol", [])
 
 
 class MlserveOnlineStore(OnlineStore):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -10,10 +11,12 @@ from feast import utils
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
 from mlserve.calls import Asked
+from mlserve.calls.features import NUMPY_TYPES
 from mlserve.feast._keys import is_of_feast, keys_of_python
-from mlserve.feast._reads import view_of
+from mlserve.feast._reads import portions, view_of
 from mlserve.feast._store import MlserveOnlineStore
 from mlserve.feast._values import SERIALIZED, kinds_of
+from mlserve.results import FieldStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +41,8 @@ class OnlineTensor(NamedTuple):
     """Entities × features, in the order of the request."""
     status: NDArray[np.uint8]
     """Of each a `mlserve.FieldStatus`: PRESENT, NOT_FOUND, or NOT_A_NUMBER for a null, which
-    is NOT_FOUND in what Feast's own store wrote."""
+    is NOT_FOUND in what Feast's own store wrote; MISFIT where a vector, a sequence or windows
+    stand, which are not Feast's."""
     features: list[str]
     """The names, as `get_online_features` has them."""
 
@@ -52,6 +56,17 @@ class Part(NamedTuple):
     """Of each feature in the request."""
 
 
+class Request(NamedTuple):
+    """What is to be asked, and how its answers are joined."""
+
+    online: MlserveOnlineStore
+    plan: Plan
+    calls: list[list[Call[Tensor]]]
+    """Of each part: several, for more values than one command reads."""
+    columns: dict[str, list[Any]]
+    """The entities."""
+
+
 class Plan(NamedTuple):
     """How a request is read."""
 
@@ -59,6 +74,8 @@ class Plan(NamedTuple):
     """Feast's, by whose identity the plan is known to be still right."""
     parts: list[Part]
     features: list[str]
+    whole: bool
+    """Whether nothing may be missing: there is nothing to stand for it."""
 
 
 def get_online_tensor(
@@ -79,13 +96,12 @@ def get_online_tensor(
     NaN stands for what is null or missing, or `default`, which an i8 must have. Features must
     be numbers, booleans or timestamps.
 
-    Raises ValueError for other features and for on demand feature views, and KeyError for
-    a join key that is not given, as well as what `get_online_features` does.
+    Raises ValueError for other features, for on demand feature views, and for what an i8
+    misses, and KeyError for a join key that is not given, as well as what
+    `get_online_features` does.
     """
-    online, plan, several = prepared(
-        store, features, entity_rows, dtype, full_feature_names, default
-    )
-    return joined(plan, online.ask(store.config, several))
+    request = prepared(store, features, entity_rows, dtype, full_feature_names, default)
+    return joined(request, request.online.ask(store.config, list(chain(*request.calls))))
 
 
 async def get_online_tensor_async(
@@ -98,10 +114,10 @@ async def get_online_tensor_async(
     default: float | None = None,
 ) -> OnlineTensor:
     """`get_online_tensor` for asyncio."""
-    online, plan, several = prepared(
-        store, features, entity_rows, dtype, full_feature_names, default
+    request = prepared(store, features, entity_rows, dtype, full_feature_names, default)
+    return joined(
+        request, await request.online.ask_async(store.config, list(chain(*request.calls)))
     )
-    return joined(plan, await online.ask_async(store.config, several))
 
 
 def prepared(
@@ -111,10 +127,12 @@ def prepared(
     dtype: DTypeLike,
     full_feature_names: bool,
     default: float | None,
-) -> tuple[MlserveOnlineStore, Plan, list[Call[Tensor]]]:
+) -> Request:
     """What is to be asked, and how its answers are joined."""
     online = reader_of(store)
-    kind = np.dtype(dtype).newbyteorder("<")
+    # The server's names of types are as good as numpy's.
+    named = NUMPY_TYPES.get(dtype, dtype) if isinstance(dtype, str) else dtype
+    kind = np.dtype(named).newbyteorder("<")
     context = utils._get_cached_request_context(
         store.registry, store.project, features, full_feature_names
     )
@@ -127,7 +145,8 @@ def prepared(
             online.plans.clear()
         online.plans[known] = plan
     (_, _, join_key_of, types, _, _, _, _, without_entity) = context[:9]
-    columns = {join_key_of.get(name, name): values for name, values in columns_of(entity_rows)}
+    rows = {join_key_of.get(name, name): values for name, values in columns_of(entity_rows)}
+    columns = dict(rows)
     if without_entity and columns:
         count = len(next(iter(columns.values())))
         columns[DUMMY_ENTITY_ID] = [DUMMY_ENTITY_VAL] * count
@@ -140,8 +159,9 @@ def prepared(
         if missing:
             given = [aliases.get(name, name) for name in missing]
             raise KeyError(f"entity_rows must have the join keys {', '.join(given)}")
-        several.append(part.asked.of(keys_of_python(store.config, entities, types)))
-    return online, plan, several
+        keys = keys_of_python(store.config, entities, types)
+        several.append([part.asked.of(some) for some in portions(keys, len(part.places))])
+    return Request(online, plan, several, rows)
 
 
 def reader_of(store: Any) -> MlserveOnlineStore:
@@ -203,6 +223,9 @@ def planned(
         places.append(len(features))
         features.append(f"{used}__{name}" if full_feature_names else name)
     layout: Layout | None = "feast" if is_of_feast(config) else None
+    whole = dtype == "<i8" and default is None
+    if whole:
+        default = 0  # By its status it is known, and the entity is named.
     parts = [
         Part(
             table,
@@ -211,14 +234,43 @@ def planned(
         )
         for table, fields, places in groups.values()
     ]
-    return Plan(context, parts, features)
+    return Plan(context, parts, features, whole)
 
 
-def joined(plan: Plan, tensors: Sequence[Tensor]) -> OnlineTensor:
+def joined(request: Request, tensors: Sequence[Tensor]) -> OnlineTensor:
     """The parts side by side, the features in the order of the request."""
+    plan = request.plan
     if len(tensors) == 1:
-        return OnlineTensor(tensors[0].numpy(), tensors[0].statuses(), plan.features)
-    order = np.argsort([place for part in plan.parts for place in part.places])
-    values = np.hstack([tensor.numpy() for tensor in tensors])[:, order]
-    status = np.hstack([tensor.statuses() for tensor in tensors])[:, order]
-    return OnlineTensor(values, status, plan.features)
+        found = OnlineTensor(tensors[0].numpy(), tensors[0].statuses(), plan.features)
+    else:
+        order = np.argsort([place for part in plan.parts for place in part.places])
+        answers = iter(tensors)
+        parts = [list(islice(answers, len(calls))) for calls in request.calls]
+        values = [np.concatenate([tensor.numpy() for tensor in part]) for part in parts]
+        status = [np.concatenate([tensor.statuses() for tensor in part]) for part in parts]
+        found = OnlineTensor(
+            np.hstack(values)[:, order], np.hstack(status)[:, order], plan.features
+        )
+    if plan.whole and (found.status != FieldStatus.PRESENT).any():
+        row, column = np.argwhere(found.status != FieldStatus.PRESENT)[0]
+        entity = {name: values[row] for name, values in request.columns.items()}
+        raise ValueError(
+            f"feature {plan.features[column]} of {entity} has no value of type i8 "
+            f"({FieldStatus(found.status[row, column]).name}): give a default"
+        )
+    return found
+
+
+def row_keys(
+    store: Any, entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Any]
+) -> list[bytes]:
+    """The keys of the rows of entities, for calls of your own beside Feast.
+
+    `entity_rows` as `get_online_tensor` has them. Raises ValueError for a value that is not
+    of its join key's type.
+    """
+    entities = store.list_entities(allow_cache=True)
+    join_key_of = {entity.name: entity.join_key for entity in entities}
+    types = {entity.join_key: entity.value_type for entity in entities}
+    columns = {join_key_of.get(name, name): values for name, values in columns_of(entity_rows)}
+    return keys_of_python(store.config, columns, types)

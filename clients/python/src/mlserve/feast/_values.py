@@ -49,6 +49,11 @@ KINDS = {
 }
 
 
+ANOTHER_TYPE = (
+    "a value is not of the type that its feature is declared with; was it written under another?"
+)
+
+
 def kinds_of(table: Any) -> dict[str, Kind]:
     """The kinds of the features of a view, by name."""
     return {
@@ -70,7 +75,15 @@ def written(kind: Kind, value: Any) -> tuple[Type, Word]:
 
 
 def texts_of(kind: Kind, values: Iterable[Any]) -> Iterable[bytes | None]:
-    """Read text of a kind: None for a null and for what is missing."""
-    if kind is SERIALIZED:
-        return (value if isinstance(value, bytes) and value else None for value in values)
-    return (value if isinstance(value, bytes) else None for value in values)
+    """Read text of a kind: None for a null and for what is missing.
+
+    Raises ValueError for what has been written as another.
+    """
+    null = b"" if kind is SERIALIZED else 0
+    for value in values:
+        if value is None or (type(value) is type(null) and value == null):
+            yield None
+        elif isinstance(value, bytes):
+            yield value
+        else:
+            raise ValueError(ANOTHER_TYPE)
