@@ -585,14 +585,40 @@ def test_a_tensor_is_of_the_features_in_their_order_and_of_any_type(numbers, asy
         assert tensor(["v:l"], [{"driver_id": 1}], name).values.dtype == dtype
 
 
-def test_the_document(make):
+def test_the_document(make, raw):
     table = view("driver_stats", {"conv_rate": Float32})
     store = make(table)
     write(store, table, (1001, {"conv_rate": Value(float_val=0.5)}, now()))
-    (block,) = [block for block in pages.blocks("docs/python.md") if block.language == "py"]
-    names = {"store": store}
-    exec(block.text, names)
+    blocks = [block for block in pages.blocks("docs/python.md") if block.language == "py"]
+    names = {"store": store, "client": raw, "numpy": np}
+    for block in blocks:
+        exec(block.text, names)
     assert np.array_equal(names["tensor"].values, [[0.5], [np.nan]], equal_nan=True)
+    live = [[0.5, *range(8), 8, 7, *[0] * 18, 12.5], [0] * 30]
+    assert names["beside"].numpy().tolist() == live
+    # A materialization replaces the feature view, and leaves the other; of its own it takes all.
+    raw.featurepush(names["keys"][0], "trips", [7], last=20, view="driver_stats")
+    write(store, table, (1001, {"conv_rate": Value(float_val=0.25)}, now()))
+    live[0][0] = 0.25
+    asked = names["fields"], "f8"
+    assert raw.featuretensor(names["keys"], *asked, default=0).numpy().tolist() == live
+    assert raw.features_of(names["keys"][0], ["driver_stats:trips"]) == [None]
+
+
+def test_embeddings_are_refused_as_a_tensor_and_read_by_the_keys_of_either_store(make, raw):
+    table = view(types={"a": Array(Float32), "f": Float32})
+    row = {"a": Value(float_list_val=FloatList(val=[0.5, 1.5])), "f": Value(float_val=1)}
+    for kind in (OURS, THEIRS):
+        store = make(table, kind=kind)
+        write(store, table, (1, row, now()))
+        with pytest.raises(ValueError, match="v:a is no number"):
+            get_online_tensor(store, ["v:a"], [{"driver_id": 1}])
+        keys = row_keys(store, [{"driver": 1}, {"driver": 2}])
+        layout = "feast" if kind == THEIRS else None
+        fields = ["v:f", "v:a[2]"] if kind == THEIRS else ["v:f"]
+        tensor = raw.featuretensor(keys, fields, default=-1, layout=layout)
+        assert tensor.numpy().tolist() == [[1, 0.5, 1.5][: len(tensor.numpy()[0])],
+                                           [-1] * len(tensor.numpy()[0])]  # fmt: skip
 
 
 def test_a_tensor_refuses_what_it_cannot_hold_and_who_is_not_named(numbers, make, tmp_path):

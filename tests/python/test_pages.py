@@ -1,10 +1,15 @@
 """The code of the documents runs, and does what they say."""
 
+import os
+import subprocess
+import sys
+
 import numpy
 import pytest
 from starlette.testclient import TestClient
 
 import pages
+from conftest import ROOT
 
 
 class Model:
@@ -75,6 +80,16 @@ def test_the_cookbook(section, start_server, request):
         pages.run(COOKBOOK[section], request.getfixturevalue("cluster_port"), written=7000)
     else:
         pages.run(COOKBOOK[section], start_server())
+
+
+def test_a_session_is_told_again_from_its_start(start_server):
+    """What sequences and windows remember of an earlier run, and of the example, is none of it."""
+    port = start_server()
+    environment = {**os.environ, "REDIS_URL": f"redis://127.0.0.1:{port}"}
+    subprocess.run([sys.executable, "examples/session.py"], cwd=ROOT, env=environment, check=True,
+                   stdout=subprocess.DEVNULL, timeout=60)  # fmt: skip
+    for _ in range(2):
+        pages.run(COOKBOOK["A session"], port)
 
 
 def test_the_cookbook_lists_its_sections():
