@@ -125,7 +125,8 @@ impl ValueBuffer {
         Some(())
     }
 
-    #[inline]
+    /// Where each value that is read comes by.
+    #[inline(always)]
     fn place_of(&mut self, found: Found) -> Place {
         match found {
             Found::Nothing => Place::Nothing,

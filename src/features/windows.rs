@@ -689,7 +689,10 @@ impl Looks {
 
     /// Forgets what was read, but not how much.
     pub fn forget(&self) {
-        self.summaries.iter().for_each(|slot| slot.set(None));
+        // Most calls ask for no windows.
+        if self.tiles.get() > 0 {
+            self.summaries.iter().for_each(|slot| slot.set(None));
+        }
     }
 
     fn count(&self, tiles: usize) {

@@ -29,6 +29,14 @@ impl<'a> Answers<'a> {
     /// Answers what was found, or what stands in for it.
     #[inline]
     pub fn reply(&mut self, found: Found, default: Option<&[u8]>) {
+        match found {
+            Found::Value(value) => self.value(value),
+            found => self.other(found, default),
+        }
+    }
+
+    #[inline(never)]
+    fn other(&mut self, found: Found, default: Option<&[u8]>) {
         match (found, default) {
             (Found::Value(value), _) => self.value(value),
             (Found::Packed(bytes), _) => self.reply.bytes(bytes),
@@ -39,7 +47,6 @@ impl<'a> Answers<'a> {
         }
     }
 
-    #[inline(never)]
     fn items(&mut self, items: Items, default: Option<&[u8]>) {
         self.reply.array(items.places());
         for item in items.each() {

@@ -102,8 +102,8 @@ impl<'a> Fields<'a> {
 
     /// The names by which rows are asked.
     pub fn read_names(&self, has_named_views: bool) -> impl ExactSizeIterator<Item = ReadName<'a>> {
-        (0..self.count).map(move |place| {
-            let name = self.cuts.get(place).map_or_else(|| self.name(place), |cut| cut.field);
+        self.names.iter().take(self.count).enumerate().map(move |(place, whole)| {
+            let name = self.cuts.get(place).map_or(whole.name, |cut| cut.field);
             if has_named_views { ReadName::new(name) } else { ReadName::whole(name) }
         })
     }
