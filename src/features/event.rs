@@ -94,7 +94,9 @@ impl<'a> Event<'a> {
 
     /// How many bytes of a row there are once it has happened.
     fn bytes_after(&self, row: &Row, places: &[usize]) -> usize {
-        let events = places.iter().filter_map(|place| row.head().events().get(*place));
+        let events = |place: &usize| row.head().events().get(*place);
+        let events = |place| events(place).unwrap_or_else(|| bug("a place without events"));
+        let events = places.iter().map(events);
         events.fold(row.held_bytes(), |bytes, events| {
             let after = match (&self.what, &**events) {
                 (What::Push { last, items, .. }, Events::Sequence(sequence)) => {
@@ -130,19 +132,19 @@ impl<'a> Event<'a> {
     pub fn decide(mut self, row: Option<&Row>) -> Result<Option<Self>, Refusal> {
         let (at_ms, seq, now_ms) = (self.at_ms, self.seq, self.now_ms());
         let takes = match &self.what {
-            What::Push { field, last, .. } => match (self.held_events(row, field)?, *last) {
-                (Some(Events::Sequence(sequence)), last) => {
-                    let newest_ms = if self.is_dated { 0 } else { sequence.newest_ms() };
-                    let at_ms = at_ms.max(newest_ms);
-                    let takes = sequence.would_take(at_ms, seq, last);
-                    self.happens_at(at_ms, sequence.places(at_ms, last));
-                    takes
-                }
-                (_, last) => {
-                    self.happens_at(at_ms, last);
-                    true
-                }
-            },
+            What::Push { field, last, .. } => {
+                let none = Sequence::default();
+                let sequence = match self.held_events(row, field)? {
+                    Some(Events::Sequence(sequence)) => sequence,
+                    _ => &none,
+                };
+                let newest_ms = if self.is_dated { 0 } else { sequence.newest_ms() };
+                let at_ms = at_ms.max(newest_ms);
+                let (takes, places) =
+                    (sequence.would_take(at_ms, seq, *last), sequence.places(at_ms, *last));
+                self.happens_at(at_ms, places);
+                takes
+            }
             What::Tally { spans, amounts } => {
                 let none = Windows::default();
                 let mut taken = OfFields::new();

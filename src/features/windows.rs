@@ -582,7 +582,8 @@ impl Windows {
             }
         };
         if aggregate == Aggregate::Std && summary.std.is_none() {
-            let tiles = self.newest(span_us, now_us).unwrap_or_default();
+            let tiles = self.newest(span_us, now_us);
+            let tiles = tiles.unwrap_or_else(|| bug("a span that was summed up and is not there"));
             looks.count(tiles.len());
             summary.std = Some(summary.deviation(tiles));
             slot.set(Some(summary));

@@ -1,5 +1,6 @@
 //! How values are answered one by one, and how long replies may be.
 
+use crate::bug;
 use crate::features::config::MAX_REPLY_BYTES;
 use crate::features::found::{Found, Items};
 use crate::features::nested::Nested;
@@ -35,10 +36,11 @@ impl<'a> Answers<'a> {
         }
     }
 
+    /// Answers what is no single value.
     #[inline(never)]
     fn other(&mut self, found: Found, default: Option<&[u8]>) {
         match (found, default) {
-            (Found::Value(value), _) => self.value(value),
+            (Found::Value(_), _) => bug("a value that was not answered at once"),
             (Found::Packed(bytes), _) => self.reply.bytes(bytes),
             (Found::Items(items), default) => self.items(items, default),
             (Found::Nested(nested), _) => self.nested(nested),
