@@ -58,7 +58,7 @@ pub static MODULE: server::Module = server::Module {
         stats::CONFIGS,
     ],
     info: &[&ratelimit::INFO, &permit::INFO, &admission::INFO, &cache::INFO, &features::INFO],
-    listeners: &[cache::LISTENER, cache::LEASES, admission::LISTENER],
+    listeners: &[cache::LISTENER, cache::LEASES, features::LISTENER, admission::LISTENER],
 };
 
 /// What ML.STATS tells of.

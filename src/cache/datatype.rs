@@ -2,8 +2,8 @@
 
 use super::answer::{Answer, Head};
 use super::codec;
-use super::leases;
-use crate::server::{DataType, Defrag, Digest, Lock, TypeHandle, block_bytes, now};
+use super::{leases, versions};
+use crate::server::{AuxTable, DataType, Defrag, Digest, Lock, TypeHandle, block_bytes, now};
 use crate::time::MICROS_PER_MILLI;
 use std::ffi::CStr;
 
@@ -13,6 +13,7 @@ pub const APPLY: &CStr = c"ML.APPLYANSWERS";
 impl DataType for Answer {
     const NAME: &'static CStr = c"MLcacheen";
     const LOAD: &'static CStr = c"ML.LOADCACHE";
+    const TABLE: Option<&'static AuxTable> = Some(&versions::TABLE);
 
     fn handle() -> &'static TypeHandle {
         static HANDLE: TypeHandle = TypeHandle::new();

@@ -32,4 +32,4 @@ pub use state::LISTENER;
 pub use stats::{INFO, STATS};
 
 /// The data types of this domain.
-pub const TYPES: &[TypeSpec] = &[TypeSpec::with_table::<answer::Answer>(&versions::TABLE)];
+pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<answer::Answer>()];

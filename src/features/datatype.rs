@@ -1,10 +1,10 @@
 //! How a row lives in a key.
 
-use super::codec;
 use super::layout::Layout;
 use super::row::Row;
 use super::shared_layout::Head;
-use crate::server::{DataType, Defrag, Digest, TypeHandle};
+use super::{codec, field_lists};
+use crate::server::{AuxTable, DataType, Defrag, Digest, TypeHandle};
 use std::ffi::CStr;
 
 /// The command that carries a write to replicas and into the AOF.
@@ -13,6 +13,7 @@ pub const APPLY: &CStr = c"ML.APPLYROW";
 impl DataType for Row {
     const NAME: &'static CStr = c"MLfeature";
     const LOAD: &'static CStr = c"ML.LOADFEATURE";
+    const TABLE: Option<&'static AuxTable> = Some(&field_lists::TABLE);
 
     fn handle() -> &'static TypeHandle {
         static HANDLE: TypeHandle = TypeHandle::new();

@@ -4,8 +4,9 @@
 //! file for each command. A row is `row`, its bytes; `layout`, the names of its
 //! fields; `shared_layout`, how rows share them; `value` and `number`, what stands
 //! in it. `change` decides and makes changes of rows, `codec` is what leaves the
-//! server. `feast` reads what Feast's own store wrote. What is read of many entities is resolved by `resolved`, kept in a
-//! `buffer`, and put together as a `tensor` or as `json`. All but `commands` and
+//! server. `feast` reads what Feast's own store wrote. `field_lists` is what names of
+//! fields go by in calls. What is read of many entities is resolved by `resolved`, kept
+//! in a `buffer`, and put together as a `tensor` or as `json`. All but `commands` and
 //! `datatype` are pure.
 
 mod buffer;
@@ -19,6 +20,7 @@ mod dtype;
 mod event;
 mod events;
 mod feast;
+mod field_lists;
 mod form;
 mod found;
 mod json;
@@ -38,4 +40,5 @@ mod windows;
 pub use by_namespace::STATS;
 pub use commands::{COMMANDS, TYPES};
 pub use config::CONFIGS;
+pub use field_lists::LISTENER;
 pub use stats::INFO;

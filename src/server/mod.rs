@@ -21,8 +21,8 @@ mod runtime;
 pub use border::{ServerAllocator, block_bytes};
 pub use call::{
     Arg, Args, Call, Changeable, DistinctKeys, EXPIRIES, Ends, Error, Hash, HashField, Keyspace,
-    Lives, OpenKeys, Options, ReadKey, Reply, ValueRef, WriteKey, monotonic, new_id, now, quoted,
-    random_fraction, refuse,
+    Lives, OpenKeys, Options, ReadKey, Reply, Strings, ValueRef, WriteKey, monotonic, new_id, now,
+    quoted, random_fraction, refuse,
 };
 pub use declare::{
     Argument, AuxTable, Command, Config, DataType, Defrag, Digest, Event, KeyAccess, KeyListener,

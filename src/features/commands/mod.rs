@@ -1,6 +1,7 @@
 //! The commands of the features, a file each.
 
 mod answers;
+mod applyfieldlists;
 mod applyrow;
 mod entity;
 mod event_options;
@@ -13,6 +14,8 @@ mod featurepush;
 mod features;
 mod featureset;
 mod featuretally;
+mod fieldlist;
+mod fieldlists;
 mod fields;
 mod hash;
 mod store;
@@ -35,6 +38,9 @@ pub const COMMANDS: &[Command] = &[
     featuretally::COMMAND,
     featuredel::COMMAND,
     featureinfo::COMMAND,
+    fieldlist::COMMAND,
+    fieldlists::COMMAND,
     applyrow::COMMAND,
+    applyfieldlists::COMMAND,
     load_command::<Row>(),
 ];

@@ -8,6 +8,7 @@ pub(in crate::server) mod error;
 pub(in crate::server) mod key;
 pub(in crate::server) mod random;
 pub(in crate::server) mod reply;
+pub(in crate::server) mod strings;
 
 pub use args::{Arg, Args, DistinctKeys, EXPIRIES, Options};
 pub use change::Changeable;
@@ -16,6 +17,7 @@ pub use error::{Error, quoted, refuse};
 pub use key::{Ends, Hash, HashField, Keyspace, Lives, OpenKeys, ReadKey, ValueRef, WriteKey};
 pub use random::{new_id, random_fraction};
 pub use reply::Reply;
+pub use strings::Strings;
 
 use crate::server::border::raw::{self, RedisModuleCtx};
 use crate::server::runtime::Lock;

@@ -1,14 +1,14 @@
-//! The auxiliary field of RDB files: a table of the node that is saved with the
-//! data set, beside the keys.
+//! The auxiliary fields of RDB files: tables of the node that are saved with the
+//! data set, beside the keys. A file has one for each data type.
 
-use super::datatype::load_payload;
+use super::datatype::{DataType, load_payload};
 use crate::server::border::callback::Callback;
 use crate::server::border::guard::guard;
 use crate::server::border::raw::{REDISMODULE_ERR, REDISMODULE_OK, RedisModuleIO};
 use crate::server::runtime::Lock;
 use std::ffi::{CStr, c_int};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 /// A table that is saved with the data set, beside the keys.
 pub struct AuxTable {
@@ -21,52 +21,68 @@ pub struct AuxTable {
     pub load: fn(&Lock, &[u8]) -> Option<()>,
 }
 
-/// The one table of the module.
-pub(super) static TABLE: OnceLock<&'static AuxTable> = OnceLock::new();
+/// All tables of the module. Locked where it is loaded and where an AOF is rewritten,
+/// which nothing does at once.
+static TABLES: Mutex<Vec<&'static AuxTable>> = Mutex::new(Vec::new());
 
-/// Has the table stand before the first key of the module in a rewritten
-/// AOF, which has no other place for it.
+/// Has the table of a type saved with the data set.
+pub(super) fn declare(table: &'static AuxTable) {
+    TABLES.lock().unwrap_or_else(PoisonError::into_inner).push(table);
+}
+
+/// Has the tables stand before the first key of the module in a rewritten
+/// AOF, which has no other place for them.
 ///
 /// # Safety
 /// `io` is what the server passed to a rewrite callback.
-pub(super) unsafe fn emit_table(io: *mut RedisModuleIO) {
+pub(super) unsafe fn emit_tables(io: *mut RedisModuleIO) {
     // A rewrite runs in a process of its own, which begins with this unset.
     static EMITTED: AtomicBool = AtomicBool::new(false);
-    let Some(table) = TABLE.get().filter(|_| !EMITTED.swap(true, Relaxed)) else { return };
-    let payload = table_payload(Callback::AofRewrite);
-    if !payload.is_empty() {
-        let (command, start, length) = (table.load_command, payload.as_ptr(), payload.len());
-        // SAFETY: promised by the caller; `b` stands for bytes and their length.
-        unsafe { api!(RedisModule_EmitAOF(io, command.as_ptr(), c"b".as_ptr(), start, length)) };
+    if EMITTED.swap(true, Relaxed) {
+        return;
+    }
+    for table in TABLES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let payload = payload(table, Callback::AofRewrite);
+        if !payload.is_empty() {
+            let (command, start, length) = (table.load_command, payload.as_ptr(), payload.len());
+            // SAFETY: promised by the caller; `b` stands for bytes and their length.
+            unsafe {
+                api!(RedisModule_EmitAOF(io, command.as_ptr(), c"b".as_ptr(), start, length));
+            };
+        }
     }
 }
 
-fn table_payload(entry: Callback) -> Vec<u8> {
+fn payload(table: &AuxTable, entry: Callback) -> Vec<u8> {
     guard(entry, || {
         let mut payload = Vec::new();
         // SAFETY: the server saves under its lock, or in a process of its own.
         let lock = unsafe { Lock::held() };
-        TABLE.get().into_iter().for_each(|table| (table.save)(&lock, &mut payload));
+        (table.save)(&lock, &mut payload);
         payload
     })
     .unwrap_or_default()
 }
 
-pub(super) unsafe extern "C" fn aux_save(io: *mut RedisModuleIO, _when: c_int) {
-    let payload = table_payload(Callback::AuxSave);
+fn payload_of<T: DataType>() -> Vec<u8> {
+    T::TABLE.map_or_else(Vec::new, |table| payload(table, Callback::AuxSave))
+}
+
+pub(super) unsafe extern "C" fn aux_save<T: DataType>(io: *mut RedisModuleIO, _when: c_int) {
+    let payload = payload_of::<T>();
     // SAFETY: `io` is valid while the callback runs; the bytes are copied.
     unsafe { api!(RedisModule_SaveStringBuffer(io, payload.as_ptr().cast(), payload.len())) };
 }
 
-pub(super) unsafe extern "C" fn aux_save_if_any(io: *mut RedisModuleIO, _when: c_int) {
-    let payload = table_payload(Callback::AuxSave);
+pub(super) unsafe extern "C" fn aux_save_if_any<T: DataType>(io: *mut RedisModuleIO, _when: c_int) {
+    let payload = payload_of::<T>();
     if !payload.is_empty() {
         // SAFETY: as for `aux_save`.
         unsafe { api!(RedisModule_SaveStringBuffer(io, payload.as_ptr().cast(), payload.len())) };
     }
 }
 
-pub(super) unsafe extern "C" fn aux_load(
+pub(super) unsafe extern "C" fn aux_load<T: DataType>(
     io: *mut RedisModuleIO,
     frame: c_int,
     _when: c_int,
@@ -78,7 +94,7 @@ pub(super) unsafe extern "C" fn aux_load(
         if payload.is_empty() {
             return Some(());
         }
-        TABLE.get().and_then(|table| (table.load)(&lock, &payload))
+        T::TABLE.and_then(|table| (table.load)(&lock, &payload))
     });
     (if loaded.flatten().is_some() { REDISMODULE_OK } else { REDISMODULE_ERR }) as c_int
 }

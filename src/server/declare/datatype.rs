@@ -1,7 +1,7 @@
 //! Data types: one trait for a domain's state, and the table of C callbacks
 //! that the server drives it through.
 
-use super::aux::{AuxTable, TABLE, aux_load, aux_save, aux_save_if_any, emit_table};
+use super::aux::{AuxTable, aux_load, aux_save, aux_save_if_any, declare, emit_tables};
 use super::defrag::Defrag;
 use crate::block::Block;
 use crate::server::border::alloc::bytes_at;
@@ -98,6 +98,9 @@ pub trait DataType: RawValue + Default + Send + 'static {
     /// The command that loads a value from an AOF; see [`super::load`].
     const LOAD: &'static CStr;
 
+    /// The table of the node that is saved in this type's name, if there is one.
+    const TABLE: Option<&'static AuxTable> = None;
+
     /// Where the server's handle of the type is kept.
     fn handle() -> &'static TypeHandle;
 
@@ -151,29 +154,20 @@ impl TypeHandle {
 
 /// A data type in the module's table of contents.
 pub struct TypeSpec {
-    register: unsafe fn(*mut RedisModuleCtx, bool) -> Result<(), Error>,
-    table: Option<&'static AuxTable>,
+    register: unsafe fn(*mut RedisModuleCtx) -> Result<(), Error>,
 }
 
 impl TypeSpec {
     /// The entry of `T`.
     pub const fn of<T: DataType>() -> Self {
-        Self { register: register::<T>, table: None }
-    }
-
-    /// The entry of `T`, in whose name the module's auxiliary table is saved.
-    pub const fn with_table<T: DataType>(table: &'static AuxTable) -> Self {
-        Self { register: register::<T>, table: Some(table) }
+        Self { register: register::<T> }
     }
 
     /// # Safety
     /// `ctx` is the context that the module is loaded with.
     pub(in crate::server) unsafe fn register(&self, ctx: *mut RedisModuleCtx) -> Result<(), Error> {
-        if let Some(table) = self.table {
-            TABLE.get_or_init(|| table);
-        }
         // SAFETY: the caller's promise is passed on.
-        unsafe { (self.register)(ctx, self.table.is_some()) }
+        unsafe { (self.register)(ctx) }
     }
 }
 
@@ -210,7 +204,9 @@ const FRAME: c_int = 1;
 
 /// # Safety
 /// `ctx` is the context that the module is loaded with.
-unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx, saves_table: bool) -> Result<(), Error> {
+unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx) -> Result<(), Error> {
+    let saves_table = T::TABLE.is_some();
+    T::TABLE.into_iter().for_each(declare);
     let mut methods = RedisModuleTypeMethods {
         version: u64::from(REDISMODULE_TYPE_METHOD_VERSION),
         rdb_load: Some(rdb_load::<T>),
@@ -221,8 +217,8 @@ unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx, saves_table: bool) -> 
         free: Some(free::<T>),
         free_effort: Some(free_effort::<T>),
         copy: Some(copy::<T>),
-        aux_load: saves_table.then_some(aux_load),
-        aux_save: saves_table.then_some(aux_save),
+        aux_load: saves_table.then_some(aux_load::<T>),
+        aux_save: saves_table.then_some(aux_save::<T>),
         aux_save_triggers: REDISMODULE_AUX_BEFORE_RDB as c_int,
         unlink: None,
         defrag: Some(defrag::<T>),
@@ -232,7 +228,7 @@ unsafe fn register<T: DataType>(ctx: *mut RedisModuleCtx, saves_table: bool) -> 
         copy2: None,
         // Unlike `aux_save`, it may save nothing, and then leaves no trace. Redis
         // 7.0 does not know it.
-        aux_save2: saves_table.then_some(aux_save_if_any),
+        aux_save2: saves_table.then_some(aux_save_if_any::<T>),
     };
     // SAFETY: `ctx` is valid by the caller's promise; the server copies the
     // table of callbacks, each of which matches its declaration.
@@ -335,7 +331,7 @@ unsafe extern "C" fn aof_rewrite<T: DataType>(
     value: *mut c_void,
 ) {
     // SAFETY: `io` is valid while the callback runs.
-    unsafe { emit_table(io) };
+    unsafe { emit_tables(io) };
     // SAFETY: the server passes a value of this type.
     let payload = unsafe { payload::<T>(Callback::AofRewrite, value) };
     let (start, length) = (payload.as_ptr(), payload.len());
