@@ -33,7 +33,7 @@ const VERSION: u8 = 1;
 pub struct FieldList {
     fields: Vec<Box<[u8]>>,
     /// The same as a call has its arguments, once one asked for them.
-    strings: OnceLock<Strings>,
+    strings: OnceLock<Arc<Strings>>,
 }
 
 impl FieldList {
@@ -43,8 +43,8 @@ impl FieldList {
     }
 
     /// The same, as arguments of a call.
-    pub fn strings(&self) -> &Strings {
-        self.strings.get_or_init(|| Strings::new(self.fields()))
+    pub fn strings(&self) -> &Arc<Strings> {
+        self.strings.get_or_init(|| Arc::new(Strings::new(self.fields())))
     }
 }
 
@@ -61,17 +61,17 @@ pub enum Refusal {
 
 /// All field lists, by name.
 #[derive(Debug, Default)]
-pub struct FieldLists(BTreeMap<Box<[u8]>, Arc<FieldList>>);
+pub struct FieldLists(BTreeMap<Box<[u8]>, FieldList>);
 
 impl FieldLists {
     /// The list of a name.
-    pub fn get(&self, name: &[u8]) -> Option<&Arc<FieldList>> {
+    pub fn get(&self, name: &[u8]) -> Option<&FieldList> {
         self.0.get(name)
     }
 
     /// All lists, by name.
     pub fn all(&self) -> impl ExactSizeIterator<Item = (&[u8], &FieldList)> {
-        self.0.iter().map(|(name, list)| (&**name, &**list))
+        self.0.iter().map(|(name, list)| (&**name, list))
     }
 
     /// Has a name stand for these fields, in place of those it stood for; for none of any:
@@ -94,7 +94,7 @@ impl FieldLists {
             return Err(Refusal::TooMany);
         }
         let fields = fields.iter().map(|field| Box::from(*field)).collect();
-        self.0.insert(name.into(), Arc::new(FieldList { fields, strings: OnceLock::new() }));
+        self.0.insert(name.into(), FieldList { fields, strings: OnceLock::new() });
         Ok(true)
     }
 }

@@ -1,5 +1,6 @@
 //! ML.FEATUREDEL: removes fields of an entity.
 
+use super::listed::Listed;
 use super::store::{event, payload, refused, store};
 use super::write_options::{VIEW, view};
 use crate::features::change::{Applier, Deletion};
@@ -39,7 +40,8 @@ pub const COMMAND: Command = Command {
 /// ML.FEATUREDEL key (VIEW view | FIELDS n field [field ...])
 fn featuredel(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
-    let deletion = parse(&mut call.args)?;
+    let listed = Listed::new(call.lock(), &call.kept);
+    let deletion = parse(&mut call.args, &listed)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
     let open = call.keys.write(key);
     let row = open.value_ref::<Row>()?;
@@ -56,12 +58,17 @@ fn featuredel(call: &mut Call) -> Result<(), Error> {
 }
 
 /// `VIEW view | FIELDS n field [field ...]`
-fn parse<'a>(args: &mut Args<'a>) -> Result<Deletion<'a>, Error> {
+fn parse<'a>(args: &mut Args<'a>, listed: &Listed<'_, 'a>) -> Result<Deletion<'a>, Error> {
     let deletion = match args.arg()?.one_of("the argument after key", &["VIEW", "FIELDS"])? {
         0 => Deletion::View(view(args.arg()?)?),
         _ => {
-            let names = args.counted("FIELDS", "fields that follow")?;
-            Deletion::Fields(names.map(|name| name.bytes()).collect())
+            let names: Vec<_> = match listed.next(args)? {
+                Some(list) => list.map(|name| name.bytes()).collect(),
+                None => {
+                    args.counted("FIELDS", "fields that follow")?.map(|name| name.bytes()).collect()
+                }
+            };
+            Deletion::Fields(names)
         }
     };
     match args.left() {

@@ -1,5 +1,6 @@
 //! ML.FEATUREMSET: writes the same fields of several entities.
 
+use super::listed::Listed;
 use super::store::{event, refused, store};
 use super::write_options::{
     AT, DIM, EventTimes, FIELDS, NUMBERS, REPLACE, Taken, VIEW, WriteOptions, check_events, order,
@@ -53,7 +54,8 @@ M that of the fields of each.",
 /// [EX s | PX ms | EXAT s | PXAT ms] [REPLACE]
 fn featuremset(call: &mut Call) -> Result<(), Error> {
     let (now_ms, lock) = (call.now() / MICROS_PER_MILLI, call.lock());
-    let batch = Batch::parse(&mut call.args, now_ms)?;
+    let listed = Listed::new(call.lock(), &call.kept);
+    let batch = Batch::parse(&mut call.args, &listed, now_ms)?;
     let change = batch.set.change(now_ms);
     let mut applier = Applier::new(&change);
     let decided = batch.decide(&mut call.keys, &change, &mut applier, now_ms)?;
@@ -144,7 +146,7 @@ struct DecidedRow {
 }
 
 impl<'a> Batch<'a> {
-    fn parse(args: &mut Args<'a>, now_ms: Millis) -> Result<Self, Error> {
+    fn parse(args: &mut Args<'a>, listed: &Listed<'_, 'a>, now_ms: Millis) -> Result<Self, Error> {
         const TAKEN: &Taken = &Taken {
             known: &[
                 "VIEW", "AT", "EX", "PX", "EXAT", "PXAT", "TYPE", "DIM", "TIMES", "REPLACE",
@@ -155,7 +157,7 @@ impl<'a> Batch<'a> {
         };
         let keys: Vec<_> = args.counted("numkeys", "keys")?.collect();
         let blob = args.arg()?.bytes();
-        let options = WriteOptions::parse(args, now_ms, TAKEN)?;
+        let options = WriteOptions::parse(args, listed, now_ms, TAKEN)?;
         let kind = options.kind.ok_or_else(|| refuse("TYPE must be given: F32, F64 or I64"))?;
         let (dtype, dim) = (Dtype::at(kind.place), kind.dim);
         let size = dtype.bytes().saturating_mul(dim.unwrap_or(1));

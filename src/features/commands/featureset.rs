@@ -1,5 +1,6 @@
 //! ML.FEATURESET: writes fields of one entity.
 
+use super::listed::Listed;
 use super::store::{event, payload, refused, store};
 use super::write_options::{
     AT, DIM, Kind, REPLACE, Taken, VIEW, WriteOptions, check_events, order, wrong_value,
@@ -77,8 +78,9 @@ written.",
 /// FIELDS n field value [field value ...]
 fn featureset(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
+    let listed = Listed::new(call.lock(), &call.kept);
     let now_ms = call.now() / MICROS_PER_MILLI;
-    let Write { set, at_ms, values } = Write::parse(&mut call.args, now_ms)?;
+    let Write { set, at_ms, values } = Write::parse(&mut call.args, &listed, now_ms)?;
     let change = set.change(now_ms);
     let lock = call.lock();
     let open = call.keys.write(key);
@@ -112,7 +114,7 @@ struct Write<'a> {
 }
 
 impl<'a> Write<'a> {
-    fn parse(args: &mut Args<'a>, now_ms: Millis) -> Result<Self, Error> {
+    fn parse(args: &mut Args<'a>, listed: &Listed<'_, 'a>, now_ms: Millis) -> Result<Self, Error> {
         const TAKEN: &Taken = &Taken {
             known: &[
                 "VIEW", "AT", "EX", "PX", "EXAT", "PXAT", "TYPE", "DIM", "TYPES", "REPLACE",
@@ -121,7 +123,7 @@ impl<'a> Write<'a> {
             types: &Type::NAMES,
             field_size: 2,
         };
-        let options = WriteOptions::parse(args, now_ms, TAKEN)?;
+        let options = WriteOptions::parse(args, listed, now_ms, TAKEN)?;
         let kind = options.kind.map_or(Type::default(), type_of);
         let kind = |place: usize| match &options.kinds {
             None => kind,

@@ -18,6 +18,7 @@ mod fieldlist;
 mod fieldlists;
 mod fields;
 mod hash;
+mod listed;
 mod store;
 mod write_options;
 

@@ -1,5 +1,6 @@
 //! The options that the commands have in common that write.
 
+use super::listed::{LIST, Listed};
 use crate::bug;
 use crate::features::change::Set;
 use crate::features::config::MAX_SKEW;
@@ -20,10 +21,18 @@ pub const AT: Argument = Argument::unix_time(c"unix-time-milliseconds").after(c"
 /// `REPLACE`
 pub const REPLACE: Argument = Argument::token(c"replace", c"REPLACE").optional();
 
-/// `FIELDS m field [field ...]`
-pub const FIELDS: Argument =
-    Argument::block(c"fields", &[Argument::integer(c"m"), Argument::string(c"field").repeated()])
-        .after(c"FIELDS");
+/// `FIELDS m field [field ...] | FIELDS @list`
+pub const FIELDS: Argument = Argument::one_of(
+    c"fields",
+    &[
+        Argument::block(
+            c"named",
+            &[Argument::integer(c"m"), Argument::string(c"field").repeated()],
+        ),
+        LIST,
+    ],
+)
+.after(c"FIELDS");
 
 /// `DIM k`
 pub const DIM: Argument = Argument::integer(c"k").after(c"DIM").optional();
@@ -73,7 +82,12 @@ pub struct WriteOptions<'a> {
 
 impl<'a> WriteOptions<'a> {
     /// Reads all arguments that are left.
-    pub fn parse(args: &mut Args<'a>, now_ms: Millis, taken: &Taken) -> Result<Self, Error> {
+    pub fn parse(
+        args: &mut Args<'a>,
+        listed: &Listed<'_, 'a>,
+        now_ms: Millis,
+        taken: &Taken,
+    ) -> Result<Self, Error> {
         let known = taken.known;
         let mut all = Self {
             view: b"",
@@ -113,9 +127,7 @@ impl<'a> WriteOptions<'a> {
                     let kinds = kinds.iter().map(|kind| Kind::of(*kind, taken));
                     all.kinds = Some(kinds.collect::<Result<_, _>>()?);
                 }
-                "FIELDS" => {
-                    all.fields = options.counted("fields that follow", taken.field_size)?;
-                }
+                "FIELDS" => all.fields = listed.values(&mut options, taken.field_size)?,
                 unit => {
                     options.excludes(known, EXPIRIES)?;
                     let expires_at_ms = options.value()?.expiry(unit, now_ms, MAX_TIME_MS)?;
@@ -129,7 +141,9 @@ impl<'a> WriteOptions<'a> {
         }
         let fields = all.fields.len() / taken.field_size;
         if fields == 0 {
-            return Err(refuse("FIELDS must be given: how many, and each of them"));
+            return Err(refuse(
+                "FIELDS must be given: how many, and each of them, or @ and the name of a list",
+            ));
         }
         if all.kinds.as_ref().is_some_and(|kinds| kinds.len() != fields) {
             return Err(refuse("TYPES must be as many as FIELDS"));

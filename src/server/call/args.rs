@@ -283,6 +283,11 @@ impl<'a> Options<'_, 'a> {
         Ok(Some(keyword))
     }
 
+    /// The arguments behind the keyword just read.
+    pub fn args(&mut self) -> &mut Args<'a> {
+        self.args
+    }
+
     /// Lets the keyword just read come again.
     pub fn may_repeat(&mut self, known: &[&'static str]) {
         let place = known.iter().zip(0u32..).find(|(keyword, _)| **keyword == self.current);

@@ -17,7 +17,7 @@ pub use error::{Error, quoted, refuse};
 pub use key::{Ends, Hash, HashField, Keyspace, Lives, OpenKeys, ReadKey, ValueRef, WriteKey};
 pub use random::{new_id, random_fraction};
 pub use reply::Reply;
-pub use strings::Strings;
+pub use strings::{Kept, Strings};
 
 use crate::server::border::raw::{self, RedisModuleCtx};
 use crate::server::runtime::Lock;
@@ -35,6 +35,8 @@ pub struct Call<'a> {
     pub reply: Reply<'a>,
     /// The keys of the database that the client has selected.
     pub keys: Keyspace<'a>,
+    /// What is kept until the call ends.
+    pub kept: Kept<'a>,
     ctx: *mut RedisModuleCtx,
     runs: PhantomData<&'a ()>,
 }
@@ -46,7 +48,7 @@ impl<'a> Call<'a> {
     pub(in crate::server) unsafe fn new(ctx: *mut RedisModuleCtx, args: Args<'a>) -> Self {
         // SAFETY: the caller's promise is passed on.
         let (reply, keys) = unsafe { (Reply::from_raw(ctx), Keyspace::new(ctx)) };
-        Self { args, reply, keys, ctx, runs: PhantomData }
+        Self { args, reply, keys, kept: Kept::default(), ctx, runs: PhantomData }
     }
 
     /// The time of the call. Read it once.

@@ -1,8 +1,12 @@
 //! Strings of the server's own that outlive a call.
 
 use super::args::Arg;
+use crate::bug;
 use crate::server::border::raw::RedisModuleString;
-use std::ptr::null_mut;
+use std::cell::OnceCell;
+use std::marker::PhantomData;
+use std::ptr::{from_ref, null_mut};
+use std::sync::Arc;
 
 /// Strings of the server's own that outlive a call, for what may come in the place of
 /// its arguments.
@@ -36,5 +40,25 @@ impl Drop for Strings {
     fn drop(&mut self) {
         // SAFETY: each was created by `new`, without a context.
         self.0.iter().for_each(|raw| unsafe { api!(RedisModule_FreeString(null_mut(), *raw)) });
+    }
+}
+
+/// What a call keeps until it ends: strings that come in the place of arguments, once.
+#[derive(Default)]
+pub struct Kept<'a> {
+    strings: OnceCell<Arc<Strings>>,
+    runs: PhantomData<&'a ()>,
+}
+
+impl<'a> Kept<'a> {
+    /// Keeps strings.
+    pub fn keep(&self, strings: &Arc<Strings>) -> &'a Strings {
+        let kept = self.strings.get_or_init(|| strings.clone());
+        if !Arc::ptr_eq(kept, strings) {
+            bug("a call that keeps strings twice")
+        }
+        // SAFETY: a handler works for any 'a, so that nothing of it is left when the handler
+        // ends; this stands in the call, which ends after it, and never changes.
+        unsafe { &*from_ref(&**kept) }
     }
 }
