@@ -27,6 +27,7 @@ mod cluster;
 mod defrag;
 mod eviction;
 mod feature_bounds;
+mod field_lists;
 mod features;
 mod features_feast;
 mod features_sequences;
