@@ -266,6 +266,8 @@ fn info_counts_what_each_command_did() {
         ("ML.CACHESET f v xx", "refused_sets 1"),
         ("ML.CACHEVERSIONSET  CLEAR", ""),
         ("ML.STATS RESET", ""),
+        ("ML.FIELDLIST list f", ""),
+        ("ML.FIELDLISTS", ""),
         ("ML.FEATURES h f g x", "found 2 features_missing 1"),
         ("ML.FEATURES missing f g", "features_missing 2"),
         ("ML.FEATUREGET 2 h missing FIELDS 3 f f x", "found 2 features_missing 4"),

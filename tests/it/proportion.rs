@@ -338,6 +338,7 @@ fn no_payload_takes_many_times_its_length() {
         "ML.FEATURETALLY e FIELDS 1 t 2 SPAN 60 TILE 60 SPAN 3600 TILE 3600",
         "ML.FEATURESET e TYPE F32 DIM 2 FIELDS 1 v 12345678",
         "ML.CACHEVERSIONSET ns v w",
+        "ML.FIELDLIST list a b",
     ] {
         assert!(!client.run(call).is_error(), "{call}");
         let effects = tap.replicated(&mut client).into_iter();
@@ -565,6 +566,8 @@ const CASES: &[Case] = &[
     }),
     ("ML.FEATURETALLY", events, |_| "e FIELDS 1 t 1 SPAN 4000000 TILE 1000".to_owned()),
     ("ML.FEATUREDEL", rows, |_| "f FIELDS 1 f1".to_owned()),
+    ("ML.FIELDLIST", rows, |size| format!("list{}", many("f", size))),
+    ("ML.FIELDLISTS", rows, |_| String::new()),
     ("ML.FEATUREGETALL", rows, |_| "f".to_owned()),
     ("ML.FEATUREINFO", rows, |_| "f".to_owned()),
 ];
