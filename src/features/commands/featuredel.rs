@@ -2,7 +2,7 @@
 
 use super::listed::Listed;
 use super::store::{event, payload, refused, store};
-use super::write_options::{VIEW, view};
+use super::write_options::{FIELDS, VIEW, view};
 use crate::features::change::{Applier, Deletion};
 use crate::features::datatype::APPLY;
 use crate::features::row::Row;
@@ -17,20 +17,7 @@ pub const COMMAND: Command = Command {
     categories: c"write fast",
     arity: -4,
     keys: Some(KeySpec::one(1, KeyAccess::Write)),
-    arguments: &[
-        Argument::key(c"key"),
-        Argument::one_of(
-            c"what",
-            &[
-                VIEW,
-                Argument::block(
-                    c"fields",
-                    &[Argument::integer(c"n"), Argument::string(c"field").repeated()],
-                )
-                .after(c"FIELDS"),
-            ],
-        ),
-    ],
+    arguments: &[Argument::key(c"key"), Argument::one_of(c"what", &[VIEW, FIELDS])],
     summary: c"Removes fields, or a view, of an entity.",
     complexity:
         c"O(N+M*log(N)) where N is the size of the entity and M the number of fields named.",

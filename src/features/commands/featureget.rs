@@ -3,6 +3,7 @@
 use super::answers::{Answers, TIME_BYTES, VALUE_BYTES, check, most_bytes, reply_bytes, too_long};
 use super::entity::{Entity, EntityReader, F32Row, OpenHash, Opened, Repeats};
 use super::fields::{Field, Fields, InHashes};
+use super::listed::Listed;
 use super::write_options::{FIELDS, NUMBERS};
 use crate::bug;
 use crate::features::buffer::ValueBuffer;
@@ -27,7 +28,7 @@ pub const COMMAND: Command = Command {
     run: handler(featureget),
     flags: c"readonly",
     categories: c"read",
-    arity: -6,
+    arity: -5,
     keys: Some(KeySpec::counted(1, KeyAccess::Read)),
     arguments: &[
         Argument::integer(c"numkeys"),
@@ -73,7 +74,8 @@ pub const COMMAND: Command = Command {
 /// [AS VALUES|TENSOR|JSON] [TYPE F32|F64|I64] [DEFAULT x | DEFAULTS m x [x ...]]
 /// [MAXAGE ms] [STRICT] [WITHTIMES] [LAYOUT FEAST]
 fn featureget(call: &mut Call) -> Result<(), Error> {
-    let request = Request::parse(&mut call.args)?;
+    let listed = Listed::new(call.lock(), &call.kept);
+    let request = Request::parse(&mut call.args, &listed)?;
     let (lock, now_us) = (call.lock(), call.now());
     let (fields, max_age_ms) = (&request.fields, request.max_age_ms);
     let named: Vec<_>;
@@ -154,10 +156,13 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn parse(args: &mut Args<'a>) -> Result<Self, Error> {
+    fn parse(args: &mut Args<'a>, listed: &Listed<'_, 'a>) -> Result<Self, Error> {
         let keys: Vec<_> = args.counted("numkeys", "keys")?.collect();
         args.arg()?.one_of("the argument after the keys", &["FIELDS"])?;
-        let fields = Fields::of(args.counted("FIELDS", "fields")?);
+        let fields = match listed.next(args)? {
+            Some(list) => Fields::of(list),
+            None => Fields::of(args.counted("FIELDS", "fields")?),
+        };
         let most = MAX_VALUES.get_unsigned();
         let values = (keys.len() as u64).saturating_mul(fields.columns() as u64);
         if values > most {

@@ -28,7 +28,7 @@ pub const COMMAND: Command = Command {
     run: handler(featuremset),
     flags: c"write deny-oom",
     categories: c"write",
-    arity: -9,
+    arity: -8,
     keys: Some(KeySpec::counted(1, KeyAccess::Write)),
     arguments: &[
         Argument::integer(c"numkeys"),

@@ -1,6 +1,6 @@
 //! ML.FEATURESET: writes fields of one entity.
 
-use super::listed::Listed;
+use super::listed::{LIST, Listed};
 use super::store::{event, payload, refused, store};
 use super::write_options::{
     AT, DIM, Kind, REPLACE, Taken, VIEW, WriteOptions, check_events, order, wrong_value,
@@ -31,7 +31,7 @@ pub const COMMAND: Command = Command {
     run: handler(featureset),
     flags: c"write deny-oom fast",
     categories: c"write fast",
-    arity: -6,
+    arity: -5,
     keys: Some(KeySpec::one(1, KeyAccess::Write)),
     arguments: &[
         Argument::key(c"key"),
@@ -54,15 +54,21 @@ pub const COMMAND: Command = Command {
         )
         .optional(),
         REPLACE,
-        Argument::block(
+        Argument::one_of(
             c"fields",
             &[
-                Argument::integer(c"n"),
                 Argument::block(
-                    c"field-value",
-                    &[Argument::string(c"field"), Argument::string(c"value")],
-                )
-                .repeated(),
+                    c"named",
+                    &[
+                        Argument::integer(c"n"),
+                        Argument::block(
+                            c"field-value",
+                            &[Argument::string(c"field"), Argument::string(c"value")],
+                        )
+                        .repeated(),
+                    ],
+                ),
+                Argument::block(c"listed", &[LIST, Argument::string(c"value").repeated()]),
             ],
         )
         .after(c"FIELDS"),

@@ -1,6 +1,7 @@
 //! ML.FEATURETALLY: adds amounts to windows of time.
 
 use super::event_options::{EventOptions, SEQ, happen};
+use super::listed::{LIST, Listed};
 use super::write_options::{AT, VIEW};
 use crate::bug;
 use crate::features::event::{Event, OfFields, What};
@@ -18,19 +19,25 @@ pub const COMMAND: Command = Command {
     run: handler(featuretally),
     flags: c"write deny-oom fast",
     categories: c"write fast",
-    arity: -10,
+    arity: -9,
     keys: Some(KeySpec::one(1, KeyAccess::Write)),
     arguments: &[
         Argument::key(c"key"),
-        Argument::block(
+        Argument::one_of(
             c"fields",
             &[
-                Argument::integer(c"n"),
                 Argument::block(
-                    c"field-amount",
-                    &[Argument::string(c"field"), Argument::double(c"amount")],
-                )
-                .repeated(),
+                    c"named",
+                    &[
+                        Argument::integer(c"n"),
+                        Argument::block(
+                            c"field-amount",
+                            &[Argument::string(c"field"), Argument::double(c"amount")],
+                        )
+                        .repeated(),
+                    ],
+                ),
+                Argument::block(c"listed", &[LIST, Argument::double(c"amount").repeated()]),
             ],
         )
         .after(c"FIELDS"),
@@ -57,18 +64,23 @@ of the entity, for what is late also the number of tiles held.",
 fn featuretally(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let now_us = call.now();
-    let event = parse(&mut call.args, now_us)?;
+    let listed = Listed::new(call.lock(), &call.kept);
+    let event = parse(&mut call.args, &listed, now_us)?;
     happen(call, key, event)
 }
 
-fn parse<'a>(args: &mut Args<'a>, now_us: Micros) -> Result<Event<'a>, Error> {
+fn parse<'a>(
+    args: &mut Args<'a>,
+    listed: &Listed<'_, 'a>,
+    now_us: Micros,
+) -> Result<Event<'a>, Error> {
     const KNOWN: &[&str] = &["FIELDS", "SPAN", "AT", "SEQ", "VIEW"];
     let (mut amounts, mut spans) = (OfFields::new(), ArrayVec::<_, { Windows::MAX_RINGS }>::new());
     let mut all = EventOptions::at(now_us);
     let mut options = args.options();
     while let Some(option) = options.next(KNOWN)? {
         match option {
-            "FIELDS" => amounts = fields(&options.counted("fields that follow", 2)?)?,
+            "FIELDS" => amounts = fields(&listed.values(&mut options, 2)?)?,
             "SPAN" => {
                 options.may_repeat(KNOWN);
                 if spans.is_full() {
