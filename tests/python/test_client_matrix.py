@@ -232,6 +232,31 @@ def test_vectors_sequences_and_windows(ml):
         ml.featuretensor(keys, ["e[3]"], "i8")
 
 
+def test_fields_that_the_server_knows_by_a_name(ml):
+    profile = mlserve.FieldList("profile", ["age", "score", "e[2]"])
+    stored = mlserve.FieldList("stored", ["age", "score"])
+    for fields in (profile, stored):
+        ml.fieldlist(fields.name, fields)
+    assert ml.fieldlists() == {b"profile": [b"age", b"score", b"e[2]"],
+                               b"stored": [b"age", b"score"]}
+    assert ml.featuremset(["user:1", "user:2"], stored, [[31.0, 0.5], [7.0, 1.5]]) == [True, True]
+    assert ml.featureset("user:1", {"e": numpy.array([1, 2], dtype="f4")})
+    for fields in (profile, list(profile)):
+        tensor = ml.featuretensor(["user:1", "user:2"], fields)
+        assert tensor.numpy()[0].tolist() == [31, 0.5, 1, 2]
+        assert tensor.statuses().tolist() == [[1, 1, 1], [1, 1, 3]]
+        assert tensor.column("score").tolist() == [0.5, 1.5]
+        features = ml.client.features(fields)
+        assert ml.answer(features(["user:2"])).numpy()[0, :2].tolist() == [7, 1.5]
+    assert ml.featureget(["user:2"], stored) == ml.featureget(["user:2"], list(stored))
+    assert ml.featuredel("user:2", fields=stored) == 2
+    for fields in (profile, stored):
+        ml.fieldlist(fields.name, None)
+    assert ml.fieldlists() == {}
+    with pytest.raises(mlserve.ResponseError, match="FIELDS names 'profile', which is no field list"):
+        ml.featureget(["user:1"], profile)
+
+
 def test_features_that_are_packed_once(ml):
     ml.featuremset(["item:1", "item:2"], ["price", "stock"], [[1.5, 2], [3, 4]])
     features = ml.client.features(["price", "stock"], type="f4", default=-1)

@@ -148,6 +148,7 @@ EVERY_KEYWORD = {
         calls.featuredel("r", view="w"),
         calls.featuredel("s", fields=["a"]),
     ],
+    "ML.FIELDLIST": [calls.fieldlist("l", None)],
     "ML.FEATUREGETALL": [calls.featuregetall("s", view="")],
     "ML.FEATUREGET": [
         calls.featureget(["s"], ["b"], default=0, max_age=60, strict=True),

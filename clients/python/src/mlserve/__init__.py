@@ -21,7 +21,7 @@ from mlserve.client import Client, Pipeline
 from mlserve.errors import Error, ModuleMissing, ResponseError, TimedOut, Unavailable
 from mlserve.featurelog import FeatureLog
 from mlserve.quota import Quota
-from mlserve.results import Admission, Fetch, FieldStatus, RateLimit, Status, Tensor
+from mlserve.results import Admission, Fetch, FieldList, FieldStatus, RateLimit, Status, Tensor
 
 __all__ = [
     "Admission",
@@ -33,6 +33,7 @@ __all__ = [
     "Error",
     "FeatureLog",
     "Fetch",
+    "FieldList",
     "FieldStatus",
     "Limit",
     "Limited",

@@ -60,6 +60,8 @@ class Commands:
     featurepush = method(calls.featurepush)
     featuretally = method(calls.featuretally)
     featuredel = method(calls.featuredel)
+    fieldlist = method(calls.fieldlist)
+    fieldlists = method(calls.fieldlists)
     featureinfo = method(calls.featureinfo)
 
 

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -331,6 +331,22 @@ def width_asked(field: Key) -> int | None:
 def is_wide(field: Key) -> bool:
     """Whether a field is read as several numbers, be it one of them."""
     return width_asked(field) is not None
+
+
+class FieldList(list[Key]):
+    """The fields that the server knows by a name: `client.fieldlist(name, fields)` tells it.
+
+        profile = FieldList("profile", ["age", "tier", "embedding[128]"])
+        client.fieldlist(profile.name, profile)
+        client.featuretensor(users, profile)  # says FIELDS @profile
+
+    Taken wherever fields are, but by `features_of` and for values by name.
+    """
+
+    def __init__(self, name: Key, fields: Iterable[Key]) -> None:
+        """The name, 1 to 255 bytes, and the fields in order."""
+        super().__init__(fields)
+        self.name = name
 
 
 def widths_of(fields: Sequence[Key]) -> list[int]:

@@ -52,6 +52,8 @@ from mlserve.calls.features import (
     featureset,
     featuretally,
     featuretensor,
+    fieldlist,
+    fieldlists,
 )
 from mlserve.calls.limits import (
     Algorithm,
@@ -109,6 +111,8 @@ __all__ = [
     "featureset",
     "featuretally",
     "featuretensor",
+    "fieldlist",
+    "fieldlists",
     "in_seconds",
     "limitinfo",
     "listed",

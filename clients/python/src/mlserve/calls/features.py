@@ -25,11 +25,21 @@ from mlserve.calls.call import (
     milliseconds,
     moment,
     named,
+    nothing,
     pairs_of,
     text_of,
     word_of,
 )
-from mlserve.results import FeatureInfo, FeatureView, Key, Tensor, Value, seconds, widths_of
+from mlserve.results import (
+    FeatureInfo,
+    FeatureView,
+    FieldList,
+    Key,
+    Tensor,
+    Value,
+    seconds,
+    widths_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -179,7 +189,7 @@ def featuremset(
     its bytes as 64-bit little-endian integers. The result says for each key whether it was
     written. It may be repeated.
     """
-    names, columns = listed("keys", keys), listed("fields", fields)
+    names, columns = listed("keys", keys), fields_of(fields)
     if not isinstance(columns[0], (str, bytes)):
         raise TypeError(f"fields must be names, before values: {columns[0]!r}")
     if dim is None and getattr(values, "ndim", 0) == 3:
@@ -194,7 +204,7 @@ def featuremset(
     words += ["TYPE", TENSOR_TYPES[kind]]
     if dim is not None:
         words += ["DIM", dim]
-    words += ["FIELDS", len(columns), *columns]
+    words += fields_words(columns)
     words += written_words(view, at, ttl, expires_at, replace)
     if moments is not None:
         words += ["TIMES", moments]
@@ -383,8 +393,7 @@ def featuredel(
     if view is not None:
         words += ["VIEW", view]
     elif fields is not None:
-        names = listed("fields", fields)
-        words += ["FIELDS", len(names), *names]
+        words += fields_words(fields_of(fields))
     return Call(words, as_it_is, (key,), again=True)
 
 
@@ -416,6 +425,19 @@ def featuregetall(key: Key, *, view: Key | None = None) -> Call[dict[bytes, Valu
     return Call(words, pairs_of, (key,), again=True)
 
 
+def fields_of(fields: Iterable[Key]) -> list[Key]:
+    """The fields of a call; a field list stays one."""
+    return fields if isinstance(fields, FieldList) else listed("fields", fields)
+
+
+def fields_words(fields: Sequence[Key]) -> list[Word]:
+    """How a call says its fields: each of them, or in a word where the server knows them."""
+    if isinstance(fields, FieldList):
+        name = fields.name.encode() if isinstance(fields.name, str) else fields.name
+        return ["FIELDS", b"@" + name]
+    return ["FIELDS", len(fields), *fields]
+
+
 def asked_words(
     fields: Sequence[Key],
     default: Word | None,
@@ -425,7 +447,7 @@ def asked_words(
     layout: Layout | None,
 ) -> list[Word]:
     """What the ways to read features of several entities have in common."""
-    words: list[Word] = ["FIELDS", len(fields), *fields]
+    words = fields_words(fields)
     if default is not None:
         words += ["DEFAULT", word_of("default", default)]
     if defaults is not None:
@@ -455,7 +477,7 @@ def featureget(
     field's own of `defaults`; with `strict` it is an error. `layout="feast"` reads hashes as
     Feast's own Redis store writes them. It may be repeated.
     """
-    names, columns = listed("keys", keys), listed("fields", fields)
+    names, columns = listed("keys", keys), fields_of(fields)
     words: list[Word] = ["ML.FEATUREGET", len(names), *names]
     words += asked_words(columns, default, defaults, max_age, strict, layout)
 
@@ -486,7 +508,7 @@ def featureget_timed(
     These are seconds since 1970; None of what is missing, and of hashes, unless these are of
     `layout="feast"`. It may be repeated.
     """
-    names, columns = listed("keys", keys), listed("fields", fields)
+    names, columns = listed("keys", keys), fields_of(fields)
     words: list[Word] = ["ML.FEATUREGET", len(names), *names]
     words += [*asked_words(columns, None, None, max_age, strict, layout), "WITHTIMES"]
 
@@ -516,7 +538,7 @@ def featurejson(
     layout: Layout | None = None,
 ) -> Call[bytes]:
     """The same as a JSON array with an object for each entity (ML.FEATUREGET AS JSON)."""
-    names, columns = listed("keys", keys), listed("fields", fields)
+    names, columns = listed("keys", keys), fields_of(fields)
     words: list[Word] = ["ML.FEATUREGET", len(names), *names]
     words += [*asked_words(columns, default, defaults, max_age, strict, layout), "AS", "JSON"]
 
@@ -565,7 +587,7 @@ class Asked:
     ) -> None:
         """The arguments of `featuretensor`."""
         kind = numpy_type(type)
-        self.fields = listed("fields", fields)
+        self.fields = fields_of(fields)
         self.widths = widths_of(self.fields)
         self.dtype = f"<{kind}"
         self.with_times = with_times
@@ -654,3 +676,19 @@ def featuretensor(
         with_times=with_times,
         layout=layout,
     ).of(keys)
+
+
+def fieldlist(name: Key, fields: Iterable[Key] | None) -> Call[None]:
+    """Have a name stand for fields, in place of those before (ML.FIELDLIST).
+
+    None has it stand for none. Calls that are given a `FieldList` of that name say it instead
+    of the fields. In a cluster each primary is told. It may be repeated.
+    """
+    words: list[Word] = ["ML.FIELDLIST", name]
+    words += ["CLEAR"] if fields is None else listed("fields", fields)
+    return Call(words, nothing, again=True, everywhere=True)
+
+
+def fieldlists() -> Call[dict[bytes, list[bytes]]]:
+    """All field lists, and the fields of each (ML.FIELDLISTS); of a cluster, any node's."""
+    return Call(["ML.FIELDLISTS"], pairs_of, again=True)
