@@ -11,6 +11,7 @@
 
 use super::config::MAX_LISTS;
 use super::layout::{MAX_FIELDS, MAX_NAME_BYTES};
+use crate::bug;
 use crate::server::{AuxTable, Event, Global, Listener, Lock, Strings};
 use crate::wire::{Reader, push_number};
 use std::collections::BTreeMap;
@@ -28,23 +29,56 @@ pub const MAX_LIST_BYTES: usize = 1 << 20;
 
 const VERSION: u8 = 1;
 
-/// A field list.
+/// A field list: as it is sent, so that a payload makes no more of it than it is long.
 #[derive(Debug)]
 pub struct FieldList {
-    fields: Vec<Box<[u8]>>,
-    /// The same as a call has its arguments, once one asked for them.
+    count: usize,
+    /// For each field its length, and its bytes.
+    packed: Box<[u8]>,
+    /// The fields as a call has its arguments, once one asked for them.
     strings: OnceLock<Arc<Strings>>,
 }
 
 impl FieldList {
+    /// The list of these fields.
+    pub fn new<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Self {
+        let (mut count, mut packed) = (0, Vec::new());
+        for field in fields {
+            count += 1;
+            push_number(field.len() as u64, &mut packed);
+            packed.extend(field);
+        }
+        Self::of(count, &packed)
+    }
+
+    fn of(count: usize, packed: &[u8]) -> Self {
+        Self { count, packed: packed.into(), strings: OnceLock::new() }
+    }
+
     /// The names of the fields, in order.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.fields.iter().map(|field| &**field)
+        let mut reader = Reader::new(&self.packed);
+        let next =
+            move |_| read_field(&mut reader).unwrap_or_else(|| bug("a field that is not there"));
+        (0..self.count).map(next)
     }
 
     /// The same, as arguments of a call.
     pub fn strings(&self) -> &Arc<Strings> {
         self.strings.get_or_init(|| Arc::new(Strings::new(self.fields())))
+    }
+
+    /// Whether it is as small as it may be.
+    fn fits(&self) -> bool {
+        self.count <= MAX_FIELDS
+            && self.fields().all(|field| field.len() <= MAX_NAME_BYTES)
+            && self.fields().map(<[u8]>::len).sum::<usize>() <= MAX_LIST_BYTES
+    }
+}
+
+impl PartialEq for FieldList {
+    fn eq(&self, other: &Self) -> bool {
+        (self.count, &self.packed) == (other.count, &other.packed)
     }
 }
 
@@ -74,45 +108,35 @@ impl FieldLists {
         self.0.iter().map(|(name, list)| (&**name, list))
     }
 
-    /// Has a name stand for these fields, in place of those it stood for; for none of any:
-    /// the list goes. Of at most `most` lists. Whether that changes anything.
-    pub fn set(&mut self, name: &[u8], fields: &[&[u8]], most: usize) -> Result<bool, Refusal> {
-        let fits = fields.iter().all(|field| field.len() <= MAX_NAME_BYTES)
-            && fields.len() <= MAX_FIELDS
-            && fields.iter().map(|field| field.len()).sum::<usize>() <= MAX_LIST_BYTES;
-        if !fits {
+    /// Has a name stand for the fields of a list, in place of those it stood for; for none of
+    /// any: it goes. Of at most `most` lists. Whether that changes anything.
+    pub fn set(&mut self, name: &[u8], list: FieldList, most: usize) -> Result<bool, Refusal> {
+        if !list.fits() {
             return Err(Refusal::TooLarge);
         }
         let held = self.0.get(name);
-        if held.is_some_and(|list| list.fields().eq(fields.iter().copied())) {
+        if held == Some(&list) {
             return Ok(false);
         }
-        if fields.is_empty() {
+        if list.count == 0 {
             return Ok(self.0.remove(name).is_some());
         }
         if held.is_none() && self.0.len() >= most {
             return Err(Refusal::TooMany);
         }
-        let fields = fields.iter().map(|field| Box::from(*field)).collect();
-        self.0.insert(name.into(), FieldList { fields, strings: OnceLock::new() });
+        self.0.insert(name.into(), list);
         Ok(true)
     }
 }
 
-/// Appends the payload of lists.
-pub fn encode<'a, F>(lists: impl Iterator<Item = (&'a [u8], F)>, out: &mut Vec<u8>)
-where
-    F: ExactSizeIterator<Item = &'a [u8]>,
-{
+/// Appends the payload of lists: of a name without fields, that it stands for none.
+pub fn encode<'a>(lists: impl Iterator<Item = (&'a [u8], &'a FieldList)>, out: &mut Vec<u8>) {
     out.push(VERSION);
-    for (name, fields) in lists {
+    for (name, list) in lists {
         out.push(name.len() as u8);
         out.extend(name);
-        push_number(fields.len() as u64, out);
-        for field in fields {
-            push_number(field.len() as u64, out);
-            out.extend(field);
-        }
+        push_number(list.count as u64, out);
+        out.extend(&list.packed);
     }
 }
 
@@ -121,22 +145,33 @@ where
 pub fn apply(lists: &mut FieldLists, payload: &[u8]) -> Option<()> {
     let mut reader = Reader::new(payload);
     (reader.u8()? == VERSION).then_some(())?;
-    let mut all = Vec::new();
-    while !reader.rest().is_empty() {
-        let length = reader.u8().filter(|length| *length > 0)?;
-        let name = reader.bytes(length.into())?;
-        let count = reader.number().filter(|count| *count <= MAX_FIELDS as u64)?;
-        let field = |_| {
-            let length = usize::try_from(reader.number()?).ok()?;
-            reader.bytes(Some(length).filter(|length| *length <= MAX_NAME_BYTES)?)
-        };
-        all.push((name, (0..count).map(field).collect::<Option<Vec<_>>>()?));
+    // All is read before anything is changed, and nothing kept of it meanwhile.
+    let mut checked = Reader::new(reader.rest());
+    while !checked.is_empty() {
+        read_list(&mut checked)?;
     }
-    for (name, fields) in all {
+    while let Some((name, count, packed)) = read_list(&mut reader) {
         // What no primary could have set changes nothing.
-        let _ = lists.set(name, &fields, MAX_LISTS);
+        let _ = lists.set(name, FieldList::of(count, packed), MAX_LISTS);
     }
     Some(())
+}
+
+/// Reads a list: its name, how many fields it has, and these as they are packed.
+fn read_list<'a>(reader: &mut Reader<'a>) -> Option<(&'a [u8], usize, &'a [u8])> {
+    let length = reader.u8().filter(|length| *length > 0)?;
+    let name = reader.bytes(length.into())?;
+    let count = reader.number().filter(|count| *count <= MAX_FIELDS as u64)? as usize;
+    let packed = reader.rest();
+    for _ in 0..count {
+        read_field(reader)?;
+    }
+    Some((name, count, packed.get(..packed.len() - reader.rest().len())?))
+}
+
+fn read_field<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let length = usize::try_from(reader.number()?).ok()?;
+    reader.bytes(length)
 }
 
 /// The lists of the node.
@@ -160,7 +195,7 @@ pub static TABLE: AuxTable = AuxTable { load_command: APPLY_LISTS, save, load };
 fn save(lock: &Lock, out: &mut Vec<u8>) {
     with(lock, |lists| {
         if lists.all().len() > 0 {
-            encode(lists.all().map(|(name, list)| (name, list.fields())), out);
+            encode(lists.all(), out);
         }
     });
 }
@@ -190,13 +225,17 @@ mod tests {
 
     fn encoded(lists: &FieldLists) -> Vec<u8> {
         let mut payload = Vec::new();
-        encode(lists.all().map(|(name, list)| (name, list.fields())), &mut payload);
+        encode(lists.all(), &mut payload);
         payload
     }
 
     fn content(lists: &FieldLists) -> Oracle<Vec<u8>, Vec<Vec<u8>>> {
         let fields = |list: &FieldList| list.fields().map(<[u8]>::to_vec).collect();
         lists.all().map(|(name, list)| (name.to_vec(), fields(list))).collect()
+    }
+
+    fn list(fields: &[&[u8]]) -> FieldList {
+        FieldList::new(fields.iter().copied())
     }
 
     fn bytes(length: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
@@ -219,11 +258,12 @@ mod tests {
                 } else {
                     oracle.insert(name.as_bytes().to_vec(), owned);
                 }
-                let changed = lists.set(name.as_bytes(), &fields, 100);
+                let list = || FieldList::new(fields.iter().copied());
+                let changed = lists.set(name.as_bytes(), list(), 100);
                 prop_assert_eq!(changed, Ok(before != oracle));
                 prop_assert_eq!(&content(&lists), &oracle);
                 let mut payload = Vec::new();
-                encode([(name.as_bytes(), fields.iter().copied())].into_iter(), &mut payload);
+                encode([(name.as_bytes(), &list())].into_iter(), &mut payload);
                 apply(&mut replica, &payload).unwrap();
             }
             prop_assert_eq!(content(&replica), oracle);
@@ -237,7 +277,7 @@ mod tests {
         #[test]
         fn no_bytes_are_half_taken(payload in bytes(0..40), version in 0u8..3) {
             let mut lists = FieldLists::default();
-            lists.set(b"a", &[b"kept"], 9).unwrap();
+            lists.set(b"a", list(&[b"kept"]), 9).unwrap();
             let before = content(&lists);
             let payload = [&[version], payload.as_slice()].concat();
             if apply(&mut lists, &payload).is_none() {
@@ -249,18 +289,18 @@ mod tests {
     #[test]
     fn what_is_too_much_is_refused() {
         let mut lists = FieldLists::default();
-        assert_eq!(lists.set(b"a", &[b"f"], 1), Ok(true));
-        assert_eq!(lists.set(b"b", &[b"f"], 1), Err(Refusal::TooMany));
-        assert_eq!(lists.set(b"a", &[b"g", b"g"], 1), Ok(true));
+        assert_eq!(lists.set(b"a", list(&[b"f"]), 1), Ok(true));
+        assert_eq!(lists.set(b"b", list(&[b"f"]), 1), Err(Refusal::TooMany));
+        assert_eq!(lists.set(b"a", list(&[b"g", b"g"]), 1), Ok(true));
         let long = vec![b'x'; MAX_NAME_BYTES + 1];
-        assert_eq!(lists.set(b"a", &[&long], 1), Err(Refusal::TooLarge));
+        assert_eq!(lists.set(b"a", list(&[&long]), 1), Err(Refusal::TooLarge));
         let much = vec![&long[1..]; MAX_LIST_BYTES / MAX_NAME_BYTES + 1];
-        assert_eq!(lists.set(b"a", &much, 1), Err(Refusal::TooLarge));
+        assert_eq!(lists.set(b"a", list(&much), 1), Err(Refusal::TooLarge));
         let many = vec![&b"x"[..]; MAX_FIELDS + 1];
-        assert_eq!(lists.set(b"a", &many, 1), Err(Refusal::TooLarge));
+        assert_eq!(lists.set(b"a", list(&many), 1), Err(Refusal::TooLarge));
         assert_eq!(lists.get(b"a").unwrap().fields().len(), 2);
-        assert_eq!(lists.set(b"a", &[], 1), Ok(true));
-        assert_eq!(lists.set(b"a", &[], 1), Ok(false));
+        assert_eq!(lists.set(b"a", list(&[]), 1), Ok(true));
+        assert_eq!(lists.set(b"a", list(&[]), 1), Ok(false));
         assert!(lists.get(b"a").is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! ML.FIELDLIST: has a name stand for fields.
 
 use crate::features::config::LISTS;
-use crate::features::field_lists::{self, APPLY_LISTS, MAX_LIST_NAME_BYTES};
+use crate::features::field_lists::{self, APPLY_LISTS, FieldList, MAX_LIST_NAME_BYTES};
 use crate::server::{Arg, Argument, Call, Command, Error, handler, refuse};
 
 /// ML.FIELDLIST
@@ -42,11 +42,12 @@ fn fieldlist(call: &mut Call) -> Result<(), Error> {
     }
     let args: Vec<_> = call.args.remaining().collect();
     let fields = parse(&args)?;
+    let list = || FieldList::new(fields.iter().map(|field| field.bytes()));
     let most = LISTS.get_count();
-    let changed = field_lists::with(&lock, |lists| lists.set(name, &fields, most));
+    let changed = field_lists::with(&lock, |lists| lists.set(name, list(), most));
     if changed.map_err(|why| refuse(why.to_string()))? {
         let mut payload = Vec::new();
-        field_lists::encode([(name, fields.iter().copied())].into_iter(), &mut payload);
+        field_lists::encode([(name, &list())].into_iter(), &mut payload);
         call.commit_keyless(APPLY_LISTS, &payload);
     }
     call.reply.ok();
@@ -54,12 +55,12 @@ fn fieldlist(call: &mut Call) -> Result<(), Error> {
 }
 
 /// `field [field ...] | CLEAR`
-fn parse<'a>(args: &[Arg<'a>]) -> Result<Vec<&'a [u8]>, Error> {
+fn parse<'c, 'a>(args: &'c [Arg<'a>]) -> Result<&'c [Arg<'a>], Error> {
     match args {
-        [word] if word.is(b"CLEAR") => Ok(Vec::new()),
+        [word] if word.is(b"CLEAR") => Ok(&[]),
         _ if args.iter().any(|word| word.is(b"CLEAR")) => {
             Err(refuse("CLEAR stands alone: no field of a list can be called so"))
         }
-        _ => Ok(args.iter().map(|field| field.bytes()).collect()),
+        _ => Ok(args),
     }
 }
