@@ -2,7 +2,7 @@
 //! native commands of Redis and Valkey.
 //!
 //! This page is the table of contents. What a user buys stands in a folder of
-//! its own: [`ratelimit`], [`permit`], [`cache`], [`features`]. Each parses, decides
+//! its own: [`ratelimit`], [`permit`], [`cache`], [`features`], [`semantic`]. Each parses, decides
 //! on plain state, sends the effect to replicas and the AOF, and replies. Only
 //! [`server`] touches the module API. Who computes what many miss, and who waits for
 //! it, is decided in [`singleflight`], who is next of those that wait to be admitted
@@ -26,6 +26,8 @@ pub mod number;
 pub mod permit;
 pub mod queue;
 pub mod ratelimit;
+pub mod semantic;
+pub mod simd;
 pub mod singleflight;
 mod stats;
 pub mod time;
