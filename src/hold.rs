@@ -7,11 +7,9 @@
 //! many takes the logarithm of how many there are, but for what a clock that stepped
 //! back brings about.
 
-mod by_id;
 mod ends;
 mod few;
 mod many;
-mod rows;
 
 use crate::bug;
 use crate::id::Id;

@@ -4,9 +4,9 @@
 //! answer written last, which leads to the one before it, and so on. Most keys
 //! hold one answer: one block, one step from the key.
 
-use super::lifetime::Lifetime;
 use crate::block::Block;
 use crate::bug;
+use crate::lifetime::Lifetime;
 use crate::time::Millis;
 use std::iter::successors;
 

@@ -3,8 +3,8 @@
 //! decides nothing.
 
 use super::answer::{Answer, Head, MAX_VERSIONS};
-use super::lifetime::Lifetime;
 use crate::bug;
+use crate::lifetime::Lifetime;
 use crate::time::Millis;
 use std::borrow::Cow;
 

@@ -7,7 +7,7 @@
 //!            lifetime · version · where an answer is put in: lifetime · version
 //! namespaces 2 u8 · for each: name's length u8 · name · versions u8 · they
 //!
-//! lifetime   expires_at_ms u64 · stale_until_ms u64 · written_at_ms u64 · cost_ms u64
+//! lifetime   see [`Lifetime::encode`]
 //! version    length u8 · bytes
 //! ```
 //!
@@ -17,9 +17,8 @@
 use super::answer::{Answer, MAX_VERSIONS};
 use super::change::Change;
 use super::in_force::{MAX_IN_FORCE, Versions};
-use super::lifetime::Lifetime;
+use crate::lifetime::Lifetime;
 use crate::namespace::bare;
-use crate::time::Millis;
 use crate::wire::Reader;
 use std::borrow::Cow;
 
@@ -28,15 +27,12 @@ const CHANGE: u8 = 1;
 const NAMESPACES: u8 = 2;
 const NAMESPACES_OF_ONE_PART: u8 = 1;
 
-/// The latest moment a payload may name: what the server can count.
-pub const MAX_TIME_MS: Millis = i64::MAX as u64;
-
 /// Appends the payload of a key's answers.
 pub fn encode(answers: &Answer, out: &mut Vec<u8>) {
     out.push(ANSWERS);
     out.push(answers.answers().count() as u8);
     for answer in answers.answers() {
-        push_lifetime(&answer.lifetime(), out);
+        answer.lifetime().encode(out);
         push_version(answer.version(), out);
         out.extend((answer.value().len() as u64).to_le_bytes());
         out.extend(answer.value());
@@ -52,7 +48,7 @@ pub fn decode(payload: &[u8]) -> Option<Answer> {
     }
     let mut answers = Vec::with_capacity(count);
     for _ in 0..count {
-        let lifetime = lifetime(&mut reader)?;
+        let lifetime = Lifetime::decode(&mut reader)?;
         let version = version(&mut reader)?;
         let length = usize::try_from(reader.u64()?).ok()?;
         answers.push(Answer::of(&version, reader.bytes(length)?, lifetime)?);
@@ -69,7 +65,7 @@ pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
     dropped.iter().for_each(|version| push_version(version, out));
     out.push(retimed.len() as u8);
     for (version, lifetime) in retimed.iter().chain(put) {
-        push_lifetime(lifetime, out);
+        lifetime.encode(out);
         push_version(version, out);
     }
 }
@@ -173,23 +169,8 @@ fn version<'a>(reader: &mut Reader<'a>) -> Option<Cow<'a, [u8]>> {
     reader.bytes(usize::from(length)).map(Cow::Borrowed)
 }
 
-fn push_lifetime(lifetime: &Lifetime, out: &mut Vec<u8>) {
-    let Lifetime { expires_at_ms, stale_until_ms, written_at_ms, cost_ms } = *lifetime;
-    for number in [expires_at_ms, stale_until_ms, written_at_ms, cost_ms.into()] {
-        out.extend(number.to_le_bytes());
-    }
-}
-
-fn lifetime(reader: &mut Reader) -> Option<Lifetime> {
-    let mut moment = || reader.u64().filter(|at| *at <= MAX_TIME_MS);
-    let (expires_at_ms, stale_until_ms, written_at_ms) = (moment()?, moment()?, moment()?);
-    let cost_ms = u32::try_from(reader.u64()?).ok()?;
-    let sound = expires_at_ms <= stale_until_ms;
-    sound.then_some(Lifetime { expires_at_ms, stale_until_ms, written_at_ms, cost_ms })
-}
-
 fn timed<'a>(reader: &mut Reader<'a>) -> Option<(Cow<'a, [u8]>, Lifetime)> {
-    let lifetime = lifetime(reader)?;
+    let lifetime = Lifetime::decode(reader)?;
     Some((version(reader)?, lifetime))
 }
 
@@ -197,6 +178,7 @@ fn timed<'a>(reader: &mut Reader<'a>) -> Option<(Cow<'a, [u8]>, Lifetime)> {
 mod tests {
     use super::*;
     use crate::cache::in_force::tests::list;
+    use crate::lifetime::MAX_TIME_MS;
     use proptest::prelude::*;
 
     fn bytes(length: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {

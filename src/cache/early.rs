@@ -8,7 +8,7 @@
 //! u is drawn evenly from (0, 1]. With β = 1 this keeps the expected size of a
 //! stampede constant whatever the rate of reads; more recomputes earlier.
 
-use super::lifetime::Lifetime;
+use crate::lifetime::Lifetime;
 use crate::time::Millis;
 
 /// Whether to compute a fresh answer anew already. `fraction` is drawn evenly

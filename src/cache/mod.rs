@@ -1,7 +1,7 @@
 //! The prediction cache: answers of models, by key and model version.
 //!
 //! A key holds the answers of a few versions, so that two models can run side
-//! by side. `lifetime`, `answer`, `change`, `early`, `codec`, `in_force` and `counts`
+//! by side. `answer`, `change`, `early`, `codec`, `in_force` and `counts`
 //! are pure: no server, no clock, no chance. What lives beside the keys is kept by
 //! `state`, which versions are in force and what is counted, and by `leases`, who
 //! computes a missing answer and who waits for it. `commands` has a file for each
@@ -17,7 +17,6 @@ mod datatype;
 mod early;
 mod in_force;
 mod leases;
-mod lifetime;
 mod reply;
 mod state;
 mod stats;

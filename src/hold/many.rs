@@ -4,10 +4,10 @@
 //! them [so](Many::end). They are taken out some at a time by the writes that follow,
 //! so that none has thousands to take out that ended together.
 
-use super::by_id::ById;
 use super::ends::{Ends, Sum};
 use super::{Beside, Hold, Row};
 use crate::bug;
+use crate::by_id::ById;
 use crate::id::Id;
 use crate::time::{Micros, Millis};
 

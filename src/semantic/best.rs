@@ -2,47 +2,77 @@
 
 /// Those most similar, so many at most, each once.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Best<R> {
+struct Few<R> {
     most: usize,
     threshold: f64,
     /// From the best on; equally similar ones by rank.
     found: Vec<(f64, R)>,
-    /// What was nearest, by the bound of its signs, and how similar that is.
-    nearest: Option<(f32, f64)>,
 }
 
-impl<R: Ord + Copy> Best<R> {
-    /// Nothing yet of the `most` best, none of them less similar than the threshold.
-    pub fn new(most: usize, threshold: f64) -> Self {
-        Self { most, threshold, found: Vec::new(), nearest: None }
-    }
-
+impl<R: Ord + Copy> Few<R> {
     /// What is less similar than this is of no use any more.
-    pub fn floor(&self) -> f64 {
+    fn floor(&self) -> f64 {
         match self.found.last() {
             Some((worst, _)) if self.found.len() == self.most => *worst,
             _ => self.threshold,
         }
     }
 
-    /// Puts one in that is similar enough, in place of the worst if there are as many as
-    /// there may be. What stands there under the same rank stays once, at its best.
-    pub fn offer(&mut self, similarity: f64, rank: R) {
+    fn offer(&mut self, similarity: f64, rank: R) {
         if similarity < self.floor() || self.most == 0 {
             return;
         }
-        let same = self.found.iter().position(|(_, one)| *one == rank);
-        if let Some(place) = same {
+        if let Some(place) = self.found.iter().position(|(_, one)| *one == rank) {
             if self.found.get(place).is_some_and(|(before, _)| *before >= similarity) {
                 return;
             }
             self.found.remove(place);
         }
-        let place = self.found.partition_point(|(one, other)| {
-            *one > similarity || *one == similarity && *other < rank
-        });
+        let is_better =
+            |(one, other): &(f64, R)| *one > similarity || *one == similarity && *other < rank;
+        let place = self.found.partition_point(is_better);
         self.found.insert(place, (similarity, rank));
         self.found.truncate(self.most);
+    }
+}
+
+/// The best that was found: the hits, and as long as there are none, what may be one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Best<R> {
+    hits: Few<R>,
+    maybes: Option<Few<R>>,
+    /// What was nearest, by the bound of its signs, and how similar that is.
+    nearest: Option<(f32, f64)>,
+}
+
+impl<R: Ord + Copy> Best<R> {
+    /// Nothing yet of the `most` best: hits as similar as `hit` at least, and those
+    /// that are as similar as `maybe`, if that is asked for.
+    pub fn new(most: usize, hit: f64, maybe: Option<f64>) -> Self {
+        let few = |threshold| Few { most, threshold, found: Vec::new() };
+        Self { hits: few(hit), maybes: maybe.map(few), nearest: None }
+    }
+
+    /// What is less similar than this is of no use any more. Even where there are maybes
+    /// enough, a hit can be less similar than they are: thresholds of their own may be
+    /// what keeps them from being hits.
+    pub fn floor(&self) -> f64 {
+        let floor = self.hits.floor();
+        match &self.maybes {
+            Some(maybes) if self.hits.found.is_empty() => floor.min(maybes.floor()),
+            _ => floor,
+        }
+    }
+
+    /// Puts one in that is similar enough, in place of the worst if there are as many as
+    /// there may be. It is a hit from a threshold of its own on only. What stands there
+    /// under the same rank stays once, at its best.
+    pub fn offer(&mut self, similarity: f64, rank: R, threshold: f64) {
+        if similarity >= threshold && similarity >= self.hits.threshold {
+            self.hits.offer(similarity, rank);
+        } else if let Some(maybes) = &mut self.maybes {
+            maybes.offer(similarity, rank);
+        }
     }
 
     /// The bound above which something is nearer than what was nearest.
@@ -55,25 +85,22 @@ impl<R: Ord + Copy> Best<R> {
         self.nearest = Some((bound, similarity));
     }
 
-    /// What was found, from the best on.
-    pub fn found(&self) -> &[(f64, R)] {
-        &self.found
+    /// The hits, from the best on.
+    pub fn hits(&self) -> &[(f64, R)] {
+        &self.hits.found
     }
 
-    /// How similar the best was: exactly if it reached the threshold, and otherwise what
-    /// a scan that proved only that nothing does took to be nearest.
+    /// What may be a hit, from the best on; complete only where there are no hits.
+    pub fn maybes(&self) -> &[(f64, R)] {
+        self.maybes.as_ref().map_or(&[], |maybes| &maybes.found)
+    }
+
+    /// How similar the best was: exactly if it reached a threshold, and otherwise what a
+    /// scan that proved only that nothing does took to be nearest.
     pub fn similarity(&self) -> Option<f64> {
-        self.found.first().map(|(best, _)| *best).or(self.nearest.map(|(_, similarity)| similarity))
-    }
-
-    /// Adds what another scan has found.
-    pub fn merge(&mut self, other: &Self) {
-        other.found.iter().for_each(|(similarity, rank)| self.offer(*similarity, *rank));
-        if let Some((bound, similarity)) =
-            other.nearest.filter(|(bound, _)| *bound > self.nearest_bound())
-        {
-            self.note_nearest(bound, similarity);
-        }
+        let found = self.hits().first().into_iter().chain(self.maybes().first());
+        let found = found.map(|(similarity, _)| *similarity).max_by(f64::total_cmp);
+        found.or(self.nearest.map(|(_, similarity)| similarity))
     }
 }
 
@@ -86,22 +113,32 @@ mod tests {
     proptest! {
         #[test]
         fn the_best_are_those_of_all_sorted(
-            offers in prop::collection::vec((0u8..20, 0u8..10), 0..60), most in 0usize..8, cut in 0usize..60,
+            offers in prop::collection::vec((0u8..20, 0u8..10), 0..60),
+            own in prop::collection::vec(0u8..20, 10),
+            most in 0usize..8, maybe in prop::option::of(0u8..10),
         ) {
-            let mut halves = [Best::new(most, 0.25), Best::new(most, 0.25)];
+            let part = |twentieths: u8| f64::from(twentieths) / 20.0;
+            let mut best = Best::new(most, 0.5, maybe.map(part));
             let mut all = BTreeMap::new();
-            for (place, (similarity, rank)) in offers.into_iter().enumerate() {
-                let best = all.entry(rank).or_insert(similarity);
-                *best = similarity.max(*best);
-                halves[usize::from(place < cut)].offer(f64::from(similarity) / 20.0, rank);
+            for (similarity, rank) in offers {
+                let seen = all.entry(rank).or_insert(similarity);
+                *seen = similarity.max(*seen);
+                // A scan leaves out what is below the floor.
+                if part(similarity) >= best.floor() {
+                    best.offer(part(similarity), rank, part(own[usize::from(rank)]));
+                }
             }
-            let mut all: Vec<_> = all.into_iter().filter(|(_, one)| *one >= 5).collect();
-            all.sort_by_key(|(rank, similarity)| (std::cmp::Reverse(*similarity), *rank));
-            let expected: Vec<_> =
-                all.into_iter().take(most).map(|(rank, one)| (f64::from(one) / 20.0, rank)).collect();
-            let [mut one, other] = halves;
-            one.merge(&other);
-            prop_assert_eq!(one.found(), expected);
+            let mut all: Vec<_> = all.into_iter().map(|(rank, one)| (part(one), rank)).collect();
+            all.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+            let is_hit = |(similarity, rank): &&(f64, u8)| {
+                *similarity >= 0.5 && *similarity >= part(own[usize::from(*rank)])
+            };
+            let hits: Vec<_> = all.iter().filter(is_hit).take(most).copied().collect();
+            prop_assert_eq!(best.hits(), &hits[..]);
+            if let Some(maybe) = maybe && hits.is_empty() {
+                let maybes = all.iter().filter(|one| one.0 >= part(maybe) && !is_hit(one));
+                prop_assert_eq!(best.maybes(), maybes.take(most).copied().collect::<Vec<_>>());
+            }
         }
     }
 }

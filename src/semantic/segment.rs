@@ -14,7 +14,7 @@
 //! known elsewhere, and asked for those few that are similar enough.
 
 use super::best::Best;
-use super::vector::{Code, MAX_LENGTH, OwnedCode, Query, ROUND_UP, padded};
+use super::vector::{Code, MAX_LENGTH, Query, ROUND_UP, padded};
 use crate::bug;
 use crate::simd::{self, CodePair, LANES};
 
@@ -229,11 +229,12 @@ impl Segment {
     }
 
     /// Looks for the vectors most similar to a query, among those that `rank` knows: what
-    /// they are told apart by, from where they stand and their tag.
+    /// they are told apart by, and from which similarity on they are hits, from where they
+    /// stand and their tag.
     pub fn scan<R: Ord + Copy>(
         &self,
         query: &Query,
-        rank: impl Fn(usize, u32) -> Option<R>,
+        rank: impl Fn(usize, u32) -> Option<(R, f64)>,
         best: &mut Best<R>,
     ) {
         let centred = Centred::new(self, query);
@@ -272,7 +273,7 @@ impl Segment {
         &self,
         row: usize,
         query: &Query,
-        rank: impl Fn(usize, u32) -> Option<R>,
+        rank: impl Fn(usize, u32) -> Option<(R, f64)>,
         best: &mut Best<R>,
     ) {
         let Row { scale, low_norm, tag } = *self.row(row);
@@ -283,14 +284,9 @@ impl Segment {
         if bound < best.floor() {
             return;
         }
-        if let Some(rank) = rank(row, tag) {
-            best.offer(query.similarity(&self.code(row)), rank);
+        if let Some((rank, threshold)) = rank(row, tag) {
+            best.offer(query.similarity(&self.code(row)), rank, threshold);
         }
-    }
-
-    /// A copy of a vector.
-    pub fn to_owned(&self, row: usize) -> OwnedCode {
-        self.code(row).to_owned()
     }
 }
 
@@ -370,7 +366,7 @@ fn part_mut<T>(all: &mut [T], place: usize, size: usize) -> &mut [T] {
 #[cfg(test)]
 mod tests {
     use super::super::vector::tests::{bytes, cosine, dims, vectors};
-    use super::super::vector::{MAX_DEVIATION, Unit};
+    use super::super::vector::{MAX_DEVIATION, OwnedCode, Unit};
     use super::*;
     use proptest::prelude::*;
 
@@ -434,12 +430,12 @@ mod tests {
             expected.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
             expected.truncate(most);
             for segment in [&uncentred, &centred] {
-                let mut best = Best::new(most, threshold);
+                let mut best = Best::new(most, threshold, None);
                 segment.scan(&query_of_it, |row, tag| {
                     assert_eq!(tag, row as u32 * 3);
-                    is_known(row).then_some(row)
+                    is_known(row).then_some((row, -1.0))
                 }, &mut best);
-                prop_assert_eq!(best.found(), &expected[..]);
+                prop_assert_eq!(best.hits(), &expected[..]);
                 let any = (0..all.len()).any(is_known);
                 prop_assert_eq!(best.similarity().is_some(), any);
                 let nearest = (0..all.len()).filter(|row| is_known(*row)).map(|row| exact[row]);

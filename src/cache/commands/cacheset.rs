@@ -3,13 +3,12 @@
 use super::arguments::{self, KEY, TOKEN, TTLS, VERSION, check_size, unsigned, version};
 use super::store::{answer, put};
 use crate::cache::answer::Answer;
-use crate::cache::codec::MAX_TIME_MS;
 use crate::cache::config::TTL;
 use crate::cache::counts::Counter;
 use crate::cache::leases::{self, Place};
-use crate::cache::lifetime::Lifetime;
 use crate::cache::state;
 use crate::id::Id;
+use crate::lifetime::{Lifetime, MAX_TIME_MS};
 use crate::server::{
     Arg, Args, Argument, Call, Command, EXPIRIES, Error, KeyAccess, KeySpec, Lock, handler,
     monotonic, random_fraction, refuse,

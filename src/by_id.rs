@@ -1,14 +1,14 @@
-//! A table of holds by their id.
+//! A table by id.
 //!
 //! Linear hashing (Litwin, "Linear hashing: a new tool for file and table addressing",
 //! VLDB 1980): the table grows and shrinks by a list at a time, so that no call stands
 //! still while all are put into a larger one. The holds themselves stand one beside the
 //! other, the last in the place of the one that is taken out: ids are random, so each
-//! step to another hold is one in memory that nobody has foreseen. Callers choose ids: a
+//! step to another one is one in memory that nobody has foreseen. Callers choose ids: a
 //! seed of the table's own keeps them from choosing the list.
 
-use super::rows::Rows;
 use crate::id::Id;
+use crate::rows::Rows;
 use std::hash::{BuildHasher, RandomState};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

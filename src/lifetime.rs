@@ -1,6 +1,10 @@
 //! How long an answer holds.
 
 use crate::time::Millis;
+use crate::wire::Reader;
+
+/// The latest moment that there is: what the server can count.
+pub const MAX_TIME_MS: Millis = i64::MAX as u64;
 
 /// When an answer was written, what it cost, and how long it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +38,24 @@ impl Lifetime {
     pub fn made_stale(&self, now_ms: Millis) -> Self {
         let stale_ms = self.stale_until_ms.saturating_sub(self.expires_at_ms);
         Self { expires_at_ms: now_ms, stale_until_ms: now_ms.saturating_add(stale_ms), ..*self }
+    }
+
+    /// Appends the payload: expires_at_ms u64 · stale_until_ms u64 · written_at_ms u64 ·
+    /// cost_ms u64.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let Self { expires_at_ms, stale_until_ms, written_at_ms, cost_ms } = *self;
+        for number in [expires_at_ms, stale_until_ms, written_at_ms, cost_ms.into()] {
+            out.extend(number.to_le_bytes());
+        }
+    }
+
+    /// Reads a payload; `None` unless it is of a lifetime that can be.
+    pub fn decode(reader: &mut Reader) -> Option<Self> {
+        let mut moment = || reader.u64().filter(|at| *at <= MAX_TIME_MS);
+        let (expires_at_ms, stale_until_ms, written_at_ms) = (moment()?, moment()?, moment()?);
+        let cost_ms = u32::try_from(reader.u64()?).ok()?;
+        let sound = expires_at_ms <= stale_until_ms;
+        sound.then_some(Self { expires_at_ms, stale_until_ms, written_at_ms, cost_ms })
     }
 }
 

@@ -1,0 +1,121 @@
+//! An entry: an answer, and what is known of it.
+
+use crate::block::Block;
+use crate::id::Id;
+use crate::lifetime::Lifetime;
+use std::cell::Cell;
+
+/// The texts of an entry, in one block.
+#[derive(Debug)]
+pub struct Texts(Block<Lengths>);
+
+#[derive(Clone, Copy, Debug)]
+struct Lengths {
+    value: u32,
+    /// Where there is one.
+    prompt: Option<u32>,
+    has_digest: bool,
+}
+
+impl Texts {
+    /// The texts, put together; `None` where there is no memory for them, or where they
+    /// are 4 GiB or more.
+    pub fn new(value: &[u8], prompt: Option<&[u8]>, digest: Option<&[u8]>) -> Option<Self> {
+        let prompt_bytes = match prompt {
+            Some(prompt) => Some(u32::try_from(prompt.len()).ok()?),
+            None => None,
+        };
+        let lengths = Lengths {
+            value: u32::try_from(value.len()).ok()?,
+            prompt: prompt_bytes,
+            has_digest: digest.is_some(),
+        };
+        let parts = [value, prompt.unwrap_or_default(), digest.unwrap_or_default()];
+        Block::new(lengths, &parts).map(Self)
+    }
+
+    fn parts(&self) -> (&[u8], &[u8], &[u8]) {
+        let Lengths { value, prompt, .. } = *self.0.head();
+        let (value, rest) = self.0.bytes().split_at_checked(value as usize).unwrap_or_default();
+        let prompt = prompt.map_or(0, |length| length as usize);
+        let (prompt, digest) = rest.split_at_checked(prompt).unwrap_or_default();
+        (value, prompt, digest)
+    }
+
+    /// The answer.
+    pub fn value(&self) -> &[u8] {
+        self.parts().0
+    }
+
+    /// What was asked, if its caller said.
+    pub fn prompt(&self) -> Option<&[u8]> {
+        self.0.head().prompt.map(|_| self.parts().1)
+    }
+
+    /// What the question is told by, if its caller said.
+    pub fn digest(&self) -> Option<&[u8]> {
+        self.0.head().has_digest.then(|| self.parts().2)
+    }
+
+    /// How many bytes the texts are.
+    pub fn len(&self) -> usize {
+        self.0.bytes().len()
+    }
+}
+
+/// No place.
+pub const NONE: u32 = u32::MAX;
+
+/// An entry.
+#[derive(Debug)]
+pub struct Entry {
+    /// What it is named by.
+    pub id: Id,
+    /// The version of the model that answered, by its number in the table.
+    pub version: u32,
+    /// The least similarity that it answers from; −1 where it has none of its own.
+    pub threshold: f64,
+    /// How long it holds.
+    pub lifetime: Lifetime,
+    /// The answer, and what was asked.
+    pub texts: Texts,
+    /// Where its vector stands.
+    pub(super) slot: u32,
+    /// Where further vectors stand that lead to it.
+    pub(super) aliases: Option<Box<Vec<u32>>>,
+    /// The next one that was hit more recently, and less recently.
+    pub(super) newer: Cell<u32>,
+    pub(super) older: Cell<u32>,
+}
+
+impl Entry {
+    /// Where all its vectors stand.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
+        let aliases = self.aliases.iter().flat_map(|aliases| aliases.iter());
+        std::iter::once(self.slot).chain(aliases.copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_told_apart_and_none_from_an_empty_one() {
+        let some = |texts: &Texts| {
+            let own = |text: Option<&[u8]>| text.map(<[u8]>::to_vec);
+            (texts.value().to_vec(), own(texts.prompt()), own(texts.digest()))
+        };
+        for (prompt, digest) in [
+            (None, None),
+            (Some(&b""[..]), None),
+            (None, Some(&b""[..])),
+            (Some(b"why"), Some(&b"\0\xff"[..])),
+        ] {
+            let texts = Texts::new(b"because", prompt, digest).unwrap();
+            let own = |text: Option<&[u8]>| text.map(<[u8]>::to_vec);
+            assert_eq!(some(&texts), (b"because".to_vec(), own(prompt), own(digest)));
+        }
+        assert_eq!(Texts::new(b"a", Some(b"bc"), Some(b"d")).unwrap().len(), 4);
+    }
+}
