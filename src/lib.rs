@@ -33,6 +33,7 @@ pub mod semantic;
 pub mod simd;
 pub mod singleflight;
 mod stats;
+mod terms;
 pub mod time;
 pub mod timegrid;
 mod wire;

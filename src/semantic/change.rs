@@ -26,8 +26,6 @@ pub struct Put<'a> {
     pub id: Id,
     /// The version of the model that answered.
     pub version: &'a [u8],
-    /// How many dimensions its vector has.
-    pub dim: usize,
     /// What made its vector, if its caller says.
     pub embedder: Option<&'a [u8]>,
     /// Its vector.

@@ -58,7 +58,7 @@ impl Texts {
     }
 
     /// How many bytes the texts are.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.0.bytes().len()
     }
 }
@@ -82,7 +82,7 @@ pub struct Entry {
     /// Where its vector stands.
     pub(super) slot: u32,
     /// Where further vectors stand that lead to it.
-    pub(super) aliases: Option<Box<Vec<u32>>>,
+    pub(super) aliases: Box<[u32]>,
     /// The next one that was hit more recently, and less recently.
     pub(super) newer: Cell<u32>,
     pub(super) older: Cell<u32>,
@@ -91,8 +91,7 @@ pub struct Entry {
 impl Entry {
     /// Where all its vectors stand.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
-        let aliases = self.aliases.iter().flat_map(|aliases| aliases.iter());
-        std::iter::once(self.slot).chain(aliases.copied())
+        std::iter::once(self.slot).chain(self.aliases.iter().copied())
     }
 }
 
@@ -116,6 +115,6 @@ mod tests {
             let own = |text: Option<&[u8]>| text.map(<[u8]>::to_vec);
             assert_eq!(some(&texts), (b"because".to_vec(), own(prompt), own(digest)));
         }
-        assert_eq!(Texts::new(b"a", Some(b"bc"), Some(b"d")).unwrap().len(), 4);
+        assert_eq!(Texts::new(b"a", Some(b"bc"), Some(b"d")).unwrap().bytes(), 4);
     }
 }

@@ -56,7 +56,7 @@ pub struct Moved {
 
 impl Shelves {
     /// How many vectors there are.
-    pub fn len(&self) -> usize {
+    pub fn vectors(&self) -> usize {
         self.count
     }
 
@@ -254,7 +254,7 @@ mod tests {
         }
 
         fn check(&self) {
-            assert_eq!(self.shelves.len(), self.slots.len());
+            assert_eq!(self.shelves.vectors(), self.slots.len());
             for (owner, slot) in &self.slots {
                 assert_eq!(self.shelves.code(*slot), code((*owner).into()).as_ref());
             }
@@ -287,7 +287,7 @@ mod tests {
         assert!(kept.shelves.heap_bytes() < full / 2);
         let left: Vec<_> = kept.slots.keys().copied().collect();
         left.into_iter().for_each(|owner| kept.remove(owner));
-        assert_eq!((kept.shelves.segments(), kept.shelves.len()), (0, 0));
+        assert_eq!((kept.shelves.segments(), kept.shelves.vectors()), (0, 0));
         kept.put(1);
         kept.check();
     }

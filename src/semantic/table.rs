@@ -27,7 +27,7 @@ const MAX_PUSHED_OUT: usize = 64;
 const LOOKS: u32 = 8;
 
 /// How many further vectors may lead to an entry: one more pushes out the first.
-const MAX_ALIASES: usize = 64;
+pub const MAX_ALIASES: usize = 64;
 
 /// What an entry counts for beside its vectors and its texts, in bytes: about what it
 /// takes.
@@ -65,7 +65,7 @@ pub struct Bounds {
 /// What an entry counts for in the bound on bytes.
 pub fn cost(put: &Put) -> usize {
     let texts = [Some(put.value), put.prompt, put.digest].into_iter().flatten();
-    ENTRY_BYTES + vector_cost(put.dim) + texts.map(<[u8]>::len).sum::<usize>()
+    ENTRY_BYTES + vector_cost(put.code.dim()) + texts.map(<[u8]>::len).sum::<usize>()
 }
 
 fn vector_cost(dim: usize) -> usize {
@@ -129,6 +129,11 @@ impl Default for Table {
 }
 
 impl Table {
+    /// An empty table whose key lives until then at least.
+    pub fn until(until_ms: Millis) -> Self {
+        Self { until_ms, ..Self::default() }
+    }
+
     /// How many entries there are, those whose time is over included.
     pub fn len(&self) -> usize {
         self.count
@@ -161,7 +166,7 @@ impl Table {
 
     /// Bytes on the heap, but for what the allocator adds.
     pub fn heap_bytes(&self) -> usize {
-        let vectors = self.shelves.len() * vector_cost(self.dim);
+        let vectors = self.shelves.vectors() * vector_cost(self.dim);
         let texts = self.bytes.saturating_sub(self.count * ENTRY_BYTES + vectors);
         let versions = self.versions.iter().map(|version| version.name.len()).sum::<usize>();
         self.shelves.heap_bytes()
@@ -334,7 +339,7 @@ impl Table {
     }
 
     fn cost_of(&self, entry: &Entry) -> usize {
-        ENTRY_BYTES + entry.slots().count() * vector_cost(self.dim) + entry.texts.len()
+        ENTRY_BYTES + entry.slots().count() * vector_cost(self.dim) + entry.texts.bytes()
     }
 
     /// The entries of a version.
@@ -364,15 +369,16 @@ impl Table {
             let entry = entry.unwrap_or_else(|| no_entry());
             if entry.slot == from {
                 entry.slot = to;
-            } else if let Some(aliases) = &mut entry.aliases {
-                aliases.iter_mut().filter(|slot| **slot == from).for_each(|slot| *slot = to);
+            } else {
+                let aliases = entry.aliases.iter_mut();
+                aliases.filter(|slot| **slot == from).for_each(|slot| *slot = to);
             }
         });
     }
 
     /// Puts in an entry.
     fn put(&mut self, put: &Put, texts: Texts) {
-        self.dim = put.dim;
+        self.dim = put.code.dim();
         if self.embedder.is_none() {
             self.embedder = put.embedder.map(Into::into);
         }
@@ -382,15 +388,15 @@ impl Table {
                 let entry = self.take(place);
                 (entry.threshold, entry.aliases)
             }
-            None => (NO_THRESHOLD, None),
+            None => (NO_THRESHOLD, Box::default()),
         };
         let place = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             self.entries.len() as u32 - 1
         });
         let version = self.count_in(put.version);
-        let slot = self.shelves.put(put.dim, &put.code.as_ref(), version, place);
-        let aliases = aliases.map(|aliases| self.move_all(aliases, version, place));
+        let slot = self.shelves.put(put.code.dim(), &put.code.as_ref(), version, place);
+        let aliases = self.move_all(aliases, version, place);
         let entry = Entry {
             id: put.id,
             version,
@@ -421,9 +427,12 @@ impl Table {
     fn add_alias(&mut self, id: Id, code: &Code) {
         let Some(place) = self.by_id.get(id).copied() else { return };
         let slot = self.shelves.put(self.dim, code, self.entry(place).version, place);
-        let aliases = self.entry_mut(place).aliases.get_or_insert_default();
-        let pushed_out = if aliases.len() < MAX_ALIASES { None } else { Some(aliases.remove(0)) };
-        aliases.push(slot);
+        let aliases = &mut self.entry_mut(place).aliases;
+        let (pushed_out, kept) = match aliases.split_first() {
+            Some((first, rest)) if aliases.len() == MAX_ALIASES => (Some(*first), rest),
+            _ => (None, &**aliases),
+        };
+        *aliases = [kept, &[slot]].concat().into();
         match pushed_out {
             Some(slot) => self.shelves.remove(slot),
             None => self.bytes += vector_cost(self.dim),
@@ -432,9 +441,9 @@ impl Table {
 
     /// Further vectors of an entry that was taken out, put in anew for the one in its
     /// place.
-    fn move_all(&mut self, mut slots: Box<Vec<u32>>, version: u32, place: u32) -> Box<Vec<u32>> {
+    fn move_all(&mut self, mut slots: Box<[u32]>, version: u32, place: u32) -> Box<[u32]> {
         for slot in slots.iter_mut() {
-            let code = self.shelves.code(*slot).to_owned();
+            let code = self.shelves.code(*slot).to_owned(self.dim);
             self.shelves.remove(*slot);
             *slot = self.shelves.put(self.dim, &code.as_ref(), version, place);
         }
@@ -458,8 +467,7 @@ impl Table {
     fn remove(&mut self, id: Id) {
         if let Some(place) = self.by_id.get(id).copied() {
             let entry = self.take(place);
-            let aliases = entry.aliases.iter().flat_map(|aliases| aliases.iter());
-            aliases.for_each(|slot| self.shelves.remove(*slot));
+            entry.aliases.iter().for_each(|slot| self.shelves.remove(*slot));
         }
     }
 
@@ -588,7 +596,6 @@ mod tests {
         Put {
             id,
             version,
-            dim: vector.len(),
             embedder: None,
             code: code(vector),
             lifetime,
@@ -716,7 +723,7 @@ mod tests {
                     prop_assert_eq!(entry.texts.digest(), digest.as_deref());
                     prop_assert_eq!(table.version(entry), &[one.version]);
                     prop_assert_eq!((entry.threshold, entry.lifetime.expires_at_ms), (one.threshold, one.until_ms));
-                    let codes: Vec<_> = table.codes(entry).map(|code| code.to_owned()).collect();
+                    let codes: Vec<_> = table.codes(entry).map(|code| code.to_owned(DIM)).collect();
                     let vectors = std::iter::once(&one.vector).chain(&one.aliases);
                     prop_assert_eq!(codes, vectors.map(|vector| code(vector)).collect::<Vec<_>>());
                     cost += ENTRY_BYTES + (1 + one.aliases.len()) * vector_cost(DIM)
@@ -824,7 +831,7 @@ mod tests {
             apply(&mut table, &Change { alias, ..Change::default() });
         }
         let codes: Vec<_> =
-            table.codes(table.get(id(1)).unwrap()).map(|code| code.to_owned()).collect();
+            table.codes(table.get(id(1)).unwrap()).map(|code| code.to_owned(DIM)).collect();
         assert_eq!(codes.len(), 1 + MAX_ALIASES);
         assert_eq!((&codes[0], &codes[1]), (&code(&vector(0)), &code(&vector(2))));
     }

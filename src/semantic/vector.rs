@@ -230,8 +230,9 @@ impl<'a> Code<'a> {
     }
 
     /// A copy of its own.
-    pub fn to_owned(&self) -> OwnedCode {
+    pub fn to_owned(&self, dim: usize) -> OwnedCode {
         OwnedCode {
+            dim,
             scale: self.scale,
             high: self.high.into(),
             low: self.low.into(),
@@ -256,6 +257,7 @@ fn upper_codes(high: &[i8; STEP], low: &[u8; STEP / 2]) -> [i32; STEP] {
 /// A vector as it is kept, by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnedCode {
+    dim: usize,
     scale: f32,
     high: Box<[i8]>,
     low: Box<[u8]>,
@@ -289,7 +291,8 @@ impl OwnedCode {
         }
         let residual = squares.iter().map(|one| f64::from(*one)).sum::<f64>().sqrt();
         let is_fine = residual / f64::from(by) > MAX_RESIDUAL;
-        Self { scale, high: high.into(), low: low.into(), fine: is_fine.then(|| fine.into()) }
+        let fine = is_fine.then(|| fine.into());
+        Self { dim: unit.dim, scale, high: high.into(), low: low.into(), fine }
     }
 
     /// Reads a payload of a vector of so many dimensions; `None` unless it is of one
@@ -306,12 +309,17 @@ impl OwnedCode {
         let high = signed(reader.bytes(size)?);
         let low = reader.bytes(size / 2)?.into();
         let fine = if is_fine { Some(signed(reader.bytes(size)?)) } else { None };
-        let code = Self { scale, high, low, fine };
+        let code = Self { dim, scale, high, low, fine };
         let codes = || code.as_ref().codes().flatten();
         let is_padded = codes().skip(dim).all(|code| code == 0);
         let square = codes().map(|code| i64::from(code).pow(2)).sum::<i64>();
         let length = (square as f64).sqrt() / 256.0 * f64::from(scale);
         (is_padded && (2.0 - MAX_LENGTH..MAX_LENGTH).contains(&length)).then_some(code)
+    }
+
+    /// How many dimensions it has.
+    pub fn dim(&self) -> usize {
+        self.dim
     }
 
     /// The same, borrowed.

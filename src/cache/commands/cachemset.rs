@@ -1,11 +1,12 @@
 //! ML.CACHEMSET: the answers of several keys, kept under the version that gave them.
 
 use super::arguments::{KEY, NUMKEYS, TOKEN, VERSION, check_size, version};
-use super::cacheset::{JITTER, Permission, STALE, Set, permission};
+use super::cacheset::{Permission, Set, permission};
 use super::store::{answer, put};
 use crate::cache::answer::Answer;
 use crate::cache::leases::{self, Place};
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler, random_fraction};
+use crate::terms::{JITTER, STALE};
 use crate::time::MICROS_PER_MILLI;
 
 /// ML.CACHEMSET
@@ -51,7 +52,7 @@ fn mset(call: &mut Call) -> Result<(), Error> {
         outcomes.push(!matches!(permission, Permission::Refused));
         answers.push(match permission {
             Permission::Set { cost_ms, token } => {
-                let lifetime = options.lifetime(random_fraction, cost_ms, now_ms);
+                let lifetime = options.terms.lifetime(random_fraction, cost_ms, now_ms);
                 Some((answer(version, *value, lifetime)?, token))
             }
             Permission::IsSet | Permission::Refused => None,

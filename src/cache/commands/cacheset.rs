@@ -1,6 +1,6 @@
 //! ML.CACHESET: an answer, kept under the version that gave it.
 
-use super::arguments::{self, KEY, TOKEN, TTLS, VERSION, check_size, unsigned, version};
+use super::arguments::{self, KEY, TOKEN, VERSION, check_size, version};
 use super::store::{answer, put};
 use crate::cache::answer::Answer;
 use crate::cache::config::TTL;
@@ -8,20 +8,14 @@ use crate::cache::counts::Counter;
 use crate::cache::leases::{self, Place};
 use crate::cache::state;
 use crate::id::Id;
-use crate::lifetime::{Lifetime, MAX_TIME_MS};
 use crate::server::{
-    Arg, Args, Argument, Call, Command, EXPIRIES, Error, KeyAccess, KeySpec, Lock, handler,
-    monotonic, random_fraction, refuse,
+    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Lock, handler, monotonic,
+    random_fraction, refuse,
 };
 use crate::singleflight::Standing;
+use crate::terms::{JITTER, STALE, Terms};
 use crate::time::{MICROS_PER_MILLI, MILLIS_PER_SECOND, Millis};
 use serde::de::IgnoredAny;
-
-/// How long past its time an answer may be served.
-pub const STALE: Argument = Argument::integer(c"milliseconds").after(c"STALE");
-
-/// How much of its time may be taken off.
-pub const JITTER: Argument = Argument::integer(c"percent").after(c"JITTER");
 
 /// ML.CACHESET
 pub const COMMAND: Command = Command {
@@ -49,12 +43,8 @@ pub const COMMAND: Command = Command {
 
 /// The options of ML.CACHESET and ML.CACHEMSET.
 pub struct Set<'a> {
-    /// When the answer expires, before jitter.
-    expires_at_ms: Millis,
-    /// How long it may be served past that.
-    stale_ms: Millis,
-    /// How much of its time to live may be taken off, in percent.
-    jitter_percent: u64,
+    /// How long the answer is to hold.
+    pub terms: Terms,
     /// The lease that it is set under, if under one.
     pub token: Option<Arg<'a>>,
     /// Whether the value must be JSON.
@@ -78,41 +68,16 @@ impl<'a> Set<'a> {
         now_ms: Millis,
     ) -> Result<Self, Error> {
         let expires_at_ms = now_ms.saturating_add(TTL.get_unsigned() * MILLIS_PER_SECOND);
-        let mut set =
-            Self { expires_at_ms, stale_ms: 0, jitter_percent: 0, token: None, json: false };
+        let mut set = Self { terms: Terms::until(expires_at_ms), token: None, json: false };
         let mut options = args.options();
         while let Some(option) = options.next(words)? {
             match option {
-                "STALE" => set.stale_ms = unsigned(&mut options, 0..=*TTLS.end())?,
-                "JITTER" => set.jitter_percent = unsigned(&mut options, 0..=100)?,
                 "TOKEN" => set.token = Some(options.value()?),
                 "JSON" => set.json = true,
-                unit => {
-                    options.excludes(words, EXPIRIES)?;
-                    set.expires_at_ms = options.value()?.expiry(unit, now_ms, MAX_TIME_MS)?;
-                }
+                term => set.terms.read(term, &mut options, words, now_ms)?,
             }
         }
         Ok(set)
-    }
-
-    /// The lifetime of the answer. `fraction`, from [0, 1), says how much of the
-    /// jitter is taken off.
-    pub fn lifetime(
-        &self,
-        fraction: impl FnOnce() -> f64,
-        cost_ms: u32,
-        now_ms: Millis,
-    ) -> Lifetime {
-        let mut expires_at_ms = self.expires_at_ms;
-        if self.jitter_percent > 0 && expires_at_ms > now_ms {
-            let ttl_ms = expires_at_ms - now_ms;
-            let off = ttl_ms as f64 * self.jitter_percent as f64 / 100.0 * fraction();
-            // A millisecond at least is left.
-            expires_at_ms -= (off as Millis).min(ttl_ms - 1);
-        }
-        let stale_until_ms = expires_at_ms.saturating_add(self.stale_ms).min(MAX_TIME_MS);
-        Lifetime { expires_at_ms, stale_until_ms, written_at_ms: now_ms, cost_ms }
     }
 }
 
@@ -146,7 +111,7 @@ fn set(call: &mut Call) -> Result<(), Error> {
     open.value_ref::<Answer>()?;
     match permission(&lock, place, options.token) {
         Permission::Set { cost_ms, token } => {
-            let lifetime = options.lifetime(random_fraction, cost_ms, now_ms);
+            let lifetime = options.terms.lifetime(random_fraction, cost_ms, now_ms);
             let answer = answer(version, value, lifetime)?;
             put(open, &lock, place, answer, value, token, now_ms)?;
             leases::settle(&lock);
