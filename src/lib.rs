@@ -47,13 +47,14 @@ static ALLOCATOR: server::ServerAllocator = server::ServerAllocator;
 pub static MODULE: server::Module = server::Module {
     name: c"ml",
     version: 100,
-    types: &[ratelimit::TYPES, permit::TYPES, cache::TYPES, features::TYPES],
+    types: &[ratelimit::TYPES, permit::TYPES, cache::TYPES, features::TYPES, semantic::TYPES],
     commands: &[
         ratelimit::COMMANDS,
         admission::COMMANDS,
         permit::COMMANDS,
         cache::COMMANDS,
         features::COMMANDS,
+        &semantic::commands::<Served>(),
         &[stats::command::<Counted>()],
     ],
     configs: &[
@@ -61,6 +62,7 @@ pub static MODULE: server::Module = server::Module {
         admission::CONFIGS,
         cache::CONFIGS,
         features::CONFIGS,
+        semantic::CONFIGS,
         stats::CONFIGS,
     ],
     info: &[&ratelimit::INFO, &permit::INFO, &admission::INFO, &cache::INFO, &features::INFO],
@@ -76,6 +78,15 @@ impl stats::Sections for Counted {
     fn settle(lock: &server::Lock) {
         // Leases that nobody waits for run out when somebody looks.
         cache::settle(lock);
+    }
+}
+
+/// Which versions may be served: the cache's table says so for all domains.
+struct Served;
+
+impl semantic::InForce for Served {
+    fn admits(lock: &server::Lock, key: &[u8], version: &[u8]) -> bool {
+        cache::admits(lock, key, version)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::server::TypeSpec;
 pub use commands::COMMANDS;
 pub use config::CONFIGS;
 pub use leases::{LISTENER as LEASES, settle};
-pub use state::LISTENER;
+pub use state::{LISTENER, admits};
 pub use stats::{INFO, STATS};
 
 /// The data types of this domain.

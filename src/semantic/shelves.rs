@@ -122,6 +122,14 @@ impl Shelves {
         at
     }
 
+    /// Has a vector belong to somebody else.
+    pub fn give(&mut self, slot: u32, owner: u32) {
+        let (at, row) = place(slot);
+        let shelf = self.shelves.get_mut(at).and_then(Option::as_mut);
+        let place = shelf.and_then(|shelf| shelf.owners.get_mut(row));
+        *place.unwrap_or_else(|| no_shelf()) = owner;
+    }
+
     /// Takes a vector out.
     pub fn remove(&mut self, slot: u32) {
         let (at, row) = place(slot);

@@ -1,6 +1,7 @@
 //! The table of a key: its entries by id, by what their questions are told by, and in
 //! the order in which they were last hit; and their vectors.
 
+use super::asked::Asked;
 use super::best::Best;
 use super::change::{Change, Put};
 use super::entry::{Entry, NONE, Texts};
@@ -86,10 +87,8 @@ pub struct Table {
     embedder: Option<Box<[u8]>>,
     /// By number; those without entries are used again.
     versions: Vec<Version>,
-    /// By place; empty ones are used again.
-    entries: Rows<Option<Entry>, 64>,
-    free: Vec<u32>,
-    count: usize,
+    /// By place: the last one moves into the place of one that is taken out.
+    entries: Rows<Entry, 64>,
     /// What all entries cost.
     bytes: usize,
     by_id: ById<u32>,
@@ -104,6 +103,8 @@ pub struct Table {
     shelves: Shelves,
     /// The latest end of any entry so far.
     until_ms: Millis,
+    /// What was asked.
+    pub asked: Asked,
 }
 
 impl Default for Table {
@@ -113,8 +114,6 @@ impl Default for Table {
             embedder: None,
             versions: Vec::new(),
             entries: Rows::new(),
-            free: Vec::new(),
-            count: 0,
             bytes: 0,
             by_id: ById::new(),
             by_digest: ById::new(),
@@ -124,6 +123,7 @@ impl Default for Table {
             looked_at: Cell::new(0),
             shelves: Shelves::default(),
             until_ms: 0,
+            asked: Asked::default(),
         }
     }
 }
@@ -136,12 +136,12 @@ impl Table {
 
     /// How many entries there are, those whose time is over included.
     pub fn len(&self) -> usize {
-        self.count
+        self.entries.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.entries.len() == 0
     }
 
     /// How many dimensions its vectors have; `None` before the first one.
@@ -167,11 +167,10 @@ impl Table {
     /// Bytes on the heap, but for what the allocator adds.
     pub fn heap_bytes(&self) -> usize {
         let vectors = self.shelves.vectors() * vector_cost(self.dim);
-        let texts = self.bytes.saturating_sub(self.count * ENTRY_BYTES + vectors);
+        let texts = self.bytes.saturating_sub(self.len() * ENTRY_BYTES + vectors);
         let versions = self.versions.iter().map(|version| version.name.len()).sum::<usize>();
         self.shelves.heap_bytes()
             + self.entries.heap_bytes()
-            + self.free.capacity() * size_of::<u32>()
             + self.by_id.heap_bytes()
             + self.by_digest.heap_bytes()
             + self.versions.capacity() * size_of::<Version>()
@@ -182,7 +181,7 @@ impl Table {
 
     /// How many blocks it is made of, about.
     pub fn blocks(&self) -> usize {
-        self.count + self.shelves.segments() * 8
+        self.len() + self.shelves.segments() * 8
     }
 
     /// Whether a vector goes with those that are there.
@@ -215,11 +214,11 @@ impl Table {
     }
 
     fn entry(&self, place: u32) -> &Entry {
-        self.entries.get(place as usize).and_then(Option::as_ref).unwrap_or_else(|| no_entry())
+        self.entries.get(place as usize).unwrap_or_else(|| no_entry())
     }
 
     fn entry_mut(&mut self, place: u32) -> &mut Entry {
-        self.entries.get_mut(place as usize).and_then(Option::as_mut).unwrap_or_else(|| no_entry())
+        self.entries.get_mut(place as usize).unwrap_or_else(|| no_entry())
     }
 
     /// The entry of an id.
@@ -309,7 +308,7 @@ impl Table {
         dropped.retain(|entry| entry.id != put.id);
         let goes: usize = dropped.iter().chain(&replaced).map(|entry| self.cost_of(entry)).sum();
         let mut bytes = (self.bytes + cost(put)).saturating_sub(goes);
-        let mut count = self.count + 1 - dropped.len() - usize::from(replaced.is_some());
+        let mut count = self.len() + 1 - dropped.len() - usize::from(replaced.is_some());
         let others = self.entries().filter(|entry| entry.id != put.id);
         let mut pushed_out = Vec::new();
         for entry in others.take(MAX_PUSHED_OUT + dropped.len()) {
@@ -334,7 +333,7 @@ impl Table {
         let from = self.looked_at.get();
         let to = from.saturating_add(LOOKS).min(places);
         self.looked_at.set(if to == places { 0 } else { to });
-        let looked_at = (from..to).filter_map(|place| self.entries.get(place as usize)?.as_ref());
+        let looked_at = (from..to).filter_map(|place| self.entries.get(place as usize));
         looked_at.filter(|entry| !entry.lifetime.is_alive(now_ms)).collect()
     }
 
@@ -365,8 +364,7 @@ impl Table {
         }
         let (dim, entries) = (self.dim, &mut self.entries);
         self.shelves.tidy(dim, |Moved { owner, from, to }| {
-            let entry = entries.get_mut(owner as usize).and_then(Option::as_mut);
-            let entry = entry.unwrap_or_else(|| no_entry());
+            let entry = entries.get_mut(owner as usize).unwrap_or_else(|| no_entry());
             if entry.slot == from {
                 entry.slot = to;
             } else {
@@ -390,10 +388,7 @@ impl Table {
             }
             None => (NO_THRESHOLD, Box::default()),
         };
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            self.entries.len() as u32 - 1
-        });
+        let place = self.entries.len() as u32;
         let version = self.count_in(put.version);
         let slot = self.shelves.put(put.code.dim(), &put.code.as_ref(), version, place);
         let aliases = self.move_all(aliases, version, place);
@@ -409,7 +404,6 @@ impl Table {
             older: Cell::new(NONE),
         };
         self.bytes += self.cost_of(&entry);
-        self.count += 1;
         if let Some(digest) = entry.texts.digest() {
             let hash = self.hash(version, digest);
             // Another one of the same hash, be it the same digest, is told by it no more.
@@ -417,9 +411,7 @@ impl Table {
             self.by_digest.add(hash, place);
         }
         self.by_id.add(put.id, place);
-        if let Some(free) = self.entries.get_mut(place as usize) {
-            *free = Some(entry);
-        }
+        self.entries.push(entry);
         self.link_newest(place);
     }
 
@@ -474,9 +466,8 @@ impl Table {
     /// Takes out an entry and its vector, but for further ones.
     fn take(&mut self, place: u32) -> Entry {
         self.unlink(place);
-        let entry = self.entries.get_mut(place as usize).and_then(Option::take);
-        let entry = entry.unwrap_or_else(|| no_entry());
-        self.free.push(place);
+        let last = self.entries.len() as u32 - 1;
+        let entry = self.entries.swap_remove(place as usize).unwrap_or_else(|| no_entry());
         self.by_id.remove_if(entry.id, |_| true);
         if let Some(digest) = entry.texts.digest() {
             let hash = self.hash(entry.version, digest);
@@ -487,8 +478,30 @@ impl Table {
         }
         self.bytes -= self.cost_of(&entry);
         self.shelves.remove(entry.slot);
-        self.count -= 1;
+        if last != place {
+            self.follow(last, place);
+        }
         entry
+    }
+
+    /// Has all that leads to an entry lead to where it is now.
+    fn follow(&mut self, from: u32, to: u32) {
+        let entry = self.entries.get(to as usize).unwrap_or_else(|| no_entry());
+        match entry.newer.get() {
+            NONE => self.newest.set(to),
+            newer => self.entry(newer).older.set(to),
+        }
+        match entry.older.get() {
+            NONE => self.oldest.set(to),
+            older => self.entry(older).newer.set(to),
+        }
+        let hash = entry.texts.digest().map(|digest| self.hash(entry.version, digest));
+        let told = hash.and_then(|hash| self.by_digest.get_mut(hash));
+        told.into_iter().filter(|place| **place == from).for_each(|place| *place = to);
+        if let Some(place) = self.by_id.get_mut(entry.id) {
+            *place = to;
+        }
+        entry.slots().for_each(|slot| self.shelves.give(slot, to));
     }
 }
 

@@ -17,12 +17,13 @@ fn furnished() -> (Server, Client, Tap) {
     client.run("ML.ADMIT 1 permit PERMIT 10 COST 3 HOLD 3600000");
     client.run("ML.CACHESET cache v x").ok();
     client.run("ML.FEATURESET row FIELDS 1 f 1").integer();
+    client.run("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x EMBEDDER e DIGEST d").text();
     let tap = Tap::on(&server);
     (server, client, tap)
 }
 
 /// What the commands that replicate an effect were given for it.
-fn effects() -> [Vec<Vec<u8>>; 4] {
+fn effects() -> [Vec<Vec<u8>>; 5] {
     let server = Server::start();
     let mut client = server.client();
     let mut tap = Tap::on(&server);
@@ -30,6 +31,7 @@ fn effects() -> [Vec<Vec<u8>>; 4] {
     client.run("ML.ADMIT 1 key3 PERMIT 10 HOLD 3600000");
     client.run("ML.CACHESET key2 v x").ok();
     client.run("ML.FEATURESET key4 FIELDS 1 f 2").integer();
+    client.run("ML.SEMSET key5 v aaaabbbbccccddddeeeeffffgggghhhh x").text();
     tap.replicated(&mut client).try_into().unwrap()
 }
 
@@ -122,6 +124,33 @@ const NUMERIC: &[(&str, &str, &[&str])] = &[
         &["1", "1700000000", "9223372036854775807"],
     ),
     ("ML.CACHERELEASE cache id BACKOFF {}", "BACKOFF", &["0", "1.5", "31622400001"]),
+    (
+        "ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x EX {}",
+        "EX",
+        &["0", "1.5", "9223372036854775807"],
+    ),
+    (
+        "ML.SEMSET new v aaaabbbbccccddddeeeeffffgggghhhh x STALE {}",
+        "STALE",
+        &["1.5", "31622400001"],
+    ),
+    ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x JITTER {}", "JITTER", &["0.5", "101"]),
+    (
+        "ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT {}",
+        "HIT",
+        &["1.000001", "2", "0.1234567", ".5"],
+    ),
+    (
+        "ML.SEMGET new v aaaabbbbccccddddeeeeffffgggghhhh HIT 1 MAYBE {}",
+        "MAYBE",
+        &["1.000001", "2", "0.1234567"],
+    ),
+    ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 1 TOP {}", "TOP", &["0", "65", "1.5"]),
+    (
+        "ML.SEMTHRESHOLD sem 0123456789abcdef0123456789abcdef {}",
+        "similarity",
+        &["1.000001", "2", "0.1234567"],
+    ),
 ];
 
 #[test]
@@ -474,6 +503,30 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.LOADRATE limit garbage", &["payload"]),
     ("ML.LOADPERMIT permit garbage", &["payload"]),
     ("ML.LOADCACHE cache garbage", &["payload"]),
+    ("ML.SEMSET sem v 1234567 x", &["vector", "8 to 4096"]),
+    ("ML.SEMSET new v 1234 x", &["vector", "8 to 4096"]),
+    ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh1234 x", &["vector", "8 dimensions"]),
+    ("ML.SEMSET sem  aaaabbbbccccddddeeeeffffgggghhhh x", &["version"]),
+    ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x EMBEDDER f", &["EMBEDDER", "key"]),
+    ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x EMBEDDER ", &["EMBEDDER", "1 to 255"]),
+    ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x DIGEST ", &["DIGEST", "1 to 64"]),
+    ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x DIGEST a DIGEST b", &["DIGEST", "twice"]),
+    ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x PROMPT", &["PROMPT", "value"]),
+    ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x EX 9 PX 9", &["EX", "PX"]),
+    ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x JSON", &["unknown", "'JSON'"]),
+    ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh TOP 3", &["HIT"]),
+    ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 MAYBE 0.6", &["MAYBE", "HIT"]),
+    ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 HIT 0.5", &["HIT", "twice"]),
+    ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 STALE", &["unknown", "'STALE'"]),
+    ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 EMBEDDER f", &["EMBEDDER", "key"]),
+    ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh1234 HIT 0.5", &["vector", "8 dimensions"]),
+    ("ML.SEMGET new v 12345678 HIT 0.5", &["vector", "8 to 4096"]),
+    ("ML.SEMDROP sem ID x", &["ID", "32"]),
+    ("ML.SEMDROP sem VERSION ", &["version"]),
+    ("ML.SEMDROP sem v w", &["unknown", "'v'"]),
+    ("ML.SEMTHRESHOLD sem x 0.5", &["id", "32"]),
+    ("ML.APPLYSEMANTIC sem garbage", &["change"]),
+    ("ML.LOADSEMANTIC sem garbage", &["payload"]),
 ];
 
 #[test]
@@ -547,6 +600,13 @@ const ARITIES: &[(&str, usize, Option<usize>)] = &[
     ("ML.LOADRATE", 2, Some(2)),
     ("ML.LOADPERMIT", 2, Some(2)),
     ("ML.LOADCACHE", 2, Some(2)),
+    ("ML.SEMSET", 4, None),
+    ("ML.SEMGET", 5, None),
+    ("ML.SEMDROP", 3, Some(3)),
+    ("ML.SEMTHRESHOLD", 3, Some(3)),
+    ("ML.SEMINFO", 1, Some(1)),
+    ("ML.APPLYSEMANTIC", 2, Some(2)),
+    ("ML.LOADSEMANTIC", 2, Some(2)),
 ];
 
 #[test]
@@ -569,11 +629,12 @@ fn too_few_or_too_many_arguments_are_the_servers_own_error() {
 fn a_key_of_any_other_type_is_left_as_it_is() {
     let (server, mut client, _tap) = furnished();
     let mut events = Events::of(&server);
-    let [rate, permit, cache, feature] = effects();
+    let [rate, permit, cache, feature, semantic] = effects();
+    let vector = b"aaaabbbbccccddddeeeeffffgggghhhh";
     let before = client.footprint();
-    for key in ["list", "string", "hash", "limit", "permit", "cache", "row"] {
+    for key in ["list", "string", "hash", "limit", "permit", "cache", "row", "sem"] {
         // Each command, its further arguments, and the key that it is made for.
-        let calls: [(&str, Vec<&[u8]>, &str); 29] = [
+        let calls: [(&str, Vec<&[u8]>, &str); 36] = [
             ("ML.RATELIMIT", vec![b"10", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"0", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"10", b"60", b"PEEK"], "limit"),
@@ -607,6 +668,13 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
             ("ML.LOADRATE", vec![b""], "limit"),
             ("ML.LOADPERMIT", vec![b""], "permit"),
             ("ML.LOADCACHE", vec![b""], "cache"),
+            ("ML.SEMSET", vec![b"v", vector, b"x"], "sem"),
+            ("ML.SEMGET", vec![b"v", vector, b"HIT", b"0.5"], "sem"),
+            ("ML.SEMDROP", vec![b"VERSION", b"v"], "sem"),
+            ("ML.SEMTHRESHOLD", vec![b"0123456789abcdef0123456789abcdef", b"1"], "sem"),
+            ("ML.SEMINFO", vec![], "sem"),
+            ("ML.APPLYSEMANTIC", vec![&semantic[2]], "sem"),
+            ("ML.LOADSEMANTIC", vec![b""], "sem"),
         ];
         for (command, arguments, own) in calls {
             if !own.split(' ').any(|own| own == key) {
@@ -630,13 +698,13 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
         ("ML.RENEW 2 new {} garbage 9", "limit permit"),
         ("ML.RENEW 2 {} new 00000000000000000000000000000000 9", "limit permit"),
     ] {
-        for key in ["list", "string", "hash", "limit", "permit", "cache", "row"] {
+        for key in ["list", "string", "hash", "limit", "permit", "cache", "row", "sem"] {
             if !own.split(' ').any(|own| own == key) {
                 assert_eq!(client.run(&call.replace("{}", key)).error(), wrong, "{call}: {key}");
             }
         }
     }
-    for key in ["list", "string", "hash", "limit", "permit", "cache"] {
+    for key in ["list", "string", "hash", "limit", "permit", "cache", "sem"] {
         let blob = b"12345678";
         let options = ["TYPE", "F32", "FIELDS", "1", "f"];
         let answer = call!(client, "ML.FEATUREMSET", 2, "row", key, blob, &options);
@@ -649,6 +717,7 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
     assert_eq!(client.run("TYPE limit").text(), "MLratelmt");
     assert_eq!(client.run("TYPE permit").text(), "MLpermits");
     assert_eq!(client.run("TYPE cache").text(), "MLcacheen");
+    assert_eq!(client.run("TYPE sem").text(), "MLsemcach");
 }
 
 #[test]
@@ -659,7 +728,8 @@ fn random_words_are_taken_whole_or_change_nothing() {
         9007199254740993 9223372036854775807 COST cost PEEK ALGORITHM FIXED EX px FOO \
         PARTIAL FORCE HOLD ID LIMIT PERMIT ACTUAL BURST sliding LEASE EARLY STALE JITTER TOKEN json VERSION SET CLEAR \
         BACKOFF NAMESPACE RESET VIEW AT TYPE FIELDS AUTO F32 I64 12345678 STRICT MAXAGE AS \
-        TENSOR LAST DIM SEQ SPAN TILE f[2] count(t,60)";
+        TENSOR LAST DIM SEQ SPAN TILE f[2] count(t,60) sem aaaabbbbccccddddeeeeffffgggghhhh HIT MAYBE TOP \
+        DIGEST EMBEDDER PROMPT";
     let words: Vec<_> = words.split(' ').collect();
     let names = commands::names();
     let (_server, mut client, _tap) = furnished();
@@ -695,6 +765,8 @@ fn random_words_are_taken_whole_or_change_nothing() {
                 "ML.FEATUREPUSH" => &["row", "s", "a", "LAST", "9"],
                 "ML.FEATURETALLY" => &["row", "FIELDS", "1", "t", "1", "SPAN", "60", "TILE", "60"],
                 "ML.FEATUREDEL" => &["row"],
+                "ML.SEMSET" | "ML.SEMGET" => &["sem", "v", "aaaabbbbccccddddeeeeffffgggghhhh"],
+                "ML.SEMDROP" | "ML.SEMTHRESHOLD" => &["sem"],
                 "ML.ADMIT" => &["limit", "permit", "LIMIT", "10", "600000"],
                 "ML.SETTLE" | "ML.RENEW" => &["limit", "permit"],
                 _ => &[],
@@ -722,7 +794,7 @@ fn random_words_are_taken_whole_or_change_nothing() {
 #[test]
 fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
     let (_server, mut client, _tap) = furnished();
-    let [rate, permit, _, feature] = effects();
+    let [rate, permit, _, feature, semantic] = effects();
     let id = granted(&mut client, "permit 10 60000");
     client.run("CONFIG SET maxmemory 1").ok();
     let before = client.footprint();
@@ -736,6 +808,7 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
         "ML.FEATUREMSET 1 row 1234 TYPE F32 FIELDS 1 g",
         "ML.FEATUREPUSH row s a LAST 9",
         "ML.FEATURETALLY row FIELDS 1 t 1 SPAN 60 TILE 60",
+        "ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh y",
         // What is left may need names of its own.
         "ML.FEATUREDEL row FIELDS 1 f",
     ] {
@@ -749,6 +822,8 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
     call!(client, "ML.APPLYLIMIT", "limit", &rate[2]).ok();
     call!(client, "ML.APPLYPERMIT", "permit", &permit[2]).ok();
     call!(client, "ML.APPLYROW", &feature[1], "row").ok();
+    call!(client, "ML.APPLYSEMANTIC", "sem", &semantic[2]).ok();
+    assert_eq!(client.run("ML.SEMDROP sem VERSION v").integer(), 2);
     assert_eq!(client.run("ML.FEATURES row f").texts(), ["2"]);
     assert_eq!(client.run("ML.LIMITINFO limit").map()["algorithm"].text(), "FIXED");
     assert_eq!(client.run("ML.SETTLE 1 limit id ACTUAL 1").integers(), [0], "it may give back");
@@ -804,6 +879,13 @@ const KEYED: &[&str] = &[
     "ML.LOADRATE {} payload",
     "ML.LOADPERMIT {} payload",
     "ML.LOADCACHE {} payload",
+    "ML.SEMSET {} v aaaabbbbccccddddeeeeffffgggghhhh x EMBEDDER e",
+    "ML.SEMGET {} v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9",
+    "ML.SEMDROP {} VERSION v",
+    "ML.SEMTHRESHOLD {} id 0.5",
+    "ML.SEMINFO {}",
+    "ML.APPLYSEMANTIC {} change",
+    "ML.LOADSEMANTIC {} payload",
 ];
 
 /// The words of a call, with its key in place.

@@ -80,16 +80,28 @@ pub const GRAMMAR: &[&str] = &[
     "ML.FEATUREMSET 1 {key} 12345678 TYPE F32 FIELDS @list",
     "ML.FEATURETALLY {key} FIELDS @list {amount} {amount} SPAN 3600 TILE 60",
     "ML.FEATUREDEL {key} FIELDS @list",
+    "ML.SEMSET {key} {version} {vector} {value} [EMBEDDER {word}] [PROMPT {value}] \
+     [DIGEST {few}] [PX {ms}] [STALE {ms}] [JITTER {number}]",
+    "ML.SEMSET {key} v1 {vector} {value}",
+    "ML.SEMGET {key} {version} {vector} HIT {similarity} [MAYBE {similarity}] [TOP {few}] \
+     [EMBEDDER {word}] [DIGEST {few}]",
+    "ML.SEMGET {key} v1 {vector} HIT 0.9 MAYBE 0.1 TOP 9",
+    "ML.SEMDROP {key} ID {id}",
+    "ML.SEMDROP {key} VERSION {version}",
+    "ML.SEMTHRESHOLD {key} {id} {similarity}",
+    "ML.SEMINFO {key}",
     "ML.APPLYLIMIT {key} {bytes}",
     "ML.APPLYPERMIT {key} {bytes}",
     "ML.APPLYANSWERS {key} {bytes} [{value}]",
     "ML.APPLYROW {bytes} {key}*",
     "ML.APPLYVERSIONS {bytes}",
     "ML.APPLYFIELDLISTS {bytes}",
+    "ML.APPLYSEMANTIC {key} {bytes}",
     "ML.LOADRATE {key} {bytes}",
     "ML.LOADPERMIT {key} {bytes}",
     "ML.LOADCACHE {key} {bytes}",
     "ML.LOADFEATURE {key} {bytes}",
+    "ML.LOADSEMANTIC {key} {bytes}",
     "DEL {key}",
     "HSET {key} {field} {value}",
     "HSET {key} {hashed} {message}",
@@ -122,13 +134,14 @@ pub struct Maker<'a> {
 fn heads(command: &str) -> &'static [&'static str] {
     let of = |words: &[&str]| words.iter().any(|word| command.contains(word));
     match command {
+        _ if of(&["SEM"]) => &["s"],
         _ if of(&["PERMIT"]) => &["p"],
         _ if of(&["ADMIT", "SETTLE", "RENEW", "LIMITINFO"]) => &["r", "r", "p"],
         _ if of(&["RATE", "LIMIT"]) => &["r"],
         _ if of(&["CACHE", "VERSION"]) => &["c", "c", "ns:"],
         _ if of(&["FEATURE"]) => &["f", "f", "h"],
         "HSET" => &["h"],
-        _ => &["r", "p", "c", "f", "h", "ns:", ""],
+        _ => &["r", "p", "c", "f", "h", "s", "ns:", ""],
     }
 }
 
@@ -174,7 +187,7 @@ impl Maker<'_> {
             "key" => {
                 let own = self.own;
                 match self.random.below(5) {
-                    0 => self.name(&["r", "p", "c", "f", "h", "ns:", ""]),
+                    0 => self.name(&["r", "p", "c", "f", "h", "s", "ns:", ""]),
                     _ => self.name(own),
                 }
             }
@@ -200,6 +213,12 @@ impl Maker<'_> {
                 0 => self.of(&["0", "1", "100000000000", "281474976710656"]),
                 _ => (1_700_000_000_000 + self.random.below(100_000)).to_string().into(),
             },
+            // Of eight dimensions mostly, all of them numbers.
+            "vector" => {
+                let dim = [8, 8, 8, 8, 9][self.random.below(5) as usize];
+                (0..dim).flat_map(|_| (self.random.below(9) as f32 - 4.0).to_le_bytes()).collect()
+            }
+            "similarity" => self.of(&["0", "0.25", "0.5", "0.9", "0.999999", "1", "1.5"]),
             "times" => (0..1 + self.random.below(2))
                 .flat_map(|_| {
                     [0, 1_700_000_000_000u64][self.random.below(2) as usize].to_le_bytes()

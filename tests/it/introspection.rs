@@ -326,7 +326,7 @@ fn info_counts_what_each_command_did() {
     assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
 }
 
-const DEFAULTS: [(&str, &str); 16] = [
+const DEFAULTS: [(&str, &str); 19] = [
     ("ml.cache-max-lease", "3600000"),
     ("ml.cache-max-lease-bytes", "67108864"),
     ("ml.cache-max-leases", "65536"),
@@ -342,6 +342,9 @@ const DEFAULTS: [(&str, &str); 16] = [
     ("ml.limit-max-waiter-bytes", "67108864"),
     ("ml.limit-max-waiters", "65536"),
     ("ml.ratelimit-algorithm", "FIXED"),
+    ("ml.semantic-max-bytes", "268435456"),
+    ("ml.semantic-max-entries", "100000"),
+    ("ml.semantic-ttl", "3600"),
     ("ml.stats-max-namespaces", "256"),
 ];
 
@@ -377,6 +380,9 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
         ("ml.cache-max-lease-bytes", &["0", "-1", "65535", "1099511627777", "x", ""]),
         ("ml.cache-max-lease", &["0", "-1", "31622400001", "1.5", "x", ""]),
         ("ml.cache-max-namespaces", &["0", "-1", "65537", "x", ""]),
+        ("ml.semantic-ttl", &["0", "-1", "3162240001", "1.5", "x", ""]),
+        ("ml.semantic-max-entries", &["0", "-1", "16777217", "x", ""]),
+        ("ml.semantic-max-bytes", &["0", "-1", "65535", "4294966273", "x", ""]),
         ("ml.cache-max-value-bytes", &["-1", "x", "", "9223372036854775808"]),
     ] {
         for value in refused {
@@ -412,7 +418,8 @@ fn configs_come_from_the_file_and_go_back_into_it() {
     client.run("CONFIG SET ml.cache-ttl 22 ml.cache-max-value-bytes 64mb").ok();
     client.run("CONFIG SET ml.ratelimit-algorithm GCRA ml.limit-max-holds 7").ok();
     client.run("CONFIG SET ml.cache-max-namespaces 9 ml.stats-max-namespaces 9").ok();
-    client.run("CONFIG SET ml.features-max-lists 8").ok();
+    client.run("CONFIG SET ml.features-max-lists 8 ml.semantic-ttl 13").ok();
+    client.run("CONFIG SET ml.semantic-max-entries 12 ml.semantic-max-bytes 64kb").ok();
     client.run("CONFIG REWRITE").ok();
     server.restart(Stop::NoSave);
     let rewritten = [
@@ -425,6 +432,9 @@ fn configs_come_from_the_file_and_go_back_into_it() {
         ("ml.features-max-skew", "0"),
         ("ml.limit-max-holds", "7"),
         ("ml.ratelimit-algorithm", "GCRA"),
+        ("ml.semantic-max-bytes", "65536"),
+        ("ml.semantic-max-entries", "12"),
+        ("ml.semantic-ttl", "13"),
         ("ml.stats-max-namespaces", "9"),
     ];
     assert_eq!(configs(&mut server.client()), but(&rewritten));
@@ -578,6 +588,13 @@ fn writes_are_notified_and_nothing_else_is() {
         ("ML.FEATURETALLY w FIELDS 1 s 1 SPAN 60 TILE 60", None),
         ("ML.FEATUREDEL w FIELDS 1 x", None),
         ("ML.FEATUREDEL w FIELDS 1 f", Some("ml.featuredel")),
+        ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x", Some("ml.semset")),
+        ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x EX 0", None),
+        ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9", None),
+        ("ML.SEMINFO sem", None),
+        ("ML.SEMTHRESHOLD sem {id} 0.5", None),
+        ("ML.SEMDROP sem ID {id}", None),
+        ("ML.SEMDROP sem VERSION v", Some("ml.semdrop")),
     ] {
         client.run(&call.replace("{id}", "0123456789abcdef0123456789abcdef"));
         let notified = events.notified(&mut client);

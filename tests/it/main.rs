@@ -54,5 +54,6 @@ mod ratelimit;
 mod replication;
 mod rows;
 mod rows_model;
+mod semantic;
 mod servers;
 mod stats;

@@ -233,6 +233,14 @@ const COMMANDS: &[&str] = &[
     "ML.FIELDLIST list a b",
     "ML.FIELDLISTS",
     "ML.FEATUREGETALL hash",
+    "ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh y",
+    "ML.SEMSET fresh v aaaabbbbccccddddeeeeffffgggghhhh y PROMPT p DIGEST d",
+    "ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9",
+    "ML.SEMDROP sem VERSION v",
+    "ML.SEMTHRESHOLD sem 0123456789abcdef0123456789abcdef 0.5",
+    "ML.SEMINFO sem",
+    "ML.APPLYSEMANTIC sem change",
+    "ML.LOADSEMANTIC sem payload",
     "ML.APPLYROW change row",
     "ML.LOADFEATURE row payload",
     "ML.APPLYLIMIT limit state",
@@ -268,6 +276,7 @@ fn furnish(client: &mut Client) {
     client.run("ML.FEATURESET row EX 9000 FIELDS 2 f 1 g gold").integer();
     client.run("ML.FEATUREPUSH row s a b LAST 9").integer();
     client.run("ML.FEATURETALLY row FIELDS 1 t 2.5 SPAN 86400 TILE 3600").integer();
+    client.run("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x PROMPT p").text();
     client.run("HSET hash f v");
     for field in 0..50 {
         client.run(&format!("HSET wide f{field} x"));
@@ -314,7 +323,7 @@ fn assert_works(client: &mut Client, context: &str) {
     assert_eq!(permit[4].items()[0].integers()[..3], [2, 10, 5]);
     let settled = call!(client, "ML.SETTLE", 2, "permit", "limit", permit[1].text());
     assert_eq!(settled.integers(), [1, 0]);
-    for key in ["limit", "permit", "cache", "row"] {
+    for key in ["limit", "permit", "cache", "row", "sem"] {
         assert!(call!(client, "MEMORY USAGE".split(' ').collect::<Vec<_>>(), key).integer() > 0);
         let payload = call!(client, "DUMP", key).bytes();
         call!(client, "RESTORE", "restored", 99_000, payload, "REPLACE").ok();
@@ -326,7 +335,7 @@ fn assert_works(client: &mut Client, context: &str) {
     assert_eq!(call!(client, "ML.CACHERELEASE", "missing", waited[2].text()).integer(), 1);
     assert!(client.info("ml_cache_hits").parse::<u64>().unwrap() > 0);
     assert_eq!(client.run("DEL cache copied").integer(), 2);
-    assert_eq!(client.run("UNLINK limit permit row restored").integer(), 4);
+    assert_eq!(client.run("UNLINK limit permit row sem restored").integer(), 5);
     client.run("SAVE").ok();
 }
 

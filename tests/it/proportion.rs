@@ -339,6 +339,8 @@ fn no_payload_takes_many_times_its_length() {
         "ML.FEATURESET e TYPE F32 DIM 2 FIELDS 1 v 12345678",
         "ML.CACHEVERSIONSET ns v w",
         "ML.FIELDLIST list a b",
+        "ML.SEMSET s v aaaabbbbccccddddeeeeffffgggghhhh x PROMPT p DIGEST d EMBEDDER e",
+        "ML.SEMSET s v iiiijjjjkkkkllllmmmmnnnnoooopppp y",
     ] {
         assert!(!client.run(call).is_error(), "{call}");
         let effects = tap.replicated(&mut client).into_iter();
@@ -352,6 +354,7 @@ fn no_payload_takes_many_times_its_length() {
         ("c", "ML.LOADCACHE"),
         ("f", "ML.LOADFEATURE"),
         ("e", "ML.LOADFEATURE"),
+        ("s", "ML.LOADSEMANTIC"),
     ] {
         // A payload is the only string of the module's in what DUMP gives; the first
         // byte says its type, the next nine are that of the module.
@@ -359,7 +362,7 @@ fn no_payload_takes_many_times_its_length() {
         let payload = crate::support::dump::module_string(&dump);
         payloads.push(vec![load.into(), key.into(), payload]);
     }
-    assert!(payloads.len() >= 21, "{}", payloads.len());
+    assert!(payloads.len() >= 24, "{}", payloads.len());
     let mut worst = (0, String::new());
     for words in payloads {
         let name = String::from_utf8_lossy(&words[0]).into_owned();
@@ -515,6 +518,15 @@ fn rows(client: &mut Client, size: usize) {
     }
 }
 
+/// As many answers, each to another question.
+fn entries(client: &mut Client, size: usize) {
+    for number in 0..size {
+        let vector: Vec<_> =
+            (0..8).flat_map(|at| ((number >> at) as f32 + 0.5).to_le_bytes()).collect();
+        call!(client, "ML.SEMSET", "s", "v", vector, "x").text();
+    }
+}
+
 fn many(head: &str, size: usize) -> String {
     (0..size).map(|number| format!(" {head}{number}")).collect()
 }
@@ -570,6 +582,14 @@ const CASES: &[Case] = &[
     ("ML.FIELDLISTS", rows, |_| String::new()),
     ("ML.FEATUREGETALL", rows, |_| "f".to_owned()),
     ("ML.FEATUREINFO", rows, |_| "f".to_owned()),
+    ("ML.SEMSET", entries, |_| format!("s v {} x", "1234".repeat(8))),
+    ("ML.SEMSET", |_, _| (), |size| format!("t v {} x", "1234".repeat(size))),
+    ("ML.SEMGET", entries, |_| format!("s v {} HIT 0.5", "4321".repeat(8))),
+    ("ML.SEMGET", entries, |_| format!("s none {} HIT 0.5", "4321".repeat(8))),
+    ("ML.SEMDROP", entries, |_| format!("s ID {NO_ID}")),
+    ("ML.SEMDROP", entries, |_| "s VERSION v".to_owned()),
+    ("ML.SEMTHRESHOLD", entries, |_| format!("s {NO_ID} 0.5")),
+    ("ML.SEMINFO", entries, |_| "s".to_owned()),
 ];
 
 /// More holds than are kept in a list: what is done with these is done as with many.

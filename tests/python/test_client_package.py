@@ -118,6 +118,15 @@ EVERY_KEYWORD = {
     "ML.CACHEMFETCH": [calls.cachemfetch(["o"], "v", 5, token=HELD)],
     "ML.CACHERELEASE": [calls.cacherelease("n", HELD, backoff=0.001)],
     "ML.CACHEVERSIONSET": [calls.cacheversionset("space", None)],
+    "ML.SEMSET": [
+        calls.semset("sem", "v", [1.0] * 8, "x", embedder="m", prompt="p", digest="d", ttl=60,
+                     stale=60, jitter=5),
+        calls.semset("sem", "v", numpy.ones(8), "x", expires_at=time.time() + 60),
+    ],
+    "ML.SEMGET": [
+        calls.semget("sem", "v", b"1234" * 8, 0.95, maybe=0.9, top=3, embedder="m", digest="d"),
+    ],
+    "ML.SEMDROP": [calls.semdrop("sem", id=HELD), calls.semdrop("sem", version="w")],
     "ML.STATS": [
         calls.stats("limits", namespace="a"),
         calls.stats("cache"),

@@ -49,6 +49,12 @@ class Commands:
     stats = method(calls.stats)
     delete = method(calls.delete)
 
+    semset = method(calls.semset)
+    semget = method(calls.semget)
+    semdrop = method(calls.semdrop)
+    semthreshold = method(calls.semthreshold)
+    seminfo = method(calls.seminfo)
+
     features_of = method(calls.features_of)
     featureget = method(calls.featureget)
     featureget_timed = method(calls.featureget_timed)

@@ -25,7 +25,10 @@ __all__ = [
     "FieldStatus",
     "Hold",
     "LimitInfo",
+    "NearAnswer",
+    "NearAnswers",
     "RateLimit",
+    "SemanticInfo",
     "Status",
     "Tensor",
     "Window",
@@ -164,6 +167,48 @@ class CacheInfo(NamedTuple):
     waiters: int
     versions: list[CachedVersion]
     """The one written last comes first."""
+
+
+class NearAnswer(NamedTuple):
+    """An answer to a question near the one that was asked."""
+
+    id: str
+    similarity: float
+    """The cosine, within 0.001."""
+    value: bytes
+    prompt: bytes | None
+    """What its own question was, if it was said."""
+    age: float
+    """Seconds since it was set."""
+
+
+class NearAnswers(NamedTuple):
+    """What was found near a question; true for a hit."""
+
+    status: str
+    """HIT, MAYBE, MISS, or RETIRED: the version is not in force."""
+    entries: list[NearAnswer]
+    """The most similar one comes first."""
+
+    def __bool__(self) -> bool:
+        """Whether there is an answer."""
+        return self.status == "HIT"
+
+
+class SemanticInfo(NamedTuple):
+    """What a key of the semantic cache holds, and what it was asked on that node."""
+
+    dim: int
+    embedder: bytes | None
+    entries: int
+    bytes: int
+    hits: int
+    maybes: int
+    misses: int
+    saved: float
+    """Seconds that computing the answers took that were hits, as far as it is known."""
+    histogram: list[int]
+    """How often the best was how similar, from -1 on in steps of 0.05."""
 
 
 class FeatureView(NamedTuple):

@@ -69,6 +69,7 @@ from mlserve.calls.limits import (
     window_words,
 )
 from mlserve.calls.operators import delete, stats
+from mlserve.calls.semantic import semdrop, semget, seminfo, semset, semthreshold
 
 __all__ = [
     "TENSOR_TYPES",
@@ -122,6 +123,11 @@ __all__ = [
     "pairs_of",
     "ratelimit",
     "renew",
+    "semdrop",
+    "semget",
+    "seminfo",
+    "semset",
+    "semthreshold",
     "settle",
     "stats",
     "window_words",
