@@ -28,6 +28,7 @@ use super::vector::{DIMENSIONS, OwnedCode};
 use crate::id::Id;
 use crate::lifetime::{Lifetime, MAX_TIME_MS};
 use crate::wire::{Reader, push_number};
+use std::iter::Peekable;
 use std::ops::RangeInclusive;
 
 const TABLE: u8 = 1;
@@ -40,14 +41,45 @@ const ALIAS: u8 = 4;
 /// How similar vectors can be.
 pub const SIMILARITIES: RangeInclusive<f64> = -1.0..=1.0;
 
+/// How long a part of a table becomes before another is begun: no part is twice as long,
+/// but for an entry that is so by itself.
+const PART: usize = if cfg!(test) { 300 } else { 8 << 20 };
+
+/// Gives the payloads of the parts of a table: tables all of them, which hold its entries
+/// one after the other.
+pub fn encode_parts(table: &Table, part: &mut dyn FnMut(&[u8])) {
+    let mut entries = table.entries().peekable();
+    loop {
+        part(&encode_some(table, &mut entries, PART));
+        if entries.peek().is_none() {
+            return;
+        }
+    }
+}
+
 /// Appends the payload of a table.
 pub fn encode(table: &Table, out: &mut Vec<u8>) {
-    out.push(TABLE);
-    push_number(table.until_ms(), out);
-    push_number(table.dim().unwrap_or(0) as u64, out);
-    push_short(table.embedder().unwrap_or_default(), out);
-    push_number(table.len() as u64, out);
-    table.entries().for_each(|entry| encode_entry(table, entry, out));
+    out.extend(encode_some(table, &mut table.entries().peekable(), usize::MAX));
+}
+
+/// The payload of a table of the next entries, as many as `most` bytes hold, and one more.
+fn encode_some<'t>(
+    table: &'t Table,
+    entries: &mut Peekable<impl Iterator<Item = &'t Entry>>,
+    most: usize,
+) -> Vec<u8> {
+    let (mut held, mut count) = (Vec::new(), 0);
+    while let Some(entry) = entries.next_if(|_| held.len() < most) {
+        encode_entry(table, entry, &mut held);
+        count += 1;
+    }
+    let mut out = vec![TABLE];
+    push_number(table.until_ms(), &mut out);
+    push_number(table.dim().unwrap_or(0) as u64, &mut out);
+    push_short(table.embedder().unwrap_or_default(), &mut out);
+    push_number(count, &mut out);
+    out.append(&mut held);
+    out
 }
 
 /// Appends the payload of one entry of a table: what is the same on every node.
@@ -67,9 +99,26 @@ pub fn encode_entry(table: &Table, entry: &Entry, out: &mut Vec<u8>) {
 
 /// Reads the payload of a table; `None` unless it is one that can be.
 pub fn decode(payload: &[u8]) -> Option<Table> {
+    let mut table = Table::default();
+    read_into(&mut table, payload)?;
+    Some(table)
+}
+
+/// Adds what a further part of a table holds: `None`, and nothing added, unless it goes
+/// with what is there.
+pub fn extend(table: &mut Table, payload: &[u8]) -> Option<()> {
+    // What is added as it is read could not be taken back.
+    let part = decode(payload)?;
+    if !table.goes_with(&part) {
+        return None;
+    }
+    read_into(table, payload)
+}
+
+fn read_into(table: &mut Table, payload: &[u8]) -> Option<()> {
     let mut reader = start(payload, TABLE)?;
     let until_ms = reader.number().filter(|until_ms| *until_ms <= MAX_TIME_MS)?;
-    let mut table = Table::until(until_ms);
+    table.keep_until(until_ms);
     let dim = usize::try_from(reader.number()?).ok()?;
     let embedder = embedder(&mut reader)?;
     let count = reader.number()?;
@@ -82,7 +131,7 @@ pub fn decode(payload: &[u8]) -> Option<Table> {
         let is_new = table.get(id).is_none() && table.check_version(put.version).is_ok();
         let threshold = threshold(&mut reader).filter(|_| is_new)?;
         let mut change = Change { put: Some(put), ..Change::default() };
-        apply(&mut table, &change)?;
+        apply(table, &change)?;
         let aliases = usize::from(reader.u8()?);
         if aliases > MAX_ALIASES {
             return None;
@@ -90,14 +139,13 @@ pub fn decode(payload: &[u8]) -> Option<Table> {
         change.put = None;
         for _ in 0..aliases {
             change.alias = Some((id, OwnedCode::decode(dim, &mut reader)?));
-            apply(&mut table, &change)?;
+            apply(table, &change)?;
         }
         if threshold > NO_THRESHOLD {
             table.apply(&Change { threshold: Some((id, threshold)), ..Change::default() }, None);
         }
     }
-    reader.end()?;
-    Some(table)
+    reader.end()
 }
 
 /// Makes a change, whose texts are put together; `None`, and nothing done, where there is
@@ -339,6 +387,19 @@ mod tests {
             for length in 0..payload.len() {
                 prop_assert!(decode(&payload[..length]).is_none());
             }
+            // The same in parts, none of which is taken twice.
+            let mut parts = Vec::new();
+            encode_parts(&table, &mut |part| parts.push(part.to_vec()));
+            let mut again = decode(&parts[0]).unwrap();
+            for part in &parts[1..] {
+                prop_assert!(part.len() < 2 * PART);
+                prop_assert_eq!(extend(&mut again, &part[..part.len() - 1]), None);
+                prop_assert_eq!(extend(&mut again, part), Some(()));
+                prop_assert_eq!(extend(&mut again, part), None);
+            }
+            let mut payload_again = Vec::new();
+            encode(&again, &mut payload_again);
+            prop_assert_eq!(payload, payload_again);
         }
 
         #[test]

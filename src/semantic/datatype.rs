@@ -25,6 +25,16 @@ impl DataType for Box<Table> {
         codec::decode(payload).map(Box::new)
     }
 
+    const IN_PARTS: bool = true;
+
+    fn encode_parts(&self, part: &mut dyn FnMut(&[u8])) {
+        codec::encode_parts(self, part);
+    }
+
+    fn extend(table: &mut Table, payload: &[u8]) -> Option<()> {
+        codec::extend(table, payload)
+    }
+
     fn try_clone(&self) -> Option<Self> {
         let mut payload = Vec::new();
         payload.try_reserve_exact(self.bytes()).ok()?;

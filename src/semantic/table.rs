@@ -129,9 +129,9 @@ impl Default for Table {
 }
 
 impl Table {
-    /// An empty table whose key lives until then at least.
-    pub fn until(until_ms: Millis) -> Self {
-        Self { until_ms, ..Self::default() }
+    /// Has its key live until then at least.
+    pub fn keep_until(&mut self, until_ms: Millis) {
+        self.until_ms = self.until_ms.max(until_ms);
     }
 
     /// How many entries there are, those whose time is over included.
@@ -200,6 +200,16 @@ impl Table {
         let used = self.versions.iter().filter(|one| one.entries > 0).count();
         let has_room = used < MAX_VERSIONS || self.number_of(version).is_some();
         if has_room { Ok(()) } else { Err(Misfit::Versions) }
+    }
+
+    /// Whether all entries of another table can be put in as well.
+    pub fn goes_with(&self, other: &Self) -> bool {
+        let checked = other.dim().is_none_or(|dim| self.check(dim, other.embedder()).is_ok());
+        let used = |table: &Self| table.versions.iter().filter(|one| one.entries > 0).count();
+        let others = other.versions.iter().filter(|one| one.entries > 0);
+        let new = others.filter(|one| self.number_of(&one.name).is_none()).count();
+        let is_new = |entry: &Entry| self.get(entry.id).is_none();
+        checked && used(self) + new <= MAX_VERSIONS && other.entries().all(is_new)
     }
 
     fn number_of(&self, version: &[u8]) -> Option<u32> {
@@ -380,7 +390,7 @@ impl Table {
         if self.embedder.is_none() {
             self.embedder = put.embedder.map(Into::into);
         }
-        self.until_ms = self.until_ms.max(put.lifetime.stale_until_ms);
+        self.keep_until(put.lifetime.stale_until_ms);
         let (threshold, aliases) = match self.by_id.get(put.id).copied() {
             Some(place) => {
                 let entry = self.take(place);

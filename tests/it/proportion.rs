@@ -370,7 +370,10 @@ fn no_payload_takes_many_times_its_length() {
         let payload = at.map(|at| (at, words[at].clone()));
         let (at, payload) = payload.unwrap_or_else(|| panic!("{name} has no payload"));
         let (tail, once) = sizes(&name);
-        for end in 1..=payload.len().min(if tail > 1 << 20 { 24 } else { 200 }) {
+        // In the midst of a vector there is nothing that says how much there is.
+        let vector = if name.contains("SEMANTIC") { 30..payload.len() - 60 } else { 0..0 };
+        let ends = 1..=payload.len().min(if tail > 1 << 20 { 24 } else { 200 });
+        for end in ends.filter(|end| !vector.contains(end)) {
             for count in &counts(tail) {
                 let mut words = words.clone();
                 words[at] = [&payload[..end], count, &vec![0; tail]].concat();

@@ -368,6 +368,29 @@ fn a_replica_a_restart_and_a_copy_answer_with_the_same_bits() {
 }
 
 #[test]
+fn a_large_key_is_saved_and_loaded_in_parts() {
+    let server = Server::with("appendonly yes\nappendfsync always\naof-use-rdb-preamble no");
+    let mut client = server.client();
+    let mut chance = Random::new(10);
+    for number in 0..20 {
+        let value = number.to_string().repeat(512 << 10);
+        set(&mut client, "k", &random(&mut chance), &value, "STALE 9000");
+    }
+    let digest = client.digest();
+    client.run("DEBUG RELOAD").ok();
+    assert_eq!(client.digest(), digest, "an RDB file");
+    client.rewrite_aof();
+    client.run("DEBUG LOADAOF").ok();
+    assert_eq!(client.digest(), digest, "a rewritten AOF");
+    let dump = call!(client, "DUMP", "k").bytes();
+    call!(client, "RESTORE", "restored", 99_000_000, dump).ok();
+    assert_eq!(client.digest_of("restored"), client.digest_of("k"));
+    let replica = server.replica("");
+    replica.catch_up(&server);
+    assert_eq!(replica.client().digest(), client.digest(), "a full synchronisation");
+}
+
+#[test]
 fn what_only_asks_replicates_nothing_and_a_write_its_effect() {
     let server = Server::start();
     let mut client = server.client();

@@ -111,6 +111,23 @@ pub trait DataType: RawValue + Default + Send + 'static {
     /// and of a known version. Allocates no more than the payload is long.
     fn decode(payload: &[u8]) -> Option<Self>;
 
+    /// Whether the payload may be that of a part: what is too large to be saved and sent in
+    /// one piece is [given](Self::encode_parts) in several.
+    const IN_PARTS: bool = false;
+
+    /// Gives the payload, or those of parts.
+    fn encode_parts(&self, part: &mut dyn FnMut(&[u8])) {
+        let mut payload = Vec::new();
+        self.encode(&mut payload);
+        part(&payload);
+    }
+
+    /// Adds what the payload of a further part holds: `None`, and nothing added, unless it
+    /// is one that goes with what is there.
+    fn extend(_inner: &mut Self::Inner, _payload: &[u8]) -> Option<()> {
+        None
+    }
+
     /// A copy; `None` when there is no memory for it.
     fn try_clone(&self) -> Option<Self>;
 
@@ -254,10 +271,34 @@ unsafe fn borrow<T: RawValue>(value: *const c_void) -> ManuallyDrop<T> {
 unsafe extern "C" fn rdb_load<T: DataType>(io: *mut RedisModuleIO, frame: c_int) -> *mut c_void {
     guard(Callback::RdbLoad, || {
         // SAFETY: `io` is valid while the callback runs.
-        let payload = unsafe { load_payload(io, frame) };
-        payload.and_then(|payload| decode::<T>(&payload)).map_or(null_mut(), RawValue::into_raw)
+        let loaded = || unsafe { load_payload(io, frame) };
+        let value = decode::<T>(&*loaded()?)?.into_raw();
+        if T::IN_PARTS {
+            // SAFETY: the value is this function's own, and led to by nothing else.
+            if unsafe { load_parts::<T>(T::inner(value), loaded) }.is_none() {
+                // SAFETY: as above; it is taken back once.
+                drop(unsafe { T::from_raw(value) });
+                return None;
+            }
+        }
+        Some(value)
     })
+    .flatten()
     .unwrap_or(null_mut())
+}
+
+/// Loads further parts, up to the empty one that ends them.
+fn load_parts<T: DataType>(
+    inner: &mut T::Inner,
+    loaded: impl Fn() -> Option<Loaded>,
+) -> Option<()> {
+    loop {
+        let part = loaded()?;
+        if part.is_empty() {
+            return Some(());
+        }
+        T::extend(inner, &part)?;
+    }
 }
 
 /// The bytes that a server loaded, freed when dropped.
@@ -301,27 +342,37 @@ pub(in crate::server) fn decode<T: DataType>(payload: &[u8]) -> Option<T> {
     if payload.is_empty() { Some(T::default()) } else { T::decode(payload) }
 }
 
-/// The payload of a value, for an RDB file or an AOF. One that cannot be saved
-/// is saved as empty: its key loses what it held, but the file still loads.
+/// Gives the payload of a value, or those of its parts, for an RDB file or an AOF. One
+/// that cannot be saved is saved as empty: its key loses what it held, but the file still
+/// loads.
 ///
 /// # Safety
 /// `value` is a value of this type.
-unsafe fn payload<T: DataType>(entry: Callback, value: *const c_void) -> Vec<u8> {
+unsafe fn save<T: DataType>(entry: Callback, value: *const c_void, mut part: impl FnMut(&[u8])) {
+    let mut is_saved = false;
     guard(entry, || {
-        let mut payload = Vec::new();
         // SAFETY: promised by the caller.
-        unsafe { borrow::<T>(value) }.encode(&mut payload);
-        payload
-    })
-    .unwrap_or_default()
+        unsafe { borrow::<T>(value) }.encode_parts(&mut |payload| {
+            part(payload);
+            is_saved = true;
+        });
+    });
+    if !is_saved {
+        part(&[]);
+    }
 }
 
 unsafe extern "C" fn rdb_save<T: DataType>(io: *mut RedisModuleIO, value: *mut c_void) {
+    let save_part = |payload: &[u8]| {
+        // SAFETY: `io` is valid while the callback runs; the bytes are copied.
+        unsafe {
+            api!(RedisModule_SaveStringBuffer(io, payload.as_ptr().cast(), payload.len()));
+        }
+    };
     // SAFETY: the server passes a value of this type.
-    let payload = unsafe { payload::<T>(Callback::RdbSave, value) };
-    // SAFETY: `io` is valid while the callback runs; the bytes are copied.
-    unsafe {
-        api!(RedisModule_SaveStringBuffer(io, payload.as_ptr().cast(), payload.len()));
+    unsafe { save::<T>(Callback::RdbSave, value, save_part) };
+    if T::IN_PARTS {
+        save_part(&[]);
     }
 }
 
@@ -332,15 +383,17 @@ unsafe extern "C" fn aof_rewrite<T: DataType>(
 ) {
     // SAFETY: `io` is valid while the callback runs.
     unsafe { emit_tables(io) };
+    let emit_part = |payload: &[u8]| {
+        let (start, length) = (payload.as_ptr(), payload.len());
+        // SAFETY: `io` and `key` are valid while the callback runs; the format says
+        // how each argument is passed: `s` a server string, `b` bytes and their
+        // length.
+        unsafe {
+            api!(RedisModule_EmitAOF(io, T::LOAD.as_ptr(), c"sb".as_ptr(), key, start, length));
+        }
+    };
     // SAFETY: the server passes a value of this type.
-    let payload = unsafe { payload::<T>(Callback::AofRewrite, value) };
-    let (start, length) = (payload.as_ptr(), payload.len());
-    // SAFETY: `io` and `key` are valid while the callback runs; the format says
-    // how each argument is passed: `s` a server string, `b` bytes and their
-    // length.
-    unsafe {
-        api!(RedisModule_EmitAOF(io, T::LOAD.as_ptr(), c"sb".as_ptr(), key, start, length));
-    }
+    unsafe { save::<T>(Callback::AofRewrite, value, emit_part) };
 }
 
 unsafe extern "C" fn unlink<T: DataType>(key: *mut RedisModuleKeyOptCtx, value: *const c_void) {

@@ -2,7 +2,8 @@
 //!
 //! A rewrite without RDB preamble emits it for each key of the type, with the
 //! payload that an RDB file would hold, and leaves the key's expiry to the
-//! server.
+//! server. A value that is saved in parts is loaded by a command for each: those after
+//! the first add to what the key holds.
 
 use super::argument::Argument;
 use super::command::{Command, handler};
@@ -24,11 +25,17 @@ pub const fn load_command<T: DataType>() -> Command {
 fn load<T: DataType>(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let payload = call.args.arg()?;
-    let value = decode::<T>(payload.bytes())
-        .ok_or_else(|| refuse(format!("payload is not one of {}", T::NAME.to_string_lossy())))?;
+    let wrong = || refuse(format!("payload is not one of {}", T::NAME.to_string_lossy()));
     let mut open = call.keys.write(key);
-    open.value_ref::<T>()?;
-    open.set(value)?;
+    if T::IN_PARTS
+        && let Some(inner) = open.inner::<T>()?
+    {
+        T::extend(inner, payload.bytes()).ok_or_else(wrong)?;
+    } else {
+        let value = decode::<T>(payload.bytes()).ok_or_else(wrong)?;
+        open.value_ref::<T>()?;
+        open.set(value)?;
+    }
     open.commit(Lives::AsBefore, c"ml.load", T::LOAD, || payload.bytes());
     call.reply.ok();
     Ok(())

@@ -101,15 +101,20 @@ def semget(
     def read(answer: Any) -> NearAnswers:
         status, entries = answer
         found = [
-            NearAnswer(text_of(id), float(similarity), value, prompt, age / 1000)
-            for id, similarity, value, prompt, age in entries
+            NearAnswer(text_of(name), float(similarity), value, prompt, age / 1000)
+            for name, similarity, value, prompt, age in entries
         ]
         return NearAnswers(text_of(status), found)
 
     return Call(words, read, (key,), again=True)
 
 
-def semdrop(key: Key, *, id: str | None = None, version: Key | None = None) -> Call[int]:
+def semdrop(
+    key: Key,
+    *,
+    id: str | None = None,  # noqa: A002
+    version: Key | None = None,
+) -> Call[int]:
     """Drop an entry, or all of a version (ML.SEMDROP).
 
     The result is how many could be served. It may be repeated.
@@ -121,7 +126,7 @@ def semdrop(key: Key, *, id: str | None = None, version: Key | None = None) -> C
     return Call(words, as_it_is, (key,), again=True)
 
 
-def semthreshold(key: Key, id: str, similarity: float) -> Call[bool]:
+def semthreshold(key: Key, id: str, similarity: float) -> Call[bool]:  # noqa: A002
     """Have an entry answer from a similarity on only (ML.SEMTHRESHOLD).
 
     False where there is no such entry. It may be repeated.
