@@ -10,8 +10,8 @@ use crate::lifetime::Lifetime;
 pub struct Change<'a> {
     /// The entries that go.
     pub dropped: Vec<Id>,
-    /// The entry that gets another threshold of its own.
-    pub threshold: Option<(Id, f64)>,
+    /// The entry that gets another threshold of its own, in millionths.
+    pub threshold: Option<(Id, u32)>,
     /// What is put in.
     pub put: Option<Put<'a>>,
     /// A further vector that leads to an entry.

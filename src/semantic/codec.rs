@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! table      1 u8 · until_ms number · dim number · embedder · how many number · for each
-//!            entry, the one hit longest ago first: entry · threshold f64 · further
-//!            vectors u8 · they
+//!            entry, the one hit longest ago first: entry · threshold number ·
+//!            further vectors u8 · they
 //! change     1 u8 · dropped number · their ids · parts u8: 1 threshold · 2 entry put in ·
 //!            4 further vector · of each part that there is:
-//!            id · threshold f64
+//!            id · threshold number
 //!            dim number · embedder · entry
 //!            id · dim number · vector
 //!
@@ -23,13 +23,12 @@
 
 use super::change::{Change, Put};
 use super::entry::{Entry, Texts};
-use super::table::{MAX_ALIASES, NO_THRESHOLD, Table};
+use super::table::{MAX_ALIASES, MILLION, Table};
 use super::vector::{DIMENSIONS, OwnedCode};
 use crate::id::Id;
 use crate::lifetime::{Lifetime, MAX_TIME_MS};
 use crate::wire::{Reader, push_number};
 use std::iter::Peekable;
-use std::ops::RangeInclusive;
 
 const TABLE: u8 = 1;
 const CHANGE: u8 = 1;
@@ -37,9 +36,6 @@ const CHANGE: u8 = 1;
 const THRESHOLD: u8 = 1;
 const PUT: u8 = 2;
 const ALIAS: u8 = 4;
-
-/// How similar vectors can be.
-pub const SIMILARITIES: RangeInclusive<f64> = -1.0..=1.0;
 
 /// How long a part of a table becomes before another is begun: no part is twice as long,
 /// but for an entry that is so by itself.
@@ -92,7 +88,7 @@ pub fn encode_entry(table: &Table, entry: &Entry, out: &mut Vec<u8>) {
     push_text(Some(entry.texts.value()), out);
     push_text(entry.texts.prompt(), out);
     push_text(entry.texts.digest(), out);
-    out.extend(entry.threshold.to_le_bytes());
+    push_number(entry.threshold.into(), out);
     out.push(table.codes(entry).skip(1).count() as u8);
     codes.for_each(|code| code.encode(out));
 }
@@ -141,7 +137,7 @@ fn read_into(table: &mut Table, payload: &[u8]) -> Option<()> {
             change.alias = Some((id, OwnedCode::decode(dim, &mut reader)?));
             apply(table, &change)?;
         }
-        if threshold > NO_THRESHOLD {
+        if threshold > 0 {
             table.apply(&Change { threshold: Some((id, threshold)), ..Change::default() }, None);
         }
     }
@@ -174,7 +170,7 @@ pub fn encode_change(change: &Change, out: &mut Vec<u8>) {
     out.push(parts.iter().sum());
     if let Some((id, threshold)) = threshold {
         out.extend(id.0);
-        out.extend(threshold.to_le_bytes());
+        push_number((*threshold).into(), out);
     }
     if let Some(put) = put {
         push_number(put.code.dim() as u64, out);
@@ -228,9 +224,8 @@ fn dim(reader: &mut Reader) -> Option<usize> {
     usize::try_from(reader.number()?).ok().filter(|dim| DIMENSIONS.contains(dim))
 }
 
-fn threshold(reader: &mut Reader) -> Option<f64> {
-    let threshold = f64::from_le_bytes(reader.array()?);
-    SIMILARITIES.contains(&threshold).then_some(threshold)
+fn threshold(reader: &mut Reader) -> Option<u32> {
+    u32::try_from(reader.number()?).ok().filter(|threshold| *threshold <= MILLION)
 }
 
 fn entry<'a>(dim: usize, embedder: Option<&'a [u8]>, reader: &mut Reader<'a>) -> Option<Put<'a>> {
@@ -319,7 +314,7 @@ mod tests {
 
     fn changes() -> impl Strategy<Value = Change<'static>> {
         let ids = prop::collection::vec(any::<[u8; 16]>().prop_map(Id), 0..4);
-        let threshold = prop::option::of((any::<[u8; 16]>().prop_map(Id), SIMILARITIES));
+        let threshold = prop::option::of((any::<[u8; 16]>().prop_map(Id), 0..=MILLION));
         let alias = prop::option::of(any::<([u8; 16], u64)>());
         (ids, threshold, alias, prop::option::of(parts()), 8usize..70, any::<bool>()).prop_map(
             |(dropped, threshold, alias, parts, dim, named)| Change {
@@ -347,7 +342,7 @@ mod tests {
                 continue;
             }
             let alias = spiky.then(|| (put.id, code(19, seed + 1, !spiky)));
-            let threshold = (until_ms % 2 == 0).then_some((put.id, 0.5));
+            let threshold = (until_ms % 2 == 0).then_some((put.id, MILLION / 2));
             let dropped = if id % 7 == 0 { vec![Id([id / 2; 16])] } else { vec![] };
             let change = Change { dropped, threshold: None, put: Some(put), alias };
             apply(&mut table, &change).unwrap();

@@ -1,6 +1,7 @@
 //! An entry: an answer, and what is known of it.
 
 use crate::block::Block;
+use crate::bug;
 use crate::id::Id;
 use crate::lifetime::Lifetime;
 use std::cell::Cell;
@@ -12,8 +13,8 @@ pub struct Texts(Block<Lengths>);
 #[derive(Clone, Copy, Debug)]
 struct Lengths {
     value: u32,
-    /// Where there is one.
-    prompt: Option<u32>,
+    prompt: u32,
+    has_prompt: bool,
     has_digest: bool,
 }
 
@@ -21,13 +22,10 @@ impl Texts {
     /// The texts, put together; `None` where there is no memory for them, or where they
     /// are 4 GiB or more.
     pub fn new(value: &[u8], prompt: Option<&[u8]>, digest: Option<&[u8]>) -> Option<Self> {
-        let prompt_bytes = match prompt {
-            Some(prompt) => Some(u32::try_from(prompt.len()).ok()?),
-            None => None,
-        };
         let lengths = Lengths {
             value: u32::try_from(value.len()).ok()?,
-            prompt: prompt_bytes,
+            prompt: u32::try_from(prompt.unwrap_or_default().len()).ok()?,
+            has_prompt: prompt.is_some(),
             has_digest: digest.is_some(),
         };
         let parts = [value, prompt.unwrap_or_default(), digest.unwrap_or_default()];
@@ -37,8 +35,7 @@ impl Texts {
     fn parts(&self) -> (&[u8], &[u8], &[u8]) {
         let Lengths { value, prompt, .. } = *self.0.head();
         let (value, rest) = self.0.bytes().split_at_checked(value as usize).unwrap_or_default();
-        let prompt = prompt.map_or(0, |length| length as usize);
-        let (prompt, digest) = rest.split_at_checked(prompt).unwrap_or_default();
+        let (prompt, digest) = rest.split_at_checked(prompt as usize).unwrap_or_default();
         (value, prompt, digest)
     }
 
@@ -49,7 +46,7 @@ impl Texts {
 
     /// What was asked, if its caller said.
     pub fn prompt(&self) -> Option<&[u8]> {
-        self.0.head().prompt.map(|_| self.parts().1)
+        self.0.head().has_prompt.then(|| self.parts().1)
     }
 
     /// What the question is told by, if its caller said.
@@ -63,6 +60,38 @@ impl Texts {
     }
 }
 
+/// Where further vectors stand that lead to an entry: most have none.
+#[derive(Debug, Default)]
+pub(super) struct Aliases(Option<Box<Vec<u32>>>);
+
+impl Aliases {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.slots().len()
+    }
+
+    /// They, from the first one on.
+    pub(super) fn slots(&self) -> &[u32] {
+        self.0.as_ref().map_or(&[], |slots| slots)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn slots_mut(&mut self) -> &mut [u32] {
+        self.0.as_mut().map_or(&mut [], |slots| slots)
+    }
+
+    /// Adds one.
+    pub(super) fn push(&mut self, slot: u32) {
+        self.0.get_or_insert_default().push(slot);
+    }
+
+    /// Takes out the first one, of one at least.
+    pub(super) fn remove_first(&mut self) -> u32 {
+        let slots = self.0.as_mut().filter(|slots| !slots.is_empty());
+        slots.map_or_else(|| bug("no further vector to take out"), |slots| slots.remove(0))
+    }
+}
+
 /// No place.
 pub const NONE: u32 = u32::MAX;
 
@@ -72,9 +101,9 @@ pub struct Entry {
     /// What it is named by.
     pub id: Id,
     /// The version of the model that answered, by its number in the table.
-    pub version: u32,
-    /// The least similarity that it answers from; −1 where it has none of its own.
-    pub threshold: f64,
+    pub version: u16,
+    /// The least similarity that it answers from, in millionths.
+    pub threshold: u32,
     /// How long it holds.
     pub lifetime: Lifetime,
     /// The answer, and what was asked.
@@ -82,7 +111,7 @@ pub struct Entry {
     /// Where its vector stands.
     pub(super) slot: u32,
     /// Where further vectors stand that lead to it.
-    pub(super) aliases: Box<[u32]>,
+    pub(super) aliases: Aliases,
     /// The next one that was hit more recently, and less recently.
     pub(super) newer: Cell<u32>,
     pub(super) older: Cell<u32>,
@@ -91,7 +120,7 @@ pub struct Entry {
 impl Entry {
     /// Where all its vectors stand.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
-        std::iter::once(self.slot).chain(self.aliases.iter().copied())
+        std::iter::once(self.slot).chain(self.aliases.slots().iter().copied())
     }
 }
 

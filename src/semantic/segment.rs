@@ -51,10 +51,11 @@ impl Block {
 #[derive(Clone, Copy)]
 struct Row {
     scale: f32,
-    /// The length of what the upper 8 bits leave out, or a little more.
-    low_norm: f32,
+    /// The length of what the upper 8 bits leave out, in 64ths of the scale: rounded up,
+    /// and at most 8.5 times the root of 4,096 dimensions.
+    low_norm: u16,
     /// What it belongs to.
-    tag: u32,
+    tag: u16,
 }
 
 /// Vectors, one after the other, each with a tag that says what it belongs to.
@@ -142,7 +143,7 @@ impl Segment {
     }
 
     /// What a vector belongs to.
-    pub fn tag(&self, row: usize) -> u32 {
+    pub fn tag(&self, row: usize) -> u16 {
         self.row(row).tag
     }
 
@@ -152,12 +153,12 @@ impl Segment {
 
     /// Appends a vector, of as many dimensions as the segment is for; where it stands.
     /// The segment is not full.
-    pub fn push(&mut self, code: &Code, tag: u32) -> usize {
+    pub fn push(&mut self, code: &Code, tag: u16) -> usize {
         let row = self.rows.len();
         if row.is_multiple_of(LANES) {
             self.grow();
         }
-        let low_norm = (code.low_norm() * ROUND_UP) as f32;
+        let low_norm = (code.low_norm() * 64.0).ceil() as u16;
         self.rows.push(Row { scale: code.scale, low_norm, tag });
         self.high.extend(code.high);
         self.low.extend(code.low);
@@ -234,7 +235,7 @@ impl Segment {
     pub fn scan<R: Ord + Copy>(
         &self,
         query: &Query,
-        rank: impl Fn(usize, u32) -> Option<(R, f64)>,
+        rank: impl Fn(usize, u16) -> Option<(R, f64)>,
         best: &mut Best<R>,
     ) {
         let centred = Centred::new(self, query);
@@ -273,14 +274,15 @@ impl Segment {
         &self,
         row: usize,
         query: &Query,
-        rank: impl Fn(usize, u32) -> Option<(R, f64)>,
+        rank: impl Fn(usize, u16) -> Option<(R, f64)>,
         best: &mut Best<R>,
     ) {
         let Row { scale, low_norm, tag } = *self.row(row);
         let high = part(&self.high, row, padded(self.dim));
         let coarse = f64::from(simd::dot(&query.coarse, high)) * query.coarse_scale;
-        let rest = query.length * f64::from(low_norm) + query.coarse_rest * MAX_LENGTH;
-        let bound = coarse * f64::from(scale) * 16.0 + rest * ROUND_UP;
+        let (scale, low_norm) = (f64::from(scale), f64::from(low_norm) / 64.0);
+        let rest = query.length * scale * low_norm + query.coarse_rest * MAX_LENGTH;
+        let bound = coarse * scale * 16.0 + rest * ROUND_UP;
         if bound < best.floor() {
             return;
         }
@@ -378,8 +380,8 @@ mod tests {
         let mut segment = Segment::new(dim, like);
         for (row, vector) in vectors.iter().enumerate() {
             let code = OwnedCode::of(&unit(vector));
-            assert_eq!(segment.push(&code.as_ref(), row as u32 * 3), row);
-            assert_eq!((segment.code(row), segment.tag(row)), (code.as_ref(), row as u32 * 3));
+            assert_eq!(segment.push(&code.as_ref(), row as u16 * 3), row);
+            assert_eq!((segment.code(row), segment.tag(row)), (code.as_ref(), row as u16 * 3));
         }
         segment
     }
@@ -432,7 +434,7 @@ mod tests {
             for segment in [&uncentred, &centred] {
                 let mut best = Best::new(most, threshold, None);
                 segment.scan(&query_of_it, |row, tag| {
-                    assert_eq!(tag, row as u32 * 3);
+                    assert_eq!(tag, row as u16 * 3);
                     is_known(row).then_some((row, -1.0))
                 }, &mut best);
                 prop_assert_eq!(best.hits(), &expected[..]);
@@ -460,10 +462,10 @@ mod tests {
             assert!(!segment.is_full());
             vector[row % 384] += 1.0;
             segment.push(&OwnedCode::of(&unit(&vector)).as_ref(), 0);
-            let needed = (row + 1).next_multiple_of(LANES) * (384 * 13 / 8 + 28);
+            let needed = (row + 1).next_multiple_of(LANES) * (384 * 13 / 8 + 24);
             assert!(segment.heap_bytes() < needed * 5 / 4 + 4 * 384 * 2 + 32 * 700, "{row}");
         }
         assert!(segment.is_full());
-        assert!(segment.heap_bytes() < ROWS * 660, "{}", segment.heap_bytes());
+        assert!(segment.heap_bytes() < ROWS * 654, "{}", segment.heap_bytes());
     }
 }

@@ -81,7 +81,7 @@ impl Shelves {
     }
 
     /// Puts in a vector of so many dimensions, for somebody, of a version: its slot.
-    pub fn put(&mut self, dim: usize, code: &Code, version: u32, owner: u32) -> u32 {
+    pub fn put(&mut self, dim: usize, code: &Code, version: u16, owner: u32) -> u32 {
         let has_room = |shelf: &mut Shelf| {
             Arc::get_mut(&mut shelf.segment).is_some_and(|segment| !segment.is_full())
         };
@@ -199,12 +199,12 @@ impl Shelves {
     pub fn scan<R: Ord + Copy>(
         &self,
         query: &Query,
-        version: u32,
+        version: u16,
         rank: impl Fn(u32) -> Option<(R, f64)>,
         best: &mut Best<R>,
     ) {
         for shelf in self.shelves.iter().flatten() {
-            let owner = |row: usize, tag: u32| {
+            let owner = |row: usize, tag: u16| {
                 let owner = shelf.owners.get(row).filter(|owner| **owner != NONE)?;
                 if tag == version { rank(*owner) } else { None }
             };

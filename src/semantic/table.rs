@@ -4,7 +4,7 @@
 use super::asked::Asked;
 use super::best::Best;
 use super::change::{Change, Put};
-use super::entry::{Entry, NONE, Texts};
+use super::entry::{Aliases, Entry, NONE, Texts};
 use super::shelves::{Moved, Shelves};
 use super::vector::{Code, Query, padded};
 use crate::bug;
@@ -37,8 +37,8 @@ const ENTRY_BYTES: usize = 150;
 /// What a vector counts for beside its dimensions.
 const VECTOR_BYTES: usize = 32;
 
-/// No threshold of an entry's own.
-pub const NO_THRESHOLD: f64 = -1.0;
+/// A similarity of 1, in the units of thresholds.
+pub const MILLION: u32 = 1_000_000;
 
 /// Why a vector does not go with those of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -212,9 +212,9 @@ impl Table {
         checked && used(self) + new <= MAX_VERSIONS && other.entries().all(is_new)
     }
 
-    fn number_of(&self, version: &[u8]) -> Option<u32> {
+    fn number_of(&self, version: &[u8]) -> Option<u16> {
         let is = |one: &Version| one.entries > 0 && *one.name == *version;
-        self.versions.iter().position(is).map(|number| number as u32)
+        self.versions.iter().position(is).map(|number| number as u16)
     }
 
     /// The version of an entry.
@@ -244,7 +244,7 @@ impl Table {
         Some(self.entry(place)).filter(is)
     }
 
-    fn hash(&self, version: u32, digest: &[u8]) -> Id {
+    fn hash(&self, version: u16, digest: &[u8]) -> Id {
         let seed = self.hashes ^ u64::from(version);
         Id(xxh3_128_with_seed(digest, seed).to_le_bytes())
     }
@@ -266,7 +266,8 @@ impl Table {
         if let Some(version) = self.number_of(version) {
             let rank = |place| {
                 let entry = self.entry(place);
-                serves(&entry.lifetime).then_some((entry.id, entry.threshold))
+                let threshold = f64::from(entry.threshold) / f64::from(MILLION);
+                serves(&entry.lifetime).then_some((entry.id, threshold))
             };
             self.shelves.scan(query, version, rank, best);
         }
@@ -378,7 +379,7 @@ impl Table {
             if entry.slot == from {
                 entry.slot = to;
             } else {
-                let aliases = entry.aliases.iter_mut();
+                let aliases = entry.aliases.slots_mut().iter_mut();
                 aliases.filter(|slot| **slot == from).for_each(|slot| *slot = to);
             }
         });
@@ -396,7 +397,7 @@ impl Table {
                 let entry = self.take(place);
                 (entry.threshold, entry.aliases)
             }
-            None => (NO_THRESHOLD, Box::default()),
+            None => (0, Aliases::default()),
         };
         let place = self.entries.len() as u32;
         let version = self.count_in(put.version);
@@ -430,11 +431,9 @@ impl Table {
         let Some(place) = self.by_id.get(id).copied() else { return };
         let slot = self.shelves.put(self.dim, code, self.entry(place).version, place);
         let aliases = &mut self.entry_mut(place).aliases;
-        let (pushed_out, kept) = match aliases.split_first() {
-            Some((first, rest)) if aliases.len() == MAX_ALIASES => (Some(*first), rest),
-            _ => (None, &**aliases),
-        };
-        *aliases = [kept, &[slot]].concat().into();
+        let is_full = aliases.count() == MAX_ALIASES;
+        let pushed_out = is_full.then(|| aliases.remove_first());
+        aliases.push(slot);
         match pushed_out {
             Some(slot) => self.shelves.remove(slot),
             None => self.bytes += vector_cost(self.dim),
@@ -443,8 +442,8 @@ impl Table {
 
     /// Further vectors of an entry that was taken out, put in anew for the one in its
     /// place.
-    fn move_all(&mut self, mut slots: Box<[u32]>, version: u32, place: u32) -> Box<[u32]> {
-        for slot in slots.iter_mut() {
+    fn move_all(&mut self, mut slots: Aliases, version: u16, place: u32) -> Aliases {
+        for slot in slots.slots_mut() {
             let code = self.shelves.code(*slot).to_owned(self.dim);
             self.shelves.remove(*slot);
             *slot = self.shelves.put(self.dim, &code.as_ref(), version, place);
@@ -453,7 +452,7 @@ impl Table {
     }
 
     /// The number of a version, which one more entry is of.
-    fn count_in(&mut self, version: &[u8]) -> u32 {
+    fn count_in(&mut self, version: &[u8]) -> u16 {
         let number = self.number_of(version).map(|number| number as usize);
         let free = || self.versions.iter().position(|version| version.entries == 0);
         let number = number.or_else(free).unwrap_or(self.versions.len());
@@ -462,14 +461,14 @@ impl Table {
             Some(one) => *one = Version { name: version.into(), entries: 1 },
             None => self.versions.push(Version { name: version.into(), entries: 1 }),
         }
-        number as u32
+        number as u16
     }
 
     /// Takes out an entry, if it is there.
     fn remove(&mut self, id: Id) {
         if let Some(place) = self.by_id.get(id).copied() {
             let entry = self.take(place);
-            entry.aliases.iter().for_each(|slot| self.shelves.remove(*slot));
+            entry.aliases.slots().iter().for_each(|slot| self.shelves.remove(*slot));
         }
     }
 
@@ -539,7 +538,7 @@ mod tests {
         digest: Option<u8>,
         value: Vec<u8>,
         until_ms: Millis,
-        threshold: f64,
+        threshold: u32,
         hit: usize,
     }
 
@@ -549,7 +548,7 @@ mod tests {
         Alias { id: u8, seed: u8 },
         Drop { ids: Vec<u8> },
         DropVersion { version: u8 },
-        Threshold { id: u8, threshold: f64 },
+        Threshold { id: u8, threshold: u32 },
         Touch { id: u8 },
         Nearest { seed: u8, far: f32, version: u8, threshold: f64, most: usize, now_ms: u8 },
     }
@@ -587,7 +586,7 @@ mod tests {
             2 => alias,
             1 => prop::collection::vec(id.clone(), 1..8).prop_map(|ids| Step::Drop { ids }),
             1 => version.prop_map(|version| Step::DropVersion { version }),
-            1 => (id.clone(), -1.0..1.0).prop_map(|(id, threshold)| Step::Threshold { id, threshold }),
+            1 => (id.clone(), 0..=MILLION).prop_map(|(id, threshold)| Step::Threshold { id, threshold }),
             2 => id.prop_map(|id| Step::Touch { id }),
             3 => nearest,
         ];
@@ -662,7 +661,7 @@ mod tests {
                         let change = Change { dropped: same.into_iter().collect(), put: Some(put), ..Change::default() };
                         apply(&mut table, &change);
                         let before = plain.remove(&number);
-                        let (aliases, threshold) = before.map_or((vec![], -1.0), |one| (one.aliases, one.threshold));
+                        let (aliases, threshold) = before.map_or((vec![], 0), |one| (one.aliases, one.threshold));
                         plain.insert(number, Plain {
                             version, vector, aliases, digest, value, until_ms: until_ms.into(), threshold, hit,
                         });
@@ -707,7 +706,7 @@ mod tests {
                         let similar: Vec<_> = alive.map(|(number, one)| {
                             let vectors = one.aliases.iter().chain([&one.vector]);
                             let best = vectors.map(|vector| cosine(&asked, vector)).fold(-1.0, f64::max);
-                            (best, id(*number), one.threshold)
+                            (best, id(*number), f64::from(one.threshold) / 1e6)
                         }).collect();
                         let (hits, maybes) = (best.hits(), best.maybes());
                         // In order, each as similar as it is, and none left out but for a hair.

@@ -205,7 +205,7 @@ impl<'a> Code<'a> {
         self.codes().map(move |codes| codes.map(|code| code as f32 * by))
     }
 
-    /// The length of what the upper 8 bits leave out.
+    /// The length of what the upper 8 bits leave out, in units of the scale.
     pub fn low_norm(&self) -> f64 {
         let mut sums = [0; STEP];
         for (codes, high) in self.codes().zip(self.high.as_chunks::<STEP>().0) {
@@ -216,7 +216,7 @@ impl<'a> Code<'a> {
             }
         }
         let square = sums.iter().map(|sum| i64::from(*sum)).sum::<i64>();
-        (square as f64).sqrt() / 256.0 * f64::from(self.scale)
+        (square as f64).sqrt() / 256.0
     }
 
     /// Appends the payload: scale f32 · whether fine u8 · high · low · fine if so, all
@@ -601,7 +601,7 @@ pub mod tests {
             // What is coarsely left out of both.
             let coarse = f64::from(crate::simd::dot(&query.coarse, code.high)) * query.coarse_scale
                 * f64::from(code.scale) * 16.0;
-            let rest = query.length * code.low_norm() + query.coarse_rest * MAX_LENGTH;
+            let rest = query.length * code.low_norm() * f64::from(code.scale) + query.coarse_rest * MAX_LENGTH;
             let similarity = query.similarity(&code);
             prop_assert!((coarse - similarity).abs() <= rest * ROUND_UP + 1e-9);
             let most = query.coarse.iter().map(|one| i64::from(*one).abs() * 128).sum::<i64>();

@@ -1,6 +1,7 @@
 //! The arguments that several commands take: what COMMAND DOCS says of them, and their
 //! parsers.
 
+use crate::semantic::table::MILLION;
 use crate::semantic::vector::Unit;
 use crate::server::{Arg, Argument, Error, refuse};
 
@@ -42,11 +43,10 @@ pub fn vector(vector: Arg) -> Result<Unit, Error> {
     Unit::read(vector.bytes()).map_err(|unfit| refuse(unfit.to_string()))
 }
 
-/// A similarity; otherwise an error that names `what`.
-pub fn similarity(value: Arg, what: &str) -> Result<f64, Error> {
-    const ONE: u64 = 1_000_000;
-    let millionths = value.decimal(0..=ONE).ok_or_else(|| {
+/// A similarity, in millionths; otherwise an error that names `what`.
+pub fn similarity(value: Arg, what: &str) -> Result<u32, Error> {
+    let millionths = value.decimal(0..=MILLION.into()).ok_or_else(|| {
         refuse(format!("{what} must be a similarity from 0 to 1, with at most six decimals"))
     })?;
-    Ok(millionths as f64 / ONE as f64)
+    Ok(millionths as u32)
 }

@@ -11,7 +11,7 @@ use crate::lifetime::Lifetime;
 use crate::semantic::asked::count;
 use crate::semantic::best::Best;
 use crate::semantic::entry::Entry;
-use crate::semantic::table::Table;
+use crate::semantic::table::{MILLION, Table};
 use crate::semantic::vector::{Query, Unit};
 use crate::server::{
     Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler, refuse,
@@ -63,13 +63,16 @@ impl<'a> Get<'a> {
     /// `HIT s [MAYBE s] [TOP k] [EMBEDDER name] [DIGEST bytes]`
     fn parse(args: &mut Args<'a>) -> Result<Self, Error> {
         const WORDS: &[&str] = &["HIT", "MAYBE", "TOP", "EMBEDDER", "DIGEST"];
+        let as_fraction = |millionths: u32| f64::from(millionths) / f64::from(MILLION);
         let mut hit = None;
         let mut get = Self { hit: 1.0, maybe: None, top: 1, embedder: None, digest: None };
         let mut options = args.options();
         while let Some(option) = options.next(WORDS)? {
             match option {
-                "HIT" => hit = Some(similarity(options.value()?, "HIT")?),
-                "MAYBE" => get.maybe = Some(similarity(options.value()?, "MAYBE")?),
+                "HIT" => hit = Some(as_fraction(similarity(options.value()?, "HIT")?)),
+                "MAYBE" => {
+                    get.maybe = Some(as_fraction(similarity(options.value()?, "MAYBE")?));
+                }
                 "TOP" => get.top = options.integer(1..=MOST)? as usize,
                 "EMBEDDER" => get.embedder = Some(embedder(options.value()?)?),
                 _ => get.digest = Some(digest(options.value()?)?),

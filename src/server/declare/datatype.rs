@@ -272,7 +272,7 @@ unsafe extern "C" fn rdb_load<T: DataType>(io: *mut RedisModuleIO, frame: c_int)
     guard(Callback::RdbLoad, || {
         // SAFETY: `io` is valid while the callback runs.
         let loaded = || unsafe { load_payload(io, frame) };
-        let value = decode::<T>(&*loaded()?)?.into_raw();
+        let value = decode::<T>(&loaded()?)?.into_raw();
         if T::IN_PARTS {
             // SAFETY: the value is this function's own, and led to by nothing else.
             if unsafe { load_parts::<T>(T::inner(value), loaded) }.is_none() {
