@@ -62,6 +62,7 @@ impl Texts {
 
 /// Where further vectors stand that lead to an entry: most have none.
 #[derive(Debug, Default)]
+#[allow(clippy::box_collection)] // One pointer in each entry, not three words.
 pub(super) struct Aliases(Option<Box<Vec<u32>>>);
 
 impl Aliases {

@@ -114,6 +114,7 @@ fn largest(values: &[f32]) -> f32 {
 
 /// The nearest integer of a number below 2^22, an even one if two are as near: what is
 /// left of its fraction beside a number as large as can be.
+#[inline(always)]
 fn nearest(number: f32) -> i32 {
     const LARGE: f32 = 1.5 * (1 << 23) as f32;
     (number + LARGE).to_bits().cast_signed() - LARGE.to_bits().cast_signed()
@@ -128,15 +129,29 @@ fn rotate(vector: &mut [f32]) {
         let part = vector.get_mut(start..start + size);
         let part = part.unwrap_or_else(|| bug("a part outside of its vector"));
         let by = 1.0 / (size as f32).sqrt();
-        for (word, values) in part.chunks_mut(64).enumerate() {
-            let signs = random_bits((round << 32) | word as u64);
-            for (place, value) in values.iter_mut().enumerate() {
-                *value *= if signs >> place & 1 == 0 { by } else { -by };
+        for (word, values) in part.chunks_mut(BITS.len()).enumerate() {
+            let signs = random_bits((round << 32) | word as u64) as u32;
+            for (value, bit) in values.iter_mut().zip(BITS) {
+                *value *= if signs & bit == 0 { by } else { -by };
             }
         }
         hadamard(part);
     }
 }
+
+/// Each bit of 32: what is compared with them is so side by side.
+const BITS: [u32; 32] = {
+    let mut bits = [0; 32];
+    let mut place = 0;
+    while place < 32 {
+        #[allow(clippy::indexing_slicing)]
+        {
+            bits[place] = 1 << place;
+        }
+        place += 1;
+    }
+    bits
+};
 
 /// The 64 bits of a place, always the same (Steele, Lea, Flood: SplitMix64).
 fn random_bits(place: u64) -> u64 {
@@ -166,6 +181,14 @@ fn hadamard(values: &mut [f32]) {
     }
 }
 
+/// What becomes of each of 32: `map` of an array that long is not made into vectors.
+#[inline(always)]
+fn each<A: Copy, B: Copy + Default>(from: &[A; STEP], becomes: impl Fn(A) -> B) -> [B; STEP] {
+    let mut to = [B::default(); STEP];
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = becomes(*from));
+    to
+}
+
 /// A vector as it is kept: each dimension is the scale times 16 times its upper 8 bits,
 /// plus its lower 4, plus a 256th of the further 8 where there are any.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -184,14 +207,13 @@ pub struct Code<'a> {
 
 impl<'a> Code<'a> {
     /// The codes of all dimensions, 32 by 32, in units of a 256th.
-    #[inline]
+    #[inline(always)]
     fn codes(&self) -> impl Iterator<Item = [i32; STEP]> + use<'a> {
+        let fine = self.fine.unwrap_or_default().as_chunks::<STEP>().0;
         let steps = self.high.as_chunks::<STEP>().0.iter().zip(self.low.as_chunks().0);
-        let fine = self.fine.unwrap_or_default().as_chunks::<STEP>().0.iter();
-        let fine = fine.map(Some).chain(std::iter::repeat(None));
-        steps.zip(fine).map(|((high, low), fine)| {
-            let mut codes = upper_codes(high, low).map(|code| code * 256);
-            if let Some(fine) = fine {
+        steps.enumerate().map(|(at, (high, low))| {
+            let mut codes = each(&upper_codes(high, low), |code| code * 256);
+            if let Some(fine) = fine.get(at) {
                 codes.iter_mut().zip(fine).for_each(|(code, fine)| *code += i32::from(*fine));
             }
             codes
@@ -199,10 +221,10 @@ impl<'a> Code<'a> {
     }
 
     /// The vector that is kept, 32 by 32 dimensions.
-    #[inline]
+    #[inline(always)]
     pub fn values(&self) -> impl Iterator<Item = [f32; STEP]> + use<'a> {
         let by = self.scale / 256.0;
-        self.codes().map(move |codes| codes.map(|code| code as f32 * by))
+        self.codes().map(move |codes| each(&codes, |code| code as f32 * by))
     }
 
     /// The length of what the upper 8 bits leave out, in units of the scale.
@@ -242,14 +264,14 @@ impl<'a> Code<'a> {
 }
 
 /// The upper 12 bits of 32 dimensions.
-#[inline]
+#[inline(always)]
 fn upper_codes(high: &[i8; STEP], low: &[u8; STEP / 2]) -> [i32; STEP] {
-    let mut codes = high.map(|high| i32::from(high) * 16);
+    let mut codes = each(high, |high| i32::from(high) * 16);
     let (front, back) = codes.split_at_mut(STEP / 2);
     for ((one, other), pair) in front.iter_mut().zip(back).zip(low) {
-        let pair = pair.cast_signed();
-        *one += i32::from(pair << 4 >> 4);
-        *other += i32::from(pair >> 4);
+        let pair = i32::from(*pair);
+        *one += pair << 28 >> 28;
+        *other += pair << 24 >> 28;
     }
     codes
 }
@@ -275,15 +297,14 @@ impl OwnedCode {
         let mut squares = [0.0; STEP];
         for values in unit.values.as_chunks::<STEP>().0 {
             // At most 2^19, whose fractions are known to a 32nd.
-            let exact = values.map(|one| one * by);
-            let whole = exact.map(nearest);
-            let codes = whole.map(|whole| (whole + 128) >> 8);
+            let exact = each(values, |one| one * by);
+            let whole = each(&exact, nearest);
+            let codes = each(&whole, |whole| (whole + 128) >> 8);
             for ((square, exact), code) in squares.iter_mut().zip(exact).zip(codes) {
                 let lost = exact - (code * 256) as f32;
                 *square += lost * lost;
             }
-            let upper = codes.map(|code| (code + 8) >> 4);
-            high.extend(upper.map(|upper| upper as i8));
+            high.extend(each(&codes, |code| ((code + 8) >> 4) as i8));
             let (front, back) = codes.split_at(STEP / 2);
             let pair = |(one, other): (&i32, &i32)| ((one & 15) | ((other & 15) << 4)) as u8;
             low.extend(front.iter().zip(back).map(pair));
@@ -542,7 +563,7 @@ pub mod tests {
             let part = &mut vector[start..start + size];
             hadamard(part);
             for (place, value) in part.iter_mut().enumerate() {
-                let sign = random_bits((round << 32) | (place as u64 / 64)) >> (place % 64) & 1;
+                let sign = random_bits((round << 32) | (place as u64 / 32)) >> (place % 32) & 1;
                 *value *= if sign == 0 { 1.0 } else { -1.0 } / (size as f32).sqrt();
             }
         }
