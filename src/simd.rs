@@ -168,7 +168,8 @@ mod tests {
             let (wide, narrow): (Vec<_>, Vec<_>) = pairs.iter().map(pair).unzip();
             let whole = pairs.len() / 32 * 32;
             let products = wide.iter().zip(&narrow).take(whole);
-            let expected: i64 = products.map(|(one, other)| i64::from(*one) * i64::from(*other)).sum();
+            let products = products.map(|(one, other)| i64::from(*one) * i64::from(*other));
+            let expected: i64 = products.sum();
             prop_assert_eq!(dot(&wide, &narrow), expected as i32);
             prop_assert_eq!(plain::dot(&wide, &narrow), expected as i32);
         }

@@ -410,6 +410,61 @@ mod tests {
         })
     }
 
+    /// What a scan finds among all but the last vector, which is asked for, and of which
+    /// some are known.
+    fn check_scan(
+        all: &[Vec<f32>],
+        threshold: f64,
+        known: u64,
+        most: usize,
+    ) -> Result<(), TestCaseError> {
+        let dim = all[0].len();
+        let (query, all) = all.split_last().unwrap();
+        let is_known = |row: usize| known >> (row % 64) & 1 == 1;
+        let uncentred = filled(dim, all, None);
+        let centred = filled(dim, all, Some(&uncentred));
+        let query_of_it = Query::new(&unit(query));
+        let exact: Vec<_> =
+            (0..all.len()).map(|row| query_of_it.similarity(&uncentred.code(row))).collect();
+        let mut expected: Vec<_> = (0..all.len())
+            .filter(|row| is_known(*row) && exact[*row] >= threshold)
+            .map(|row| (exact[row], row))
+            .collect();
+        expected.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        expected.truncate(most);
+        for segment in [&uncentred, &centred] {
+            let mut best = Best::new(most, threshold, None);
+            segment.scan(
+                &query_of_it,
+                |row, tag| {
+                    assert_eq!(tag, row as u16 * 3);
+                    is_known(row).then_some((row, -1.0))
+                },
+                &mut best,
+            );
+            prop_assert_eq!(best.hits(), &expected[..]);
+            let any = (0..all.len()).any(is_known);
+            prop_assert_eq!(best.similarity().is_some(), any);
+            let nearest = (0..all.len()).filter(|row| is_known(*row)).map(|row| exact[row]);
+            prop_assert!(best.similarity() <= nearest.max_by(f64::total_cmp));
+        }
+        // Against what was given, outside of the deviation.
+        let found: Vec<_> = expected.iter().map(|(_, row)| *row).collect();
+        for (row, vector) in all.iter().enumerate().filter(|(row, _)| is_known(*row)) {
+            let cosine = cosine(query, vector);
+            if most > all.len() && (cosine - threshold).abs() > MAX_DEVIATION {
+                prop_assert_eq!(
+                    found.contains(&row),
+                    cosine > threshold,
+                    "{} {}",
+                    cosine,
+                    threshold
+                );
+            }
+        }
+        Ok(())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
@@ -419,38 +474,7 @@ mod tests {
             known in any::<u64>(),
             most in prop_oneof![Just(1usize), Just(3), Just(1_000)],
         ) {
-            let dim = all[0].len();
-            let (query, all) = all.split_last().unwrap();
-            let is_known = |row: usize| known >> (row % 64) & 1 == 1;
-            let uncentred = filled(dim, all, None);
-            let centred = filled(dim, all, Some(&uncentred));
-            let query_of_it = Query::new(&unit(query));
-            let exact: Vec<_> = (0..all.len()).map(|row| query_of_it.similarity(&uncentred.code(row))).collect();
-            let mut expected: Vec<_> = (0..all.len())
-                .filter(|row| is_known(*row) && exact[*row] >= threshold)
-                .map(|row| (exact[row], row)).collect();
-            expected.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
-            expected.truncate(most);
-            for segment in [&uncentred, &centred] {
-                let mut best = Best::new(most, threshold, None);
-                segment.scan(&query_of_it, |row, tag| {
-                    assert_eq!(tag, row as u16 * 3);
-                    is_known(row).then_some((row, -1.0))
-                }, &mut best);
-                prop_assert_eq!(best.hits(), &expected[..]);
-                let any = (0..all.len()).any(is_known);
-                prop_assert_eq!(best.similarity().is_some(), any);
-                let nearest = (0..all.len()).filter(|row| is_known(*row)).map(|row| exact[row]);
-                prop_assert!(best.similarity() <= nearest.max_by(f64::total_cmp));
-            }
-            // Against what was given, outside of the deviation.
-            let found: Vec<_> = expected.iter().map(|(_, row)| *row).collect();
-            for (row, vector) in all.iter().enumerate().filter(|(row, _)| is_known(*row)) {
-                let cosine = cosine(query, vector);
-                if most > all.len() && (cosine - threshold).abs() > MAX_DEVIATION {
-                    prop_assert_eq!(found.contains(&row), cosine > threshold, "{} {}", cosine, threshold);
-                }
-            }
+            check_scan(&all, threshold, known, most)?;
         }
     }
 

@@ -633,126 +633,219 @@ mod tests {
         table.apply(change, texts);
     }
 
+    /// Takes the steps on a table and on a plain list of its entries: they hold the same.
+    fn check_steps(steps: Vec<Step>) -> Result<(), TestCaseError> {
+        let mut table = Table::default();
+        let mut plain: BTreeMap<u8, Plain> = BTreeMap::new();
+        for (hit, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Put { id: number, version, seed, digest, until_ms, value } => {
+                    let value = vec![b'v'; value.into()];
+                    // One that is told by the same goes, as a command sees to.
+                    let name = [version];
+                    let told = digest.map(|digest| [digest]);
+                    let told = told.as_ref().map(|digest| &digest[..]);
+                    let same = told.and_then(|digest| table.by_digest(&name, digest));
+                    let same = same.map(|entry| entry.id).filter(|same| *same != id(number));
+                    let expected = plain.iter().find(|(other, one)| {
+                        **other != number
+                            && digest.is_some()
+                            && (one.version, one.digest) == (version, digest)
+                    });
+                    prop_assert_eq!(same, expected.map(|(other, _)| id(*other)));
+                    if let Some(same) = same {
+                        plain.remove(&same.0[0]);
+                    }
+                    let vector = vector(seed);
+                    let put = put(id(number), &name, &vector, &value, told, until_ms.into());
+                    let change = Change {
+                        dropped: same.into_iter().collect(),
+                        put: Some(put),
+                        ..Change::default()
+                    };
+                    apply(&mut table, &change);
+                    let before = plain.remove(&number);
+                    let (aliases, threshold) =
+                        before.map_or((vec![], 0), |one| (one.aliases, one.threshold));
+                    plain.insert(
+                        number,
+                        Plain {
+                            version,
+                            vector,
+                            aliases,
+                            digest,
+                            value,
+                            until_ms: until_ms.into(),
+                            threshold,
+                            hit,
+                        },
+                    );
+                }
+                Step::Alias { id: number, seed } => {
+                    let code = code(&vector(seed));
+                    apply(
+                        &mut table,
+                        &Change { alias: Some((id(number), code)), ..Change::default() },
+                    );
+                    if let Some(one) = plain.get_mut(&number) {
+                        one.aliases.push(vector(seed));
+                    }
+                }
+                Step::Drop { ids } => {
+                    let dropped = ids.iter().map(|number| id(*number)).collect();
+                    apply(&mut table, &Change { dropped, ..Change::default() });
+                    plain.retain(|number, _| !ids.contains(number));
+                }
+                Step::DropVersion { version } => {
+                    let dropped = table.of_version(&[version]);
+                    apply(&mut table, &Change { dropped, ..Change::default() });
+                    plain.retain(|_, one| one.version != version);
+                }
+                Step::Threshold { id: number, threshold } => {
+                    apply(
+                        &mut table,
+                        &Change { threshold: Some((id(number), threshold)), ..Change::default() },
+                    );
+                    if let Some(one) = plain.get_mut(&number) {
+                        one.threshold = threshold;
+                    }
+                }
+                Step::Touch { id: number } => {
+                    table.touch(id(number));
+                    if let Some(one) = plain.get_mut(&number) {
+                        one.hit = hit;
+                    }
+                }
+                Step::Nearest { seed, far, version, threshold, most, now_ms } => {
+                    let pairs = vector(seed).into_iter().zip(vector(99));
+                    let asked: Vec<_> = pairs.map(|(one, other)| one + other * far).collect();
+                    let query = Query::new(&Unit::read(&bytes(&asked)).unwrap());
+                    let now_ms = u64::from(now_ms);
+                    let mut best = Best::new(most, threshold, Some(threshold));
+                    table.find(&query, &[version], |lifetime| lifetime.is_fresh(now_ms), &mut best);
+                    let alive = plain
+                        .iter()
+                        .filter(|(_, one)| one.version == version && now_ms < one.until_ms);
+                    let similar: Vec<_> = alive
+                        .map(|(number, one)| {
+                            let vectors = one.aliases.iter().chain([&one.vector]);
+                            let best =
+                                vectors.map(|vector| cosine(&asked, vector)).fold(-1.0, f64::max);
+                            (best, id(*number), f64::from(one.threshold) / 1e6)
+                        })
+                        .collect();
+                    let (hits, maybes) = (best.hits(), best.maybes());
+                    // In order, each as similar as it is, and none left out but for a hair.
+                    for (found, are_hits) in [(hits, true), (maybes, false)] {
+                        prop_assert!(found.len() <= most);
+                        prop_assert!(found.is_sorted_by(|one, other| one.0 >= other.0));
+                        for (similarity, id) in found {
+                            let (exact, _, own) =
+                                similar.iter().find(|(_, other, _)| other == id).unwrap();
+                            // An alias that is a hit may leave a lesser one a maybe.
+                            prop_assert!(!are_hits || (exact - similarity).abs() <= MAX_DEVIATION);
+                            prop_assert!(
+                                *similarity >= threshold && (*similarity >= *own) == are_hits
+                            );
+                        }
+                        let least = if found.len() == most { found[most - 1].0 } else { threshold };
+                        for (exact, id, own) in &similar {
+                            let near_own = (exact - own).abs() <= MAX_DEVIATION;
+                            if near_own
+                                || (exact > own) != are_hits
+                                || !are_hits && !hits.is_empty()
+                            {
+                                continue;
+                            }
+                            let is_found = found.iter().any(|(_, other)| other == id);
+                            prop_assert!(
+                                is_found || *exact <= least + MAX_DEVIATION,
+                                "{} {}",
+                                exact,
+                                least
+                            );
+                        }
+                    }
+                }
+            }
+            // What is there.
+            prop_assert_eq!(table.len(), plain.len());
+            let mut order: Vec<_> = plain.iter().map(|(number, one)| (one.hit, *number)).collect();
+            order.sort_unstable();
+            let order: Vec<_> = order.into_iter().map(|(_, number)| id(number)).collect();
+            prop_assert_eq!(table.entries().map(|entry| entry.id).collect::<Vec<_>>(), order);
+            let mut cost = 0;
+            for (number, one) in &plain {
+                let entry = table.get(id(*number)).unwrap();
+                let digest = one.digest.map(|digest| vec![digest]);
+                prop_assert_eq!(entry.texts.value(), &one.value[..]);
+                prop_assert_eq!(entry.texts.digest(), digest.as_deref());
+                prop_assert_eq!(table.version(entry), &[one.version]);
+                prop_assert_eq!(
+                    (entry.threshold, entry.lifetime.expires_at_ms),
+                    (one.threshold, one.until_ms)
+                );
+                let codes: Vec<_> = table.codes(entry).map(|code| code.to_owned(DIM)).collect();
+                let vectors = std::iter::once(&one.vector).chain(&one.aliases);
+                prop_assert_eq!(codes, vectors.map(|vector| code(vector)).collect::<Vec<_>>());
+                cost += ENTRY_BYTES
+                    + (1 + one.aliases.len()) * vector_cost(DIM)
+                    + one.value.len()
+                    + usize::from(one.digest.is_some());
+            }
+            prop_assert_eq!(table.bytes(), cost);
+        }
+        Ok(())
+    }
+
+    /// What goes for another entry: what is over among the first eight, and then as many of
+    /// those hit longest ago as must.
+    fn check_room(
+        held: &[(u8, bool)],
+        touched: &[u8],
+        most: usize,
+        most_bytes: usize,
+        replaces: Option<u8>,
+    ) -> Result<(), TestCaseError> {
+        let mut table = Table::default();
+        for (number, (value, is_over)) in held.iter().enumerate() {
+            let value = vec![b'v'; usize::from(*value) * 20];
+            let until_ms = if *is_over { 5 } else { 100 };
+            let put = put(id(number as u8), b"v", &vector(number as u8), &value, None, until_ms);
+            apply(&mut table, &Change { put: Some(put), ..Change::default() });
+        }
+        touched.iter().for_each(|number| table.touch(id(*number)));
+        let order: Vec<_> = table.entries().map(|entry| entry.id).collect();
+        let put = put(id(replaces.unwrap_or(99)), b"w", &vector(99), b"new", None, 100);
+        let bounds = Bounds { entries: most, bytes: most_bytes };
+        let dropped = table.decide_room(&put, bounds, 10);
+        prop_assert!(!dropped.contains(&put.id));
+        let over = |id: &Id| !table.get(*id).unwrap().lifetime.is_alive(10);
+        let first_eight = |id: &Id| over(id) && id.0[0] < LOOKS as u8 && *id != put.id;
+        prop_assert!(order.iter().filter(|id| first_eight(id)).all(|id| dropped.contains(id)));
+        let pushed_out: Vec<_> = dropped.iter().filter(|id| !first_eight(id)).collect();
+        let others: Vec<_> = order.iter().filter(|id| **id != put.id && !first_eight(id)).collect();
+        prop_assert_eq!(&pushed_out[..], &others[..pushed_out.len()]);
+        let change =
+            Change { dropped: dropped.clone(), put: Some(put.clone()), ..Change::default() };
+        let least = vector_cost(DIM) + ENTRY_BYTES + 3;
+        apply(&mut table, &change);
+        prop_assert!(table.len() <= most.max(1));
+        prop_assert!(table.bytes() <= most_bytes.max(least));
+        // Not one more than need be.
+        if let Some(last) = pushed_out.last() {
+            let cost =
+                ENTRY_BYTES + vector_cost(DIM) + usize::from(held[usize::from(last.0[0])].0) * 20;
+            prop_assert!(table.len() + 1 > most || table.bytes() + cost > most_bytes);
+        }
+        Ok(())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
         #[test]
         fn a_table_is_what_a_plain_list_is(steps in steps()) {
-            let mut table = Table::default();
-            let mut plain: BTreeMap<u8, Plain> = BTreeMap::new();
-            for (hit, step) in steps.into_iter().enumerate() {
-                match step {
-                    Step::Put { id: number, version, seed, digest, until_ms, value } => {
-                        let value = vec![b'v'; value.into()];
-                        // One that is told by the same goes, as a command sees to.
-                        let name = [version];
-                        let told = digest.map(|digest| [digest]);
-                        let told = told.as_ref().map(|digest| &digest[..]);
-                        let same = told.and_then(|digest| table.by_digest(&name, digest));
-                        let same = same.map(|entry| entry.id).filter(|same| *same != id(number));
-                        let expected = plain.iter().find(|(other, one)| {
-                            **other != number && digest.is_some() && (one.version, one.digest) == (version, digest)
-                        });
-                        prop_assert_eq!(same, expected.map(|(other, _)| id(*other)));
-                        if let Some(same) = same {
-                            plain.remove(&same.0[0]);
-                        }
-                        let vector = vector(seed);
-                        let put = put(id(number), &name, &vector, &value, told, until_ms.into());
-                        let change = Change { dropped: same.into_iter().collect(), put: Some(put), ..Change::default() };
-                        apply(&mut table, &change);
-                        let before = plain.remove(&number);
-                        let (aliases, threshold) = before.map_or((vec![], 0), |one| (one.aliases, one.threshold));
-                        plain.insert(number, Plain {
-                            version, vector, aliases, digest, value, until_ms: until_ms.into(), threshold, hit,
-                        });
-                    }
-                    Step::Alias { id: number, seed } => {
-                        let code = code(&vector(seed));
-                        apply(&mut table, &Change { alias: Some((id(number), code)), ..Change::default() });
-                        if let Some(one) = plain.get_mut(&number) {
-                            one.aliases.push(vector(seed));
-                        }
-                    }
-                    Step::Drop { ids } => {
-                        let dropped = ids.iter().map(|number| id(*number)).collect();
-                        apply(&mut table, &Change { dropped, ..Change::default() });
-                        plain.retain(|number, _| !ids.contains(number));
-                    }
-                    Step::DropVersion { version } => {
-                        let dropped = table.of_version(&[version]);
-                        apply(&mut table, &Change { dropped, ..Change::default() });
-                        plain.retain(|_, one| one.version != version);
-                    }
-                    Step::Threshold { id: number, threshold } => {
-                        apply(&mut table, &Change { threshold: Some((id(number), threshold)), ..Change::default() });
-                        if let Some(one) = plain.get_mut(&number) {
-                            one.threshold = threshold;
-                        }
-                    }
-                    Step::Touch { id: number } => {
-                        table.touch(id(number));
-                        if let Some(one) = plain.get_mut(&number) {
-                            one.hit = hit;
-                        }
-                    }
-                    Step::Nearest { seed, far, version, threshold, most, now_ms } => {
-                        let pairs = vector(seed).into_iter().zip(vector(99));
-                        let asked: Vec<_> = pairs.map(|(one, other)| one + other * far).collect();
-                        let query = Query::new(&Unit::read(&bytes(&asked)).unwrap());
-                        let now_ms = u64::from(now_ms);
-                        let mut best = Best::new(most, threshold, Some(threshold));
-                        table.find(&query, &[version], |lifetime| lifetime.is_fresh(now_ms), &mut best);
-                        let alive = plain.iter().filter(|(_, one)| one.version == version && now_ms < one.until_ms);
-                        let similar: Vec<_> = alive.map(|(number, one)| {
-                            let vectors = one.aliases.iter().chain([&one.vector]);
-                            let best = vectors.map(|vector| cosine(&asked, vector)).fold(-1.0, f64::max);
-                            (best, id(*number), f64::from(one.threshold) / 1e6)
-                        }).collect();
-                        let (hits, maybes) = (best.hits(), best.maybes());
-                        // In order, each as similar as it is, and none left out but for a hair.
-                        for (found, are_hits) in [(hits, true), (maybes, false)] {
-                            prop_assert!(found.len() <= most);
-                            prop_assert!(found.is_sorted_by(|one, other| one.0 >= other.0));
-                            for (similarity, id) in found {
-                                let (exact, _, own) = similar.iter().find(|(_, other, _)| other == id).unwrap();
-                                // An alias that is a hit may leave a lesser one a maybe.
-                                prop_assert!(!are_hits || (exact - similarity).abs() <= MAX_DEVIATION);
-                                prop_assert!(*similarity >= threshold && (*similarity >= *own) == are_hits);
-                            }
-                            let least = if found.len() == most { found[most - 1].0 } else { threshold };
-                            for (exact, id, own) in &similar {
-                                let near_own = (exact - own).abs() <= MAX_DEVIATION;
-                                if near_own || (exact > own) != are_hits || !are_hits && !hits.is_empty() {
-                                    continue;
-                                }
-                                let is_found = found.iter().any(|(_, other)| other == id);
-                                prop_assert!(is_found || *exact <= least + MAX_DEVIATION, "{} {}", exact, least);
-                            }
-                        }
-                    }
-                }
-                // What is there.
-                prop_assert_eq!(table.len(), plain.len());
-                let mut order: Vec<_> = plain.iter().map(|(number, one)| (one.hit, *number)).collect();
-                order.sort_unstable();
-                let order: Vec<_> = order.into_iter().map(|(_, number)| id(number)).collect();
-                prop_assert_eq!(table.entries().map(|entry| entry.id).collect::<Vec<_>>(), order);
-                let mut cost = 0;
-                for (number, one) in &plain {
-                    let entry = table.get(id(*number)).unwrap();
-                    let digest = one.digest.map(|digest| vec![digest]);
-                    prop_assert_eq!(entry.texts.value(), &one.value[..]);
-                    prop_assert_eq!(entry.texts.digest(), digest.as_deref());
-                    prop_assert_eq!(table.version(entry), &[one.version]);
-                    prop_assert_eq!((entry.threshold, entry.lifetime.expires_at_ms), (one.threshold, one.until_ms));
-                    let codes: Vec<_> = table.codes(entry).map(|code| code.to_owned(DIM)).collect();
-                    let vectors = std::iter::once(&one.vector).chain(&one.aliases);
-                    prop_assert_eq!(codes, vectors.map(|vector| code(vector)).collect::<Vec<_>>());
-                    cost += ENTRY_BYTES + (1 + one.aliases.len()) * vector_cost(DIM)
-                        + one.value.len() + usize::from(one.digest.is_some());
-                }
-                prop_assert_eq!(table.bytes(), cost);
-            }
+            check_steps(steps)?;
         }
 
         #[test]
@@ -761,35 +854,7 @@ mod tests {
             touched in prop::collection::vec(0u8..40, 0..10),
             most in 1usize..45, most_bytes in 0usize..12_000, replaces in prop::option::of(0u8..40),
         ) {
-            let mut table = Table::default();
-            for (number, (value, is_over)) in held.iter().enumerate() {
-                let value = vec![b'v'; usize::from(*value) * 20];
-                let until_ms = if *is_over { 5 } else { 100 };
-                let put = put(id(number as u8), b"v", &vector(number as u8), &value, None, until_ms);
-                apply(&mut table, &Change { put: Some(put), ..Change::default() });
-            }
-            touched.iter().for_each(|number| table.touch(id(*number)));
-            let order: Vec<_> = table.entries().map(|entry| entry.id).collect();
-            let put = put(id(replaces.unwrap_or(99)), b"w", &vector(99), b"new", None, 100);
-            let bounds = Bounds { entries: most, bytes: most_bytes };
-            let dropped = table.decide_room(&put, bounds, 10);
-            prop_assert!(!dropped.contains(&put.id));
-            let over = |id: &Id| !table.get(*id).unwrap().lifetime.is_alive(10);
-            let first_eight = |id: &Id| over(id) && id.0[0] < LOOKS as u8 && *id != put.id;
-            prop_assert!(order.iter().filter(|id| first_eight(id)).all(|id| dropped.contains(id)));
-            let pushed_out: Vec<_> = dropped.iter().filter(|id| !first_eight(id)).collect();
-            let others: Vec<_> = order.iter().filter(|id| **id != put.id && !first_eight(id)).collect();
-            prop_assert_eq!(&pushed_out[..], &others[..pushed_out.len()]);
-            let change = Change { dropped: dropped.clone(), put: Some(put.clone()), ..Change::default() };
-            let least = vector_cost(DIM) + ENTRY_BYTES + 3;
-            apply(&mut table, &change);
-            prop_assert!(table.len() <= most.max(1));
-            prop_assert!(table.bytes() <= most_bytes.max(least));
-            // Not one more than need be.
-            if let Some(last) = pushed_out.last() {
-                let cost = ENTRY_BYTES + vector_cost(DIM) + usize::from(held[usize::from(last.0[0])].0) * 20;
-                prop_assert!(table.len() + 1 > most || table.bytes() + cost > most_bytes);
-            }
+            check_room(&held, &touched, most, most_bytes, replaces)?;
         }
     }
 

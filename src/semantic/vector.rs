@@ -588,59 +588,84 @@ pub mod tests {
         Unit::read(&bytes(vector)).unwrap()
     }
 
+    /// The similarity of two vectors, and of one with a mix of both.
+    fn check_similarity(one: &[f32], other: &[f32], near: f32) -> Result<(), TestCaseError> {
+        // Near one another, as well as anyhow.
+        let longest = |vector: &[f32]| vector.iter().fold(0.0f32, |most, one| most.max(one.abs()));
+        let ratio = longest(one) / longest(other);
+        let mixed: Vec<_> = one
+            .iter()
+            .zip(other)
+            .map(|(one, other)| one * near + other * ratio * (1.0 - near))
+            .collect();
+        for other in [other, &mixed, one] {
+            if !other.iter().all(|one| one.is_finite()) || other.iter().all(|one| *one == 0.0) {
+                continue;
+            }
+            let query = Query::new(&unit(one));
+            let code = OwnedCode::of(&unit(other));
+            let similarity = query.similarity(&code.as_ref());
+            let cosine = cosine(one, other);
+            prop_assert!((similarity - cosine).abs() <= MAX_DEVIATION, "{similarity} {cosine}");
+        }
+        Ok(())
+    }
+
+    /// What the bounds of scans rest on.
+    fn check_bounds(one: &[f32], other: &[f32]) -> Result<(), TestCaseError> {
+        let (one, other) = (unit(one), unit(other));
+        let query = Query::new(&one);
+        let code = OwnedCode::of(&other);
+        let code = code.as_ref();
+        let values: Vec<_> = code.values().flatten().collect();
+        let length =
+            |values: &[f32]| values.iter().map(|one| f64::from(*one).powi(2)).sum::<f64>().sqrt();
+        prop_assert!(length(&values) <= MAX_LENGTH && query.length <= MAX_LENGTH);
+        // What is coarsely left out of both.
+        let coarse = f64::from(crate::simd::dot(&query.coarse, code.high))
+            * query.coarse_scale
+            * f64::from(code.scale)
+            * 16.0;
+        let rest =
+            query.length * code.low_norm() * f64::from(code.scale) + query.coarse_rest * MAX_LENGTH;
+        let similarity = query.similarity(&code);
+        prop_assert!((coarse - similarity).abs() <= rest * ROUND_UP + 1e-9);
+        let most = query.coarse.iter().map(|one| i64::from(*one).abs() * 128).sum::<i64>();
+        prop_assert!(most < 1 << 31);
+        // The tables: against the sum of signed values.
+        prop_assert!(query.tables.iter().flatten().all(|value| *value < 128));
+        let (mut sum, mut exact) = (0_u64, 0.0);
+        for (place, eight) in query.values().as_chunks::<8>().0.iter().enumerate() {
+            let signs = values[place * 8..][..8].iter().map(|one| *one >= 0.0);
+            let pattern = signs
+                .clone()
+                .enumerate()
+                .fold(0, |all, (at, sign)| all | (usize::from(sign) << at));
+            let table = &query.tables[place];
+            sum += u64::from(table[pattern & 15]) + u64::from(table[16 + (pattern >> 4)]);
+            exact += eight
+                .iter()
+                .zip(signs)
+                .map(|(one, sign)| if sign { f64::from(*one) } else { -f64::from(*one) })
+                .sum::<f64>();
+        }
+        prop_assert!(sum < 1 << 16);
+        let estimate = sum as f32 * query.table_step - query.table_base;
+        prop_assert!((f64::from(estimate) - exact).abs() <= f64::from(query.table_error) + 1e-4);
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn a_similarity_is_the_cosine_within_its_deviation(
             (one, other) in two_vectors(), near in 0.0f32..1.0,
         ) {
-            // Near one another, as well as anyhow.
-            let longest = |vector: &[f32]| vector.iter().fold(0.0f32, |most, one| most.max(one.abs()));
-            let ratio = longest(&one) / longest(&other);
-            let mixed: Vec<_> = one.iter().zip(&other)
-                .map(|(one, other)| one * near + other * ratio * (1.0 - near)).collect();
-            for other in [&other, &mixed, &one] {
-                if !other.iter().all(|one| one.is_finite()) || other.iter().all(|one| *one == 0.0) {
-                    continue;
-                }
-                let query = Query::new(&unit(&one));
-                let code = OwnedCode::of(&unit(other));
-                let similarity = query.similarity(&code.as_ref());
-                let cosine = cosine(&one, other);
-                prop_assert!((similarity - cosine).abs() <= MAX_DEVIATION, "{similarity} {cosine}");
-            }
+            check_similarity(&one, &other, near)?;
         }
 
         #[test]
         fn the_bounds_of_a_query_and_of_a_code_hold((one, other) in two_vectors()) {
-            let (one, other) = (unit(&one), unit(&other));
-            let query = Query::new(&one);
-            let code = OwnedCode::of(&other);
-            let code = code.as_ref();
-            let values: Vec<_> = code.values().flatten().collect();
-            let length = |values: &[f32]| values.iter().map(|one| f64::from(*one).powi(2)).sum::<f64>().sqrt();
-            prop_assert!(length(&values) <= MAX_LENGTH && query.length <= MAX_LENGTH);
-            // What is coarsely left out of both.
-            let coarse = f64::from(crate::simd::dot(&query.coarse, code.high)) * query.coarse_scale
-                * f64::from(code.scale) * 16.0;
-            let rest = query.length * code.low_norm() * f64::from(code.scale) + query.coarse_rest * MAX_LENGTH;
-            let similarity = query.similarity(&code);
-            prop_assert!((coarse - similarity).abs() <= rest * ROUND_UP + 1e-9);
-            let most = query.coarse.iter().map(|one| i64::from(*one).abs() * 128).sum::<i64>();
-            prop_assert!(most < 1 << 31);
-            // The tables: against the sum of signed values.
-            prop_assert!(query.tables.iter().flatten().all(|value| *value < 128));
-            let (mut sum, mut exact) = (0_u64, 0.0);
-            for (place, eight) in query.values().as_chunks::<8>().0.iter().enumerate() {
-                let signs = values[place * 8..][..8].iter().map(|one| *one >= 0.0);
-                let pattern = signs.clone().enumerate().fold(0, |all, (at, sign)| all | (usize::from(sign) << at));
-                let table = &query.tables[place];
-                sum += u64::from(table[pattern & 15]) + u64::from(table[16 + (pattern >> 4)]);
-                exact += eight.iter().zip(signs)
-                    .map(|(one, sign)| if sign { f64::from(*one) } else { -f64::from(*one) }).sum::<f64>();
-            }
-            prop_assert!(sum < 1 << 16);
-            let estimate = sum as f32 * query.table_step - query.table_base;
-            prop_assert!((f64::from(estimate) - exact).abs() <= f64::from(query.table_error) + 1e-4);
+            check_bounds(&one, &other)?;
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! The rooms that touch the Redis module API, and the only ones that hold
-//! `unsafe` code, but for [`crate::block`]. Nothing here knows what a rate limit,
-//! a cached answer or a feature is: the domains describe themselves in tables
-//! ([`Module`]) and get safe, typed access to arguments, keys and replies.
+//! `unsafe` code, but for [`crate::block`] and [`crate::simd`]. Nothing here knows
+//! what a rate limit, a cached answer or a feature is: the domains describe themselves
+//! in tables ([`Module`]) and get safe, typed access to arguments, keys and replies.
 //!
 //! | room | what it is |
 //! |---|---|

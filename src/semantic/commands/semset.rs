@@ -102,7 +102,8 @@ fn set<V: InForce>(call: &mut Call) -> Result<(), Error> {
     if cost(&put) > bounds.bytes {
         let most = bounds.bytes;
         return Err(refuse(format!(
-            "value, PROMPT, DIGEST and vector must take at most {most} bytes (ml.semantic-max-bytes)"
+            "value must take at most {most} bytes (ml.semantic-max-bytes), with PROMPT, DIGEST and \
+             vector"
         )));
     }
     if !V::admits(&lock, key.bytes(), version) {
