@@ -6,7 +6,7 @@
 //! on plain state, sends the effect to replicas and the AOF, and replies. Only
 //! [`server`] touches the module API. Who computes what many miss, and who waits for
 //! it, is decided in [`singleflight`], who is next of those that wait to be admitted
-//! in [`queue`], by bytes, for any domain.
+//! in [`queue`], by bytes, for any domain. [`serve`] puts three of them into one call.
 
 #[macro_use]
 pub mod server;
@@ -30,6 +30,7 @@ pub mod queue;
 pub mod ratelimit;
 mod rows;
 pub mod semantic;
+pub mod serve;
 pub mod simd;
 pub mod singleflight;
 mod stats;
@@ -55,6 +56,7 @@ pub static MODULE: server::Module = server::Module {
         cache::COMMANDS,
         features::COMMANDS,
         &semantic::commands::<Served>(),
+        serve::COMMANDS,
         &[stats::command::<Counted>()],
     ],
     configs: &[

@@ -16,7 +16,8 @@ mod request;
 mod stats;
 mod waiting;
 
-pub use commands::COMMANDS;
+pub use commands::{COMMANDS, ITEMS, admit};
 pub use config::CONFIGS;
+pub use request::Request;
 pub use stats::INFO;
 pub use waiting::LISTENER;

@@ -7,14 +7,16 @@ use crate::ratelimit::arguments::{
     HoldOptions, KEYWORDS, check_force, cost, limit_option, limits, max_holds, plain,
 };
 use crate::ratelimit::{HoldRequest, Mode};
-use crate::server::{Args, DistinctKeys, Error, Options, quoted, refuse};
+use crate::server::{Arg, Args, DistinctKeys, Error, Options, quoted, refuse};
 use crate::time::{Micros, Millis};
 
 /// The words that begin an item.
 const ITEMS: &[&str] = &["LIMIT", "PERMIT"];
 
-/// The words that end an item.
-const ENDS: &[&str] = &["LIMIT", "PERMIT", "HOLD", "ID", "PEEK", "FORCE", "WAIT", "PRIORITY"];
+/// The words that end an item: of the next one, of the call, and of the parts that may
+/// follow in a request that is served in one call.
+const ENDS: &[&str] =
+    &["LIMIT", "PERMIT", "HOLD", "ID", "PEEK", "FORCE", "WAIT", "PRIORITY", "CACHE", "FEATURES"];
 
 /// The words of the call as a whole.
 const KNOWN: &[&str] = &["HOLD", "ID", "PEEK", "FORCE", "WAIT", "PRIORITY"];
@@ -50,30 +52,42 @@ impl<'a> Request<'a> {
     /// [WAIT ms [PRIORITY n]]`
     pub fn parse(args: &mut Args<'a>, now_us: Micros) -> Result<Self, Error> {
         let keys = args.distinct_keys()?;
-        let count = keys.len();
-        let once_each = || refuse(format!("item must be given once for each of the {count} keys"));
-        let mut items: Vec<Item> = Vec::with_capacity(count);
-        for _ in 0..count {
-            let before = args.left();
-            let (asked, queue) = match (args.peek_at(ITEMS), args.peek()) {
-                (Some(0), _) => limit(args, now_us)?,
-                (Some(_), _) => permit(args)?,
-                (None, Some(other)) if items.is_empty() => {
-                    let other = quoted(other);
-                    return Err(refuse(format!("item must be LIMIT or PERMIT, not {other}")));
-                }
-                (None, _) => return Err(once_each()),
-            };
-            items.push(Item { asked, queue, words: before - args.left() });
+        let items = items(args, keys.len(), now_us)?;
+        if items.len() != keys.len() {
+            return Err(once_each(keys.len()));
         }
-        if args.peek_at(ITEMS).is_some() {
-            return Err(once_each());
-        }
-        let mut request =
-            Self { keys, items, hold: None, mode: Mode::Whole, wait_ms: 0, priority: 0 };
+        let mut request = Self::of(keys, items);
         request.read_options(args)?;
         request.tell_items()?;
         Ok(request)
+    }
+
+    /// `item [item ...] [HOLD ms [ID id]]`, which end before one of these words: the part of
+    /// a request that is served in one call. Its keys are the first of those of the call.
+    pub fn parse_part(
+        args: &mut Args<'a>,
+        keys: &[Arg<'a>],
+        now_us: Micros,
+        ends: &'static [&'static str],
+    ) -> Result<Self, Error> {
+        let items = items(args, keys.len(), now_us)?;
+        let keys = DistinctKeys::of(keys.iter().take(items.len()).copied())?;
+        let mut request = Self::of(keys, items);
+        let mut hold = HoldOptions::default();
+        let mut options = args.options_before(ends);
+        while let Some(option) = options.next(&["HOLD", "ID"])? {
+            match option {
+                "HOLD" => hold.hold(&mut options)?,
+                _ => hold.id(&mut options)?,
+            }
+        }
+        request.hold = hold.done()?;
+        request.tell_items()?;
+        Ok(request)
+    }
+
+    fn of(keys: DistinctKeys<'a>, items: Vec<Item>) -> Self {
+        Self { keys, items, hold: None, mode: Mode::Whole, wait_ms: 0, priority: 0 }
     }
 
     fn read_options(&mut self, args: &mut Args<'a>) -> Result<(), Error> {
@@ -133,6 +147,30 @@ impl<'a> Request<'a> {
         }
         Ok(())
     }
+}
+
+/// `item [item ...]`, at most one for each key.
+fn items(args: &mut Args, keys: usize, now_us: Micros) -> Result<Vec<Item>, Error> {
+    let mut items = Vec::with_capacity(keys);
+    while let Some(item) = args.peek_at(ITEMS) {
+        if items.len() == keys {
+            return Err(once_each(keys));
+        }
+        let before = args.left();
+        let (asked, queue) = if item == 0 { limit(args, now_us)? } else { permit(args)? };
+        items.push(Item { asked, queue, words: before - args.left() });
+    }
+    match args.peek() {
+        Some(other) if items.is_empty() => {
+            Err(refuse(format!("item must be LIMIT or PERMIT, not {}", quoted(other))))
+        }
+        None if items.is_empty() => Err(once_each(keys)),
+        _ => Ok(items),
+    }
+}
+
+fn once_each(keys: usize) -> Error {
+    refuse(format!("item must be given once for each of the {keys} keys"))
 }
 
 /// `LIMIT limit window [limit window ...] [ALGORITHM a] [BURST n] [COST n] [QUEUE n]`

@@ -61,9 +61,6 @@ static STATE: Global<Waiting> = Global::new();
 
 static TIMER: Timer = Timer::new(settle);
 
-/// What the server answers that has no memory left.
-const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
-
 /// How long after it was not to be replicated anything it is tried again.
 const LATER_US: Monotonic = 100 * MICROS_PER_MILLI;
 
@@ -336,7 +333,7 @@ fn decide_again(
             None => {
                 ask_at_the_door()?;
                 if is_over_maxmemory(lock) {
-                    return Err(Error::Server(OUT_OF_MEMORY.to_owned()));
+                    return Err(Error::OutOfMemory);
                 }
             }
             Some((held_up_by, Some(wait_us))) if !ends && may_wait_at(held_up_by) => {

@@ -408,6 +408,14 @@ pub fn lease(
     })
 }
 
+/// Whether [`lease`] would grant one to a caller that has none.
+pub fn may_lease(lock: &Lock, key: &FlightKey) -> Result<(), Refusal> {
+    with(lock, |flights| {
+        flights.set_limits(limits());
+        flights.may_lease(key, monotonic())
+    })
+}
+
 /// What a token may do, asked while its key is open.
 pub fn standing(lock: &Lock, place: Place, token: Id) -> Standing {
     with(lock, |flights| match flights.is_idle() {

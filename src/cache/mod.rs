@@ -24,9 +24,10 @@ mod versions;
 
 use crate::server::TypeSpec;
 
-pub use commands::COMMANDS;
+pub use commands::{COMMANDS, CachePart, Left, PART};
 pub use config::CONFIGS;
 pub use leases::{LISTENER as LEASES, settle};
+pub use reply::reply_fetched;
 pub use state::{LISTENER, admits};
 pub use stats::{INFO, STATS};
 

@@ -38,7 +38,7 @@ mod value;
 mod windows;
 
 pub use by_namespace::STATS;
-pub use commands::{COMMANDS, TYPES};
+pub use commands::{ARGUMENTS, COMMANDS, Listed, Request, TYPES};
 pub use config::CONFIGS;
 pub use field_lists::LISTENER;
 pub use stats::INFO;

@@ -288,15 +288,19 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         {
             return Ok(Lease { token, left_us });
         }
-        if let Some(refusal) = self.taken(key, now) {
-            return Err(refusal);
-        }
-        if !self.make_place(key) {
-            return Err(Refusal::Full);
-        }
+        self.may_lease(key, now)?;
         let token = own.unwrap_or_else(mint);
         self.open_flight(key, Stage::Leased { token, since: now, lease_us }, now, lease_us);
         Ok(Lease { token, left_us: lease_us })
+    }
+
+    /// Whether a lease would be granted now, to one who has none.
+    pub fn may_lease(&mut self, key: &FlightKey, now: Monotonic) -> Result<(), Refusal> {
+        match self.taken(key, now) {
+            Some(refusal) => Err(refusal),
+            None if self.make_place(key) => Ok(()),
+            None => Err(Refusal::Full),
+        }
     }
 
     /// How long the lease of this token lasts still; `None` if it holds none, or

@@ -23,6 +23,7 @@ fn keys_of_one_slot_go_together_and_no_others() {
     );
     for line in [
         "ML.ADMIT 2 {} {} LIMIT 10 60 LIMIT 10 60",
+        "ML.SERVE 2 {} {} ADMIT LIMIT 10 60 CACHE v LEASE 9",
         "ML.SETTLE 2 {} {} id",
         "ML.RENEW 2 {} {} id 9",
         "ML.CACHEMGET 2 {} {} v",

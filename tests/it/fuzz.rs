@@ -71,6 +71,10 @@ pub const GRAMMAR: &[&str] = &[
     "ML.FEATUREDEL {key} FIELDS {#field}",
     "ML.FEATUREDEL {key} VIEW {view}",
     "ML.FEATUREINFO {key}",
+    "ML.SERVE 3 {limits} {key} {key} ADMIT LIMIT {number} 60 [HOLD {ms} [ID {id}]] \
+      CACHE {version} LEASE {ms} [TOKEN {id}] [FREEHITS] FEATURES FIELDS 1 {asked} [AS {form}]",
+    "ML.SERVE 2 {limits} {key} ADMIT LIMIT 200 60 CACHE v1 LEASE {ms} [FREEHITS]",
+    "ML.SERVE {#key} ADMIT {item} [HOLD {ms}] FEATURES FIELDS @list",
     "ML.FIELDLIST {word} {asked}*",
     "ML.FIELDLIST {word} CLEAR",
     "ML.FIELDLIST list {field} {field}",

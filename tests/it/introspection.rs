@@ -159,7 +159,9 @@ fn command_info_says_what_each_command_does() {
         let known = match has("readonly") {
             true => &["RO access"][..],
             // What reads only may be a write for what it does beside the keys.
-            false => &["RW access update", "RW update", "RO access"],
+            false => {
+                &["RW access update", "RW update", "RO access", "RW access update variable_flags"]
+            }
         };
         assert!(known.contains(&&said[..]), "{name}: what it does to its keys: {said}");
         assert!(!commands::is_internal(command) || said == "RW update", "{name}: {said}");

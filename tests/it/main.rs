@@ -55,5 +55,6 @@ mod replication;
 mod rows;
 mod rows_model;
 mod semantic;
+mod serve;
 mod servers;
 mod stats;

@@ -197,6 +197,7 @@ const COMMANDS: &[&str] = &[
     "ML.ADMIT 2 limit fresh LIMIT 10 60 LIMIT 10 60",
     "ML.ADMIT 2 limit permit LIMIT 10 60 COST 0 PERMIT 10 HOLD 60000",
     "ML.ADMIT 1 fresh PERMIT 10 HOLD 60000",
+    "ML.SERVE 3 limit cache hash ADMIT LIMIT 10 60 CACHE v LEASE 9 FEATURES FIELDS 1 f",
     "ML.SETTLE 2 limit permit 0123456789abcdef0123456789abcdef ACTUAL 1 -",
     "ML.RENEW 2 limit permit 0123456789abcdef0123456789abcdef 60000",
     "ML.LIMITINFO limit",

@@ -347,3 +347,36 @@ def test_what_cannot_be_sent_is_named(ml):
         with pytest.raises((TypeError, ValueError), match=error):
             wrong(ml)
     assert ml.command("PING") in (b"PONG", "PONG")
+
+
+def test_a_request_in_one_call(ml):
+    profile = mlserve.FieldList("profile", ["age", "score"])
+    ml.fieldlist(profile.name, profile)
+    ml.featureset("user:{7}", {"age": 31, "score": 0.5}, type="F32")
+
+    def serve(features, **options):
+        return ml.serve(
+            admit=mlserve.calls.admit({"rpm:{7}": mlserve.Limit(2, 60)}),
+            fetch=mlserve.calls.cachefetch("pred:{7}", "v1", 60),
+            features=features, **options)
+
+    tensor = mlserve.calls.featuretensor(["user:{7}"], profile)
+    found = serve(tensor)
+    assert found and found.fetch.status is mlserve.Status.LEASE and found.error is None
+    assert found.features.numpy().tolist() == [[31, 0.5]]
+    ml.cacheset("pred:{7}", "v1", "good", token=found.fetch.token)
+    found = serve(tensor, free_hits=True)
+    assert (found.admission, found.fetch.value, found.features) == (None, b"good", None)
+    assert serve(tensor).fetch.value == b"good"
+    denied = serve(tensor)
+    assert not denied and denied.fetch is None and denied.admission.binding == "rpm:{7}"
+    # An error of the features stands beside what was answered.
+    strict = mlserve.calls.featureget(["none:{7}"], ["age"], strict=True)
+    found = ml.serve(fetch=mlserve.calls.cachefetch("other:{7}", "v1", 60), features=strict)
+    assert found.fetch.token and found.features is None and "none:{7}" in str(found.error)
+    with pytest.raises(TypeError, match="fetch"):
+        ml.serve(fetch=mlserve.calls.cacheget("a", "v"), features=strict)
+    with pytest.raises(ValueError, match="two of"):
+        ml.serve(features=strict)
+    with pytest.raises(mlserve.ResponseError, match="WAIT"):
+        ml.serve(fetch=mlserve.calls.cachefetch("{7}", "v", 5, wait=1), features=strict)

@@ -80,6 +80,11 @@ def tokens_of(arguments):
         yield from tokens_of(argument.get("arguments", []))
 
 
+def said_as(word):
+    """A word of a call as text; of some parts they are packed already."""
+    return word.decode("latin-1") if isinstance(word, bytes) else word
+
+
 HELD = "0" * 32
 
 # Calls that together use every keyword of their command.
@@ -104,6 +109,31 @@ EVERY_KEYWORD = {
         calls.admit({"l": Limit(5, 60)}, force=True),
     ],
     "ML.SETTLE": [calls.settle(["d"], HELD, [1])],
+    "ML.SERVE": [
+        calls.serve(
+            admit=calls.admit(
+                {
+                    "g": Limit(5, "DAY", 9, "WEEK", 20, "MONTH", algorithm="FIXED", queue=3),
+                    "h": Limit(5, 60, algorithm="GCRA", burst=9, cost=2),
+                    "i": Limit(5, 60, algorithm="SLIDING"),
+                    "j": Permit(5, cost=2, queue=3),
+                }, hold=60, id=HELD),
+            fetch=calls.cachefetch("n", "v", 5, early=1.0, token=HELD),
+            features=calls.featureget(["s"], ["b"], default=0, max_age=60, strict=True),
+            free_hits=True),
+        calls.serve(
+            admit=calls.admit({"k": Limit(5, calls.Until(time.time() + 3600))}),
+            features=calls.featureget(["s"], ["v:b"], layout="feast")),
+        calls.serve(
+            fetch=calls.cachefetch("n", "v", 5),
+            features=calls.featureget(["s"], ["b"], defaults=[0])),
+        calls.serve(
+            fetch=calls.cachefetch("n", "v", 5),
+            features=calls.featurejson(["s"], ["b"])),
+        *(calls.serve(fetch=calls.cachefetch("n", "v", 5),
+                      features=calls.featuretensor(["s"], ["b"], type, with_times=True))
+          for type in calls.TENSOR_TYPES),
+    ],
     "ML.CACHESET": [
         calls.cacheset("m", "v", "{}", ttl=60, stale=60, jitter=5, json=True),
         calls.cacheset("m", "v", "{}", expires_at=time.time() + 60, token=HELD),
@@ -188,7 +218,7 @@ def test_every_keyword_of_every_command_can_be_said(client):
             words = call.words
             said[name] = said[name] + (
                 words.decode("latin-1") if isinstance(words, bytes)
-                else "".join(f"\r\n{word}\r\n" for word in words))  # fmt: skip
+                else "".join(f"\r\n{said_as(word)}\r\n" for word in words))  # fmt: skip
     missing = {
         name: {token for token in tokens if f"\r\n{token}\r\n" not in said[name]}
         for name, tokens in documented.items()

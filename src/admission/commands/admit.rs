@@ -1,10 +1,11 @@
 //! ML.ADMIT: a call let in by the limits and the permits of several keys, or by none.
 
-use crate::admission::asked::decide;
+use crate::admission::asked::{Decided, decide};
 use crate::admission::request::Request;
 use crate::admission::waiting;
 use crate::ratelimit::arguments::{ALGORITHM, BURST, COST, FORCE, HOLD, LIMITS, PEEK};
-use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
+use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
+use crate::time::Micros;
 
 /// ML.ADMIT
 pub const COMMAND: Command = Command {
@@ -17,20 +18,7 @@ pub const COMMAND: Command = Command {
     arguments: &[
         Argument::integer(c"numkeys"),
         Argument::key(c"key").repeated(),
-        Argument::one_of(
-            c"item",
-            &[
-                Argument::block(
-                    c"limit",
-                    &[Argument::token(c"limit", c"LIMIT"), LIMITS, ALGORITHM, BURST, COST, QUEUE],
-                ),
-                Argument::block(
-                    c"permit",
-                    &[Argument::token(c"permit", c"PERMIT"), Argument::integer(c"max"), COST, QUEUE],
-                ),
-            ],
-        )
-        .repeated(),
+        ITEMS,
         HOLD,
         Argument::one_of(c"mode", &[PEEK, FORCE]).optional(),
         Argument::block(
@@ -47,6 +35,22 @@ pub const COMMAND: Command = Command {
     since: c"0.1.0",
 };
 
+/// What is asked of each key.
+pub const ITEMS: Argument = Argument::one_of(
+    c"item",
+    &[
+        Argument::block(
+            c"limit",
+            &[Argument::token(c"limit", c"LIMIT"), LIMITS, ALGORITHM, BURST, COST, QUEUE],
+        ),
+        Argument::block(
+            c"permit",
+            &[Argument::token(c"permit", c"PERMIT"), Argument::integer(c"max"), COST, QUEUE],
+        ),
+    ],
+)
+.repeated();
+
 /// `[QUEUE n]`
 const QUEUE: Argument = Argument::integer(c"length").after(c"QUEUE").optional();
 
@@ -54,17 +58,33 @@ const QUEUE: Argument = Argument::integer(c"length").after(c"QUEUE").optional();
 /// [WAIT ms [PRIORITY n]]
 fn run(call: &mut Call) -> Result<(), Error> {
     let words = call.args;
-    let (now_us, lock, db) = (call.now(), call.lock(), call.db());
+    let now_us = call.now();
     let request = Request::parse(&mut call.args, now_us)?;
-    let queued = waiting::Queued::of(db, &request, words);
+    if let Some(decided) = admit(call, &request, words, now_us)? {
+        decided.reply(call.reply, request.hold);
+    }
+    Ok(())
+}
+
+/// Lets a call in, or denies it, and tells everybody; `None` where it waits. `words` are
+/// those that it was made with.
+pub fn admit<'r, 'a>(
+    call: &mut Call<'a>,
+    request: &'r Request<'a>,
+    words: Args<'a>,
+    now_us: Micros,
+) -> Result<Option<Decided<'r>>, Error> {
+    let (lock, db) = (call.lock(), call.db());
+    let queued = waiting::Queued::of(db, request, words);
     let mut open = call.keys.write_all(&request.keys);
-    let mut decided = decide(&open, &request, now_us, &|key| queued.held_back(&lock, key))?;
+    let mut decided = decide(&open, request, now_us, &|key| queued.held_back(&lock, key))?;
     if let Some(binding) = decided.binding()
         && request.wait_ms > 0
     {
         drop(open);
-        if queued.wait(call, &request, binding) {
-            return decided.rewind(&mut call.keys, &request);
+        if queued.wait(call, request, binding) {
+            decided.rewind(&mut call.keys, request)?;
+            return Ok(None);
         }
         open = call.keys.write_all(&request.keys);
     }
@@ -72,10 +92,9 @@ fn run(call: &mut Call) -> Result<(), Error> {
         waiting::look_at(&lock, db, key.bytes());
     }
     decided.carry_out(open, now_us)?;
-    decided.tell(&lock, &mut call.keys, &request, now_us);
+    decided.tell(&lock, &mut call.keys, request, now_us);
     if let Some(id) = decided.opened(request.hold) {
         waiting::is_admitted(&lock, db, id);
     }
-    decided.reply(call.reply, request.hold);
-    Ok(())
+    Ok(Some(decided))
 }

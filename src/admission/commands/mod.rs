@@ -7,6 +7,8 @@ mod limitinfo;
 mod renew;
 mod settle;
 
+pub use admit::{ITEMS, admit};
+
 use crate::server::Command;
 
 /// The commands of this domain.

@@ -1,14 +1,14 @@
 //! ML.CACHEFETCH: an answer, or the lease to compute it, or a wait for who has that.
 
 use super::arguments::{KEY, LEASE, TOKEN, TTLS, VERSION, lease_ms, lease_us, unsigned, version};
-use super::look::{LeaseRequest, Served, look};
+use super::look::{Held, LeaseRequest, Served, look};
 use crate::cache::answer::Answer;
 use crate::cache::counts::Counter;
 use crate::cache::leases::{self, Callers, Place};
 use crate::cache::reply::{Fetched, millis, reply_fetched};
 use crate::cache::state;
 use crate::server::{
-    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, User, handler, new_id, refuse,
+    Arg, Argument, Call, Command, Error, KeyAccess, KeySpec, Options, User, handler, new_id, refuse,
 };
 use crate::time::{MICROS_PER_MILLI, MICROS_PER_SECOND, Millis};
 
@@ -25,7 +25,7 @@ pub const COMMAND: Command = Command {
         VERSION,
         LEASE,
         Argument::integer(c"milliseconds").after(c"WAIT").optional(),
-        Argument::double(c"beta").after(c"EARLY").optional(),
+        EARLY.optional(),
         TOKEN.after(c"TOKEN").optional(),
     ],
     summary: c"Returns an answer, or has one caller compute it while the others wait.",
@@ -33,27 +33,41 @@ pub const COMMAND: Command = Command {
     since: c"0.1.0",
 };
 
-/// The options of ML.CACHEFETCH.
-struct Fetch {
-    asked: LeaseRequest,
+/// `EARLY beta`
+pub const EARLY: Argument = Argument::double(c"beta").after(c"EARLY");
+
+/// The options of a fetch.
+pub struct Fetch {
+    /// What is asked for of the lease.
+    pub asked: LeaseRequest,
     /// How long it waits, if it does.
-    wait_ms: Option<Millis>,
+    pub wait_ms: Option<Millis>,
+    /// Whether what needs no lease is to be free, in a call that is to be admitted.
+    pub free_hits: bool,
 }
 
 impl Fetch {
-    /// `LEASE ms [WAIT ms] [EARLY beta] [TOKEN token]`
-    fn parse(args: &mut Args) -> Result<Self, Error> {
+    /// The words of ML.CACHEFETCH.
+    const OWN: &[&str] = &["LEASE", "EARLY", "TOKEN", "WAIT"];
+
+    /// Those of its part of ML.SERVE, which does not wait.
+    pub const OF_A_PART: &[&str] = &["LEASE", "EARLY", "TOKEN", "FREEHITS"];
+
+    /// The options among `known`: LEASE and what may go with it.
+    pub fn parse(mut options: Options, known: &[&'static str]) -> Result<Self, Error> {
         let (mut lease, mut wait_ms, mut beta, mut token) = (None, None, None, None);
-        let mut options = args.options();
-        while let Some(option) = options.next(&["LEASE", "WAIT", "EARLY", "TOKEN"])? {
+        let mut free_hits = false;
+        while let Some(option) = options.next(known)? {
             match option {
                 "LEASE" => lease = Some(lease_ms(options.value()?, "LEASE")?),
                 "WAIT" => wait_ms = Some(unsigned(&mut options, TTLS)?),
                 "TOKEN" => token = Some(options.value()?.id("TOKEN")?),
+                "FREEHITS" => free_hits = true,
                 _ => beta = Some(self::beta(options.value()?)?),
             }
         }
-        Ok(Self { asked: LeaseRequest { lease_us: lease_us(lease)?, token, beta }, wait_ms })
+        let asked = LeaseRequest { lease_us: lease_us(lease)?, token, beta };
+        Ok(Self { asked, wait_ms, free_hits })
     }
 }
 
@@ -70,7 +84,7 @@ fn beta(value: Arg) -> Result<f64, Error> {
 fn fetch(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let version = version(call.args.arg()?)?;
-    let Fetch { asked, wait_ms } = Fetch::parse(&mut call.args)?;
+    let Fetch { asked, wait_ms, .. } = Fetch::parse(call.args.options(), Fetch::OWN)?;
     let lock = call.lock();
     leases::settle(&lock);
     let place = Place { db: call.db(), key: key.bytes(), version };
@@ -79,7 +93,8 @@ fn fetch(call: &mut Call) -> Result<(), Error> {
         open.prefetch::<Answer>();
         let now_ms = call.now() / MICROS_PER_MILLI;
         let answers = open.value_ref::<Answer>()?;
-        match look(&lock, place, answers.as_deref(), &asked, new_id, now_ms) {
+        let held = Held::of(answers.as_deref(), version, now_ms);
+        match look(&lock, place, held, &asked, new_id) {
             Served::Now(fetched) => {
                 leases::settle_later(&lock);
                 reply_fetched(call.reply, &fetched);

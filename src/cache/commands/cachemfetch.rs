@@ -1,10 +1,10 @@
 //! ML.CACHEMFETCH: the answers of several keys, or the leases to compute them.
 
 use super::arguments::{KEYS, LEASE, NUMKEYS, TOKEN, VERSION, lease_ms, lease_us, version};
-use super::look::{LeaseRequest, Served, look, look_again};
+use super::look::{Held, LeaseRequest, look, look_again};
 use crate::cache::answer::Answer;
 use crate::cache::leases::{self, Place};
-use crate::cache::reply::{Fetched, millis, reply_fetched};
+use crate::cache::reply::{Fetched, reply_fetched};
 use crate::server::{Args, Call, Command, Error, KeyAccess, KeySpec, handler, new_id};
 use crate::time::MICROS_PER_MILLI;
 use std::collections::HashSet;
@@ -55,16 +55,13 @@ fn mfetch(call: &mut Call) -> Result<(), Error> {
     let mut all = Vec::with_capacity(keys.len());
     for (key, answers) in keys.iter().zip(&answers) {
         let place = Place { db, key: key.bytes(), version };
-        let outcome = if leased.contains(key.bytes()) {
-            look_again(&lock, place, answers.as_deref(), now_ms)
+        let held = Held::of(answers.as_deref(), version, now_ms);
+        let served = if leased.contains(key.bytes()) {
+            look_again(&lock, place, held)
         } else {
-            let mint = || *minted.get_or_insert_with(new_id);
-            look(&lock, place, answers.as_deref(), &asked, mint, now_ms)
+            look(&lock, place, held, &asked, || *minted.get_or_insert_with(new_id))
         };
-        let fetched = match outcome {
-            Served::Now(fetched) => fetched,
-            Served::Later(left_us) => Fetched::Busy(millis(left_us)),
-        };
+        let fetched = served.at_once();
         if matches!(fetched, Fetched::Lease(..)) {
             leased.insert(key.bytes());
         }

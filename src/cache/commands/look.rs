@@ -1,5 +1,5 @@
 //! What a caller gets of single flight: an answer, a lease, or the advice to wait.
-//! ML.CACHEFETCH and ML.CACHEMFETCH share it.
+//! ML.CACHEFETCH, ML.CACHEMFETCH and ML.SERVE share it.
 
 use crate::cache::answer::Answer;
 use crate::cache::counts::Counter;
@@ -30,50 +30,95 @@ pub enum Served<'a> {
     Later(Monotonic),
 }
 
+impl<'a> Served<'a> {
+    /// What is answered where the caller does not wait.
+    pub fn at_once(self) -> Fetched<'a> {
+        match self {
+            Self::Now(fetched) => fetched,
+            Self::Later(left_us) => Fetched::Busy(millis(left_us)),
+        }
+    }
+}
+
+/// What there is of an answer.
+#[derive(Clone, Copy)]
+pub struct Held<'e> {
+    alive: Option<&'e Answer>,
+    fresh: Option<&'e Answer>,
+    now_ms: Millis,
+}
+
+impl<'e> Held<'e> {
+    /// That of a version.
+    pub fn of(answers: Option<&'e Answer>, version: &[u8], now_ms: Millis) -> Self {
+        let alive = answers
+            .and_then(|answers| answers.answer(version))
+            .filter(|answer| answer.lifetime().is_alive(now_ms));
+        let fresh = alive.filter(|answer| answer.lifetime().is_fresh(now_ms));
+        Self { alive, fresh, now_ms }
+    }
+
+    /// The fresh answer is a hit.
+    fn hit(&self, tally: &mut Tally, answer: &'e Answer) -> Fetched<'e> {
+        tally.count(Counter::Hits, 1);
+        tally.count(Counter::SavedMs, answer.lifetime().cost_ms.into());
+        let ttl_ms = answer.lifetime().expires_at_ms.saturating_sub(self.now_ms);
+        Fetched::Hit(answer.value(), ttl_ms)
+    }
+}
+
 /// Looks for an answer, and asks for the lease on it where there is none. `mint`
 /// makes the token of one that brings none.
 pub fn look<'e>(
     lock: &Lock,
     place: Place,
-    answers: Option<&'e Answer>,
+    held: Held<'e>,
     asked: &LeaseRequest,
     mint: impl FnOnce() -> Id,
-    now_ms: Millis,
 ) -> Served<'e> {
-    let version = place.version;
-    let alive = answers
-        .and_then(|answers| answers.answer(version))
-        .filter(|answer| answer.lifetime().is_alive(now_ms));
-    let fresh = alive.filter(|answer| answer.lifetime().is_fresh(now_ms));
-    let value = || alive.map(Answer::value);
-    let hit = |tally: &mut Tally, answer: &'e Answer| {
-        tally.count(Counter::Hits, 1);
-        tally.count(Counter::SavedMs, answer.lifetime().cost_ms.into());
-        let ttl_ms = answer.lifetime().expires_at_ms.saturating_sub(now_ms);
-        Served::Now(Fetched::Hit(answer.value(), ttl_ms))
-    };
-    let at_once = state::with(lock, |state| {
-        let mut tally = state.tally(place.key, version);
+    match look_first(lock, place, &held, asked) {
+        Some(fetched) => Served::Now(fetched),
+        None => lease(lock, place, held, asked, mint),
+    }
+}
+
+/// What a caller gets that is to be had without a new lease: none of what is to be computed.
+/// It counts a hit or a miss.
+pub fn look_first<'e>(
+    lock: &Lock,
+    place: Place,
+    held: &Held<'e>,
+    asked: &LeaseRequest,
+) -> Option<Fetched<'e>> {
+    state::with(lock, |state| {
+        let mut tally = state.tally(place.key, place.version);
         if !tally.is_in_force {
             tally.count(Counter::Misses, 1);
-            return Some(Served::Now(Fetched::Retired));
+            return Some(Fetched::Retired);
         }
         // The lease that the caller has already, should it have lost the answer.
         if let Some(token) = asked.token
             && let Some(left_us) = leases::held(lock, place, token)
         {
-            return Some(Served::Now(Fetched::Lease(token, millis(left_us), value())));
+            return Some(Fetched::Lease(token, millis(left_us), held.alive.map(Answer::value)));
         }
-        let Some(answer) = fresh else {
+        let Some(answer) = held.fresh else {
             tally.count(Counter::Misses, 1);
             return None;
         };
-        let is_early = |beta| is_early(&answer.lifetime(), beta, random_fraction(), now_ms);
-        (!asked.beta.is_some_and(is_early)).then(|| hit(&mut tally, answer))
-    });
-    if let Some(outcome) = at_once {
-        return outcome;
-    }
+        let early = |beta| is_early(&answer.lifetime(), beta, random_fraction(), held.now_ms);
+        (!asked.beta.is_some_and(early)).then(|| held.hit(&mut tally, answer))
+    })
+}
+
+/// Asks for the lease where an answer is to be computed: what a caller gets then.
+pub fn lease<'e>(
+    lock: &Lock,
+    place: Place,
+    held: Held<'e>,
+    asked: &LeaseRequest,
+    mint: impl FnOnce() -> Id,
+) -> Served<'e> {
     let (key, now) = (place.flight(), monotonic());
     let lease = match grants_leases(lock) {
         true => leases::lease(lock, &key, asked.token, mint, asked.lease_us),
@@ -82,31 +127,30 @@ pub fn look<'e>(
             Err(leases::with(lock, |flights| flights.taken(&key, now)).unwrap_or(Refusal::Full))
         }
     };
-    match (lease, fresh, alive) {
-        (Ok(Lease { token, left_us }), ..) => {
-            state::tally(lock, place.key, version, Counter::Leases, 1);
-            Served::Now(Fetched::Lease(token, millis(left_us), value()))
+    match (lease, held.fresh, held.alive) {
+        (Ok(Lease { token, left_us }), _, alive) => {
+            state::tally(lock, place.key, place.version, Counter::Leases, 1);
+            Served::Now(Fetched::Lease(token, millis(left_us), alive.map(Answer::value)))
         }
-        (_, Some(answer), _) => {
-            state::with(lock, |state| hit(&mut state.tally(place.key, version), answer))
-        }
-        (_, _, Some(answer)) => stale(lock, place, answer, now_ms),
+        (_, Some(answer), _) => Served::Now(state::with(lock, |state| {
+            held.hit(&mut state.tally(place.key, place.version), answer)
+        })),
+        (_, _, Some(answer)) => stale(lock, place, answer, held.now_ms),
         (Err(refusal), ..) => refused(refusal),
     }
 }
 
+/// Whether [`lease`] would grant one.
+pub fn may_lease(lock: &Lock, place: Place) -> bool {
+    grants_leases(lock) && leases::may_lease(lock, &place.flight()).is_ok()
+}
+
 /// What a caller gets where its own call has just been granted the lease, at
 /// another place.
-pub fn look_again<'e>(
-    lock: &Lock,
-    place: Place,
-    answers: Option<&'e Answer>,
-    now_ms: Millis,
-) -> Served<'e> {
+pub fn look_again<'e>(lock: &Lock, place: Place, held: Held<'e>) -> Served<'e> {
     state::tally(lock, place.key, place.version, Counter::Misses, 1);
-    let held = answers.and_then(|answers| answers.answer(place.version));
-    match held.filter(|answer| answer.lifetime().is_alive(now_ms)) {
-        Some(answer) => stale(lock, place, answer, now_ms),
+    match held.alive {
+        Some(answer) => stale(lock, place, answer, held.now_ms),
         None => {
             let taken = leases::with(lock, |flights| flights.taken(&place.flight(), monotonic()));
             refused(taken.unwrap_or(Refusal::Full))

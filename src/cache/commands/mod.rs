@@ -1,6 +1,6 @@
 //! The commands of the cache: a file a command, with its row of the table, its
 //! parser and its handler; `arguments`, `find`, `look` and `store` are what
-//! several of them share.
+//! several of them share, `part` what ML.SERVE has of them.
 
 mod applyanswers;
 mod applyversions;
@@ -19,7 +19,10 @@ mod cacheversion;
 mod cacheversionset;
 mod find;
 mod look;
+mod part;
 mod store;
+
+pub use part::{ARGUMENTS as PART, CachePart, Left};
 
 use super::answer::Answer;
 use crate::server::{Command, load_command};

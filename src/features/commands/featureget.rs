@@ -19,7 +19,7 @@ use crate::features::value::Value;
 use crate::server::{
     Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, quoted, refuse,
 };
-use crate::time::Millis;
+use crate::time::{Micros, Millis};
 use std::collections::HashSet;
 
 /// ML.FEATUREGET
@@ -34,35 +34,13 @@ pub const COMMAND: Command = Command {
         Argument::integer(c"numkeys"),
         Argument::key(c"key").repeated(),
         FIELDS,
-        Argument::one_of(
-            c"form",
-            &[
-                Argument::token(c"values", c"VALUES"),
-                Argument::token(c"tensor", c"TENSOR"),
-                Argument::token(c"json", c"JSON"),
-            ],
-        )
-        .after(c"AS")
-        .optional(),
-        Argument::one_of(c"type", NUMBERS).after(c"TYPE").optional(),
-        Argument::one_of(
-            c"missing",
-            &[
-                Argument::string(c"x").after(c"DEFAULT"),
-                Argument::block(
-                    c"defaults",
-                    &[Argument::integer(c"m"), Argument::string(c"x").repeated()],
-                )
-                .after(c"DEFAULTS"),
-            ],
-        )
-        .optional(),
-        Argument::integer(c"milliseconds").after(c"MAXAGE").optional(),
-        Argument::token(c"strict", c"STRICT").optional(),
-        Argument::token(c"withtimes", c"WITHTIMES").optional(),
-        Argument::one_of(c"layout", &[Argument::token(c"feast", c"FEAST")])
-            .after(c"LAYOUT")
-            .optional(),
+        FORM,
+        TYPE,
+        MISSING,
+        MAXAGE,
+        STRICT,
+        WITHTIMES,
+        LAYOUT,
     ],
     summary: c"Returns the values of several entities' fields: as arrays, as a tensor, as JSON.",
     complexity:
@@ -70,28 +48,50 @@ pub const COMMAND: Command = Command {
     since: c"0.1.0",
 };
 
+/// What COMMAND DOCS says of all that stands behind the keys.
+pub const ARGUMENTS: &[Argument] =
+    &[FIELDS, FORM, TYPE, MISSING, MAXAGE, STRICT, WITHTIMES, LAYOUT];
+
+const FORM: Argument = Argument::one_of(
+    c"form",
+    &[
+        Argument::token(c"values", c"VALUES"),
+        Argument::token(c"tensor", c"TENSOR"),
+        Argument::token(c"json", c"JSON"),
+    ],
+)
+.after(c"AS")
+.optional();
+
+const TYPE: Argument = Argument::one_of(c"type", NUMBERS).after(c"TYPE").optional();
+
+const MISSING: Argument = Argument::one_of(
+    c"missing",
+    &[
+        Argument::string(c"x").after(c"DEFAULT"),
+        Argument::block(c"defaults", &[Argument::integer(c"m"), Argument::string(c"x").repeated()])
+            .after(c"DEFAULTS"),
+    ],
+)
+.optional();
+
+const MAXAGE: Argument = Argument::integer(c"milliseconds").after(c"MAXAGE").optional();
+
+const STRICT: Argument = Argument::token(c"strict", c"STRICT").optional();
+
+const WITHTIMES: Argument = Argument::token(c"withtimes", c"WITHTIMES").optional();
+
+const LAYOUT: Argument =
+    Argument::one_of(c"layout", &[Argument::token(c"feast", c"FEAST")]).after(c"LAYOUT").optional();
+
 /// ML.FEATUREGET numkeys key [key ...] FIELDS m field [field ...]
 /// [AS VALUES|TENSOR|JSON] [TYPE F32|F64|I64] [DEFAULT x | DEFAULTS m x [x ...]]
 /// [MAXAGE ms] [STRICT] [WITHTIMES] [LAYOUT FEAST]
 fn featureget(call: &mut Call) -> Result<(), Error> {
+    let keys = call.args.counted("numkeys", "keys")?.collect();
     let listed = Listed::new(call.lock(), &call.kept);
-    let request = Request::parse(&mut call.args, &listed)?;
-    let (lock, now_us) = (call.lock(), call.now());
-    let (fields, max_age_ms) = (&request.fields, request.max_age_ms);
-    let named: Vec<_>;
-    let in_hashes = match &request.feast {
-        None => fields.in_hashes(),
-        Some(names) => {
-            named = names.all().map(|name| Field { arg: None, name }).collect();
-            InHashes { fields: &named, feast: Some(names) }
-        }
-    };
-    let mut reader = EntityReader::new(lock, fields, in_hashes, now_us, max_age_ms, most_bytes());
-    match request.form {
-        Form::Values => values(call, &request, &mut reader),
-        Form::Tensor(dtype) => tensor(call, &request, &mut reader, dtype),
-        Form::Json => document(call, &request, &mut reader),
-    }
+    let request = Request::parse(&mut call.args, keys, &listed)?;
+    request.answer(call, call.now())
 }
 
 /// How values are answered.
@@ -136,7 +136,7 @@ impl<T> Defaults<T> {
 }
 
 /// What a call asks for.
-struct Request<'a> {
+pub struct Request<'a> {
     /// The entities.
     keys: Vec<Arg<'a>>,
     /// The features of each.
@@ -156,8 +156,13 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn parse(args: &mut Args<'a>, listed: &Listed<'_, 'a>) -> Result<Self, Error> {
-        let keys: Vec<_> = args.counted("numkeys", "keys")?.collect();
+    /// `FIELDS m field [field ...] [AS ...] ...`: all that stands behind the keys, to the end
+    /// of the call.
+    pub fn parse(
+        args: &mut Args<'a>,
+        keys: Vec<Arg<'a>>,
+        listed: &Listed<'_, 'a>,
+    ) -> Result<Self, Error> {
         args.arg()?.one_of("the argument after the keys", &["FIELDS"])?;
         let fields = match listed.next(args)? {
             Some(list) => Fields::of(list),
@@ -257,6 +262,27 @@ impl<'a> Request<'a> {
         feast::Names::of(names, timed).map_err(|name| {
             refuse(format!("FIELDS with LAYOUT FEAST must be view:feature, not {}", quoted(name)))
         })
+    }
+
+    /// Reads all, and answers. Where that is an error nothing is answered.
+    pub fn answer(&self, call: &Call<'a>, now_us: Micros) -> Result<(), Error> {
+        let (fields, max_age_ms) = (&self.fields, self.max_age_ms);
+        let named: Vec<_>;
+        let in_hashes = match &self.feast {
+            None => fields.in_hashes(),
+            Some(names) => {
+                named = names.all().map(|name| Field { arg: None, name }).collect();
+                InHashes { fields: &named, feast: Some(names) }
+            }
+        };
+        let lock = call.lock();
+        let mut reader =
+            EntityReader::new(lock, fields, in_hashes, now_us, max_age_ms, most_bytes());
+        match self.form {
+            Form::Values => values(call, self, &mut reader),
+            Form::Tensor(dtype) => tensor(call, self, &mut reader, dtype),
+            Form::Json => document(call, self, &mut reader),
+        }
     }
 
     /// Refuses, for STRICT, what was found for a field of a key and is no value.

@@ -22,6 +22,9 @@ mod listed;
 mod store;
 mod write_options;
 
+pub use featureget::{ARGUMENTS, Request};
+pub use listed::Listed;
+
 use super::row::Row;
 use crate::server::{Command, TypeSpec, load_command};
 

@@ -117,6 +117,17 @@ impl<'a> Arg<'a> {
 /// The keys of a call, none of which comes twice: all of them may be open at once.
 pub struct DistinctKeys<'a>(SmallVec<[Arg<'a>; FEW]>);
 
+impl<'a> DistinctKeys<'a> {
+    /// Some keys; one that comes twice is an error.
+    pub fn of(keys: impl Iterator<Item = Arg<'a>>) -> Result<Self, Error> {
+        let keys: SmallVec<_> = keys.collect();
+        if has_twice(&keys) {
+            return Err(refuse("key is given twice: each must be another"));
+        }
+        Ok(Self(keys))
+    }
+}
+
 impl<'a> Deref for DistinctKeys<'a> {
     type Target = [Arg<'a>];
 
@@ -195,11 +206,7 @@ impl<'a> Args<'a> {
 
     /// `numkeys key [key ...]`, each another.
     pub fn distinct_keys(&mut self) -> Result<DistinctKeys<'a>, Error> {
-        let keys: SmallVec<_> = self.counted("numkeys", "keys")?.collect();
-        if has_twice(&keys) {
-            return Err(refuse("key is given twice: each must be another"));
-        }
-        Ok(DistinctKeys(keys))
+        DistinctKeys::of(self.counted("numkeys", "keys")?)
     }
 
     /// The same of pairs of arguments: a number, and twice as many after it.

@@ -15,6 +15,9 @@ pub enum Error {
     /// The log says which.
     #[error("ERR internal error")]
     Internal,
+    /// More memory is in use than `maxmemory` allows. Redis's own text.
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
     /// The client's user may not do that, or may no longer. The text is the
     /// server's own.
     #[error("NOPERM {0}")]

@@ -70,7 +70,8 @@ impl Reply<'_> {
         unsafe { api!(RedisModule_ReplyWithMap(self.ctx, pairs)) };
     }
 
-    pub(in crate::server) fn error(self, error: &Error) {
+    /// An error, in place of a reply.
+    pub fn error(self, error: &Error) {
         if *error == Error::WrongArity {
             // SAFETY: `ctx` is valid by construction.
             unsafe { api!(RedisModule_WrongArity(self.ctx)) };

@@ -2,7 +2,7 @@
 //! touches, and registration, arity check and COMMAND DOCS all come from it.
 
 use super::argument::Argument;
-use super::keyspec::{self, KeyAccess, KeySpec};
+use super::keyspec::{self, KeyAccess, KeySpec, Updated};
 use crate::server::border::callback::Callback;
 use crate::server::border::guard::{guard, log};
 use crate::server::border::raw::{self, REDISMODULE_OK, RedisModuleCtx, RedisModuleString};
@@ -41,6 +41,34 @@ pub const fn handler<H: Handler>(_handler: H) -> EntryPoints {
         run_or_name_keys: run_or_name_keys::<H, 1>,
         run_or_name_pairs: run_or_name_keys::<H, 2>,
     }
+}
+
+/// The same, of a command that updates some of its counted keys, as `updated` says of a
+/// call, and reads the others.
+pub const fn handler_updating<H: Handler, U: Updated>(handler: H, _updated: U) -> EntryPoints {
+    const { assert!(size_of::<U>() == 0, "what names keys captures nothing") }
+    EntryPoints { run_or_name_keys: run_or_name_updated::<H, U>, ..self::handler(handler) }
+}
+
+unsafe extern "C" fn run_or_name_updated<H: Handler, U: Updated>(
+    ctx: *mut RedisModuleCtx,
+    argv: *mut *mut RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: the context of the running command.
+    if unsafe { api!(RedisModule_IsKeysPositionRequest(ctx)) } == 0 {
+        // SAFETY: what the server passes is passed on.
+        return unsafe { run::<H>(ctx, argv, argc) };
+    }
+    guard(Callback::Keys, || {
+        // SAFETY: `U` has no size, and a value of it exists: what `handler_updating` was
+        // given. The server passes `argc` strings.
+        unsafe {
+            let updated = std::ptr::NonNull::<U>::dangling().read();
+            keyspec::name_keys_as(ctx, argv, argc, updated);
+        }
+    });
+    REDISMODULE_OK as c_int
 }
 
 unsafe extern "C" fn run_or_name_keys<H: Handler, const STEP: usize>(

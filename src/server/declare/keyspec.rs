@@ -2,8 +2,9 @@
 
 use crate::number::parse_integer;
 use crate::server::border::raw::{self, RedisModuleCtx, RedisModuleString};
-use crate::server::call::Arg;
+use crate::server::call::{Arg, Args};
 use std::ffi::{CStr, c_int};
+use std::ops::Range;
 use std::ptr::null;
 
 /// Where the keys of a command stand: by position, so that no other argument
@@ -68,6 +69,8 @@ pub enum KeyAccess {
     Update,
     /// Writes without answering from the value.
     Write,
+    /// One or the other, as the call says: the server asks for each key.
+    Varies,
 }
 
 impl KeyAccess {
@@ -80,6 +83,10 @@ impl KeyAccess {
                     | raw::REDISMODULE_CMD_KEY_UPDATE
             }
             Self::Write => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE,
+            // Where it cannot be asked, all that any of them may be.
+            Self::Varies => {
+                return Self::Update.flags() | raw::REDISMODULE_CMD_KEY_VARIABLE_FLAGS as u64;
+            }
         };
         flags as u64
     }
@@ -174,9 +181,15 @@ impl KeySpec {
     }
 }
 
+/// What says of a call on counted keys how many of them, from the first on, it updates;
+/// the others it reads. It is given what stands behind the keys.
+pub trait Updated: Fn(Args) -> usize + Copy {}
+
+impl<F: Fn(Args) -> usize + Copy> Updated for F {}
+
 /// Tells the server where the keys of a call stand whose number is its first
-/// argument, each `step` arguments after the last. Key specs say so as well, but servers do not go by them where they
-/// route in a cluster and remember what a client caches.
+/// argument, each `step` arguments after the last. Key specs say so as well, but servers
+/// do not go by them where they route in a cluster and remember what a client caches.
 ///
 /// Valkey asks this in its I/O threads, too: nothing here may touch what belongs
 /// to the main thread.
@@ -189,16 +202,10 @@ pub(super) unsafe fn name_counted_keys(
     argc: c_int,
     step: usize,
 ) {
-    let argc = argc.cast_unsigned() as usize;
     // SAFETY: promised by the caller.
-    let count = unsafe {
-        let argv = std::slice::from_raw_parts(argv, argc);
-        argv.get(1).and_then(|count| parse_integer(Arg::from_raw(*count).bytes()))
-    };
-    let arguments = count.and_then(|count| usize::try_from(count).ok()?.checked_mul(step));
-    let end = arguments.and_then(|arguments| arguments.checked_add(2));
-    // Of a call that names more keys than it has arguments, none is one.
-    for position in (2..end.filter(|end| *end <= argc).unwrap_or(2)).step_by(step) {
+    let argv = unsafe { std::slice::from_raw_parts(argv, argc.cast_unsigned() as usize) };
+    // SAFETY: as above.
+    for position in unsafe { counted_keys(argv, step) }.step_by(step) {
         // SAFETY: promised by the caller.
         unsafe {
             if step == 1 {
@@ -210,4 +217,47 @@ pub(super) unsafe fn name_counted_keys(
             }
         }
     }
+}
+
+/// The same of keys of which some are updated and the others read.
+///
+/// # Safety
+/// As [`name_counted_keys`].
+pub(super) unsafe fn name_keys_as(
+    ctx: *mut RedisModuleCtx,
+    argv: *mut *mut RedisModuleString,
+    argc: c_int,
+    updated: impl Updated,
+) {
+    // SAFETY: promised by the caller.
+    let argv = unsafe { std::slice::from_raw_parts(argv, argc.cast_unsigned() as usize) };
+    // SAFETY: as above.
+    let keys = unsafe { counted_keys(argv, 1) };
+    let behind = argv.get(keys.end.saturating_sub(1)..).unwrap_or_default();
+    if behind.is_empty() {
+        return;
+    }
+    // SAFETY: as above. The last key stands where a command's name does.
+    let updated = keys.start + updated(unsafe { Args::from_raw(behind) });
+    for position in keys {
+        let access = if position < updated { KeyAccess::Update } else { KeyAccess::Read };
+        // SAFETY: promised by the caller.
+        unsafe {
+            api!(RedisModule_KeyAtPosWithFlags(ctx, position as c_int, access.flags() as c_int))
+        };
+    }
+}
+
+/// Where the keys stand whose number is the first argument. Of a call that names more keys
+/// than it has arguments, none is one.
+///
+/// # Safety
+/// `argv` holds valid server strings.
+unsafe fn counted_keys(argv: &[*mut RedisModuleString], step: usize) -> Range<usize> {
+    // SAFETY: promised by the caller.
+    let count =
+        argv.get(1).and_then(|count| unsafe { parse_integer(Arg::from_raw(*count).bytes()) });
+    let arguments = count.and_then(|count| usize::try_from(count).ok()?.checked_mul(step));
+    let end = arguments.and_then(|arguments| arguments.checked_add(2));
+    2..end.filter(|end| *end <= argv.len()).unwrap_or(2)
 }

@@ -19,7 +19,7 @@ pub(in crate::server) mod module;
 
 pub use argument::Argument;
 pub use aux::AuxTable;
-pub use command::{Command, handler};
+pub use command::{Command, handler, handler_updating};
 pub use config::Config;
 pub use datatype::{DataType, Digest, RawValue, TypeHandle, TypeSpec};
 pub use defrag::Defrag;

@@ -55,6 +55,8 @@ class Commands:
     semthreshold = method(calls.semthreshold)
     seminfo = method(calls.seminfo)
 
+    serve = method(calls.serve)
+
     features_of = method(calls.features_of)
     featureget = method(calls.featureget)
     featureget_timed = method(calls.featureget_timed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas
     import pyarrow
+
+    from mlserve.errors import ResponseError
+
+T = TypeVar("T")
 
 __all__ = [
     "Admission",
@@ -27,6 +31,7 @@ __all__ = [
     "LimitInfo",
     "NearAnswer",
     "NearAnswers",
+    "Outcome",
     "RateLimit",
     "SemanticInfo",
     "Status",
@@ -77,6 +82,36 @@ class Admission(NamedTuple):
     def __bool__(self) -> bool:
         """Whether the call was let in."""
         return self.admitted
+
+
+class Outcome(Generic[T]):
+    """What came of a request in one call (ML.SERVE); true where it was let in."""
+
+    __slots__ = ("admission", "error", "features", "fetch")
+
+    def __init__(
+        self,
+        admission: Admission | None,
+        fetch: Fetch | None,
+        features: T | None,
+        error: ResponseError | None,
+    ) -> None:
+        """The answers of the parts."""
+        self.admission = admission
+        """None where it was not asked for, or the answer was free."""
+        self.fetch = fetch
+        """None where it was not asked for, or the request was denied."""
+        self.features = features
+        """None where nothing is to be computed, and where there is an `error`."""
+        self.error = error
+        """Why there are no features though they are wanted; what was taken is taken."""
+
+    def __bool__(self) -> bool:
+        """Whether the request was let in."""
+        return self.admission is None or self.admission.admitted
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.admission} {self.fetch} {self.features or self.error!r}>"
 
 
 class Hold(NamedTuple):

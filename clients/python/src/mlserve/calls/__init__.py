@@ -70,6 +70,7 @@ from mlserve.calls.limits import (
 )
 from mlserve.calls.operators import delete, stats
 from mlserve.calls.semantic import semdrop, semget, seminfo, semset, semthreshold
+from mlserve.calls.serve import serve
 
 __all__ = [
     "TENSOR_TYPES",
@@ -128,6 +129,7 @@ __all__ = [
     "seminfo",
     "semset",
     "semthreshold",
+    "serve",
     "settle",
     "stats",
     "window_words",

@@ -1,0 +1,80 @@
+"""A request in one call (ML.SERVE): calls of other commands, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from mlserve.calls.call import Call, Word
+from mlserve.errors import response_error
+from mlserve.results import Outcome
+
+if TYPE_CHECKING:
+    from mlserve.results import Admission, Fetch, Key
+
+T = TypeVar("T")
+
+
+def serve(
+    *,
+    admit: Call[Admission] | None = None,
+    fetch: Call[Fetch] | None = None,
+    features: Call[T] | None = None,
+    free_hits: bool = False,
+) -> Call[Outcome[T]]:
+    """Let a request in, and read its answer, or what to compute it from (ML.SERVE).
+
+        client.serve(
+            admit=calls.admit({"{u7}:rpm": Limit(60, 60)}),
+            fetch=calls.cachefetch("pred:{u7}", "v1", lease=5),
+            features=calls.featuretensor(["user:{u7}"], profile),
+        )
+
+    Two of the three at least, as `mlserve.calls` describes them, without a wait. The features
+    are read where the answer is to be computed. With `free_hits` only what is to be computed
+    has to be let in. In a cluster all keys share a slot.
+
+    It is repeated after a lost connection where `admit`, if there is one, has a `hold`.
+    """
+    keys: list[Key] = []
+    tail: list[Word] = []
+    parts = [("admit", "ML.ADMIT", "ADMIT", admit), ("fetch", "ML.CACHEFETCH", "CACHE", fetch)]
+    parts.append(("features", "ML.FEATUREGET", "FEATURES", features))
+    given = [(name, command, word, call) for name, command, word, call in parts if call is not None]
+    if len(given) < 2:
+        raise ValueError("two of admit, fetch and features must be given")
+    for name, command, word, call in given:
+        if not isinstance(call, Call) or call.name != command:
+            raise TypeError(f"{name} must be a call of {command}: {call!r}")
+        # The command; the keys, but for one with their number.
+        before = 1 + len(call.keys) + (command != "ML.CACHEFETCH")
+        keys += call.keys
+        tail += [word, *words_of(call)[before:]]
+        if command == "ML.CACHEFETCH" and free_hits:
+            tail.append("FREEHITS")
+
+    def read(answer: list[Any]) -> Outcome[T]:
+        admission, fetched, found = answer
+        error = isinstance(found, Exception)
+        return Outcome(
+            None if admit is None or admission is None else admit.read(admission),
+            None if fetch is None or fetched is None else fetch.read(fetched),
+            None if features is None or found is None or error else features.read(found),
+            response_error(found, "ML.SERVE") if error else None,
+        )
+
+    words: list[Word] = ["ML.SERVE", len(keys), *keys, *tail]
+    return Call(words, read, keys, again=all(call.again for *_, call in given))
+
+
+def words_of(call: Call[Any]) -> list[Word]:
+    """The words of a call, also of one that is packed."""
+    if not isinstance(call.words, bytes):
+        return list(call.words)
+    words: list[Word] = []
+    at, end = call.words.index(b"\r\n") + 2, len(call.words)
+    while at < end:
+        start = call.words.index(b"\r\n", at) + 2
+        length = int(call.words[at + 1 : start - 2])
+        words.append(call.words[start : start + length])
+        at = start + length + 2
+    return cast("list[Word]", words)
