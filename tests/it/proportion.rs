@@ -545,6 +545,10 @@ const CASES: &[Case] = &[
         |size| format!("{size}{}{}", many("m", size), " LIMIT 9 9000".repeat(size)),
     ),
     ("ML.ADMIT", holds, |_| "2 r p LIMIT 1000000 9000 PERMIT 1000000 HOLD 90000000".to_owned()),
+    ("ML.SERVE", holds, |_| {
+        "2 r c ADMIT LIMIT 1000000 9000 HOLD 90000000 CACHE v LEASE 9".to_owned()
+    }),
+    ("ML.SERVE", rows, |_| "2 l f ADMIT LIMIT 1000000 9000 FEATURES FIELDS 1 f1".to_owned()),
     ("ML.SETTLE", holds, |_| "2 r p {held} ACTUAL 1 -".to_owned()),
     ("ML.RENEW", holds, |_| "2 r p {held} 9000".to_owned()),
     ("ML.LIMITINFO", holds, |_| "r".to_owned()),

@@ -1,9 +1,13 @@
-//! The one source of random numbers: the server's.
+//! Random numbers: of a cryptographic generator, which the system seeds, and seeds anew
+//! every 64 KiB.
+//!
+//! The server has one, too, whose 16 bytes cost 18,000 instructions, four times what a
+//! look-up does. A process that the server forks draws nothing.
 
 use crate::id::Id;
+use rand::RngCore;
 
-/// A new id. The server draws from a cryptographic generator seeded by the
-/// system, anew in each process.
+/// A new id.
 pub fn new_id() -> Id {
     Id(random())
 }
@@ -16,7 +20,6 @@ pub fn random_fraction() -> f64 {
 
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    // SAFETY: the buffer is as long as the call is told.
-    unsafe { api!(RedisModule_GetRandomBytes(bytes.as_mut_ptr(), bytes.len())) };
+    rand::rng().fill_bytes(&mut bytes);
     bytes
 }
