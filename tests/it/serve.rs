@@ -110,25 +110,28 @@ fn what_one_part_says_is_not_lost_by_an_error_of_the_features() {
 }
 
 #[test]
-fn a_key_of_another_type_is_an_error_before_anything_is_done() {
+fn an_error_of_what_is_asked_first_is_one_of_the_whole() {
     let server = Server::start();
     let mut client = server.client();
     furnish(&mut client);
-    client.run("ML.CACHESET full v x").ok();
     let before = client.footprint();
     for call in [
         "ML.SERVE 2 e3 c ADMIT LIMIT 9 3600 CACHE v LEASE 9",
-        "ML.SERVE 2 l e3 ADMIT LIMIT 9 3600 CACHE v LEASE 9",
         "ML.SERVE 2 l e3 ADMIT LIMIT 9 3600 CACHE v LEASE 9 FREEHITS",
         "ML.SERVE 2 e0 c ADMIT PERMIT 9 HOLD 9 CACHE v LEASE 9 FREEHITS",
         "ML.SERVE 3 l e0 full ADMIT LIMIT 9 3600 LIMIT 9 60 CACHE v LEASE 9",
-        "ML.SERVE 2 e3 e0 CACHE v LEASE 9 FEATURES FIELDS @both",
     ] {
         let error = client.run(call).error();
         assert!(error.starts_with("WRONGTYPE"), "{call}: {error}");
         assert_eq!(client.footprint(), before, "{call}");
     }
     assert_eq!(fetch(&mut client, "c v LEASE 9").brief(), "LEASE", "none was taken");
+    // What comes later stands in its place, and nothing follows it.
+    let parts =
+        client.run("ML.SERVE 3 l e3 e0 ADMIT LIMIT 9 60 CACHE v LEASE 9 FEATURES FIELDS @both");
+    let parts = parts.items();
+    assert_eq!(parts[0].items()[0].integer(), 1);
+    assert!(parts[1].error().starts_with("WRONGTYPE") && parts[2] == NOT);
 }
 
 #[test]
@@ -297,16 +300,14 @@ impl Asked {
             }
         };
         let is_lease = |fetched: &Value| Row::of(fetched).brief().starts_with("LEASE");
-        // What is of another type, and what is retired, is told before anything is done.
-        if let Some((key, version, _)) = &self.cache {
-            if let error @ Value::ServerError(_) =
-                client.run(&format!("ML.CACHEGET {key} {version}"))
-            {
-                return error;
-            }
+        // What is retired is told before anything is done.
+        if let Some((_, version, _)) = &self.cache {
             let in_force = client.run("ML.CACHEVERSION ").texts();
             if !in_force.is_empty() && !in_force.contains(&(*version).to_owned()) {
-                return Value::Array(vec![NOT, fetch(client).unwrap(), NOT]);
+                return match fetch(client).unwrap() {
+                    error @ Value::ServerError(_) => error,
+                    fetched => Value::Array(vec![NOT, fetched, NOT]),
+                };
             }
         }
         if !self.free_hits {
@@ -319,14 +320,17 @@ impl Asked {
                 _ => {}
             }
             let fetched = fetch(client);
-            let reads = fetched.as_ref().is_none_or(is_lease);
+            let reads = fetched.as_ref().is_none_or(|one| !one.is_error() && is_lease(one));
             let features = if reads { features(client) } else { NOT };
             return Value::Array(vec![admission, fetched.unwrap_or(NOT), features]);
         }
         // Whether a lease would be granted is asked by taking it.
         let (key, _, token) = self.cache.as_ref().unwrap();
-        let is_held = client.run(&format!("ML.CACHERENEW {key} {token} 60000")).integer() == 1;
+        let is_held = client.run(&format!("ML.CACHERENEW {key} {token} 60000")) == Value::Int(1);
         let fetched = fetch(client).unwrap();
+        if fetched.is_error() {
+            return fetched;
+        }
         if !is_lease(&fetched) {
             return Value::Array(vec![NOT, fetched, NOT]);
         }

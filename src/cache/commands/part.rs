@@ -54,7 +54,7 @@ impl<'a> CachePart<'a> {
 
     /// Asks first what is answered before the call is admitted, if there is such a thing: a
     /// version that is not in force, and with FREEHITS all that needs no lease. Of what is not
-    /// answered it says what is left. A key of another type is an error.
+    /// answered it says what is left. A key of another type is an error where it is looked at.
     pub fn ask_first(
         &self,
         call: &Call<'a>,
@@ -63,12 +63,11 @@ impl<'a> CachePart<'a> {
         answer: impl FnOnce(&Fetched),
     ) -> Result<Option<Left>, Error> {
         let (lock, place) = (call.lock(), self.place(call, key));
-        let open = call.keys.read(key);
-        let answers = open.value_ref::<Answer>()?;
-        let is_free = self.fetch.free_hits || !state::admits(&lock, place.key, place.version);
-        if !is_free {
+        if !self.fetch.free_hits && state::admits(&lock, place.key, place.version) {
             return Ok(Some(Left::All));
         }
+        let open = call.keys.read(key);
+        let answers = open.value_ref::<Answer>()?;
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         match look_first(&lock, place, &held, &self.fetch.asked) {
             // The lease that the caller has is granted as it stands.

@@ -15,9 +15,17 @@ use std::ops::RangeInclusive;
 /// The units that an expiry is given in, as to SET.
 pub const EXPIRIES: &[&str] = &["EX", "PX", "EXAT", "PXAT"];
 
+/// Whether a word is a keyword (upper case), in any case. Most are not by their length or
+/// their first letter.
+fn is_keyword(word: &[u8], keyword: &[u8]) -> bool {
+    word.len() == keyword.len()
+        && word.first().map(u8::to_ascii_uppercase) == keyword.first().copied()
+        && word.eq_ignore_ascii_case(keyword)
+}
+
 /// The place of a word among keywords (upper case), in any case.
 fn place_among(keywords: &[&str], word: &[u8]) -> Option<usize> {
-    keywords.iter().position(|keyword| word.eq_ignore_ascii_case(keyword.as_bytes()))
+    keywords.iter().position(|keyword| is_keyword(word, keyword.as_bytes()))
 }
 
 /// One argument: any bytes, NUL and invalid UTF-8 included.
@@ -51,7 +59,7 @@ impl<'a> Arg<'a> {
 
     /// Whether this is the keyword, in any case. `keyword` is upper case.
     pub fn is(self, keyword: &[u8]) -> bool {
-        self.bytes().eq_ignore_ascii_case(keyword)
+        is_keyword(self.bytes(), keyword)
     }
 
     /// An integer in `range`; otherwise an error that names `what`.
@@ -276,8 +284,8 @@ impl<'a> Options<'_, 'a> {
             return Ok(None);
         }
         self.args.take();
-        let is_word = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
-        let found = known.iter().zip(0u32..).find(|(keyword, _)| is_word(keyword));
+        let found =
+            known.iter().zip(0u32..).find(|(keyword, _)| is_keyword(word, keyword.as_bytes()));
         let Some((keyword, place)) = found else {
             return Err(refuse(format!("unknown option {}", quoted(word))));
         };

@@ -100,11 +100,11 @@ class Outcome(Generic[T]):
         self.admission = admission
         """None where it was not asked for, or the answer was free."""
         self.fetch = fetch
-        """None where it was not asked for, or the request was denied."""
+        """None where it was not asked for, the request was denied, or there is an `error`."""
         self.features = features
         """None where nothing is to be computed, and where there is an `error`."""
         self.error = error
-        """Why there are no features though they are wanted; what was taken is taken."""
+        """Why a part that was wanted is not there; what was taken before it is taken."""
 
     def __bool__(self) -> bool:
         """Whether the request was let in."""

@@ -53,13 +53,14 @@ def serve(
             tail.append("FREEHITS")
 
     def read(answer: list[Any]) -> Outcome[T]:
-        admission, fetched, found = answer
-        error = isinstance(found, Exception)
+        # What comes after an error is not asked.
+        errors = [part for part in answer if isinstance(part, Exception)]
+        admission, fetched, found = (None if part in errors else part for part in answer)
         return Outcome(
             None if admit is None or admission is None else admit.read(admission),
             None if fetch is None or fetched is None else fetch.read(fetched),
-            None if features is None or found is None or error else features.read(found),
-            response_error(found, "ML.SERVE") if error else None,
+            None if features is None or found is None else features.read(found),
+            response_error(errors[0], "ML.SERVE") if errors else None,
         )
 
     words: list[Word] = ["ML.SERVE", len(keys), *keys, *tail]
