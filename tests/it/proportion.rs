@@ -791,7 +791,7 @@ fn what_a_command_says_of_its_complexity_is_so() {
             // The second time: the first may allocate what stays.
             let [_, edges] = [0, 1].map(|round| {
                 let arguments = arguments(size).replace("{held}", &held(round));
-                let words = words(&format!("{name} {arguments}"));
+                let words = words(format!("{name} {arguments}").trim_end());
                 let cost = measured(&mut client, &words);
                 assert!(!cost.answer.is_error(), "{name}: {:?}", cost.answer);
                 cost.edges.unwrap()
