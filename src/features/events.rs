@@ -178,7 +178,7 @@ mod tests {
     use super::super::value::Value;
     use super::super::value::tag::I64;
     use super::super::windows::testing::{amounts, calls, span, tallied};
-    use super::super::windows::{Aggregate, Looks, Span, Spans};
+    use super::super::windows::{Aggregate, Span, Spans};
     use super::*;
     use proptest::prelude::*;
 
@@ -222,12 +222,8 @@ mod tests {
                     windows.tally(&spans, amount, at_ms, None, newest_ms);
                     for name in [&b"count"[..], b"sum", b"mean", b"min", b"max", b"std"] {
                         let aggregate = Aggregate::from_name(name).unwrap();
-                        windows.read(
-                            aggregate,
-                            first.span_us(),
-                            newest_ms * 1_000,
-                            &Looks::default(),
-                        );
+                        let summary = windows.summary(first.span_us(), newest_ms * 1_000, true);
+                        summary.unwrap().read(aggregate);
                     }
                 }
                 for ring in windows.rings() {

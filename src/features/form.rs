@@ -6,7 +6,7 @@ use super::dtype::{Dtype, MAX_DIM};
 use super::events::Events;
 use super::found::{Found, Items};
 use super::value::Value;
-use super::windows::{Aggregate, Looks, Read};
+use super::windows::Aggregate;
 use crate::number::{parse_integer, parse_seconds};
 use crate::time::{Micros, Millis};
 use std::sync::Arc;
@@ -21,17 +21,6 @@ pub enum Form {
     Numbers(usize),
     /// An aggregate of the events of so long until now.
     Window(Aggregate, Micros),
-}
-
-/// When a call reads an entity.
-#[derive(Debug)]
-pub struct Moment {
-    /// The server's clock.
-    pub now_us: Micros,
-    /// What happened before this is too old.
-    pub oldest_ms: Millis,
-    /// What it read of windows.
-    pub looks: Looks,
 }
 
 impl Form {
@@ -53,11 +42,12 @@ impl Form {
         }
     }
 
-    /// What a value of a row comes to.
+    /// What a value of a row comes to, where what happened before `oldest_ms` is too old.
+    /// Windows are read by their summaries alone.
     #[inline(always)]
-    pub fn of_row<'v>(self, value: Value<'v>, moment: &Moment) -> Found<'v> {
+    pub fn of_row(self, value: Value, oldest_ms: Millis) -> Found {
         match (self, value) {
-            (form, Value::Events(events)) => form.of_events(events, moment),
+            (form, Value::Events(events)) => form.of_events(events, oldest_ms),
             (Self::One, value) => Found::Value(value),
             (Self::Numbers(count), Value::Vector(dtype, bytes)) => {
                 let fits = bytes.len() == count * dtype.bytes();
@@ -69,28 +59,19 @@ impl Form {
     }
 
     /// What stands in a hash comes to, where what is there has a type.
-    pub fn of_typed<'v>(self, found: Found<'v>, moment: &Moment) -> Found<'v> {
+    pub fn of_typed(self, found: Found, oldest_ms: Millis) -> Found {
         match (self, found) {
-            (Self::Numbers(_), Found::Value(value)) => self.of_row(value, moment),
+            (Self::Numbers(_), Found::Value(value)) => self.of_row(value, oldest_ms),
             (Self::Numbers(_), Found::Nested(_)) => Found::Misfit,
             (_, found) => found,
         }
     }
 
     #[inline(always)]
-    fn of_events<'v>(self, events: &'v Arc<Events>, moment: &Moment) -> Found<'v> {
+    fn of_events(self, events: &Arc<Events>, oldest_ms: Millis) -> Found<'_> {
         match (self, &**events) {
-            (Self::Window(aggregate, span_us), Events::Windows(windows)) => {
-                match windows.read(aggregate, span_us, moment.now_us, &moment.looks) {
-                    Read::Value(double) => Found::Value(Value::F64(double)),
-                    // There are not as many events as that.
-                    Read::Count(count) => Found::Value(Value::I64(count.cast_signed())),
-                    Read::Nothing => Found::Nothing,
-                    Read::NoSuchSpan => Found::Misfit,
-                }
-            }
             (Self::One | Self::Numbers(_), Events::Sequence(sequence)) => {
-                if events.newest_ms() < moment.oldest_ms {
+                if sequence.newest_ms() < oldest_ms {
                     return Found::TooOld;
                 }
                 let places = if let Self::Numbers(count) = self { count } else { sequence.len() };
@@ -212,9 +193,8 @@ mod tests {
 
     #[test]
     fn a_vector_is_read_by_its_width_and_a_value_as_one() {
-        let moment = Moment { now_us: 0, oldest_ms: 0, looks: Looks::default() };
         let vector = Value::from(Vector::new(Dtype::F64, &[0; 16]).unwrap());
-        let read = |form: Form, value| form.of_row(value, &moment);
+        let read = |form: Form, value| form.of_row(value, 0);
         assert!(matches!(read(Form::Numbers(2), vector), Found::Value(Value::Vector(..))));
         assert!(matches!(read(Form::One, vector), Found::Value(Value::Vector(..))));
         assert!(matches!(read(Form::Numbers(4), vector), Found::Misfit));

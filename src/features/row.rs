@@ -16,6 +16,7 @@
 //! 224 bytes, which is what allocators make blocks of.
 
 use super::dtype::{Dtype, Vector};
+use super::events::Events;
 use super::layout::Layout;
 use super::shared_layout::{Head, SharedLayout};
 use super::value::Value;
@@ -199,11 +200,8 @@ impl Row {
     pub fn times(&self, view: usize) -> ViewTimes {
         let start = view * ViewTimes::BYTES;
         let bytes = self.bytes().get(start..).and_then(|bytes| bytes.first_chunk());
-        let Some([at, expires_at]) = bytes.map(halves) else { bug("a view without times") };
-        let time =
-            |half: [u8; 6]| half.iter().rev().fold(0, |time, byte| time << 8 | Millis::from(*byte));
-        let expires_at_ms = Some(time(expires_at)).filter(|at_ms| *at_ms > 0);
-        ViewTimes { at_ms: time(at), expires_at_ms }
+        let Some([at_ms, expires_at_ms]) = bytes.map(halves) else { bug("a view without times") };
+        ViewTimes { at_ms, expires_at_ms: Some(expires_at_ms).filter(|at_ms| *at_ms > 0) }
     }
 
     /// The times of all views.
@@ -218,10 +216,17 @@ impl Row {
 
     /// Its values.
     pub fn values(&self) -> Values<'_> {
-        let layout: &Layout = self.layout();
+        self.parts().1
+    }
+
+    /// Which fields it has, and their values.
+    #[inline]
+    pub fn parts(&self) -> (&SharedLayout, Values<'_>) {
+        let (shared, events) = self.head().parts();
+        let layout: &Layout = shared;
         let values = self.bytes().get(layout.views() * ViewTimes::BYTES..);
-        let parsed = values.and_then(|values| Values::parse(values, layout.len(), self.head()));
-        parsed.unwrap_or_else(|| bug("a row whose bytes are not those of its layout"))
+        let parsed = values.and_then(|values| Values::parse(values, layout.len(), events));
+        (shared, parsed.unwrap_or_else(|| bug("a row whose bytes are not those of its layout")))
     }
 }
 
@@ -232,9 +237,9 @@ impl Default for Row {
     }
 }
 
-fn halves(both: &[u8; ViewTimes::BYTES]) -> [[u8; 6]; 2] {
+fn halves(both: &[u8; ViewTimes::BYTES]) -> [Millis; 2] {
     let [a, b, c, d, e, f, u, v, w, x, y, z] = *both;
-    [[a, b, c, d, e, f], [u, v, w, x, y, z]]
+    [[a, b, c, d, e, f, 0, 0], [u, v, w, x, y, z, 0, 0]].map(Millis::from_le_bytes)
 }
 
 /// The values of a row, by its form.
@@ -250,8 +255,8 @@ pub enum Values<'r> {
         slots: &'r [[u8; 4]],
         /// The texts.
         texts: &'r [u8],
-        /// What has the events.
-        head: &'r Head,
+        /// The events.
+        events: &'r [Arc<Events>],
     },
     /// Slots of 8 bytes.
     Large {
@@ -261,13 +266,13 @@ pub enum Values<'r> {
         slots: &'r [[u8; 8]],
         /// The texts.
         texts: &'r [u8],
-        /// What has the events.
-        head: &'r Head,
+        /// The events.
+        events: &'r [Arc<Events>],
     },
 }
 
 impl<'r> Values<'r> {
-    fn parse(bytes: &'r [u8], fields: usize, head: &'r Head) -> Option<Self> {
+    fn parse(bytes: &'r [u8], fields: usize, events: &'r [Arc<Events>]) -> Option<Self> {
         if bytes.len() == fields * size_of::<f32>() {
             return Some(Self::F32(bytes.as_chunks().0));
         }
@@ -276,9 +281,17 @@ impl<'r> Values<'r> {
         let size = usize::from(*size);
         let (slots, texts) = bytes.split_at_checked(fields * size)?;
         match size {
-            4 => Some(Self::Small { types, slots: slots.as_chunks().0, texts, head }),
-            8 => Some(Self::Large { types, slots: slots.as_chunks().0, texts, head }),
+            4 => Some(Self::Small { types, slots: slots.as_chunks().0, texts, events }),
+            8 => Some(Self::Large { types, slots: slots.as_chunks().0, texts, events }),
             _ => None,
+        }
+    }
+
+    /// The events of fields that have any, in order.
+    pub fn events(&self) -> &'r [Arc<Events>] {
+        match self {
+            Self::F32(_) => &[],
+            Self::Small { events, .. } | Self::Large { events, .. } => events,
         }
     }
 
@@ -305,21 +318,21 @@ impl<'r> Values<'r> {
     fn find(&self, field: usize) -> Option<Value<'r>> {
         match self {
             Self::F32(slots) => slots.get(field).map(|slot| single(*slot)),
-            Self::Small { types, slots, texts, head } => {
+            Self::Small { types, slots, texts, events } => {
                 let slot = *slots.get(field)?;
                 match *types.get(field)? {
                     F32 => Some(single(slot)),
                     I64 => Some(Value::I64(i32::from_le_bytes(slot).into())),
-                    kind => long(kind, texts, head, u32::from_le_bytes(slot).into()),
+                    kind => long(kind, texts, events, u32::from_le_bytes(slot).into()),
                 }
             }
-            Self::Large { types, slots, texts, head } => {
+            Self::Large { types, slots, texts, events } => {
                 let slot = *slots.get(field)?;
                 match *types.get(field)? {
                     F32 => Some(single(*slot.first_chunk()?)),
                     I64 => Some(Value::I64(i64::from_le_bytes(slot))),
                     F64 => Some(Value::F64(f64::from_le_bytes(slot))),
-                    kind => long(kind, texts, head, u64::from_le_bytes(slot)),
+                    kind => long(kind, texts, events, u64::from_le_bytes(slot)),
                 }
             }
         }
@@ -331,9 +344,9 @@ fn single<'r>(slot: [u8; 4]) -> Value<'r> {
 }
 
 /// The value of a type that does not stand in its slot, which says where it does.
-fn long<'r>(kind: u8, texts: &'r [u8], head: &'r Head, slot: u64) -> Option<Value<'r>> {
+fn long<'r>(kind: u8, texts: &'r [u8], events: &'r [Arc<Events>], slot: u64) -> Option<Value<'r>> {
     if kind == EVENTS {
-        return head.events().get(slot as usize).map(Value::Events);
+        return events.get(slot as usize).map(Value::Events);
     }
     let text = text(texts, slot)?;
     let vector = |dtype| Vector::new(dtype, text).map(Value::from);
@@ -398,7 +411,6 @@ fn push_slots(values: &[Value], size: usize, bytes: &mut Vec<u8>) {
 pub mod testing {
     //! Rows at random, for tests.
 
-    use super::super::events::Events;
     use super::super::layout::Name;
     use super::super::sequence::Sequence;
     use super::super::windows::{Span, Spans, Windows};

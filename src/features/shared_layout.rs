@@ -11,6 +11,7 @@ use super::events::Events;
 use super::layout::Layout;
 use super::stats::{LAYOUT_BYTES, LAYOUTS};
 use crate::bug;
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
@@ -33,8 +34,9 @@ enum Node {
     Own {
         /// The layout, shared.
         layout: SharedLayout,
-        /// The events of each field that has any, in order.
-        events: Vec<Arc<Events>>,
+        /// The events of each field that has any, in order. One or two, as most have,
+        /// take no block: a shared layout is as large.
+        events: SmallVec<[Arc<Events>; 2]>,
         /// How many bytes of a row all of them take.
         bytes: usize,
     },
@@ -151,7 +153,7 @@ impl Head {
     /// The head of a row of a layout, and of the events of those fields that have any,
     /// in order.
     pub fn new(layout: &SharedLayout, events: impl Iterator<Item = Arc<Events>>) -> Self {
-        let events: Vec<_> = events.collect();
+        let events: SmallVec<[_; 2]> = events.collect();
         if events.is_empty() {
             return Self::plain(layout);
         }
@@ -159,20 +161,22 @@ impl Head {
         Self(SharedLayout(Arc::new(Node::Own { layout: layout.clone(), events, bytes })))
     }
 
+    /// The layout, and the events of each field that has any, in order.
+    pub fn parts(&self) -> (&SharedLayout, &[Arc<Events>]) {
+        match &*self.0.0 {
+            Node::Shared(_) => (&self.0, &[]),
+            Node::Own { layout, events, .. } => (layout, events),
+        }
+    }
+
     /// The layout.
     pub fn layout(&self) -> &SharedLayout {
-        match &*self.0.0 {
-            Node::Shared(_) => &self.0,
-            Node::Own { layout, .. } => layout,
-        }
+        self.parts().0
     }
 
     /// The events of each field that has any, in order.
     pub fn events(&self) -> &[Arc<Events>] {
-        match &*self.0.0 {
-            Node::Shared(_) => &[],
-            Node::Own { events, .. } => events,
-        }
+        self.parts().1
     }
 
     /// How many bytes of a row the events take.
@@ -210,7 +214,8 @@ impl Head {
         match &*self.0.0 {
             Node::Shared(_) => 0,
             Node::Own { events, .. } => {
-                let own = size_of::<Node>() + events.capacity() * size_of::<Arc<Events>>();
+                let spilled = if events.spilled() { events.capacity() } else { 0 };
+                let own = size_of::<Node>() + spilled * size_of::<Arc<Events>>();
                 let each = events.iter().map(|events| size_of::<Events>() + events.heap_bytes());
                 // Each shared pointer has two counts.
                 own + each.sum::<usize>() + (1 + events.len()) * 2 * size_of::<usize>()
@@ -223,7 +228,8 @@ impl Head {
         match &*self.0.0 {
             Node::Shared(_) => 0,
             Node::Own { events, .. } => {
-                2 + events.iter().map(|events| 1 + events.blocks()).sum::<usize>()
+                let own = 1 + usize::from(events.spilled());
+                own + events.iter().map(|events| 1 + events.blocks()).sum::<usize>()
             }
         }
     }

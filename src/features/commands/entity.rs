@@ -7,7 +7,8 @@ use crate::bug;
 use crate::features::buffer::{TakeText, ValueBuffer};
 use crate::features::by_namespace::{self, Counts};
 use crate::features::config::MAX_VALUES;
-use crate::features::form::{Form, Moment};
+use crate::features::events::Events;
+use crate::features::form::Form;
 use crate::features::found::Found;
 use crate::features::layout::ReadName;
 use crate::features::numbering::Numbering;
@@ -17,7 +18,7 @@ use crate::features::shared_layout::SharedLayout;
 use crate::features::stats::{FOUND, MISSING, TOO_OLD};
 use crate::features::tensor::NO_TIME;
 use crate::features::value::Value;
-use crate::features::windows::Looks;
+use crate::features::windows::Summary;
 use crate::namespace::literal_start;
 use crate::server::{Arg, Error, Hash, Keyspace, Lock, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
@@ -34,19 +35,29 @@ pub struct EntityReader<'a> {
     buffer: ValueBuffer,
     layouts: Layouts<'a>,
     states: Vec<State>,
+    summaries: Summaries,
 }
 
 /// What is the same for all entities of a call.
 struct Reading<'a> {
     fields: &'a Fields<'a>,
     in_hashes: InHashes<'a>,
-    moment: Moment,
-    /// How many tiles of windows are looked at, to a field more or less.
-    most_tiles: u64,
+    /// The server's clock.
+    now_us: Micros,
+    /// What happened before this is too old.
+    oldest_ms: Millis,
     tally: Tally<'a>,
 }
 
 impl Reading<'_> {
+    fn state(&self, times: ViewTimes) -> State {
+        match times {
+            _ if !times.is_alive(self.now_us / MICROS_PER_MILLI) => State::Expired,
+            _ if times.at_ms < self.oldest_ms => State::TooOld,
+            _ => State::Fresh,
+        }
+    }
+
     /// When what stands in a hash happened, as far as it says.
     fn feast_time(&self, buffer: &ValueBuffer, place: usize) -> i64 {
         let time = self.in_hashes.feast.and_then(|names| names.time_of(place));
@@ -55,10 +66,43 @@ impl Reading<'_> {
             _ => NO_TIME,
         }
     }
+}
 
-    #[inline]
-    fn check_tiles(&self) -> Result<(), Error> {
-        if self.moment.looks.tiles() > self.most_tiles { Err(too_many_tiles()) } else { Ok(()) }
+/// What the windows of an entity come to that a call asks for aggregates of.
+struct Summaries {
+    /// Of each of the call's; `None` where there are no windows that the span fits.
+    of: Vec<Option<Summary>>,
+    /// How many tiles may still be looked at, to a field more or less.
+    tiles_left: u64,
+}
+
+impl Summaries {
+    /// Those of a row. Where the call has looked at too many tiles, it is refused.
+    fn read(
+        &mut self,
+        call: &Reading,
+        values: &Values,
+        fields: &ResolvedFields,
+        states: Option<&[State]>,
+    ) -> Result<(), Error> {
+        self.of.clear();
+        for window in call.fields.windows() {
+            let stands = served(fields, states, window.place);
+            let summary = match stands.map(|(_, _, field)| values.get(field)) {
+                Some(Value::Events(events)) => match &**events {
+                    Events::Windows(windows) => {
+                        windows.summary(window.span_us, call.now_us, window.deviates)
+                    }
+                    Events::Sequence(_) => None,
+                },
+                _ => None,
+            };
+            let tiles = summary.map_or(0, |summary| summary.tiles);
+            let left = self.tiles_left.checked_sub(tiles);
+            self.tiles_left = left.ok_or_else(too_many_tiles)?;
+            self.of.push(summary);
+        }
+        Ok(())
     }
 }
 
@@ -85,15 +129,15 @@ impl<'a> EntityReader<'a> {
     ) -> Self {
         let now_ms = now_us / MICROS_PER_MILLI;
         let oldest_ms = max_age_ms.map_or(0, |most| now_ms.saturating_sub(most));
-        let moment = Moment { now_us, oldest_ms, looks: Looks::default() };
         let tally = Tally::new(lock);
         Self {
-            call: Reading { fields, in_hashes, moment, most_tiles: most_tiles(), tally },
+            call: Reading { fields, in_hashes, now_us, oldest_ms, tally },
             before: Counts::default(),
             hashes: None,
             buffer: ValueBuffer::new(most),
             layouts: Layouts::default(),
             states: Vec::new(),
+            summaries: Summaries { of: Vec::new(), tiles_left: most_tiles() },
         }
     }
 
@@ -123,26 +167,28 @@ impl<'a> EntityReader<'a> {
         self.before = self.call.tally.counts.get();
         let open = keys.read(key);
         let (call, row) = (&self.call, open.value_ref::<Row>());
-        // Windows of another key may stand where others stood.
-        call.moment.looks.forget();
         let entity;
         let content = match &row {
             Ok(None) => Ok(Content::Nothing),
             Ok(Some(row)) => {
                 call.tally.add(|counts| counts.rows += 1);
-                let Moment { now_us, oldest_ms, .. } = call.moment;
-                let now_ms = now_us / MICROS_PER_MILLI;
-                let state = |times: ViewTimes| match times {
-                    _ if !times.is_alive(now_ms) => State::Expired,
-                    _ if times.at_ms < oldest_ms => State::TooOld,
-                    _ => State::Fresh,
+                let (layout, values) = row.parts();
+                let fields = self.layouts.of(layout, call.fields);
+                let mut states = fields.views().map(|view| call.state(row.times(view)));
+                let states = match states.all(|state| state == State::Fresh) {
+                    true => None,
+                    false => {
+                        self.states.clear();
+                        let states = fields.views().map(|view| call.state(row.times(view)));
+                        self.states.extend(states);
+                        Some(self.states.as_slice())
+                    }
                 };
-                let fields = self.layouts.of(row.layout(), call.fields);
-                self.states.clear();
-                self.states.extend(fields.views().map(|view| state(row.times(view))));
-                let all_fresh = self.states.iter().all(|state| *state == State::Fresh);
-                let states = (!all_fresh).then_some(self.states.as_slice());
-                Ok(Content::Row { row, values: row.values(), fields, states })
+                if !call.fields.windows().is_empty() {
+                    self.summaries.read(call, &values, fields, states)?;
+                }
+                let summaries = &self.summaries.of;
+                Ok(Content::Row { row, values, fields, states, summaries })
             }
             // It may still be a hash.
             Err(_) => match open.hash()? {
@@ -156,15 +202,13 @@ impl<'a> EntityReader<'a> {
                 }
             },
         };
-        let done = work(match content {
+        work(match content {
             Ok(content) => {
                 entity = Entity::new(content, call, 0);
                 Opened::Read(&entity)
             }
             Err(hash) => Opened::Hash(hash),
-        });
-        // Where there were too many, what came of it is none.
-        call.check_tiles().and(done)
+        })
     }
 
     /// What was counted of the entity that was read last.
@@ -224,7 +268,7 @@ impl<'e> OpenHash<'e> {
 pub struct Entity<'e> {
     content: Content<'e>,
     call: &'e Reading<'e>,
-    /// Whether all that is asked for are values as they are.
+    /// Whether all that is asked for are values as they are, unless they are events.
     is_plain: bool,
     bytes: usize,
 }
@@ -238,6 +282,8 @@ enum Content<'e> {
         fields: &'e ResolvedFields,
         /// The state of each view that is asked for; `None` where all are fresh.
         states: Option<&'e [State]>,
+        /// What the windows come to that are asked for.
+        summaries: &'e [Option<Summary>],
     },
 }
 
@@ -246,9 +292,7 @@ impl<'e> Entity<'e> {
     fn new(content: Content<'e>, call: &'e Reading<'e>, bytes: usize) -> Self {
         let is_plain = call.fields.are_plain()
             && match &content {
-                Content::Row { row, states, .. } => {
-                    states.is_none() && row.head().events().is_empty()
-                }
+                Content::Row { states, .. } => states.is_none(),
                 Content::Hash(_) => call.in_hashes.feast.is_none(),
                 Content::Nothing => true,
             };
@@ -274,8 +318,11 @@ impl<'e> Entity<'e> {
     pub fn peek(&self, place: usize) -> Found<'e> {
         match &self.content {
             Content::Row { values, fields, .. } if self.is_plain => {
-                let field = fields.field(place);
-                field.map_or(Found::Nothing, |field| Found::Value(values.get(field)))
+                match fields.field(place).map(|field| values.get(field)) {
+                    None => Found::Nothing,
+                    Some(Value::Events(_)) => self.in_form(place),
+                    Some(value) => Found::Value(value),
+                }
             }
             Content::Hash(buffer) if self.is_plain => buffer.get(place),
             _ => self.in_form(place),
@@ -288,31 +335,33 @@ impl<'e> Entity<'e> {
         match &self.content {
             Content::Nothing => Found::Nothing,
             Content::Hash(buffer) => self.of_hash(buffer, place),
-            Content::Row { values, fields, states: None, .. } => match fields.field(place) {
+            Content::Row { values, fields, states, .. } => match served(fields, *states, place) {
                 None => Found::Nothing,
-                Some(field) => self.of_row(values.get(field), State::Fresh, place),
+                Some((state, _, field)) => self.of_row(values.get(field), state, place),
             },
-            Content::Row { values, fields, states: Some(states), .. } => {
-                match served(fields, states, place) {
-                    None => Found::Nothing,
-                    Some((state, _, field)) => self.of_row(values.get(field), state, place),
-                }
-            }
         }
     }
 
     /// What a value of a row comes to, in a view of a state. Events have times of their
     /// own.
     fn of_row(&self, value: Value<'e>, state: State, place: usize) -> Found<'e> {
-        if let Value::Events(_) = value {
-            // What the call is refused for is not looked at.
-            if self.call.check_tiles().is_err() {
-                return Found::Misfit;
-            }
-        } else if state == State::TooOld {
+        if let Some(found) = self.aggregate(place) {
+            return found;
+        }
+        if state == State::TooOld && !matches!(value, Value::Events(_)) {
             return Found::TooOld;
         }
-        self.call.fields.form(place).of_row(value, &self.call.moment)
+        self.call.fields.form(place).of_row(value, self.call.oldest_ms)
+    }
+
+    /// What an aggregate of windows comes to, if one is asked for at a place, of windows
+    /// that are there.
+    #[inline]
+    fn aggregate(&self, place: usize) -> Option<Found<'e>> {
+        let Content::Row { summaries, .. } = &self.content else { return None };
+        let (aggregate, window) = self.call.fields.aggregate(place)?;
+        let read = summaries.get(window)?.as_ref()?.read(aggregate);
+        Some(read.map_or(Found::Nothing, Found::Value))
     }
 
     fn of_hash(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {
@@ -331,7 +380,7 @@ impl<'e> Entity<'e> {
 
     /// The same of what Feast's store wrote, which says its type, and when it happened.
     fn of_feast(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {
-        let Reading { fields, moment, .. } = self.call;
+        let Reading { fields, oldest_ms, .. } = *self.call;
         let found = match (buffer.get(place), fields.bare(place)) {
             (Found::Nothing, Some(bare)) => buffer.get(bare),
             (literal, _) => literal,
@@ -339,15 +388,9 @@ impl<'e> Entity<'e> {
         let at_ms = u64::try_from(self.event_time(place));
         match found {
             Found::Nothing => Found::Nothing,
-            _ if at_ms.is_ok_and(|at_ms| at_ms < moment.oldest_ms) => Found::TooOld,
-            found => fields.form(place).of_typed(found, moment),
+            _ if at_ms.is_ok_and(|at_ms| at_ms < oldest_ms) => Found::TooOld,
+            found => fields.form(place).of_typed(found, oldest_ms),
         }
-    }
-
-    /// Refuses what was looked at so far, if that is more tiles of windows than a call
-    /// looks at.
-    pub fn check_tiles(&self) -> Result<(), Error> {
-        self.call.check_tiles()
     }
 
     /// As many bytes as all texts that it holds together take at most; of events nobody
@@ -356,8 +399,9 @@ impl<'e> Entity<'e> {
         match &self.content {
             Content::Nothing => Some(0),
             Content::Hash(buffer) => Some(buffer.text_bytes()),
-            Content::Row { row, .. } if row.head().events().is_empty() => Some(row.bytes().len()),
-            Content::Row { .. } => None,
+            Content::Row { row, values, .. } => {
+                values.events().is_empty().then(|| row.bytes().len())
+            }
         }
     }
 
@@ -366,15 +410,11 @@ impl<'e> Entity<'e> {
     /// whether the field is there or not.
     pub fn event_time(&self, place: usize) -> i64 {
         let (row, values, fields, states) = match &self.content {
-            Content::Row { row, values, fields, states } => (row, values, fields, states),
+            Content::Row { row, values, fields, states, .. } => (row, values, fields, *states),
             Content::Hash(buffer) => return self.call.feast_time(buffer, place),
             Content::Nothing => return NO_TIME,
         };
-        let stands = match states {
-            None => fields.all(place).next(),
-            Some(states) => served(fields, states, place).map(|(_, view, field)| (view, field)),
-        };
-        let at_ms = stands.map(|(view, field)| match values.get(field) {
+        let at_ms = served(fields, states, place).map(|(_, view, field)| match values.get(field) {
             Value::Events(events) => events.newest_ms(),
             _ => row.times(fields.view(view)).at_ms,
         });
@@ -417,9 +457,7 @@ impl<'e> Entity<'e> {
         mut look: impl FnMut(usize, Found<'e>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         for place in places {
-            self.call.check_tiles()?;
-            let form = self.call.fields.form(place);
-            let found = value.map(|value| form.of_row(value, &self.call.moment));
+            let found = value.map(|value| self.of_row(value, State::Fresh, place));
             let found = found.unwrap_or(Found::Nothing);
             self.count(&found);
             look(place, found)?;
@@ -458,11 +496,13 @@ fn too_many_tiles() -> Error {
 /// What is served at a place: how, of which of the call's views, and the field.
 fn served(
     fields: &ResolvedFields,
-    states: &[State],
+    states: Option<&[State]>,
     place: usize,
 ) -> Option<(State, usize, usize)> {
     fields.all(place).find_map(|(view, field)| {
-        let state = *states.get(view).unwrap_or_else(|| bug("a view without a state"));
+        let state = states.map_or(State::Fresh, |states| {
+            *states.get(view).unwrap_or_else(|| bug("a view without a state"))
+        });
         (state != State::Expired).then_some((state, view, field))
     })
 }

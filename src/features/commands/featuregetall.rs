@@ -5,13 +5,12 @@ use super::write_options::{VIEW, view};
 use crate::bug;
 use crate::features::by_namespace::{self, Counts};
 use crate::features::change::is_alive;
-use crate::features::form::{Form, Moment};
+use crate::features::form::Form;
 use crate::features::found::Found;
 use crate::features::layout::Layout;
 use crate::features::row::Row;
 use crate::features::stats::FOUND;
 use crate::features::value::Value;
-use crate::features::windows::Looks;
 use crate::server::{Arg, Args, Argument, Call, Command, Error, Hash, KeyAccess, KeySpec, handler};
 use crate::time::{MICROS_PER_MILLI, Millis};
 use std::collections::HashSet;
@@ -78,9 +77,7 @@ fn answer_row(call: &Call, row: &Row, only: Option<&[u8]>, now_ms: Millis) -> Re
     let views: Vec<_> =
         views.filter(|view| only.is_none_or(|only| layout.view_name(*view) == only)).collect();
     let values = row.values();
-    let now_us = now_ms * MICROS_PER_MILLI;
-    let moment = Moment { now_us, oldest_ms: 0, looks: Looks::default() };
-    let found = |field: usize| Form::One.of_row(values.get(field), &moment);
+    let found = |field: usize| Form::One.of_row(values.get(field), 0);
     let value_bytes = |field: usize| reply_bytes(found(field), None);
     // What the row holds is answered, as long as it is. But the name of a view stands
     // before each of its fields.

@@ -4,7 +4,10 @@ use crate::bug;
 use crate::features::feast;
 use crate::features::form::Form;
 use crate::features::layout::ReadName;
+use crate::features::windows::Aggregate;
 use crate::server::Arg;
+use crate::time::Micros;
+use std::collections::HashMap;
 
 /// A field, as it is looked for in a hash.
 #[derive(Clone, Copy)]
@@ -33,7 +36,18 @@ pub struct Fields<'a> {
     count: usize,
     /// What is asked for of each, where it is not one value of all.
     cuts: Vec<Cut<'a>>,
+    windows: Vec<Window>,
     columns: usize,
+}
+
+/// A span of a field's windows, of which any number of aggregates are asked for.
+pub struct Window {
+    /// The first place that asks for one.
+    pub place: usize,
+    /// How long the span is.
+    pub span_us: Micros,
+    /// Whether the deviation is asked for as well.
+    pub deviates: bool,
 }
 
 /// A name that was cut.
@@ -43,6 +57,8 @@ struct Cut<'a> {
     form: Form,
     /// Where the name stands in [`Fields::names`] by which a hash is asked after the whole.
     bare: Option<usize>,
+    /// Which of [`Fields::windows`] an aggregate is read from.
+    window: usize,
 }
 
 impl<'a> Fields<'a> {
@@ -52,18 +68,33 @@ impl<'a> Fields<'a> {
         let mut names: Vec<_> = whole.collect();
         let count = names.len();
         let is_cut = |field: &Field| matches!(field.name.last(), Some(b']' | b')'));
-        let mut fields = Self { names: Vec::new(), count, cuts: Vec::new(), columns: count };
+        let (cuts, windows) = (Vec::new(), Vec::new());
+        let mut fields = Self { names: Vec::new(), count, cuts, windows, columns: count };
         if names.iter().any(is_cut) {
             let cut = |field: &Field<'a>| Form::cut(field.name);
             let cuts: Vec<_> = names.iter().map(cut).collect();
+            let mut known = HashMap::new();
             fields.columns = 0;
-            for (field, form) in cuts {
-                let bare = matches!(form, Form::Numbers(_)).then(|| {
-                    names.push(Field { arg: None, name: field });
-                    names.len() - 1
-                });
+            for (place, (field, form)) in cuts.into_iter().enumerate() {
+                let (mut bare, mut window) = (None, 0);
+                match form {
+                    Form::One => {}
+                    Form::Numbers(_) => {
+                        bare = Some(names.len());
+                        names.push(Field { arg: None, name: field });
+                    }
+                    Form::Window(aggregate, span_us) => {
+                        window = *known.entry((field, span_us)).or_insert_with(|| {
+                            fields.windows.push(Window { place, span_us, deviates: false });
+                            fields.windows.len() - 1
+                        });
+                        if let Some(window) = fields.windows.get_mut(window) {
+                            window.deviates |= aggregate == Aggregate::Std;
+                        }
+                    }
+                }
                 fields.columns = fields.columns.saturating_add(form.width());
-                fields.cuts.push(Cut { field, form, bare });
+                fields.cuts.push(Cut { field, form, bare, window });
             }
         }
         Self { names, ..fields }
@@ -98,6 +129,20 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn form(&self, place: usize) -> Form {
         self.cuts.get(place).map_or(Form::One, |cut| cut.form)
+    }
+
+    /// The windows that aggregates are asked for of, each span of a field once.
+    pub fn windows(&self) -> &[Window] {
+        &self.windows
+    }
+
+    /// The aggregate that the place asks for, if it does, and of which of the windows.
+    #[inline]
+    pub fn aggregate(&self, place: usize) -> Option<(Aggregate, usize)> {
+        match self.cuts.get(place)? {
+            Cut { form: Form::Window(aggregate, _), window, .. } => Some((*aggregate, *window)),
+            _ => None,
+        }
     }
 
     /// The names by which rows are asked.

@@ -1,0 +1,87 @@
+//! Memos: what closed tiles were added up to, for the next read of the same ones. What
+//! is read again within a tile's length then costs the same however many tiles there
+//! are, and finds the same bits: the tiles were added in the same order.
+//!
+//! They are no part of what windows hold: nobody saves, copies or compares them. Who
+//! changes a closed tile has them forgotten.
+
+use super::summary::Totals;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+/// What some of a ring's tiles come to. Reads are made by one thread at a time, so
+/// nobody ever waits; who finds the memos taken all the same does without.
+#[derive(Debug, Default)]
+pub struct Memos(Mutex<Box<[Memo]>>);
+
+#[derive(Debug)]
+struct Memo {
+    numbers: Range<u64>,
+    totals: Totals,
+}
+
+impl Memos {
+    /// As many as the spans that are mostly read of one ring.
+    const MOST: usize = 4;
+
+    /// Fewer tiles are added up as fast as they are found. Tests look whether any are.
+    const LEAST_TILES: u64 = if cfg!(test) { 1 } else { 8 };
+
+    /// What the closed tiles of these numbers come to, as `add_up` finds it if nobody
+    /// asked before.
+    pub fn of(&self, numbers: Range<u64>, add_up: impl FnOnce() -> Totals) -> Totals {
+        let Ok(mut memos) = self.0.try_lock() else { return add_up() };
+        if let Some(known) = memos.iter().find(|memo| memo.numbers == numbers) {
+            return known.totals;
+        }
+        let totals = add_up();
+        if totals.tiles >= Self::LEAST_TILES {
+            let mut list = std::mem::take(&mut *memos).into_vec();
+            // Time goes on: nobody asks for what ended earlier.
+            list.retain(|memo| memo.numbers.end == numbers.end);
+            list.truncate(Self::MOST - 1);
+            list.reserve_exact(1);
+            list.push(Memo { numbers, totals });
+            *memos = list.into_boxed_slice();
+        }
+        totals
+    }
+
+    /// Forgets them.
+    pub fn forget(&mut self) {
+        *self.all() = Box::default();
+    }
+
+    /// Forgets them if one has a tile in it.
+    pub fn forget_tile(&mut self, number: u64) {
+        if self.all().iter().any(|memo| memo.numbers.contains(&number)) {
+            self.forget();
+        }
+    }
+
+    fn all(&mut self) -> &mut Box<[Memo]> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many there are.
+    fn len(&self) -> usize {
+        self.0.try_lock().map_or(0, |memos| memos.len())
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.len() * size_of::<Memo>()
+    }
+
+    /// Blocks on the heap.
+    pub fn blocks(&self) -> usize {
+        usize::from(self.len() > 0)
+    }
+}
+
+/// A copy has none.
+impl Clone for Memos {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
