@@ -140,10 +140,9 @@ impl<'a> Event<'a> {
                 };
                 let newest_ms = if self.is_dated { 0 } else { sequence.newest_ms() };
                 let at_ms = at_ms.max(newest_ms);
-                let (takes, places) =
-                    (sequence.would_take(at_ms, seq, *last), sequence.places(at_ms, *last));
+                let places = sequence.places(at_ms, seq, *last);
                 self.happens_at(at_ms, places);
-                takes
+                places > 0
             }
             What::Tally { spans, amounts } => {
                 let none = Windows::default();

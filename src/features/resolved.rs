@@ -1,5 +1,6 @@
 //! The fields of a call, resolved for the rows of one layout.
 
+use super::form::Form;
 use super::layout::{Layout, ReadName};
 use super::numbering::Numbering;
 use crate::bug;
@@ -30,6 +31,8 @@ pub struct ResolvedFields {
 pub enum Step {
     /// From a place on, one value of each of the fields, which stand one after the other.
     Run(usize, Range<usize>),
+    /// Aggregates of windows, of whichever fields.
+    Aggregates(Range<usize>),
     /// Places of one field, if it is there, or of none.
     Same(Option<usize>, Range<usize>),
 }
@@ -116,23 +119,23 @@ impl ResolvedFields {
         self.run.clone()
     }
 
-    /// The steps in which a row is read of which all views are served, by whether one
-    /// value is asked for at a place: for all rows of one call it is the same.
-    pub fn steps(&self, is_one: impl Fn(usize) -> bool) -> &[Step] {
+    /// The steps in which a row is read of which all views are served, by what is asked
+    /// for at a place: for all rows of one call it is the same.
+    pub fn steps(&self, form: impl Fn(usize) -> Form) -> &[Step] {
         self.steps.get_or_init(|| {
             let mut steps = Vec::new();
             for place in 0..self.len() {
-                match (self.field(place), steps.last_mut()) {
-                    (Some(field), Some(Step::Run(_, fields)))
-                        if field == fields.end && is_one(place) =>
-                    {
+                match (form(place), self.field(place), steps.last_mut()) {
+                    (Form::One, Some(field), Some(Step::Run(_, fields))) if field == fields.end => {
                         fields.end += 1;
                     }
-                    (Some(field), _) if is_one(place) => {
+                    (Form::One, Some(field), _) => {
                         steps.push(Step::Run(place, field..field + 1));
                     }
-                    (field, Some(Step::Same(of, places))) if field == *of => places.end += 1,
-                    (field, _) => steps.push(Step::Same(field, place..place + 1)),
+                    (Form::Window(..), _, Some(Step::Aggregates(places))) => places.end += 1,
+                    (Form::Window(..), ..) => steps.push(Step::Aggregates(place..place + 1)),
+                    (_, field, Some(Step::Same(of, places))) if field == *of => places.end += 1,
+                    (_, field, _) => steps.push(Step::Same(field, place..place + 1)),
                 }
             }
             steps
@@ -147,6 +150,7 @@ impl ResolvedFields {
 
 #[cfg(test)]
 mod tests {
+    use super::super::windows::Aggregate;
     use super::*;
 
     #[test]
@@ -170,7 +174,8 @@ mod tests {
         assert_eq!(asked(&["v:a", "w:c"]).all_there(), Some(&[2, 4][..]));
         assert_eq!(asked(&["a", "v:b", "v:a"]).run(), Some(0..3));
         // As one, "v:b" and "a" and what follows them stand apart.
-        let names = ["a", "v:b", "v:a", "none", "nor", "w:c", "w:c", "w:c", "v:a", "v:b", "a"];
+        let names =
+            ["a", "v:b", "v:a", "none", "nor", "w:c", "w:c", "w:c", "v:a", "v:b", "a", "a", "w:c"];
         let resolved = asked(&names);
         let steps = [
             Step::Run(0, 0..3),
@@ -180,8 +185,14 @@ mod tests {
             Step::Run(8, 2..3),
             Step::Run(9, 1..2),
             Step::Same(Some(0), 10..11),
+            Step::Aggregates(11..13),
         ];
-        assert_eq!(resolved.steps(|place| ![5, 6, 10].contains(&place)), steps);
+        let form = |place| match place {
+            5 | 6 | 10 => Form::Numbers(2),
+            11 | 12 => Form::Window(Aggregate::Sum, 1),
+            _ => Form::One,
+        };
+        assert_eq!(resolved.steps(form), steps);
         // Only what is asked for is looked at, however many views a row has.
         assert_eq!(asked(&["w:c", "w:c"]).views().collect::<Vec<_>>(), [2]);
     }

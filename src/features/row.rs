@@ -296,8 +296,13 @@ impl<'r> Values<'r> {
     }
 
     /// The value of a field.
+    #[inline]
     pub fn get(&self, field: usize) -> Value<'r> {
-        self.find(field).unwrap_or_else(|| bug("a field without a value"))
+        let value = match self {
+            Self::F32(slots) => slots.get(field).map(|slot| single(*slot)),
+            _ => self.find(field),
+        };
+        value.unwrap_or_else(|| bug("a field without a value"))
     }
 
     /// Which of the row's events a field has, if it has any.
@@ -314,7 +319,7 @@ impl<'r> Values<'r> {
         (*types.get(field)? == EVENTS).then_some(place)
     }
 
-    #[inline]
+    #[inline(never)]
     fn find(&self, field: usize) -> Option<Value<'r>> {
         match self {
             Self::F32(slots) => slots.get(field).map(|slot| single(*slot)),

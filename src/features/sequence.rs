@@ -121,15 +121,13 @@ impl Sequence {
     /// Bytes of a row that an item takes beside its text.
     pub const ITEM_BYTES: usize = size_of::<Item>();
 
-    /// Whether anything would become of items at `at_ms`: not if their SEQ was seen,
-    /// or if as many as are kept, `last`, are newer.
-    pub fn would_take(&self, at_ms: Millis, seq: Option<u64>, last: usize) -> bool {
-        is_new(seq, self.last_seq) && self.places(at_ms, last) > 0
-    }
-
-    /// How many items at `at_ms` there are places for, if `last` are kept.
-    pub fn places(&self, at_ms: Millis, last: usize) -> usize {
-        last.saturating_sub(self.items.len() - self.place(at_ms))
+    /// How many items at `at_ms` there are places for, if `last` are kept: none if their
+    /// SEQ was seen, or if as many are newer.
+    pub fn places(&self, at_ms: Millis, seq: Option<u64>, last: usize) -> usize {
+        match is_new(seq, self.last_seq) {
+            true => last.saturating_sub(self.items.len() - self.place(at_ms)),
+            false => 0,
+        }
     }
 
     /// Bytes of a row that it takes once items have come that there are
@@ -167,9 +165,12 @@ impl Sequence {
         self.last_seq = self.last_seq.max(seq);
     }
 
-    /// How many are not newer than `at_ms`.
+    /// How many are not newer than `at_ms`: mostly all of them.
     fn place(&self, at_ms: Millis) -> usize {
-        self.items.partition_point(|item| item.at_ms() <= at_ms)
+        match self.newest_ms() <= at_ms {
+            true => self.items.len(),
+            false => self.items.partition_point(|item| item.at_ms() <= at_ms),
+        }
     }
 
     /// Adds one after all others.
@@ -329,7 +330,7 @@ pub mod testing {
     pub fn pushed(pushes: &[Push]) -> Sequence {
         let mut sequence = Sequence::default();
         for push in pushes {
-            if sequence.would_take(push.at_ms, push.seq, push.last) {
+            if sequence.places(push.at_ms, push.seq, push.last) > 0 {
                 push.make(&mut sequence);
             }
         }
@@ -371,10 +372,9 @@ mod tests {
                 after.drain(..after.len().saturating_sub(push.last));
                 let is_seen = push.seq.is_some_and(|seq| last_seq.is_some_and(|last| seq <= last));
                 let stays = after.iter().any(|(_, arrival, _)| *arrival >= first);
-                let takes = sequence.would_take(push.at_ms, push.seq, push.last);
-                prop_assert_eq!(takes, !is_seen && stays);
-                if takes {
-                    let places = sequence.places(push.at_ms, push.last);
+                let places = sequence.places(push.at_ms, push.seq, push.last);
+                prop_assert_eq!(places > 0, !is_seen && stays);
+                if places > 0 {
                     prop_assert_eq!(places, push.last - after.iter().filter(|one| one.0 > push.at_ms).count());
                     let fit = push.items.len().saturating_sub(places);
                     let fit: Vec<_> = push.items.iter().skip(fit).map(Owned::value).collect();
@@ -445,8 +445,8 @@ mod tests {
         assert_eq!(integers(&sequence), [6, 5, 4, 3, 2, 1]);
         push(&mut sequence, 5, 3, &[7]);
         assert_eq!(integers(&sequence), [6, 5, 7], "a smaller LAST cuts at once");
-        assert!(!sequence.would_take(8, None, 2), "two are newer");
-        assert!(sequence.would_take(8, None, 3) && sequence.would_take(9, None, 2));
+        assert_eq!(sequence.places(8, None, 2), 0, "two are newer");
+        assert_eq!((sequence.places(8, None, 3), sequence.places(9, None, 2)), (1, 2));
         push(&mut sequence, 10, 2, &[1, 2, 3, 4]);
         assert_eq!(integers(&sequence), [4, 3], "of more than LAST the last arrived stay");
     }
@@ -455,9 +455,8 @@ mod tests {
     fn what_was_delivered_again_is_not_taken() {
         let mut sequence = Sequence::default();
         sequence.push(5, Some(0), 3, [Value::I64(1)].into_iter());
-        assert!(!sequence.would_take(5, Some(0), 3));
-        assert!(sequence.would_take(5, Some(1), 3));
-        assert!(sequence.would_take(5, None, 3));
+        let places = |seq| sequence.places(5, seq, 3);
+        assert_eq!([places(Some(0)), places(Some(1)), places(None)], [0, 3, 3]);
         push(&mut sequence, 6, 3, &[2]);
         assert_eq!(sequence.last_seq(), Some(0), "what has no SEQ leaves the last one");
     }

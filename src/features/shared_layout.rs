@@ -169,6 +169,11 @@ impl Head {
         }
     }
 
+    /// Where it leads to.
+    pub fn leads_to(&self) -> *const () {
+        Arc::as_ptr(&self.0.0).cast()
+    }
+
     /// The layout.
     pub fn layout(&self) -> &SharedLayout {
         self.parts().0

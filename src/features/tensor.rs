@@ -93,7 +93,7 @@ impl Tensor {
     }
 
     /// Appends a number, if it is one that the type holds.
-    #[inline]
+    #[inline(always)]
     pub fn push_number(&mut self, value: Value) -> bool {
         let is_number = matches!(value, Value::F32(_) | Value::F64(_) | Value::I64(_));
         let written = is_number && self.write_number(value);
@@ -180,12 +180,14 @@ impl Tensor {
 
     fn write_items(&mut self, items: Items, default: Option<Value<'static>>) -> Option<Status> {
         let mut status = Status::Present;
-        for item in items.values() {
-            if !self.write(item) {
-                self.write_default(default)?;
-                status = Status::NotANumber;
+        // Not by `for`, which asks of each item where in the ring it is.
+        items.values().try_for_each(|item| {
+            if self.write(item) {
+                return Some(());
             }
-        }
+            status = Status::NotANumber;
+            self.write_default(default)
+        })?;
         (items.held()..items.places()).try_for_each(|_| self.write_default(default))?;
         Some(status)
     }

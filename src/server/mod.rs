@@ -21,8 +21,8 @@ mod runtime;
 pub use border::{ServerAllocator, block_bytes};
 pub use call::{
     Arg, Args, Call, Changeable, DistinctKeys, EXPIRIES, Ends, Error, Hash, HashField, Kept,
-    Keyspace, Lives, OpenKeys, Options, ReadKey, Reply, Strings, ValueRef, WriteKey, monotonic,
-    new_id, now, quoted, random_fraction, refuse,
+    Keyspace, Lives, OpenKeys, Options, ReadKey, Reply, Strings, ValueRef, WriteKey, fetch,
+    monotonic, new_id, now, quoted, random_fraction, refuse,
 };
 pub use declare::{
     Argument, AuxTable, Command, Config, DataType, Defrag, Digest, Event, KeyAccess, KeyListener,

@@ -8,7 +8,6 @@ use crate::features::buffer::{TakeText, ValueBuffer};
 use crate::features::by_namespace::{self, Counts};
 use crate::features::config::MAX_VALUES;
 use crate::features::events::Events;
-use crate::features::form::Form;
 use crate::features::found::Found;
 use crate::features::layout::ReadName;
 use crate::features::numbering::Numbering;
@@ -18,10 +17,11 @@ use crate::features::shared_layout::SharedLayout;
 use crate::features::stats::{FOUND, MISSING, TOO_OLD};
 use crate::features::tensor::NO_TIME;
 use crate::features::value::Value;
-use crate::features::windows::Summary;
+use crate::features::windows::{Aggregate, Summary};
 use crate::namespace::literal_start;
-use crate::server::{Arg, Error, Hash, Keyspace, Lock, refuse};
+use crate::server::{Arg, Error, Hash, Keyspace, Lock, ReadKey, fetch, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
+use arrayvec::ArrayVec;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -31,8 +31,10 @@ pub struct EntityReader<'a> {
     call: Reading<'a>,
     /// What was counted before the entity that was read last.
     before: Counts,
-    hashes: Option<HashPlan<'a>>,
-    buffer: ValueBuffer,
+    /// What reads hashes, once there is one, and what was read of the last.
+    hashes: Option<(HashPlan<'a>, ValueBuffer)>,
+    /// As many bytes as the values of a hash take at most.
+    most: usize,
     layouts: Layouts<'a>,
     states: Vec<State>,
     summaries: Summaries,
@@ -134,7 +136,7 @@ impl<'a> EntityReader<'a> {
             call: Reading { fields, in_hashes, now_us, oldest_ms, tally },
             before: Counts::default(),
             hashes: None,
-            buffer: ValueBuffer::new(most),
+            most,
             layouts: Layouts::default(),
             states: Vec::new(),
             summaries: Summaries { of: Vec::new(), tiles_left: most_tiles() },
@@ -145,11 +147,10 @@ impl<'a> EntityReader<'a> {
     #[inline]
     pub fn read<R>(
         &mut self,
-        keys: &Keyspace<'a>,
-        key: Arg<'a>,
+        key: &EntityKey<'_, 'a>,
         work: impl FnOnce(&Entity) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.open(keys, key, |open| match open {
+        self.open(key, |open| match open {
             Opened::Hash(hash) => work(&hash.read()?),
             Opened::Read(entity) => work(entity),
         })
@@ -159,18 +160,16 @@ impl<'a> EntityReader<'a> {
     #[inline]
     pub fn open<R>(
         &mut self,
-        keys: &Keyspace<'a>,
-        key: Arg<'a>,
+        key: &EntityKey<'_, 'a>,
         work: impl FnOnce(Opened) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.call.tally.turn_to(key.bytes());
+        let EntityKey { name, open, row } = *key;
+        self.call.tally.turn_to(name.bytes());
         self.before = self.call.tally.counts.get();
-        let open = keys.read(key);
-        let (call, row) = (&self.call, open.value_ref::<Row>());
+        let call = &self.call;
         let entity;
-        let content = match &row {
-            Ok(None) => Ok(Content::Nothing),
-            Ok(Some(row)) => {
+        let content = match row {
+            Some(row) => {
                 call.tally.add(|counts| counts.rows += 1);
                 let (layout, values) = row.parts();
                 let fields = self.layouts.of(layout, call.fields);
@@ -191,13 +190,13 @@ impl<'a> EntityReader<'a> {
                 Ok(Content::Row { row, values, fields, states, summaries })
             }
             // It may still be a hash.
-            Err(_) => match open.hash()? {
+            None => match open.hash()? {
                 None => Ok(Content::Nothing),
                 Some(hash) => {
                     call.tally.add(|counts| counts.hashes += 1);
-                    let plan =
-                        self.hashes.get_or_insert_with(|| HashPlan::new(call.in_hashes.fields));
-                    let buffer = &mut self.buffer;
+                    let (plan, buffer) = self.hashes.get_or_insert_with(|| {
+                        (HashPlan::new(call.in_hashes.fields), ValueBuffer::new(self.most))
+                    });
                     Err(OpenHash { hash, plan, buffer, call })
                 }
             },
@@ -221,6 +220,62 @@ impl<'a> EntityReader<'a> {
         self.call.tally.turn_to(key.bytes());
         self.call.tally.add(|counts| *counts += again);
     }
+}
+
+/// The key of an entity, open.
+pub struct EntityKey<'o, 'a> {
+    /// What it is called.
+    pub name: Arg<'a>,
+    open: &'o ReadKey<'o>,
+    row: Option<&'o Row>,
+}
+
+impl<'o, 'a> EntityKey<'o, 'a> {
+    /// A key that was opened, and the row that is in it, if one is.
+    pub fn new(name: Arg<'a>, open: &'o ReadKey, row: Option<&'o Row>) -> Self {
+        Self { name, open, row }
+    }
+}
+
+/// How many keys are opened before the first is read, while they hold rows: enough that these
+/// come from memory meanwhile, and few enough that the server has their handles ready.
+const AHEAD: usize = 16;
+
+/// Has `work` look at one key after the other. Those of rows are opened some at a time. Where
+/// more is asked for than values as they are, what events stand in is fetched as well.
+pub fn each_key<'a>(
+    keys: &Keyspace<'a>,
+    mut names: &[Arg<'a>],
+    are_plain: bool,
+    mut work: impl FnMut(&EntityKey<'_, 'a>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    // The first says what the others mostly are.
+    let mut ahead = 1;
+    while !names.is_empty() {
+        let open = names.iter().take(ahead).map(|name| keys.read(*name));
+        let open: ArrayVec<_, AHEAD> = open.collect();
+        let row = |open| ReadKey::own::<Row>(open).inspect(|row| fetch(row.address()));
+        let rows: ArrayVec<_, AHEAD> = open.iter().map(row).collect();
+        if !are_plain {
+            let rows = || rows.iter().flatten();
+            rows().for_each(|row| fetch(row.head().leads_to()));
+            let events = rows().flat_map(|row| row.head().events());
+            events.for_each(|events| fetch(&raw const **events));
+        }
+        let mut read = 0;
+        for ((name, open), row) in names.iter().zip(&open).zip(&rows) {
+            // A hash may go as it is read, with the last of its fields that expires: it is
+            // opened alone, lest another have it open too.
+            if row.is_none() && ahead > 1 && open.is_hash() {
+                break;
+            }
+            work(&EntityKey::new(*name, open, row.as_deref()))?;
+            read += 1;
+        }
+        ahead = if rows.iter().all(Option::is_some) { AHEAD } else { 1 };
+        names = names.get(read..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// An entity that is open.
@@ -314,19 +369,20 @@ impl<'e> Entity<'e> {
     }
 
     /// What stands there, and is not counted.
-    #[inline]
+    #[inline(always)]
     pub fn peek(&self, place: usize) -> Found<'e> {
         match &self.content {
             Content::Row { values, fields, .. } if self.is_plain => {
                 match fields.field(place).map(|field| values.get(field)) {
-                    None => Found::Nothing,
-                    Some(Value::Events(_)) => self.in_form(place),
-                    Some(value) => Found::Value(value),
+                    None => return Found::Nothing,
+                    Some(Value::Events(_)) => {}
+                    Some(value) => return Found::Value(value),
                 }
             }
-            Content::Hash(buffer) if self.is_plain => buffer.get(place),
-            _ => self.in_form(place),
+            Content::Hash(buffer) if self.is_plain => return buffer.get(place),
+            _ => {}
         }
+        self.in_form(place)
     }
 
     /// The same where more is asked for than values as they are.
@@ -345,8 +401,8 @@ impl<'e> Entity<'e> {
     /// What a value of a row comes to, in a view of a state. Events have times of their
     /// own.
     fn of_row(&self, value: Value<'e>, state: State, place: usize) -> Found<'e> {
-        if let Some(found) = self.aggregate(place) {
-            return found;
+        if let Some((aggregate, summary)) = self.summary(place) {
+            return summary.read(aggregate).map_or(Found::Nothing, Found::Value);
         }
         if state == State::TooOld && !matches!(value, Value::Events(_)) {
             return Found::TooOld;
@@ -354,14 +410,18 @@ impl<'e> Entity<'e> {
         self.call.fields.form(place).of_row(value, self.call.oldest_ms)
     }
 
-    /// What an aggregate of windows comes to, if one is asked for at a place, of windows
-    /// that are there.
+    /// The aggregate that is asked for at a place, if one is, of windows that are there.
     #[inline]
-    fn aggregate(&self, place: usize) -> Option<Found<'e>> {
+    pub fn aggregate(&self, place: usize) -> Option<Value<'static>> {
+        let (aggregate, summary) = self.summary(place)?;
+        summary.read(aggregate)
+    }
+
+    #[inline]
+    fn summary(&self, place: usize) -> Option<(Aggregate, &Summary)> {
         let Content::Row { summaries, .. } = &self.content else { return None };
         let (aggregate, window) = self.call.fields.aggregate(place)?;
-        let read = summaries.get(window)?.as_ref()?.read(aggregate);
-        Some(read.map_or(Found::Nothing, Found::Value))
+        Some((aggregate, summaries.get(window)?.as_ref()?))
     }
 
     fn of_hash(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {
@@ -443,8 +503,7 @@ impl<'e> Entity<'e> {
     /// The values of a row that is served, and the steps in which it is read.
     pub fn steps(&self) -> Option<(&Values<'e>, &'e [Step])> {
         let Content::Row { values, fields, states: None, .. } = &self.content else { return None };
-        let is_one = |place| self.call.fields.form(place) == Form::One;
-        Some((values, fields.steps(is_one)))
+        Some((values, fields.steps(|place| self.call.fields.form(place))))
     }
 
     /// Has what a value of a served row comes to at places of the call looked at, one

@@ -1,7 +1,7 @@
 //! ML.FEATUREGET: the same fields of several entities.
 
 use super::answers::{Answers, TIME_BYTES, VALUE_BYTES, check, most_bytes, reply_bytes, too_long};
-use super::entity::{Entity, EntityReader, F32Row, OpenHash, Opened, Repeats};
+use super::entity::{Entity, EntityReader, F32Row, OpenHash, Opened, Repeats, each_key};
 use super::fields::{Field, Fields, InHashes};
 use super::listed::Listed;
 use super::write_options::{FIELDS, NUMBERS};
@@ -331,18 +331,18 @@ fn values<'a>(
     let mut buffer = ValueBuffer::new(most);
     let (mut times, mut entities) = (Vec::new(), Vec::with_capacity(request.keys.len()));
     let (mut repeats, mut met, mut bytes) = (Repeats::new(), 0, 0usize);
-    for key in &request.keys {
-        let (place, more) = match repeats.met(*key, reader) {
+    each_key(&call.keys, &request.keys, request.fields.are_plain(), |key| {
+        let (place, more) = match repeats.met(key.name, reader) {
             Some(stands) => stands,
             None => {
-                let (read, more) = reader.read(&call.keys, *key, |entity| {
+                let (read, more) = reader.read(key, |entity| {
                     let (kept, room) = (buffer.text_bytes(), most.saturating_sub(bytes));
                     let mut left = room;
                     buffer.begin();
                     for place in 0..columns {
                         let found = entity.get(place);
                         if request.strict {
-                            request.check(&found, *key, place)?;
+                            request.check(&found, key.name, place)?;
                         }
                         let cost = match found {
                             Found::Value(value) => {
@@ -362,14 +362,14 @@ fn values<'a>(
                 })?;
                 let stands = (met * columns, more);
                 met += 1;
-                repeats.remember(*key, read, stands, reader);
+                repeats.remember(key.name, read, stands, reader);
                 stands
             }
         };
         entities.push(place);
         bytes = bytes.saturating_add(more);
-        check(bytes)?;
-    }
+        check(bytes)
+    })?;
     let mut answers = Answers::of(call);
     if request.timed {
         call.reply.array(2);
@@ -413,12 +413,14 @@ fn tensor<'a>(
         number.ok_or_else(|| refuse(format!("DEFAULT must be a number of type {}", dtype.name())))
     })?;
     let mut repeats = Repeats::new();
-    for (number, key) in request.keys.iter().enumerate() {
-        if let Some(first) = repeats.met(*key, reader) {
+    let mut number = 0;
+    each_key(&call.keys, &request.keys, fields.are_plain(), |key| {
+        number += 1;
+        if let Some(first) = repeats.met(key.name, reader) {
             tensor.repeat(first, columns, places);
-            continue;
+            return Ok(());
         }
-        let read = reader.open(&call.keys, *key, |open| {
+        let read = reader.open(key, |open| {
             let entity = match open {
                 Opened::Read(entity) => entity,
                 Opened::Hash(hash) if fields.are_plain() && request.feast.is_none() => {
@@ -426,11 +428,11 @@ fn tensor<'a>(
                         (0..columns).for_each(|_| tensor.push_time(NO_TIME));
                     }
                     let row = tensor.append_row(columns, most_bytes());
-                    return hash_row(request, *key, &hash, row, &defaults);
+                    return hash_row(request, key.name, &hash, row, &defaults);
                 }
                 Opened::Hash(hash) => {
                     let entity = hash.read()?;
-                    return entity_row(request, *key, &entity, &mut tensor, &defaults);
+                    return entity_row(request, key.name, &entity, &mut tensor, &defaults);
                 }
             };
             if dtype == Dtype::F32
@@ -443,10 +445,11 @@ fn tensor<'a>(
                 }
                 return Ok(0);
             }
-            entity_row(request, *key, entity, &mut tensor, &defaults)
+            entity_row(request, key.name, entity, &mut tensor, &defaults)
         })?;
-        repeats.remember(*key, read, number, reader);
-    }
+        repeats.remember(key.name, read, number - 1, reader);
+        Ok(())
+    })?;
     let (data, status) = tensor.parts();
     call.reply.array(if request.timed { 6 } else { 5 });
     call.reply.bytes(dtype.name().as_bytes());
@@ -515,6 +518,14 @@ fn entity_row(
                         entity.each(value, place..place + 1, |place, found| {
                             push(tensor, place, found)
                         })?;
+                    }
+                }
+            }
+            Step::Aggregates(places) => {
+                for place in places.clone() {
+                    match entity.aggregate(place) {
+                        Some(value) if tensor.push_number(value) => entity.count_found(1),
+                        _ => push(tensor, place, entity.get(place))?,
                     }
                 }
             }
@@ -588,17 +599,16 @@ fn document<'a>(
     let mut document = document.ok_or_else(too_long)?;
     let too_long = |_: Unwritten| too_long();
     let mut repeats = Repeats::new();
-    for key in &request.keys {
-        if let Some(object) = repeats.met(*key, reader) {
-            document.repeat(object).map_err(too_long)?;
-            continue;
+    each_key(&call.keys, &request.keys, request.fields.are_plain(), |key| {
+        if let Some(object) = repeats.met(key.name, reader) {
+            return document.repeat(object).map(drop).map_err(too_long);
         }
-        let (read, object) = reader.read(&call.keys, *key, |entity| {
+        let (read, object) = reader.read(key, |entity| {
             let start = document.begin().map_err(too_long)?;
             for place in &places {
                 let found = entity.get(*place);
                 if request.strict {
-                    request.check(&found, *key, *place)?;
+                    request.check(&found, key.name, *place)?;
                 }
                 let default = defaults.get(*place).map_or(&b"null"[..], Vec::as_slice);
                 let pushed = match found {
@@ -615,7 +625,7 @@ fn document<'a>(
                 };
                 pushed.map_err(|unwritten| match unwritten {
                     Unwritten::NotText => {
-                        refuse(format!("{} is not UTF-8", request.name(*key, *place)))
+                        refuse(format!("{} is not UTF-8", request.name(key.name, *place)))
                     }
                     Unwritten::TooLong => too_long(unwritten),
                 })?;
@@ -623,8 +633,9 @@ fn document<'a>(
             let object = document.end(start).map_err(too_long)?;
             Ok((entity.bytes() + object.len(), object))
         })?;
-        repeats.remember(*key, read, object, reader);
-    }
+        repeats.remember(key.name, read, object, reader);
+        Ok(())
+    })?;
     call.reply.bytes(&document.finish().map_err(too_long)?);
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! ML.FEATURES: the fields of one entity.
 
 use super::answers::{Answers, VALUE_BYTES, most_bytes, reply_bytes, too_long};
-use super::entity::{Entity, EntityReader};
+use super::entity::{Entity, EntityKey, EntityReader};
 use super::fields::Fields;
 use crate::features::found::Found;
+use crate::features::row::Row;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use std::collections::HashSet;
 
@@ -29,7 +30,9 @@ fn features(call: &mut Call) -> Result<(), Error> {
     let mut reader =
         EntityReader::new(call.lock(), &fields, fields.in_hashes(), call.now(), None, usize::MAX);
     let mut answers = Answers::of(call);
-    reader.read(&call.keys, key, |entity| {
+    let open = call.keys.read(key);
+    let row = open.own::<Row>();
+    reader.read(&EntityKey::new(key, &open, row.as_deref()), |entity| {
         if is_short(entity, &fields) {
             call.reply.array(fields.len());
             (0..fields.len()).for_each(|place| answers.reply(entity.get(place), None));

@@ -101,12 +101,19 @@ impl<T> Deref for ValueRef<'_, T> {
 
 impl OpenKey<'_> {
     fn value_ref<T: DataType>(&self) -> Result<Option<ValueRef<'_, T>>, Error> {
-        Ok(self.value::<T>()?.map(|raw| {
+        match self.own() {
+            None if !self.is_empty() => Err(Error::WrongType),
+            own => Ok(own),
+        }
+    }
+
+    fn own<T: DataType>(&self) -> Option<ValueRef<'_, T>> {
+        self.held::<T>().map(|raw| {
             // SAFETY: the type was checked; the server owns the value while the
             // key is open, and nobody writes to it meanwhile. It is not dropped.
             let value = ManuallyDrop::new(unsafe { T::from_raw(raw) });
             ValueRef { value, key: PhantomData }
-        }))
+        })
     }
 }
 
@@ -342,9 +349,19 @@ impl ReadKey<'_> {
         self.0.value_ref()
     }
 
+    /// The same, if there is one, whatever else is in the key.
+    pub fn own<T: DataType>(&self) -> Option<ValueRef<'_, T>> {
+        self.0.own()
+    }
+
     /// See [`OpenKey::prefetch`].
     pub fn prefetch<T: DataType>(&self) {
         self.0.prefetch::<T>();
+    }
+
+    /// Whether a plain hash is in it.
+    pub fn is_hash(&self) -> bool {
+        self.0.kind() == REDISMODULE_KEYTYPE_HASH as c_int
     }
 
     /// The plain hash in it; `None` when the key does not exist.
@@ -357,16 +374,20 @@ impl ReadKey<'_> {
     }
 }
 
+/// Has the processor fetch what is at a place from memory, so that it is there when it
+/// is asked for a little later.
 #[cfg(target_arch = "x86_64")]
-fn fetch(raw: *const c_void) {
+#[inline]
+pub fn fetch<T>(place: *const T) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     // SAFETY: a hint, which reads nothing and faults on no address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(raw.cast()) };
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
 }
 
-/// Elsewhere the value is fetched when it is read.
+/// Elsewhere it is fetched when it is read.
 #[cfg(not(target_arch = "x86_64"))]
-fn fetch(_raw: *const c_void) {}
+#[inline]
+pub fn fetch<T>(_place: *const T) {}
 
 /// A plain Redis hash in an open key.
 pub struct Hash<'k>(&'k OpenKey<'k>);

@@ -14,7 +14,9 @@ pub use args::{Arg, Args, DistinctKeys, EXPIRIES, Options};
 pub use change::Changeable;
 pub use clock::{monotonic, now};
 pub use error::{Error, quoted, refuse};
-pub use key::{Ends, Hash, HashField, Keyspace, Lives, OpenKeys, ReadKey, ValueRef, WriteKey};
+pub use key::{
+    Ends, Hash, HashField, Keyspace, Lives, OpenKeys, ReadKey, ValueRef, WriteKey, fetch,
+};
 pub use random::{new_id, random_fraction};
 pub use reply::Reply;
 pub use strings::{Kept, Strings};
