@@ -14,6 +14,7 @@ use super::windows::{Tile, Windows};
 use crate::time::{MICROS_PER_SECOND, Micros, Millis};
 use crate::wire::{Reader, push_number};
 use std::collections::VecDeque;
+use std::ptr::{from_ref, null};
 
 const SEQUENCE: u8 = 1;
 const WINDOWS: u8 = 2;
@@ -79,6 +80,16 @@ impl Events {
         match self {
             Self::Sequence(sequence) => sequence.relocate(items),
             Self::Windows(windows) => windows.relocate(tiles),
+        }
+    }
+
+    /// Where the newest of them stands; null where there is none.
+    pub fn leads_to(&self) -> *const () {
+        match self {
+            Self::Sequence(sequence) => {
+                sequence.newest().map_or(null(), |item| from_ref(item).cast())
+            }
+            Self::Windows(windows) => windows.newest().map_or(null(), |tile| from_ref(tile).cast()),
         }
     }
 

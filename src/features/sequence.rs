@@ -214,9 +214,14 @@ impl Sequence {
         self.texts.bytes
     }
 
+    /// The newest item.
+    pub fn newest(&self) -> Option<&Item> {
+        self.items.back()
+    }
+
     /// The event time of the newest item; 0 where there is none.
     pub fn newest_ms(&self) -> Millis {
-        self.items.back().map_or(0, Item::at_ms)
+        self.newest().map_or(0, Item::at_ms)
     }
 
     /// The largest SEQ that was taken, if any was.

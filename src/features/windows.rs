@@ -284,6 +284,11 @@ impl Windows {
         })
     }
 
+    /// The newest tile of the finest ring.
+    pub fn newest(&self) -> Option<&Tile> {
+        self.rings.first()?.newest_tile()
+    }
+
     /// The event time of the newest event; 0 before the first.
     pub fn newest_ms(&self) -> Millis {
         self.newest_ms

@@ -19,7 +19,7 @@ use crate::features::tensor::NO_TIME;
 use crate::features::value::Value;
 use crate::features::windows::{Aggregate, Summary};
 use crate::namespace::literal_start;
-use crate::server::{Arg, Error, Hash, Keyspace, Lock, ReadKey, fetch, refuse};
+use crate::server::{Arg, Error, Hash, Keyspace, Lock, ReadKey, ValueRef, fetch, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use arrayvec::ArrayVec;
 use std::cell::Cell;
@@ -257,10 +257,7 @@ pub fn each_key<'a>(
         let row = |open| ReadKey::own::<Row>(open).inspect(|row| fetch(row.address()));
         let rows: ArrayVec<_, AHEAD> = open.iter().map(row).collect();
         if !are_plain {
-            let rows = || rows.iter().flatten();
-            rows().for_each(|row| fetch(row.head().leads_to()));
-            let events = rows().flat_map(|row| row.head().events());
-            events.for_each(|events| fetch(&raw const **events));
+            fetch_all(rows.iter().flatten());
         }
         let mut read = 0;
         for ((name, open), row) in names.iter().zip(&open).zip(&rows) {
@@ -276,6 +273,20 @@ pub fn each_key<'a>(
         names = names.get(read..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// Fetches what rows hold that is longer than a number: vectors, and what events stand in,
+/// to which three steps lead. Each is taken for all rows before the next.
+fn fetch_all<'r>(rows: impl Iterator<Item = &'r ValueRef<'r, Row>> + Clone) {
+    const LINE: usize = 64;
+    const LINES: usize = 16;
+    for row in rows.clone() {
+        fetch(row.head().leads_to());
+        row.bytes().chunks(LINE).take(LINES).for_each(|line| fetch(line.as_ptr()));
+    }
+    let events = rows.flat_map(|row| row.head().events());
+    events.clone().for_each(|events| fetch(&raw const **events));
+    events.for_each(|events| fetch(events.leads_to()));
 }
 
 /// An entity that is open.

@@ -413,9 +413,10 @@ fn tensor<'a>(
         number.ok_or_else(|| refuse(format!("DEFAULT must be a number of type {}", dtype.name())))
     })?;
     let mut repeats = Repeats::new();
-    let mut number = 0;
+    let mut count = 0;
     each_key(&call.keys, &request.keys, fields.are_plain(), |key| {
-        number += 1;
+        let number = count;
+        count += 1;
         if let Some(first) = repeats.met(key.name, reader) {
             tensor.repeat(first, columns, places);
             return Ok(());
@@ -447,7 +448,7 @@ fn tensor<'a>(
             }
             entity_row(request, key.name, entity, &mut tensor, &defaults)
         })?;
-        repeats.remember(key.name, read, number - 1, reader);
+        repeats.remember(key.name, read, number, reader);
         Ok(())
     })?;
     let (data, status) = tensor.parts();

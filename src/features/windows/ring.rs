@@ -58,6 +58,11 @@ impl Ring {
         }
     }
 
+    /// The newest tile.
+    pub fn newest_tile(&self) -> Option<&Tile> {
+        self.tiles.back()
+    }
+
     /// The tile of a number.
     pub fn get(&self, number: u64) -> Option<&Tile> {
         self.tiles.get(self.place(number)).filter(|tile| self.number(tile) == number)

@@ -305,7 +305,7 @@ proptest! {
         for ring in windows.rings() {
             let now_us = micros(last.now_ms);
             let read = |aggregate| find(&windows, aggregate, ring.span.span_us, now_us);
-            if read(Aggregate::Min) == None {
+            if read(Aggregate::Min).is_none() {
                 continue;
             }
             let [min, max, mean, std] =
