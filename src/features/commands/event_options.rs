@@ -1,5 +1,6 @@
 //! What the commands have in common that tell of events.
 
+use super::listed::Listed;
 use super::store::{make_room, refused};
 use super::write_options::{EventTimes, check_name, view};
 use crate::features::by_namespace::{self, Counts};
@@ -8,7 +9,7 @@ use crate::features::datatype::APPLY;
 use crate::features::event::{Event, Refusal, What};
 use crate::features::row::Row;
 use crate::features::stats::{LATE, WRITTEN};
-use crate::server::{Arg, Argument, Call, Error, Options, quoted, refuse};
+use crate::server::{Args, Argument, Call, Error, Options, quoted, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::ffi::CStr;
 
@@ -65,11 +66,20 @@ pub fn notice(event: &Event) -> &'static CStr {
     }
 }
 
-/// Has an event happen to the row of a key, if any field takes it, and answers whether
-/// one does.
-pub fn happen<'a>(call: &mut Call<'a>, key: Arg<'a>, event: Event<'a>) -> Result<(), Error> {
-    let lock = call.lock();
+/// Has the event of a call happen to the row of its key, if any field takes it, and answers
+/// whether one does. `parse` reads the arguments after the key, at a moment, with the field
+/// lists that they may name.
+pub fn happen<'a>(
+    call: &mut Call<'a>,
+    parse: impl FnOnce(&mut Args<'a>, &Listed<'_, 'a>, Micros) -> Result<Event<'a>, Error>,
+) -> Result<(), Error> {
+    let key = call.args.arg()?;
+    let (lock, now_us) = (call.lock(), call.now());
+    let listed = Listed::new(call.lock(), &call.kept);
+    // The row comes from memory while the other arguments are read.
     let mut open = call.keys.write(key);
+    open.prefetch::<Row>();
+    let event = parse(&mut call.args, &listed, now_us)?;
     let decided = event.decide(open.value_ref::<Row>()?.as_deref()).map_err(wrong)?;
     let mut counts = Counts::default();
     match &decided {

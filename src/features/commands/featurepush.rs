@@ -2,6 +2,7 @@
 
 use super::event_options::{EventOptions, SEQ, happen};
 use super::featureset::TYPES;
+use super::listed::Listed;
 use super::write_options::{AT, VIEW, wrong_value};
 use crate::features::event::{Event, What};
 use crate::features::sequence::MAX_ITEMS;
@@ -36,13 +37,10 @@ for a field that is new also the size of the entity.",
 /// ML.FEATUREPUSH key field item [item ...] LAST n [AT ms] [SEQ s]
 /// [TYPE AUTO|F32|F64|I64|STRING] [VIEW view]
 fn featurepush(call: &mut Call) -> Result<(), Error> {
-    let key = call.args.arg()?;
-    let now_us = call.now();
-    let event = parse(&mut call.args, now_us)?;
-    happen(call, key, event)
+    happen(call, parse)
 }
 
-fn parse<'a>(args: &mut Args<'a>, now_us: Micros) -> Result<Event<'a>, Error> {
+fn parse<'a>(args: &mut Args<'a>, _: &Listed<'_, 'a>, now_us: Micros) -> Result<Event<'a>, Error> {
     const KNOWN: &[&str] = &["LAST", "AT", "SEQ", "TYPE", "VIEW"];
     let field = args.arg()?;
     // The word LAST ends the items; one that says so is pushed by itself.

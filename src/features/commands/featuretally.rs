@@ -62,11 +62,7 @@ of the entity, for what is late also the number of tiles held.",
 /// ML.FEATURETALLY key FIELDS n field amount [field amount ...]
 /// SPAN seconds TILE seconds [SPAN seconds TILE seconds] [AT ms] [SEQ s] [VIEW view]
 fn featuretally(call: &mut Call) -> Result<(), Error> {
-    let key = call.args.arg()?;
-    let now_us = call.now();
-    let listed = Listed::new(call.lock(), &call.kept);
-    let event = parse(&mut call.args, &listed, now_us)?;
-    happen(call, key, event)
+    happen(call, parse)
 }
 
 fn parse<'a>(
