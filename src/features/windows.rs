@@ -29,6 +29,7 @@ use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use crate::timegrid::TimeGrid;
 use crate::wire::{Reader, push_number};
 use arrayvec::ArrayVec;
+use memos::Memos;
 use ring::Ring;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -181,6 +182,7 @@ pub struct Windows {
     rings: SmallVec<[Ring; 1]>,
     newest_ms: Millis,
     last_seq: Option<u64>,
+    memos: Memos,
 }
 
 /// A moment in microseconds, the last one where it is beyond that.
@@ -195,8 +197,9 @@ impl Windows {
     /// Bytes of a row that a tile takes.
     pub const TILE_BYTES: usize = size_of::<Tile>();
 
-    /// Has the blocks of the tiles moved.
+    /// Has the blocks of the tiles moved, and leaves nothing else to be.
     pub fn relocate(&mut self, tiles: impl Fn(&mut VecDeque<Tile>)) {
+        self.memos.forget();
         self.rings.iter_mut().for_each(|ring| ring.relocate(&tiles));
     }
 
@@ -264,9 +267,13 @@ impl Windows {
             }
         }
         for ring in &mut self.rings {
-            ring.keep(&ring.span.kept(now_us));
+            if ring.keep(&ring.span.kept(now_us)) {
+                self.memos.forget();
+            }
             if ring.span.takes(at_us, now_us) {
-                ring.add(ring.span.grid().tile(at_us), amount);
+                let number = ring.span.grid().tile(at_us);
+                self.memos.forget_tile(ring.span.tile_us, number);
+                ring.add(number, amount);
             }
         }
         self.newest_ms = self.newest_ms.max(at_ms);
@@ -280,7 +287,8 @@ impl Windows {
         self.rings.iter().find_map(|ring| {
             let asked = Span::new(span_us, ring.span.tile_us).ok()?;
             let fits = asked.span_us <= ring.span.span_us;
-            fits.then(|| ring.summary(&asked.grid().newest(asked.tiles(), now_us), deviates))
+            let numbers = asked.grid().newest(asked.tiles(), now_us);
+            fits.then(|| ring.summary(&numbers, deviates, &self.memos))
         })
     }
 
@@ -322,12 +330,14 @@ impl Windows {
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         let spilled = if self.rings.spilled() { self.rings.capacity() } else { 0 };
-        spilled * size_of::<Ring>() + self.rings.iter().map(Ring::heap_bytes).sum::<usize>()
+        let rings: usize = self.rings.iter().map(Ring::heap_bytes).sum();
+        spilled * size_of::<Ring>() + rings + self.memos.heap_bytes()
     }
 
     /// Blocks on the heap.
     pub fn blocks(&self) -> usize {
-        usize::from(self.rings.spilled()) + self.rings.iter().map(Ring::blocks).sum::<usize>()
+        let rings: usize = self.rings.iter().map(Ring::blocks).sum();
+        usize::from(self.rings.spilled()) + rings + self.memos.blocks()
     }
 
     /// The span of each ring, the finest first.
@@ -354,7 +364,7 @@ impl Windows {
             let last = span.grid().tile(micros(newest_ms));
             rings.push(Ring::decode(*span, last, reader)?);
         }
-        Some(Self { rings, newest_ms, last_seq })
+        Some(Self { rings, newest_ms, last_seq, memos: Memos::default() })
     }
 }
 

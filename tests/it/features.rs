@@ -137,6 +137,67 @@ fn an_expired_field_is_not_found_where_fields_can_expire() {
     }
 }
 
+/// Rows are opened some at a time, hashes alone.
+#[test]
+fn rows_hashes_and_nobody_are_read_in_whatever_order_they_come() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut random = Random::new(7);
+    for key in 0..20 {
+        call!(client, "ML.FEATURESET", format!("row{key}"), "FIELDS", 1, "f", key).integer();
+        call!(client, "HSET", format!("hash{key}"), "f", 100 + key).integer();
+    }
+    for count in [1, 2, 15, 16, 17, 18, 33, 100] {
+        for kinds in [1, 2, 3] {
+            let asked: Vec<_> = (0..count)
+                .map(|_| match random.below(kinds) {
+                    0 => (0, random.below(20)),
+                    kind => (kind, random.below(20)),
+                })
+                .collect();
+            let name = |(kind, key): &(u64, u64)| {
+                format!("{}{key}", ["row", "hash", "nobody"][*kind as usize])
+            };
+            let names: Vec<_> = asked.iter().map(name).collect();
+            let value = |(kind, key): &(u64, u64)| match kind {
+                0 => bulk(key.to_string()),
+                1 => bulk((100 + key).to_string()),
+                _ => Value::Nil,
+            };
+            let values = asked.iter().map(|one| Value::Array(vec![value(one)])).collect();
+            let answer = call!(client, "ML.FEATUREGET", count, &names, "FIELDS", 1, "f");
+            assert_eq!(answer, Value::Array(values), "{names:?}");
+        }
+    }
+    // Of another type is an error, wherever it stands.
+    client.run("SADD set f").integer();
+    for place in [0, 1, 15, 16, 17, 39] {
+        let mut names: Vec<_> = (0..40).map(|key| format!("row{}", key % 20)).collect();
+        names[place] = "set".to_owned();
+        let error = call!(client, "ML.FEATUREGET", 40, &names, "FIELDS", 1, "f").error();
+        assert!(error.starts_with("WRONGTYPE"), "{error}");
+    }
+}
+
+#[test]
+fn a_hash_that_goes_as_it_is_read_is_gone_for_all_that_follows() {
+    let server = Server::start();
+    let mut client = server.client();
+    if !client.knows("HPEXPIRE") {
+        println!("not applicable: this server has no HPEXPIRE");
+        return;
+    }
+    client.run("DEBUG SET-ACTIVE-EXPIRE 0").ok();
+    client.run("ML.FEATURESET row FIELDS 1 f 1").integer();
+    client.run("HSET h f 2").integer();
+    assert_eq!(client.run("HPEXPIRE h 1 FIELDS 1 f").integers(), [1]);
+    let asked = "ML.FEATUREGET 6 row row h row h h FIELDS 1 f";
+    let row = |value| Value::Array(vec![value]);
+    let (one, none) = (row(bulk("1")), row(Value::Nil));
+    let expected = [&one, &one, &none, &one, &none, &none].map(Clone::clone);
+    wait_for("the field to go", || client.run(asked) == Value::Array(expected.to_vec()));
+}
+
 /// The values of a tensor of doubles, and their statuses.
 fn doubles(answer: &Value) -> (Vec<f64>, Vec<u8>) {
     let items = answer.items();

@@ -1,7 +1,7 @@
 //! Rings: the tiles of one length.
 
 use super::Span;
-use super::memos::Memos;
+use super::memos::{Closed, Memos};
 use super::summary::{Summary, Totals};
 use super::tile::Tile;
 use crate::features::events::{give_back_room, make_room};
@@ -19,13 +19,12 @@ pub struct Ring {
     newest: u64,
     /// Oldest first.
     tiles: VecDeque<Tile>,
-    memos: Memos,
 }
 
 impl Ring {
     /// One without tiles.
     pub fn new(span: Span) -> Self {
-        Self { span, newest: 0, tiles: VecDeque::new(), memos: Memos::default() }
+        Self { span, newest: 0, tiles: VecDeque::new() }
     }
 
     /// How many tiles it has.
@@ -33,9 +32,8 @@ impl Ring {
         self.tiles.len()
     }
 
-    /// Has the block of the tiles moved, and nothing else left to be.
+    /// Has the block of the tiles moved.
     pub fn relocate(&mut self, tiles: impl Fn(&mut VecDeque<Tile>)) {
-        self.memos.forget();
         tiles(&mut self.tiles);
     }
 
@@ -76,17 +74,18 @@ impl Ring {
 
     /// What the tiles of these numbers come to, of which the last is the running one, and
     /// how they deviate, if that is asked for.
-    pub fn summary(&self, numbers: &RangeInclusive<u64>, deviates: bool) -> Summary {
+    pub fn summary(&self, numbers: &RangeInclusive<u64>, deviates: bool, memos: &Memos) -> Summary {
         let (first, running) = (*numbers.start(), *numbers.end());
-        let mut totals = self.memos.of(first..running, || Totals::of(self.range(first..running)));
+        let closed = Closed { tile_us: self.span.tile_us(), numbers: first..running };
+        let mut totals = memos.of(closed, || Totals::of(self.range(first..running)));
         if let Some(tile) = self.get(running) {
             totals.add(tile);
         }
         Summary::new(totals, deviates, || self.range(first..running.saturating_add(1)))
     }
 
-    /// Drops all tiles but these.
-    pub fn keep(&mut self, numbers: &RangeInclusive<u64>) {
+    /// Drops all tiles but these; whether there were any.
+    pub fn keep(&mut self, numbers: &RangeInclusive<u64>) -> bool {
         let before = self.len();
         while self.tiles.front().is_some_and(|tile| self.number(tile) < *numbers.start()) {
             self.tiles.pop_front();
@@ -94,15 +93,12 @@ impl Ring {
         while self.newest > *numbers.end() && self.tiles.pop_back().is_some() {
             self.newest = self.tiles.back().map_or(0, |tile| self.number(tile));
         }
-        if self.len() < before {
-            self.memos.forget();
-        }
         give_back_room(&mut self.tiles);
+        self.len() < before
     }
 
     /// Adds an amount to a tile, one of those that are kept.
     pub fn add(&mut self, number: u64, amount: f64) {
-        self.memos.forget_tile(number);
         let place = self.place(number);
         match self.tiles.get_mut(place) {
             Some(tile) if tile.before(self.newest) == self.newest - number => tile.add(amount),
@@ -122,12 +118,12 @@ impl Ring {
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.tiles.capacity() * size_of::<Tile>() + self.memos.heap_bytes()
+        self.tiles.capacity() * size_of::<Tile>()
     }
 
     /// Blocks on the heap.
     pub fn blocks(&self) -> usize {
-        usize::from(self.tiles.capacity() > 0) + self.memos.blocks()
+        usize::from(self.tiles.capacity() > 0)
     }
 
     /// Appends the payload.
@@ -160,6 +156,6 @@ impl Ring {
             tiles.push_back(Tile::decode(number, reader)?);
             next = number + 1;
         }
-        Some(Self { span, newest: next.saturating_sub(1), tiles, memos: Memos::default() })
+        Some(Self { span, newest: next.saturating_sub(1), tiles })
     }
 }

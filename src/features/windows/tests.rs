@@ -470,23 +470,23 @@ fn what_closed_tiles_come_to_is_kept_until_one_changes() {
     assert_eq!(kept(&windows), (0, 0));
     for _ in 0..2 {
         assert_eq!(sum(&windows, 60), double(60.0));
-        assert_eq!(kept(&windows), (64, 1));
+        assert_eq!(kept(&windows), (72, 1));
     }
     for minutes in [10, 20, 30, 40, 50] {
         assert_eq!(sum(&windows, minutes), double(minutes as f64));
     }
-    assert_eq!(kept(&windows), (4 * 64, 1), "no more than four");
+    assert_eq!(kept(&windows), (4 * 72, 1), "no more than four");
     assert_eq!((kept(&windows.clone()), &windows.clone()), ((0, 0), &windows), "a copy has none");
     // The running tile is in none.
     windows.tally(&hour(), 5.0, 59 * MINUTE_MS, None, 59 * MINUTE_MS);
-    assert_eq!((sum(&windows, 60), kept(&windows)), (double(65.0), (4 * 64, 1)));
+    assert_eq!((sum(&windows, 60), kept(&windows)), (double(65.0), (4 * 72, 1)));
     windows.tally(&hour(), 7.0, 58 * MINUTE_MS, None, 59 * MINUTE_MS);
     assert_eq!(kept(&windows), (0, 0), "late");
     assert_eq!((sum(&windows, 60), sum(&windows, 10)), (double(72.0), double(22.0)));
-    assert_eq!(kept(&windows), (2 * 64, 1));
+    assert_eq!(kept(&windows), (2 * 72, 1));
     // A minute later they are others, of which one has lost its first tile.
     let later = |minutes| read(&windows, Aggregate::Sum, minutes, 60 * MINUTE_MS);
-    assert_eq!((later(60), kept(&windows)), (double(71.0), (64, 1)));
+    assert_eq!((later(60), kept(&windows)), (double(71.0), (72, 1)));
     windows.tally(&hour(), 1.0, 60 * MINUTE_MS, None, 60 * MINUTE_MS);
     assert_eq!(kept(&windows), (0, 0), "the first has gone");
     assert_eq!(read(&windows, Aggregate::Sum, 60, 60 * MINUTE_MS), double(72.0));
