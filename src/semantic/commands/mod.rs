@@ -1,8 +1,9 @@
 //! The commands of the semantic cache: a file a command, with its row of the table, its
-//! parser and its handler; `arguments` and `store` are what several of them share.
+//! parser and its handler; `arguments`, `look` and `store` are what several of them share.
 
 mod applysemantic;
 mod arguments;
+mod look;
 mod semdrop;
 mod semget;
 mod seminfo;
