@@ -19,6 +19,7 @@ mod bug;
 mod by_id;
 pub mod cache;
 pub mod features;
+pub mod flights;
 pub mod hold;
 pub mod id;
 pub mod lifetime;

@@ -421,5 +421,6 @@ pub const LISTENER: Listener = |lock, event| match event {
         true
     }),
     Event::Tick => TIMER.check(lock),
-    Event::LoadingStarted | Event::LoadingEnded | Event::LoadingFailed => {}
+    Event::LoadingStarted | Event::LoadingEnded | Event::LoadingFailed | Event::VersionsChanged => {
+    }
 };

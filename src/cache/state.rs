@@ -84,5 +84,9 @@ pub const LISTENER: Listener = |lock, event| match event {
     Event::LoadingFailed => with(lock, |state| {
         state.in_force = std::mem::take(&mut state.set_aside);
     }),
-    Event::Flushed(_) | Event::Swapped(..) | Event::RoleChanged | Event::Tick => {}
+    Event::Flushed(_)
+    | Event::Swapped(..)
+    | Event::RoleChanged
+    | Event::Tick
+    | Event::VersionsChanged => {}
 };

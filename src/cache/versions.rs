@@ -2,9 +2,8 @@
 
 use super::codec;
 use super::in_force::MAX_NAMESPACES;
-use super::leases;
 use super::state;
-use crate::server::{AuxTable, Lock};
+use crate::server::{AuxTable, Event, Lock, announce};
 use std::ffi::CStr;
 
 /// The command that carries versions in force to replicas and into the AOF.
@@ -27,13 +26,13 @@ fn save(lock: &Lock, out: &mut Vec<u8>) {
 /// payload is one that can be.
 fn load(lock: &Lock, payload: &[u8]) -> Option<()> {
     put_in_force(lock, payload)?;
-    leases::withdraw_retired(lock);
+    announce(lock, Event::VersionsChanged);
     Some(())
 }
 
 /// Puts versions in force that were so elsewhere, whatever the config says;
-/// `None`, and nothing changed, unless the payload is one that can be. The leases on
-/// those that are not any more are to be [withdrawn](leases::withdraw_retired).
+/// `None`, and nothing changed, unless the payload is one that can be. Domains are to be
+/// told ([`Event::VersionsChanged`]).
 pub fn put_in_force(lock: &Lock, payload: &[u8]) -> Option<()> {
     let all = codec::decode_namespaces(payload)?;
     state::with(lock, |state| {

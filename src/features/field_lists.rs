@@ -214,7 +214,11 @@ pub const LISTENER: Listener = |lock, event| match event {
     Event::LoadingFailed => STATE.with(lock, |state| {
         state.lists = std::mem::take(&mut state.set_aside);
     }),
-    Event::Flushed(_) | Event::Swapped(..) | Event::RoleChanged | Event::Tick => {}
+    Event::Flushed(_)
+    | Event::Swapped(..)
+    | Event::RoleChanged
+    | Event::Tick
+    | Event::VersionsChanged => {}
 };
 
 #[cfg(test)]

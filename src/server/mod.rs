@@ -26,8 +26,8 @@ pub use call::{
 };
 pub use declare::{
     Argument, AuxTable, Command, Config, DataType, Defrag, Digest, Event, KeyAccess, KeyListener,
-    KeySpec, Listener, Module, RawValue, Section, TypeHandle, TypeSpec, handler, handler_updating,
-    load_command,
+    KeySpec, Listener, Module, RawValue, Section, TypeHandle, TypeSpec, announce, handler,
+    handler_updating, load_command,
 };
 pub use runtime::{
     BlockedClient, Global, Lock, OnUnblock, Timer, User, avoids_replica_traffic, call_again,

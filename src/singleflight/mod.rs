@@ -15,7 +15,7 @@
 mod key;
 mod past;
 
-pub use key::FlightKey;
+pub use key::{About, FlightKey};
 pub use past::PastLease;
 
 use crate::bug;
@@ -78,11 +78,11 @@ pub enum WaitOutcome<A> {
 
 /// A caller that waits no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Woken<W, A> {
+pub struct Woken<W, A, Q = ()> {
     /// Who.
     pub waiter: W,
     /// For what.
-    pub key: FlightKey,
+    pub key: FlightKey<Q>,
     /// How it ended.
     pub outcome: WaitOutcome<A>,
 }
@@ -174,21 +174,21 @@ impl<W> Flight<W> {
 /// The flights of a node, with those who wait in them (`W`) for what is computed
 /// (`A`), and the leases that are over but not forgotten.
 #[derive(Debug)]
-pub struct SingleFlight<W, A> {
+pub struct SingleFlight<W, A, Q = ()> {
     limits: Limits,
-    flights: BTreeMap<FlightKey, Flight<W>>,
-    ends: BTreeMap<(Monotonic, u64), FlightKey>,
-    unheld: BTreeSet<FlightKey>,
-    waiting: HashMap<W, (FlightKey, u64)>,
-    past: PastLeases,
+    flights: BTreeMap<FlightKey<Q>, Flight<W>>,
+    ends: BTreeMap<(Monotonic, u64), FlightKey<Q>>,
+    unheld: BTreeSet<FlightKey<Q>>,
+    waiting: HashMap<W, (FlightKey<Q>, u64)>,
+    past: PastLeases<Q>,
     /// Numbers flights and arrivals.
     next: u64,
     bytes: usize,
-    woken: Vec<Woken<W, A>>,
-    expired: Vec<FlightKey>,
+    woken: Vec<Woken<W, A, Q>>,
+    expired: Vec<FlightKey<Q>>,
 }
 
-impl<W, A> Default for SingleFlight<W, A> {
+impl<W, A, Q> Default for SingleFlight<W, A, Q> {
     fn default() -> Self {
         Self {
             limits: Limits { leases: usize::MAX, bytes: usize::MAX },
@@ -205,7 +205,7 @@ impl<W, A> Default for SingleFlight<W, A> {
     }
 }
 
-impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
+impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
     /// How many flights there are: leased, or backed off.
     pub fn open(&self) -> usize {
         self.flights.len()
@@ -249,12 +249,12 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     }
 
     /// Those who wait no more, since this was last asked.
-    pub fn take_woken(&mut self) -> Vec<Woken<W, A>> {
+    pub fn take_woken(&mut self) -> Vec<Woken<W, A, Q>> {
         std::mem::take(&mut self.woken)
     }
 
     /// The keys of leases that ran out, since this was last asked.
-    pub fn take_expired(&mut self) -> Vec<FlightKey> {
+    pub fn take_expired(&mut self) -> Vec<FlightKey<Q>> {
         std::mem::take(&mut self.expired)
     }
 
@@ -275,7 +275,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     /// it stands, however often it is asked for.
     pub fn lease(
         &mut self,
-        key: &FlightKey,
+        key: &FlightKey<Q>,
         own: Option<Id>,
         mint: impl FnOnce() -> Id,
         lease_us: Monotonic,
@@ -295,7 +295,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     }
 
     /// Whether a lease would be granted now, to one who has none.
-    pub fn may_lease(&mut self, key: &FlightKey, now: Monotonic) -> Result<(), Refusal> {
+    pub fn may_lease(&mut self, key: &FlightKey<Q>, now: Monotonic) -> Result<(), Refusal> {
         match self.taken(key, now) {
             Some(refusal) => Err(refusal),
             None if self.make_place(key) => Ok(()),
@@ -305,13 +305,13 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     /// How long the lease of this token lasts still; `None` if it holds none, or
     /// its time is over.
-    pub fn held(&self, key: &FlightKey, token: Id, now: Monotonic) -> Option<Monotonic> {
+    pub fn held(&self, key: &FlightKey<Q>, token: Id, now: Monotonic) -> Option<Monotonic> {
         let flight = self.flights.get(key).filter(|flight| flight.is_held_by(token))?;
         flight.until.checked_sub(now).filter(|left_us| *left_us > 0)
     }
 
     /// Why nobody would be granted a lease now, but for want of room.
-    pub fn taken(&self, key: &FlightKey, now: Monotonic) -> Option<Refusal> {
+    pub fn taken(&self, key: &FlightKey<Q>, now: Monotonic) -> Option<Refusal> {
         let flight = self.flights.get(key).filter(|flight| !flight.is_over(now))?;
         let left_us = flight.until.saturating_sub(now);
         Some(match flight.stage {
@@ -322,7 +322,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     /// Whether a caller may wait of whom the owner keeps so many bytes: somebody
     /// computes, and there is room.
-    pub fn may_wait(&mut self, key: &FlightKey, bytes: usize) -> bool {
+    pub fn may_wait(&mut self, key: &FlightKey<Q>, bytes: usize) -> bool {
         let computed = |flight: &Flight<W>| flight.stage != Stage::BackedOff;
         self.flights.get(key).is_some_and(computed) && self.make_room(0, WAITER_BYTES + bytes)
     }
@@ -332,7 +332,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     /// waits with the same makes way, and has been told so.
     pub fn wait(
         &mut self,
-        key: &FlightKey,
+        key: &FlightKey<Q>,
         waiter: W,
         token: Option<Id>,
         lease_us: Monotonic,
@@ -372,7 +372,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         }
     }
 
-    fn take_waiter(&mut self, key: &FlightKey, number: u64) -> Waiting<W> {
+    fn take_waiter(&mut self, key: &FlightKey<Q>, number: u64) -> Waiting<W> {
         let Some(flight) = self.flights.get_mut(key) else { bug("a caller waits in no flight") };
         let Some(waiting) = flight.waiters.remove(&number) else { bug("a caller has no place") };
         if let Some(token) = waiting.token {
@@ -385,7 +385,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     /// What a caller waits for, and how long the stage that it waits for the end
     /// of lasts still.
-    pub fn waits_for(&self, waiter: W, now: Monotonic) -> Option<(&FlightKey, Monotonic)> {
+    pub fn waits_for(&self, waiter: W, now: Monotonic) -> Option<(&FlightKey<Q>, Monotonic)> {
         let (key, _) = self.waiting.get(&waiter)?;
         let Some(flight) = self.flights.get(key) else { bug("a caller waits in no flight") };
         Some((key, flight.until.saturating_sub(now)))
@@ -393,7 +393,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     /// What a token may do. A holder whose time is over is one until another
     /// takes the lease, or for as long again.
-    pub fn standing(&self, key: &FlightKey, token: Id, now: Monotonic) -> Standing {
+    pub fn standing(&self, key: &FlightKey<Q>, token: Id, now: Monotonic) -> Standing {
         if let Some(flight) = self.flights.get(key)
             && let Stage::Leased { token: held, since, lease_us } = flight.stage
             && held == token
@@ -417,12 +417,59 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         }
     }
 
+    /// What a token may do at a key, in the flight to whichever name of a kind.
+    pub fn standing_at(
+        &self,
+        scope: i32,
+        key: &[u8],
+        token: Id,
+        is_one: impl Fn(&[u8]) -> bool,
+        now: Monotonic,
+    ) -> Option<(FlightKey<Q>, Standing)> {
+        let open = self.at(scope, key).map(|(flight, _)| flight.clone());
+        let past =
+            self.past.of_token(scope, key, token, now).into_iter().map(|(_, lease)| {
+                FlightKey::new(scope, key, &lease.name).with(lease.about.clone())
+            });
+        open.chain(past).filter(|flight| is_one(flight.name())).find_map(|flight| {
+            match self.standing(&flight, token, now) {
+                Standing::Nobody => None,
+                standing => Some((flight, standing)),
+            }
+        })
+    }
+
+    /// The flights at a key that keep others out, each with what keeps them out.
+    pub fn taken_at(
+        &self,
+        scope: i32,
+        key: &[u8],
+        now: Monotonic,
+    ) -> impl Iterator<Item = (&FlightKey<Q>, Refusal)> {
+        self.at(scope, key).filter_map(move |(key, _)| Some((key, self.taken(key, now)?)))
+    }
+
+    /// Those who wait in a flight, by arrival.
+    pub fn waiters_in(&self, key: &FlightKey<Q>) -> impl Iterator<Item = W> {
+        let flight = self.flights.get(key).into_iter();
+        flight.flat_map(|flight| flight.waiters.values().map(|one| one.waiter))
+    }
+
+    /// A caller that waits has what another flight, or nobody's, came to.
+    pub fn serve(&mut self, waiter: W, answer: A) {
+        if let Some((key, _)) = self.waiting.get(&waiter) {
+            let key = key.clone();
+            self.leave(waiter);
+            self.woken.push(Woken { waiter, key, outcome: WaitOutcome::Completed(answer) });
+        }
+    }
+
     /// The thing was computed, under a lease or without any: the flight is over,
     /// and all who wait have it. The lease it was computed under is remembered
     /// as such for as long again; every other one is worthless.
     pub fn complete(
         &mut self,
-        key: &FlightKey,
+        key: &FlightKey<Q>,
         token: Option<Id>,
         now: Monotonic,
         answer: impl FnOnce() -> A,
@@ -457,7 +504,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     }
 
     /// Who waits for a thing that is there has it: it came another way.
-    pub fn deliver(&mut self, key: &FlightKey, now: Monotonic, answer: impl FnOnce() -> A) {
+    pub fn deliver(&mut self, key: &FlightKey<Q>, now: Monotonic, answer: impl FnOnce() -> A) {
         self.complete(key, None, now, answer);
     }
 
@@ -474,6 +521,21 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         self.past.forget_at(scope, key, name);
     }
 
+    /// Ends the leases and backoffs at a key that are to things of a kind, and forgets
+    /// those whose names are.
+    pub fn invalidate_if(
+        &mut self,
+        scope: i32,
+        key: &[u8],
+        is_one: impl Fn(&FlightKey<Q>) -> bool,
+        is_named: impl Fn(&[u8]) -> bool,
+    ) {
+        let all = self.at(scope, key).map(|(flight, _)| flight).filter(|flight| is_one(flight));
+        let all: Vec<_> = all.cloned().collect();
+        all.iter().for_each(|flight| self.end_lease(flight));
+        self.past.forget_named(scope, key, is_named);
+    }
+
     /// Ends the leases and backoffs of a scope, or of all.
     pub fn invalidate_scope(&mut self, scope: Option<i32>) {
         let keys: Vec<_> = self.flights.keys().cloned().collect();
@@ -487,7 +549,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     /// Ends the flights to what is not wanted any more. Keys of what is
     /// remembered are not known: all of that is forgotten.
-    pub fn withdraw(&mut self, unwanted: impl Fn(&FlightKey) -> bool) {
+    pub fn withdraw(&mut self, unwanted: impl Fn(&FlightKey<Q>) -> bool) {
         let keys: Vec<_> = self.flights.keys().filter(|key| unwanted(key)).cloned().collect();
         for key in keys {
             self.close(&key, &WaitOutcome::Withdrawn);
@@ -559,7 +621,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         lease_us: Monotonic,
         now: Monotonic,
     ) -> bool {
-        let held = |flights: &Self| -> Vec<FlightKey> {
+        let held = |flights: &Self| -> Vec<FlightKey<Q>> {
             let held = flights.at(scope, key).filter(|(_, flight)| flight.is_held_by(token));
             held.map(|(key, _)| key.clone()).collect()
         };
@@ -589,7 +651,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         key: &[u8],
         token: Id,
         now: Monotonic,
-    ) -> Option<(FlightKey, Option<PastLease>)> {
+    ) -> Option<(FlightKey<Q>, Option<PastLease<Q>>)> {
         let open = self.at(scope, key).find(|(_, flight)| flight.is_held_by(token));
         if let Some((open, _)) = open {
             let open = open.clone();
@@ -608,16 +670,16 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         key: &[u8],
         token: Id,
         now: Monotonic,
-    ) -> Option<(FlightKey, PastLease)> {
+    ) -> Option<(FlightKey<Q>, PastLease<Q>)> {
         let late = self.past.ran_out(scope, key, token, now)?.clone();
-        let flight = FlightKey::new(scope, key, &late.name);
+        let flight = FlightKey::new(scope, key, &late.name).with(late.about.clone());
         // Another may have backed off from it meanwhile.
         (!self.flights.contains_key(&flight)).then_some((flight, late))
     }
 
     /// Opens the flight of a lease that ran out again; whether there was room to
     /// copy its key again. Where there was none, it stays as late as it is.
-    fn reopen(&mut self, key: &FlightKey, late: &PastLease, now: Monotonic) -> bool {
+    fn reopen(&mut self, key: &FlightKey<Q>, late: &PastLease<Q>, now: Monotonic) -> bool {
         let PastLease { token, since, lease_us, .. } = *late;
         let has_place = self.make_place(key);
         if has_place {
@@ -653,13 +715,13 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     /// Ends the stage of a flight if it is over and nobody waits in it, whether or
     /// not it is the turn of that.
-    fn end_if_over(&mut self, key: &FlightKey, now: Monotonic) {
+    fn end_if_over(&mut self, key: &FlightKey<Q>, now: Monotonic) {
         if self.flights.get(key).is_some_and(|flight| flight.is_over(now)) {
             self.end_stage(key);
         }
     }
 
-    fn end_stage(&mut self, key: &FlightKey) {
+    fn end_stage(&mut self, key: &FlightKey<Q>) {
         let Some(flight) = self.flights.get(key) else { bug("an end of no flight") };
         let (stage, until) = (flight.stage, flight.until);
         let awaited = !flight.waiters.is_empty();
@@ -676,7 +738,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     /// The lease that ran out at a flight that nobody has been handed since, and
     /// when it did.
-    fn late(&self, key: &FlightKey) -> Option<(Held, Monotonic)> {
+    fn late(&self, key: &FlightKey<Q>) -> Option<(Held, Monotonic)> {
         let flight = self.flights.get(key)?;
         match flight.stage {
             Stage::Unheld { late } => late.map(|late| (late, flight.until)),
@@ -687,19 +749,19 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     /// A flight that somebody waits in and nobody has the lease of. The owner
     /// looks whether the thing is there, and [delivers](Self::deliver) it, [hands
     /// the flight over](Self::hand_over) or [ends it](Self::give_up).
-    pub fn next_unheld(&self) -> Option<FlightKey> {
+    pub fn next_unheld(&self) -> Option<FlightKey<Q>> {
         self.unheld.first().cloned()
     }
 
     /// Who has waited longest in a flight.
-    pub fn first_waiter(&self, key: &FlightKey) -> Option<W> {
+    pub fn first_waiter(&self, key: &FlightKey<Q>) -> Option<W> {
         let flight = self.flights.get(key)?;
         flight.waiters.first_key_value().map(|(_, first)| first.waiter)
     }
 
     /// Grants the lease of a flight to the caller that has waited longest; without
     /// any, the flight is over. One that somebody has the lease of stays as it is.
-    pub fn hand_over(&mut self, key: &FlightKey, mint: impl FnOnce() -> Id, now: Monotonic) {
+    pub fn hand_over(&mut self, key: &FlightKey<Q>, mint: impl FnOnce() -> Id, now: Monotonic) {
         if !self.unheld.contains(key) {
             return;
         }
@@ -718,8 +780,16 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         self.woken.push(Woken { waiter, key: key.clone(), outcome });
     }
 
+    /// Ends a flight that nobody has the lease of, for each who waits in it to be in
+    /// flights of their own: whoever was late with it is too late.
+    pub fn disband(&mut self, key: &FlightKey<Q>) {
+        if self.unheld.contains(key) {
+            self.close(key, &WaitOutcome::Closed);
+        }
+    }
+
     /// Ends a flight that nobody has the lease of, and nothing comes of.
-    pub fn give_up(&mut self, key: &FlightKey) {
+    pub fn give_up(&mut self, key: &FlightKey<Q>) {
         if !self.unheld.contains(key) {
             return;
         }
@@ -737,7 +807,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     }
 
     /// The flights at a key.
-    fn at(&self, scope: i32, key: &[u8]) -> impl Iterator<Item = (&FlightKey, &Flight<W>)> {
+    fn at(&self, scope: i32, key: &[u8]) -> impl Iterator<Item = (&FlightKey<Q>, &Flight<W>)> {
         let from = (!self.flights.is_empty()).then(|| FlightKey::new(scope, key, b""));
         let all = from.into_iter().flat_map(|from| self.flights.range(from..));
         all.take_while(move |(one, _)| one.is_at(scope, key))
@@ -776,7 +846,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     fn remember(
         &mut self,
-        key: &FlightKey,
+        key: &FlightKey<Q>,
         end: End,
         (token, since, lease_us): (Id, Monotonic, Monotonic),
         from: Monotonic,
@@ -787,7 +857,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     /// Makes room for a flight; whether there is, at its key too. Whoever was late
     /// with it is too late then.
-    fn make_place(&mut self, key: &FlightKey) -> bool {
+    fn make_place(&mut self, key: &FlightKey<Q>) -> bool {
         let bytes = FLIGHT_BYTES + key.bytes();
         let neighbours = self.at(key.scope(), key.key()).take(MOST_AT_A_KEY).count();
         if neighbours == MOST_AT_A_KEY || !self.fits(1, bytes) {
@@ -797,7 +867,13 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         self.make_room(1, bytes)
     }
 
-    fn open_flight(&mut self, key: &FlightKey, stage: Stage, now: Monotonic, lease_us: Monotonic) {
+    fn open_flight(
+        &mut self,
+        key: &FlightKey<Q>,
+        stage: Stage,
+        now: Monotonic,
+        lease_us: Monotonic,
+    ) {
         let (number, until) = (self.number(), now.saturating_add(lease_us));
         let (waiters, tokens) = (BTreeMap::new(), HashMap::new());
         self.flights.insert(key.clone(), Flight { number, stage, until, waiters, tokens });
@@ -805,7 +881,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
         self.bytes += FLIGHT_BYTES + key.bytes();
     }
 
-    fn set_stage(&mut self, key: &FlightKey, stage: Stage, until: Monotonic) {
+    fn set_stage(&mut self, key: &FlightKey<Q>, stage: Stage, until: Monotonic) {
         if let Some(flight) = self.flights.get_mut(key) {
             self.ends.remove(&(flight.until, flight.number));
             flight.stage = stage;
@@ -818,7 +894,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
 
     /// The lease of a flight is worthless: without anybody who waits, the flight
     /// is over.
-    fn end_lease(&mut self, key: &FlightKey) {
+    fn end_lease(&mut self, key: &FlightKey<Q>) {
         let Some(flight) = self.flights.get(key) else { return };
         if flight.waiters.is_empty() {
             self.close(key, &WaitOutcome::Closed);
@@ -830,7 +906,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     }
 
     /// The flight is over; who waits is told so.
-    fn close(&mut self, key: &FlightKey, outcome: &WaitOutcome<A>) {
+    fn close(&mut self, key: &FlightKey<Q>, outcome: &WaitOutcome<A>) {
         self.dismiss(key, outcome);
         if let Some(flight) = self.flights.remove(key) {
             self.ends.remove(&(flight.until, flight.number));
@@ -840,7 +916,7 @@ impl<W: Copy + Eq + Hash, A: Clone> SingleFlight<W, A> {
     }
 
     /// Nobody waits in the flight any more.
-    fn dismiss(&mut self, key: &FlightKey, outcome: &WaitOutcome<A>) {
+    fn dismiss(&mut self, key: &FlightKey<Q>, outcome: &WaitOutcome<A>) {
         let Some(flight) = self.flights.get_mut(key) else { return };
         flight.tokens.clear();
         for (_, Waiting { waiter, bytes, .. }) in std::mem::take(&mut flight.waiters) {

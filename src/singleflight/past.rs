@@ -5,13 +5,14 @@
 //! No key is copied: a keyed hash of 128 bits stands for it, so that nobody can
 //! look for two keys that are taken for one.
 
-use super::{FlightKey, MOST_AT_A_KEY, MOST_AT_ONCE};
+use super::{About, FlightKey, MOST_AT_A_KEY, MOST_AT_ONCE};
 use crate::bug;
 use crate::id::Id;
 use crate::time::Monotonic;
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 /// What a lease that is over takes of memory, its name aside: of a record, its
 /// place in each order, and what the trees leave empty.
@@ -27,8 +28,8 @@ pub enum End {
 }
 
 /// A lease that is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PastLease {
+#[derive(Debug)]
+pub struct PastLease<Q = ()> {
     /// What names it.
     pub token: Id,
     /// When it was granted.
@@ -37,6 +38,15 @@ pub struct PastLease {
     pub lease_us: Monotonic,
     /// What of the key it was for.
     pub name: Box<[u8]>,
+    /// What is known of that.
+    pub about: Option<Arc<Q>>,
+}
+
+impl<Q> Clone for PastLease<Q> {
+    fn clone(&self) -> Self {
+        let Self { token, since, lease_us, .. } = *self;
+        Self { token, since, lease_us, name: self.name.clone(), about: self.about.clone() }
+    }
 }
 
 /// By its hash: a key of a scope.
@@ -48,27 +58,40 @@ type NameHash = u64;
 type Number = u64;
 
 #[derive(Debug)]
-struct Record {
+struct Record<Q> {
     at: (KeyHash, NameHash, End),
-    lease: PastLease,
+    lease: PastLease<Q>,
     /// When it is forgotten.
     until: Monotonic,
 }
 
 /// The leases that are over and not forgotten yet. At most one of each end is
 /// known of one thing.
-#[derive(Debug, Default)]
-pub struct PastLeases {
+#[derive(Debug)]
+pub struct PastLeases<Q = ()> {
     hashers: [RandomState; 2],
     /// By age: numbers count up.
-    records: BTreeMap<Number, Record>,
+    records: BTreeMap<Number, Record<Q>>,
     places: BTreeMap<(KeyHash, NameHash, End), Number>,
     ends: BTreeSet<(Monotonic, Number)>,
     next: Number,
     bytes: usize,
 }
 
-impl PastLeases {
+impl<Q> Default for PastLeases<Q> {
+    fn default() -> Self {
+        Self {
+            hashers: Default::default(),
+            records: BTreeMap::new(),
+            places: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            next: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl<Q: About> PastLeases<Q> {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.records.len()
@@ -90,7 +113,7 @@ impl PastLeases {
         hasher.hash_one(name)
     }
 
-    fn at(&self, key: &FlightKey, end: End) -> (KeyHash, NameHash, End) {
+    fn at(&self, key: &FlightKey<Q>, end: End) -> (KeyHash, NameHash, End) {
         (self.place(key.scope(), key.key()), self.name(key.name()), end)
     }
 
@@ -98,7 +121,7 @@ impl PastLeases {
     /// end before, or of the oldest where too many are known of its key.
     pub fn remember(
         &mut self,
-        key: &FlightKey,
+        key: &FlightKey<Q>,
         end: End,
         token: Id,
         since: Monotonic,
@@ -113,7 +136,8 @@ impl PastLeases {
         {
             self.remove(oldest);
         }
-        let lease = PastLease { token, since, lease_us, name: key.name().into() };
+        let (name, about) = (key.name().into(), key.about().cloned());
+        let lease = PastLease { token, since, lease_us, name, about };
         let number = self.next;
         self.next += 1;
         self.bytes += Self::bytes_of(&lease);
@@ -122,12 +146,12 @@ impl PastLeases {
         self.ends.insert((until, number));
     }
 
-    fn bytes_of(lease: &PastLease) -> usize {
-        PAST_BYTES + lease.name.len()
+    fn bytes_of(lease: &PastLease<Q>) -> usize {
+        PAST_BYTES + lease.name.len() + lease.about.as_ref().map_or(0, |about| about.bytes())
     }
 
     /// The lease on this that came to such an end, if it is remembered.
-    pub fn find(&self, key: &FlightKey, end: End, now: Monotonic) -> Option<&PastLease> {
+    pub fn find(&self, key: &FlightKey<Q>, end: End, now: Monotonic) -> Option<&PastLease<Q>> {
         if self.records.is_empty() {
             return None;
         }
@@ -136,14 +160,34 @@ impl PastLeases {
     }
 
     /// The lease of this token that ran out, at a key: of whatever name.
-    pub fn ran_out(&self, scope: i32, key: &[u8], token: Id, now: Monotonic) -> Option<&PastLease> {
-        let ran_out = self.at_key(scope, key).into_iter().filter(|(at, _)| at.2 == End::RanOut);
-        let mut records = ran_out.map(|(_, number)| self.record(number));
-        let held = records.find(|record| record.lease.token == token && now < record.until);
-        held.map(|record| &record.lease)
+    pub fn ran_out(
+        &self,
+        scope: i32,
+        key: &[u8],
+        token: Id,
+        now: Monotonic,
+    ) -> Option<&PastLease<Q>> {
+        let of_token = self.of_token(scope, key, token, now).into_iter();
+        of_token.filter(|(end, _)| *end == End::RanOut).map(|(_, lease)| lease).next()
     }
 
-    fn record(&self, number: Number) -> &Record {
+    /// The leases of this token at a key: of whatever name, and to which end they came.
+    pub fn of_token(
+        &self,
+        scope: i32,
+        key: &[u8],
+        token: Id,
+        now: Monotonic,
+    ) -> Vec<(End, &PastLease<Q>)> {
+        let records = self.at_key(scope, key).into_iter().map(|(at, number)| {
+            let record = self.record(number);
+            (at.2, record.until, &record.lease)
+        });
+        let held = records.filter(|(_, until, lease)| lease.token == token && now < *until);
+        held.map(|(end, _, lease)| (end, lease)).collect()
+    }
+
+    fn record(&self, number: Number) -> &Record<Q> {
         self.records.get(&number).unwrap_or_else(|| bug("a place without a record"))
     }
 
@@ -159,7 +203,7 @@ impl PastLeases {
     }
 
     /// Forgets the lease on this that came to such an end.
-    pub fn forget_one(&mut self, key: &FlightKey, end: End) {
+    pub fn forget_one(&mut self, key: &FlightKey<Q>, end: End) {
         if !self.records.is_empty() {
             self.forget(self.at(key, end));
         }
@@ -176,6 +220,15 @@ impl PastLeases {
             }
             Some(_) => {}
             None => self.at_key(scope, key).into_iter().for_each(|(at, _)| _ = self.forget(at)),
+        }
+    }
+
+    /// Forgets the leases at a key whose names are of a kind.
+    pub fn forget_named(&mut self, scope: i32, key: &[u8], is_one: impl Fn(&[u8]) -> bool) {
+        for (at, number) in self.at_key(scope, key) {
+            if is_one(&self.record(number).lease.name) {
+                self.forget(at);
+            }
         }
     }
 
@@ -214,12 +267,12 @@ impl PastLeases {
         oldest.and_then(|number| self.remove(number)).is_some()
     }
 
-    fn forget(&mut self, at: (KeyHash, NameHash, End)) -> Option<PastLease> {
+    fn forget(&mut self, at: (KeyHash, NameHash, End)) -> Option<PastLease<Q>> {
         let number = self.places.get(&at).copied()?;
         self.remove(number)
     }
 
-    fn remove(&mut self, number: Number) -> Option<PastLease> {
+    fn remove(&mut self, number: Number) -> Option<PastLease<Q>> {
         let Record { at, lease, until } = self.records.remove(&number)?;
         self.places.remove(&at);
         self.ends.remove(&(until, number));

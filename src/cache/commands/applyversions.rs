@@ -1,8 +1,7 @@
 //! ML.APPLYVERSIONS: versions in force, as replicas and the AOF take them.
 
-use crate::cache::leases;
 use crate::cache::versions::{APPLY_VERSIONS, put_in_force};
-use crate::server::{Argument, Call, Command, Error, handler, refuse};
+use crate::server::{Argument, Call, Command, Error, Event, announce, handler, refuse};
 
 /// ML.APPLYVERSIONS
 pub const COMMAND: Command = Command::internal(
@@ -21,7 +20,7 @@ fn apply(call: &mut Call) -> Result<(), Error> {
     put_in_force(&lock, payload)
         .ok_or_else(|| refuse("payload is not one of versions in force"))?;
     call.commit_keyless(APPLY_VERSIONS, payload);
-    leases::withdraw_retired(&lock);
+    announce(&lock, Event::VersionsChanged);
     call.reply.ok();
     Ok(())
 }

@@ -4,11 +4,12 @@ use super::arguments::{KEY, LEASE, TOKEN, TTLS, VERSION, lease_ms, lease_us, uns
 use super::look::{Held, LeaseRequest, Served, look};
 use crate::cache::answer::Answer;
 use crate::cache::counts::Counter;
-use crate::cache::leases::{self, Callers, Place};
+use crate::cache::leases::{self, Cache, Place};
 use crate::cache::reply::{Fetched, millis, reply_fetched};
 use crate::cache::state;
+use crate::flights;
 use crate::server::{
-    Arg, Argument, Call, Command, Error, KeyAccess, KeySpec, Options, User, handler, new_id, refuse,
+    Arg, Argument, Call, Command, Error, KeyAccess, KeySpec, Options, handler, new_id, refuse,
 };
 use crate::time::{MICROS_PER_MILLI, MICROS_PER_SECOND, Millis};
 
@@ -96,38 +97,23 @@ fn fetch(call: &mut Call) -> Result<(), Error> {
         let held = Held::of(answers.as_deref(), version, now_ms);
         match look(&lock, place, held, &asked, new_id) {
             Served::Now(fetched) => {
-                leases::settle_later(&lock);
+                flights::settle_later::<Cache>(&lock);
                 reply_fetched(call.reply, &fetched);
                 return Ok(());
             }
             Served::Later(left_us) => left_us,
         }
     };
-    let waits = wait_ms.is_some_and(|wait_ms| wait(call, key, place, &asked, wait_ms));
-    leases::settle_later(&lock);
+    let waits = wait_ms.is_some_and(|at_most| {
+        let by = (asked.token, asked.lease_us);
+        flights::wait::<Cache>(call, &place.flight(), (), 0, by, at_most)
+    });
+    if waits {
+        state::tally(&lock, place.key, place.version, Counter::Waits, 1);
+    }
+    flights::settle_later::<Cache>(&lock);
     if !waits {
         reply_fetched(call.reply, &Fetched::Busy(millis(left_us)));
     }
     Ok(())
-}
-
-/// Has the caller wait; whether it does.
-fn wait<'a>(
-    call: &Call<'a>,
-    key: Arg<'a>,
-    place: Place,
-    asked: &LeaseRequest,
-    at_most: Millis,
-) -> bool {
-    let (lock, flight) = (call.lock(), place.flight());
-    let user = call.may_wait().then(|| call.user());
-    let Some(user) = user else { return false };
-    let bytes = user.as_ref().map_or(0, User::bytes);
-    if !leases::with(&lock, |flights| flights.may_wait(&flight, bytes)) {
-        return false;
-    }
-    let Some(client) = call.wait::<Callers>(&lock, key.bytes(), at_most) else { return false };
-    state::tally(&lock, place.key, place.version, Counter::Waits, 1);
-    leases::wait(&lock, &flight, client, user, asked.token, asked.lease_us);
-    true
 }

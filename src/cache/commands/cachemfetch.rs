@@ -3,8 +3,9 @@
 use super::arguments::{KEYS, LEASE, NUMKEYS, TOKEN, VERSION, lease_ms, lease_us, version};
 use super::look::{Held, LeaseRequest, look, look_again};
 use crate::cache::answer::Answer;
-use crate::cache::leases::{self, Place};
+use crate::cache::leases::{Cache, Place};
 use crate::cache::reply::{Fetched, reply_fetched};
+use crate::flights;
 use crate::server::{Args, Call, Command, Error, KeyAccess, KeySpec, handler, new_id};
 use crate::time::MICROS_PER_MILLI;
 use std::collections::HashSet;
@@ -44,7 +45,7 @@ fn mfetch(call: &mut Call) -> Result<(), Error> {
     let asked = asked(&mut call.args)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
     let (lock, db) = (call.lock(), call.db());
-    leases::settle(&lock);
+    flights::settle::<Cache>(&lock);
     // All are read before anything is granted.
     let open: Vec<_> = keys.iter().map(|key| call.keys.read(*key)).collect();
     let answers: Vec<_> =
@@ -67,7 +68,7 @@ fn mfetch(call: &mut Call) -> Result<(), Error> {
         }
         all.push(fetched);
     }
-    leases::settle_later(&lock);
+    flights::settle_later::<Cache>(&lock);
     call.reply.array(all.len());
     all.iter().for_each(|fetched| reply_fetched(call.reply, fetched));
     Ok(())

@@ -7,7 +7,7 @@ use crate::cache::in_force::{MAX_IN_FORCE, TooMany, Versions, push_version};
 use crate::cache::leases;
 use crate::cache::state;
 use crate::cache::versions::APPLY_VERSIONS;
-use crate::server::{Arg, Argument, Call, Command, Error, handler, refuse};
+use crate::server::{Arg, Argument, Call, Command, Error, Event, announce, handler, refuse};
 
 /// ML.CACHEVERSIONSET
 pub const COMMAND: Command = Command {
@@ -42,7 +42,7 @@ fn set(call: &mut Call) -> Result<(), Error> {
     })?;
     if changed {
         call.commit_keyless(APPLY_VERSIONS, &payload);
-        leases::withdraw_retired(&lock);
+        announce(&lock, Event::VersionsChanged);
         leases::settle(&lock);
     }
     call.reply.ok();

@@ -4,11 +4,12 @@
 use crate::cache::answer::Answer;
 use crate::cache::counts::Counter;
 use crate::cache::early::is_early;
-use crate::cache::leases::{self, Place};
+use crate::cache::leases::{self, Cache, Place};
 use crate::cache::reply::{Fetched, millis};
 use crate::cache::state::{self, Tally};
+use crate::flights::{self, grants_leases};
 use crate::id::Id;
-use crate::server::{Lock, is_over_maxmemory, is_primary, monotonic, random_fraction};
+use crate::server::{Lock, monotonic, random_fraction};
 use crate::singleflight::{Lease, Refusal};
 use crate::time::{Millis, Monotonic};
 
@@ -121,7 +122,7 @@ pub fn lease<'e>(
 ) -> Served<'e> {
     let (key, now) = (place.flight(), monotonic());
     let lease = match grants_leases(lock) {
-        true => leases::lease(lock, &key, asked.token, mint, asked.lease_us),
+        true => flights::lease::<Cache>(lock, &key, asked.token, mint, asked.lease_us),
         // Who computes already is to be waited for all the same.
         false => {
             Err(leases::with(lock, |flights| flights.taken(&key, now)).unwrap_or(Refusal::Full))
@@ -142,7 +143,7 @@ pub fn lease<'e>(
 
 /// Whether [`lease`] would grant one.
 pub fn may_lease(lock: &Lock, place: Place) -> bool {
-    grants_leases(lock) && leases::may_lease(lock, &place.flight()).is_ok()
+    grants_leases(lock) && flights::may_lease::<Cache>(lock, &place.flight()).is_ok()
 }
 
 /// What a caller gets where its own call has just been granted the lease, at
@@ -156,11 +157,6 @@ pub fn look_again<'e>(lock: &Lock, place: Place, held: Held<'e>) -> Served<'e> {
             refused(taken.unwrap_or(Refusal::Full))
         }
     }
-}
-
-/// Whether leases are granted: where this server decides, and has memory.
-fn grants_leases(lock: &Lock) -> bool {
-    is_primary(lock) && !is_over_maxmemory(lock)
 }
 
 fn stale<'e>(lock: &Lock, place: Place, answer: &'e Answer, now_ms: Millis) -> Served<'e> {

@@ -4,9 +4,10 @@ use super::arguments::{LEASE, TOKEN, VERSION, version};
 use super::cachefetch::{EARLY, Fetch};
 use super::look::{Held, lease, look, look_first, may_lease};
 use crate::cache::answer::Answer;
-use crate::cache::leases::{self, Place};
+use crate::cache::leases::{Cache, Place};
 use crate::cache::reply::{Fetched, reply_fetched};
 use crate::cache::state;
+use crate::flights;
 use crate::server::{Arg, Args, Argument, Call, Error, new_id};
 use crate::time::Millis;
 
@@ -76,7 +77,7 @@ impl<'a> CachePart<'a> {
             None if may_lease(&lock, place) => return Ok(Some(Left::Lease)),
             None => answer(&lease(&lock, place, held, &self.fetch.asked, new_id).at_once()),
         }
-        leases::settle_later(&lock);
+        flights::settle_later::<Cache>(&lock);
         Ok(None)
     }
 
@@ -97,7 +98,7 @@ impl<'a> CachePart<'a> {
             Left::All => look(&lock, place, held, &self.fetch.asked, new_id),
         };
         let fetched = served.at_once();
-        leases::settle_later(&lock);
+        flights::settle_later::<Cache>(&lock);
         reply_fetched(call.reply, &fetched);
         Ok(matches!(fetched, Fetched::Lease(..)))
     }

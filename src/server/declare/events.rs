@@ -36,6 +36,9 @@ pub enum Event {
     /// The server's own clock has come round, which it does `hz` times a second
     /// whatever the wall clock says.
     Tick,
+    /// A domain says that other answers may be served from now on. It is the one event
+    /// that the server does not tell of.
+    VersionsChanged,
 }
 
 /// What a domain does about it.
@@ -117,6 +120,12 @@ pub unsafe fn watch(ctx: *mut RedisModuleCtx, listeners: &'static [Listener]) {
     }
 }
 
+/// Tells all domains of what one of them has done. Keys may be open.
+pub fn announce(lock: &Lock, event: Event) {
+    let Some(listeners) = LISTENERS.get() else { bug("an event before it is watched") };
+    listeners.iter().for_each(|listener| listener(lock, event));
+}
+
 unsafe extern "C" fn happened(
     ctx: *mut RedisModuleCtx,
     event: RedisModuleEvent,
@@ -132,8 +141,7 @@ unsafe extern "C" fn happened(
         };
         // SAFETY: the server passes what the event is told with.
         if let Some(event) = unsafe { read(event.id, subevent, data) } {
-            let Some(listeners) = LISTENERS.get() else { bug("an event before it is watched") };
-            listeners.iter().for_each(|listener| listener(&lock, event));
+            announce(&lock, event);
         }
     });
     if answered.is_none() {

@@ -23,7 +23,7 @@ pub use command::{Command, handler, handler_updating};
 pub use config::Config;
 pub use datatype::{DataType, Digest, RawValue, TypeHandle, TypeSpec};
 pub use defrag::Defrag;
-pub use events::{Event, KeyListener, Listener};
+pub use events::{Event, KeyListener, Listener, announce};
 pub use info::Section;
 pub use keyspec::{KeyAccess, KeySpec};
 pub use load::load_command;

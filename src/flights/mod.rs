@@ -1,0 +1,563 @@
+//! The flights of a domain on this node: who computes what is missing, who waits for
+//! it, and what becomes of those who wait.
+//!
+//! [`crate::singleflight`] decides; here is when it is asked, and by whom. What
+//! takes an answer away ends leases at once, wherever it happens. Who has one next
+//! is seen to in [`settle`], between commands or at their ends, when no key is
+//! open: whether the answer is there meanwhile, whether the next caller's user may
+//! have it, and whether a lease is to be had at all, is asked then, as a new call
+//! would be. What an answer is, and who of those that wait it is one for, the domain
+//! says ([`Domain`]).
+
+use crate::id::Id;
+use crate::metrics::{Gauge, Share};
+use crate::server::{
+    BlockedClient, Call, Error, Event, Global, Lock, OnUnblock, Reply, Timer, User,
+    avoids_replica_traffic, is_over_maxmemory, is_primary, let_in_anew, monotonic, new_id, wake,
+};
+use crate::singleflight::{
+    About, FlightKey, Lease, Limits, Refusal, SingleFlight, WaitOutcome, Woken,
+};
+use crate::time::{MICROS_PER_MILLI, Millis, Monotonic};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::marker::PhantomData;
+
+/// What the flights of a domain are to, and what those are told who wait in them.
+pub trait Domain: Sized + 'static {
+    /// What is known of a flight beside its key.
+    type About: About + Send + Sync;
+    /// What somebody has who waited for it.
+    type Answer: Clone + Send;
+    /// What is kept of one who waits.
+    type Asked: Clone + Send;
+    /// What one is told who waited.
+    type Told: Send;
+    /// What was found out for one who waits, for the next one of the same user in the
+    /// same flight.
+    type Seen: Default;
+
+    /// Where the flights are kept.
+    fn room() -> &'static Room<Self>;
+
+    /// What INFO tells of them.
+    const GAUGES: Gauges;
+
+    /// How much may be kept.
+    fn limits() -> Limits;
+
+    /// The call of whoever waits in a flight, its name first and its key second.
+    fn call_of(key: &Key<Self>) -> Vec<&[u8]>;
+
+    /// Counts a lease that ran out.
+    fn count_expired(lock: &Lock, key: &Key<Self>);
+
+    /// Sees to a flight at a key that a value has entered, with somebody waiting.
+    fn see_to_entered(lock: &Lock, key: &Key<Self>, now: Monotonic);
+
+    /// Sees to a flight that nobody has the lease of, with somebody waiting.
+    fn see_to_unheld(lock: &Lock, key: &Key<Self>, now: Monotonic);
+
+    /// What one who waited is told, whose user may have it; counted. `None` where it is to
+    /// be [decided anew](Self::decide_anew).
+    fn tell(
+        lock: &Lock,
+        client: BlockedClient,
+        key: &Key<Self>,
+        outcome: WaitOutcome<Self::Answer>,
+        seen: &mut Self::Seen,
+    ) -> Option<Self::Told>;
+
+    /// What one is told whose time is over: decided once more where nobody is granted a
+    /// lease. `left_us` is how long others are kept out still.
+    fn tell_at_the_end(
+        lock: &Lock,
+        asked: &Self::Asked,
+        key: &Key<Self>,
+        left_us: Monotonic,
+    ) -> Self::Told;
+
+    /// What one is told who is decided anew, as a new call is; `None` where it waits again.
+    fn decide_anew(
+        lock: &Lock,
+        client: BlockedClient,
+        asked: &Self::Asked,
+        key: &Key<Self>,
+    ) -> Option<Self::Told>;
+
+    /// What one is told of whom nothing is known any more.
+    fn nothing() -> Self::Told;
+
+    /// The lease that somebody is told of.
+    fn lease_of(told: &Self::Told) -> Option<(&Key<Self>, Id)>;
+
+    /// Answers what somebody is told.
+    fn reply(reply: Reply, told: &Self::Told);
+}
+
+/// The key of a domain's flight.
+pub type Key<D> = FlightKey<<D as Domain>::About>;
+
+/// The flights of a domain.
+pub type Flights<D> = SingleFlight<BlockedClient, <D as Domain>::Answer, <D as Domain>::About>;
+
+/// What INFO tells of flights.
+pub struct Gauges {
+    /// Leases open, and backoffs not over yet.
+    pub open: &'static Gauge,
+    /// Leases that ran out or were completed, and are not forgotten.
+    pub past: &'static Gauge,
+    /// What all of these take of memory, with those who wait.
+    pub bytes: &'static Gauge,
+    /// Callers that wait.
+    pub waiters: &'static Gauge,
+}
+
+/// One who waits.
+struct Caller<D: Domain> {
+    user: Option<User>,
+    asked: D::Asked,
+}
+
+/// What one is told who was woken.
+type Verdict<D> = Result<<D as Domain>::Told, Error>;
+
+/// The state of all flights.
+struct State<D: Domain> {
+    flights: Flights<D>,
+    /// Those who wait, or were woken and not told yet.
+    callers: HashMap<BlockedClient, Caller<D>>,
+    /// What those are told who were woken.
+    verdicts: HashMap<BlockedClient, Verdict<D>>,
+    /// Flights at keys that a value has entered, with somebody waiting.
+    entered: BTreeSet<Key<D>>,
+    /// Those who are to be decided anew, and the flights they were in; by arrival.
+    anew: VecDeque<(BlockedClient, Key<D>)>,
+    /// Whether INFO tells that there is nothing.
+    told: bool,
+    open: Share,
+    past: Share,
+    bytes: Share,
+    waiters: Share,
+}
+
+impl<D: Domain> Default for State<D> {
+    fn default() -> Self {
+        Self {
+            flights: Flights::<D>::default(),
+            callers: HashMap::new(),
+            verdicts: HashMap::new(),
+            entered: BTreeSet::new(),
+            anew: VecDeque::new(),
+            told: true,
+            open: Share::none_of(D::GAUGES.open),
+            past: Share::none_of(D::GAUGES.past),
+            bytes: Share::none_of(D::GAUGES.bytes),
+            waiters: Share::none_of(D::GAUGES.waiters),
+        }
+    }
+}
+
+impl<D: Domain> State<D> {
+    /// Whether there is nothing to see to, and nothing was.
+    fn is_idle(&self) -> bool {
+        self.flights.is_settled() && self.entered.is_empty() && self.anew.is_empty() && self.told
+    }
+
+    /// Whether somebody waits for no more than to be told.
+    fn is_to_be_seen_to(&self) -> bool {
+        self.flights.next_unheld().is_some()
+            || self.flights.has_woken()
+            || !self.entered.is_empty()
+            || !self.anew.is_empty()
+    }
+
+    /// When there is something to do next, if there is.
+    fn next_due(&self, now: Monotonic) -> Option<Monotonic> {
+        let is_due = self.is_to_be_seen_to() || self.flights.is_behind(now);
+        if is_due { Some(now) } else { self.flights.next_end() }
+    }
+
+    fn count(&mut self) {
+        self.told = self.flights.is_idle();
+        self.open.set(self.flights.open());
+        self.past.set(self.flights.remembered());
+        self.bytes.set(self.flights.bytes());
+        self.waiters.set(self.flights.waiters());
+    }
+}
+
+/// Where the flights of a domain are kept.
+pub struct Room<D: Domain> {
+    state: Global<State<D>>,
+    timer: Timer,
+}
+
+impl<D: Domain> Room<D> {
+    /// One without flights.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self { state: Global::new(), timer: Timer::new(settle::<D>) }
+    }
+}
+
+/// How long after a refusal to hand leases over for want of writes it is tried
+/// again, in microseconds.
+const LATER_US: Monotonic = 100 * MICROS_PER_MILLI;
+
+/// How long those are seen to at once who are to be decided anew, in microseconds: others
+/// have their turn then.
+const TURN_US: Monotonic = 5 * MICROS_PER_MILLI;
+
+fn with_state<D: Domain, R>(lock: &Lock, work: impl FnOnce(&mut State<D>) -> R) -> R {
+    D::room().state.with(lock, work)
+}
+
+/// Works on the flights. Nobody is woken by that before [`settle`].
+pub fn with<D: Domain, R>(lock: &Lock, work: impl FnOnce(&mut Flights<D>) -> R) -> R {
+    with_state::<D, R>(lock, |state| work(&mut state.flights))
+}
+
+/// Works on the flights where keys may be open, or are just going: those whose
+/// waits are over by that are seen to when the server is through with it.
+pub fn note<D: Domain>(lock: &Lock, work: impl FnOnce(&mut Flights<D>)) {
+    note_state::<D>(lock, |state| work(&mut state.flights));
+}
+
+fn note_state<D: Domain>(lock: &Lock, work: impl FnOnce(&mut State<D>)) {
+    let is_to_be_seen_to = with_state::<D, _>(lock, |state| {
+        if state.flights.is_idle() {
+            return false;
+        }
+        work(state);
+        state.count();
+        state.is_to_be_seen_to()
+    });
+    if is_to_be_seen_to {
+        D::room().timer.set(lock, monotonic());
+    }
+}
+
+/// Has what a call has changed seen to when the server is through with it. Also
+/// where keys are open, and before an answer is begun: nothing of it can fail then.
+pub fn settle_later<D: Domain>(lock: &Lock) {
+    let next = with_state::<D, _>(lock, |state| {
+        if state.is_idle() {
+            return None;
+        }
+        state.count();
+        state.next_due(monotonic())
+    });
+    if let Some(next) = next {
+        D::room().timer.set(lock, next);
+    }
+}
+
+/// Hands over what is to be handed over, and wakes those who need wait no more.
+/// Called while no key is open.
+pub fn settle<D: Domain>(lock: &Lock) {
+    if with_state::<D, _>(lock, |state| state.is_idle()) {
+        return;
+    }
+    let (now, paused) = (monotonic(), avoids_replica_traffic(lock));
+    let entered = with_state::<D, _>(lock, |state| {
+        state.flights.set_limits(D::limits());
+        if !paused {
+            state.flights.advance(now);
+        }
+        std::mem::take(&mut state.entered)
+    });
+    entered.iter().for_each(|key| D::see_to_entered(lock, key, now));
+    while !paused && let Some(key) = with::<D, _>(lock, |flights| flights.next_unheld()) {
+        D::see_to_unheld(lock, &key, now);
+    }
+    tell::<D>(lock);
+    if !paused || !is_primary(lock) {
+        decide_anew::<D>(lock);
+    }
+    let next = with_state::<D, _>(lock, |state| {
+        state.count();
+        state.next_due(now)
+    });
+    if let Some(next) = next {
+        // What was due and could not be done is tried again a little later.
+        D::room().timer.set(lock, if paused { next.max(now + LATER_US) } else { next });
+    }
+}
+
+/// Decides those anew who are to be, as long as it is their turn.
+fn decide_anew<D: Domain>(lock: &Lock) {
+    let end = monotonic().saturating_add(TURN_US);
+    while let Some((client, key)) = with_state::<D, _>(lock, |state| state.anew.pop_front()) {
+        let Some(asked) = asked::<D>(lock, client) else { continue };
+        if !is_primary(lock) {
+            let told = D::tell_at_the_end(lock, &asked, &key, 0);
+            conclude::<D>(lock, client, Ok(told));
+        } else if let Some(error) = refused::<D>(lock, client, &key) {
+            conclude::<D>(lock, client, Err(error));
+        } else if let Some(told) = D::decide_anew(lock, client, &asked, &key) {
+            conclude::<D>(lock, client, Ok(told));
+        }
+        if monotonic() >= end {
+            break;
+        }
+    }
+}
+
+/// Wakes somebody with what it is told.
+fn conclude<D: Domain>(lock: &Lock, client: BlockedClient, verdict: Verdict<D>) {
+    with_state::<D, _>(lock, |state| state.verdicts.insert(client, verdict));
+    wake(lock, client);
+}
+
+/// Has the one that has waited longest compute, if it may and leases are to be
+/// had.
+pub fn grant_next<D: Domain>(lock: &Lock, key: &Key<D>, now: Monotonic) {
+    let first = with::<D, _>(lock, |flights| flights.first_waiter(key));
+    let refused = first.and_then(|client| Some((client, refused::<D>(lock, client, key)?)));
+    if let Some((client, error)) = refused {
+        with::<D, _>(lock, |flights| flights.leave(client));
+        conclude::<D>(lock, client, Err(error));
+    } else if grants_leases(lock) {
+        with::<D, _>(lock, |flights| flights.hand_over(key, new_id, now));
+    } else {
+        with::<D, _>(lock, |flights| flights.give_up(key));
+    }
+}
+
+/// Whether leases are granted: where this server decides, and has memory.
+pub fn grants_leases(lock: &Lock) -> bool {
+    is_primary(lock) && !is_over_maxmemory(lock)
+}
+
+/// Why a client may not compute, or no longer, what it waits for.
+fn refused<D: Domain>(lock: &Lock, client: BlockedClient, key: &Key<D>) -> Option<Error> {
+    let user = with_state::<D, _>(lock, |state| {
+        state.callers.get(&client).and_then(|caller| caller.user.clone())
+    });
+    let_in_anew(lock, user.as_ref(), key.scope(), &D::call_of(key), 1).err()
+}
+
+/// Counts, and wakes those who wait no more with what they are told.
+fn tell<D: Domain>(lock: &Lock) {
+    let (woken, expired) =
+        with::<D, _>(lock, |flights| (flights.take_woken(), flights.take_expired()));
+    for key in expired {
+        D::count_expired(lock, &key);
+    }
+    // Of many who wait for one answer, most are of one user.
+    let mut last = None;
+    for Woken { waiter, key, outcome } in woken {
+        let user = with_state::<D, _>(lock, |state| {
+            state.callers.get(&waiter).map(|caller| caller.user.clone())
+        });
+        let Some(user) = user else {
+            // It is gone already: what it was granted goes to the next.
+            if let WaitOutcome::Granted { token, .. } = outcome {
+                give_back::<D>(lock, &key, token);
+            }
+            continue;
+        };
+        let judged = judge::<D>(lock, user, &key, &mut last);
+        let is_asked = !matches!(outcome, WaitOutcome::Granted { .. } | WaitOutcome::Withdrawn);
+        let verdict = match &judged.error {
+            Some(error) if is_asked => Err(error.clone()),
+            _ => match D::tell(lock, waiter, &key, outcome, &mut judged.seen) {
+                Some(told) => Ok(told),
+                None => {
+                    with_state::<D, _>(lock, |state| state.anew.push_back((waiter, key)));
+                    continue;
+                }
+            },
+        };
+        conclude::<D>(lock, waiter, verdict);
+    }
+}
+
+/// What was found out of a user at a flight.
+struct Judged<D: Domain> {
+    user: Option<User>,
+    key: Key<D>,
+    /// Why it is refused what it waited for, if it is.
+    error: Option<Error>,
+    seen: D::Seen,
+}
+
+/// What is known of a user at a flight, which may have been found out last.
+fn judge<'j, D: Domain>(
+    lock: &Lock,
+    user: Option<User>,
+    key: &Key<D>,
+    last: &'j mut Option<Judged<D>>,
+) -> &'j mut Judged<D> {
+    let known = last.take().filter(|known| known.user == user && known.key == *key);
+    let known = known.unwrap_or_else(|| {
+        let error = user.as_ref().and_then(|user| refused_to::<D>(lock, user, key));
+        Judged { user, key: key.clone(), error, seen: D::Seen::default() }
+    });
+    last.insert(known)
+}
+
+/// Why a client's user may not have, or no longer, what it waits for.
+fn refused_to<D: Domain>(lock: &Lock, user: &User, key: &Key<D>) -> Option<Error> {
+    user.may(lock, key.scope(), &D::call_of(key), 1).err()
+}
+
+/// A lease that nobody has heard of goes to the next.
+fn give_back<D: Domain>(lock: &Lock, key: &Key<D>, token: Id) {
+    let now = monotonic();
+    with::<D, _>(lock, |flights| flights.release(key.scope(), key.key(), token, None, now));
+}
+
+/// Has the caller wait in a flight, if it may, at most so long; whether it does. `bytes`
+/// is what `asked` takes, `token` what it would compute under, for so long.
+pub fn wait<D: Domain>(
+    call: &Call,
+    flight: &Key<D>,
+    asked: D::Asked,
+    bytes: usize,
+    (token, lease_us): (Option<Id>, Monotonic),
+    at_most: Millis,
+) -> bool {
+    let lock = call.lock();
+    let user = call.may_wait().then(|| call.user());
+    let Some(user) = user else { return false };
+    let bytes = bytes + user.as_ref().map_or(0, User::bytes);
+    if !with::<D, _>(&lock, |flights| flights.may_wait(flight, bytes)) {
+        return false;
+    }
+    let Some(client) = call.wait::<Callers<D>>(&lock, flight.key(), at_most) else { return false };
+    with_state::<D, _>(&lock, |state| {
+        state.callers.insert(client, Caller { user, asked });
+        state.flights.wait(flight, client, token, lease_us, bytes, monotonic());
+    });
+    true
+}
+
+/// Has one who is decided anew wait in another flight; whether there is room.
+pub fn wait_again<D: Domain>(
+    lock: &Lock,
+    flight: &Key<D>,
+    client: BlockedClient,
+    bytes: usize,
+    (token, lease_us): (Option<Id>, Monotonic),
+) -> bool {
+    with_state::<D, _>(lock, |state| {
+        let user = state.callers.get(&client).and_then(|caller| caller.user.as_ref());
+        let bytes = bytes + user.map_or(0, User::bytes);
+        let may = state.flights.may_wait(flight, bytes);
+        if may {
+            state.flights.wait(flight, client, token, lease_us, bytes, monotonic());
+        }
+        may
+    })
+}
+
+/// What is kept of one who waits, or is decided anew.
+pub fn asked<D: Domain>(lock: &Lock, client: BlockedClient) -> Option<D::Asked> {
+    with_state::<D, _>(lock, |state| state.callers.get(&client).map(|one| one.asked.clone()))
+}
+
+/// Asks for a lease; see [`SingleFlight::lease`].
+pub fn lease<D: Domain>(
+    lock: &Lock,
+    key: &Key<D>,
+    own: Option<Id>,
+    mint: impl FnOnce() -> Id,
+    lease_us: Monotonic,
+) -> Result<Lease, Refusal> {
+    with::<D, _>(lock, |flights| {
+        flights.set_limits(D::limits());
+        flights.lease(key, own, mint, lease_us, monotonic())
+    })
+}
+
+/// Whether [`lease`] would grant one to a caller that has none.
+pub fn may_lease<D: Domain>(lock: &Lock, key: &Key<D>) -> Result<(), Refusal> {
+    with::<D, _>(lock, |flights| {
+        flights.set_limits(D::limits());
+        flights.may_lease(key, monotonic())
+    })
+}
+
+/// Looks at the flights, asked while a key is open; `None` if there are none.
+pub fn look<D: Domain, R>(lock: &Lock, look: impl FnOnce(&mut Flights<D>) -> R) -> Option<R> {
+    with::<D, _>(lock, |flights| (!flights.is_idle()).then(|| look(flights)))
+}
+
+/// Callers that wait for an answer.
+pub struct Callers<D>(PhantomData<D>);
+
+impl<D: Domain> OnUnblock for Callers<D> {
+    fn answer(lock: &Lock, client: BlockedClient, reply: Reply) -> Result<(), Error> {
+        // It may be decided already, and only not told yet.
+        tell::<D>(lock);
+        let now = monotonic();
+        let (verdict, caller, awaited) = with_state::<D, _>(lock, |state| {
+            let awaited = state.flights.waits_for(client, now);
+            let awaited = awaited.map(|(key, left_us)| (key.clone(), left_us)).or_else(|| {
+                let anew = state.anew.iter().find(|(one, _)| *one == client);
+                anew.map(|(_, key)| (key.clone(), 0))
+            });
+            state.flights.leave(client);
+            (state.verdicts.remove(&client), state.callers.remove(&client), awaited)
+        });
+        let verdict = match (verdict, caller, awaited) {
+            (Some(verdict), ..) => verdict,
+            // Its time is over: it is decided once more.
+            (None, Some(Caller { user, asked }), Some((key, left_us))) => {
+                match user.as_ref().and_then(|user| refused_to::<D>(lock, user, &key)) {
+                    Some(error) => Err(error),
+                    None => Ok(D::tell_at_the_end(lock, &asked, &key, left_us)),
+                }
+            }
+            (None, ..) => Ok(D::nothing()),
+        };
+        settle_later::<D>(lock);
+        D::reply(reply, &verdict?);
+        Ok(())
+    }
+
+    fn gone(lock: &Lock, client: BlockedClient) {
+        let verdict = with_state::<D, _>(lock, |state| {
+            state.callers.remove(&client);
+            state.verdicts.remove(&client)
+        });
+        if let Some(Ok(told)) = verdict
+            && let Some((key, token)) = D::lease_of(&told)
+        {
+            give_back::<D>(lock, key, token);
+        }
+        with::<D, _>(lock, |flights| flights.leave(client));
+        settle_later::<D>(lock);
+    }
+
+    fn ready(lock: &Lock, client: BlockedClient) {
+        note_state::<D>(lock, |state| {
+            if let Some((key, _)) = state.flights.waits_for(client, monotonic()) {
+                let key = key.clone();
+                state.entered.insert(key);
+            }
+        });
+    }
+}
+
+/// Follows what happens to the server as a whole.
+pub fn follow<D: Domain>(lock: &Lock, event: Event) {
+    match event {
+        Event::Flushed(db) => note::<D>(lock, |flights| flights.invalidate_scope(db)),
+        Event::Swapped(one, other) => note::<D>(lock, |flights| {
+            for db in [one, other] {
+                flights.invalidate_scope(Some(db));
+            }
+        }),
+        Event::RoleChanged => {
+            with::<D, _>(lock, |flights| flights.clear());
+            settle::<D>(lock);
+        }
+        Event::Tick => D::room().timer.check(lock),
+        Event::LoadingStarted
+        | Event::LoadingEnded
+        | Event::LoadingFailed
+        | Event::VersionsChanged => {}
+    }
+}
