@@ -5,8 +5,9 @@
 //! its own: [`ratelimit`], [`permit`], [`cache`], [`features`], [`semantic`]. Each parses, decides
 //! on plain state, sends the effect to replicas and the AOF, and replies. Only
 //! [`server`] touches the module API. Who computes what many miss, and who waits for
-//! it, is decided in [`singleflight`], who is next of those that wait to be admitted
-//! in [`queue`], by bytes, for any domain. [`serve`] puts three of them into one call.
+//! it, is decided in [`singleflight`] and seen to in [`flights`], who is next of those
+//! that wait to be admitted in [`queue`], by bytes, for any domain. [`serve`] puts three
+//! of them into one call.
 
 #[macro_use]
 pub mod server;
@@ -68,19 +69,34 @@ pub static MODULE: server::Module = server::Module {
         semantic::CONFIGS,
         stats::CONFIGS,
     ],
-    info: &[&ratelimit::INFO, &permit::INFO, &admission::INFO, &cache::INFO, &features::INFO],
-    listeners: &[cache::LISTENER, cache::LEASES, features::LISTENER, admission::LISTENER],
+    info: &[
+        &ratelimit::INFO,
+        &permit::INFO,
+        &admission::INFO,
+        &cache::INFO,
+        &features::INFO,
+        &semantic::INFO,
+    ],
+    listeners: &[
+        cache::LISTENER,
+        cache::LEASES,
+        features::LISTENER,
+        admission::LISTENER,
+        semantic::LISTENER,
+    ],
 };
 
 /// What ML.STATS tells of.
 struct Counted;
 
 impl stats::Sections for Counted {
-    const ALL: &'static [stats::Section] = &[ratelimit::STATS, cache::STATS, features::STATS];
+    const ALL: &'static [stats::Section] =
+        &[ratelimit::STATS, cache::STATS, features::STATS, semantic::STATS];
 
     fn settle(lock: &server::Lock) {
         // Leases that nobody waits for run out when somebody looks.
         cache::settle(lock);
+        semantic::settle(lock);
     }
 }
 

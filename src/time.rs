@@ -24,3 +24,8 @@ pub const MILLIS_PER_SECOND: u64 = 1_000;
 pub const fn whole_millis(wait_us: Micros) -> i64 {
     wait_us.div_ceil(MICROS_PER_MILLI).cast_signed()
 }
+
+/// Milliseconds, rounded up.
+pub fn millis(span_us: Monotonic) -> Millis {
+    span_us.div_ceil(MICROS_PER_MILLI)
+}

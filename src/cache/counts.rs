@@ -1,7 +1,7 @@
 //! What is counted of the cache: of all keys, of each namespace, and of each
 //! version in force.
 
-use crate::bug;
+use crate::stats;
 
 /// One of the things counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,21 +69,4 @@ impl Counter {
 }
 
 /// How much was counted of each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts([u64; Counter::ALL.len()]);
-
-impl Counts {
-    /// How much was counted of one.
-    pub fn get(&self, counter: Counter) -> u64 {
-        let Self(counts) = self;
-        counts.get(counter as usize).copied().unwrap_or_else(|| bug("a counter has no place"))
-    }
-
-    /// Counts so many more.
-    pub fn add(&mut self, counter: Counter, more: u64) {
-        match self.0.get_mut(counter as usize) {
-            Some(count) => *count = count.wrapping_add(more),
-            None => bug("a counter has no place"),
-        }
-    }
-}
+pub type Counts = stats::Counts<{ Counter::ALL.len() }>;

@@ -355,7 +355,7 @@ pub mod tests {
         let mut all = InForce::default();
         set(&mut all, "m", &["v1", "v2"], 9).unwrap();
         let count = |all: &mut InForce, version: &[u8]| {
-            all.of_key_mut(b"m:k")?.counts_of(version)?.add(Counter::Hits, 1);
+            all.of_key_mut(b"m:k")?.counts_of(version)?.add(Counter::Hits as usize, 1);
             Some(())
         };
         count(&mut all, b"v1").unwrap();
@@ -364,7 +364,7 @@ pub mod tests {
         set(&mut all, "m", &["v3", "v2"], 9).unwrap();
         let counted = |all: &InForce| {
             let one = all.of_key(b"m:k").unwrap();
-            one.counts().map(|(_, counts)| counts.get(Counter::Hits)).collect::<Vec<_>>()
+            one.counts().map(|(_, counts)| counts.get(Counter::Hits as usize)).collect::<Vec<_>>()
         };
         assert_eq!(counted(&all), [0, 1]);
         all.reset_counts(|one| one.name() == b"n");

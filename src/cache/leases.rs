@@ -2,16 +2,16 @@
 //! [flights](crate::flights).
 
 use super::answer::Answer;
-use super::config::{LEASE_BYTES, LEASES};
+use super::config::{LEASE_BYTES, LEASES, MAX_LEASE};
 use super::counts::Counter;
-use super::reply::{Fetched, millis, reply_fetched};
+use super::reply::{Fetched, reply_fetched};
 use super::state;
 use super::stats;
 use crate::flights::{self, Domain, Gauges, Room, grant_next};
 use crate::id::Id;
-use crate::server::{BlockedClient, Event, Listener, Lock, Reply, look_at, monotonic, now};
+use crate::server::{BlockedClient, Config, Event, Listener, Lock, Reply, look_at, monotonic, now};
 use crate::singleflight::{self, Limits, Standing, WaitOutcome};
-use crate::time::{MICROS_PER_MILLI, Millis, Monotonic};
+use crate::time::{MICROS_PER_MILLI, Millis, Monotonic, millis};
 use std::sync::Arc;
 
 /// An answer for those who waited for it, copied once for all of them.
@@ -86,6 +86,8 @@ impl Domain for Cache {
         bytes: &stats::LEASE_BYTES,
         waiters: &stats::WAITERS,
     };
+
+    const MAX_LEASE: &'static Config = &MAX_LEASE;
 
     fn room() -> &'static Room<Self> {
         static ROOM: Room<Cache> = Room::new();

@@ -2,7 +2,7 @@
 
 use crate::id::Id;
 use crate::server::Reply;
-use crate::time::{MICROS_PER_MILLI, Millis, Monotonic};
+use crate::time::Millis;
 
 /// What a caller of ML.CACHEFETCH is answered at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +40,4 @@ pub fn reply_fetched(reply: Reply, fetched: &Fetched) {
         None => reply.null(),
     }
     reply.integer(i64::try_from(ms).unwrap_or(i64::MAX));
-}
-
-/// Milliseconds, rounded up.
-pub fn millis(span_us: Monotonic) -> Millis {
-    span_us.div_ceil(MICROS_PER_MILLI)
 }

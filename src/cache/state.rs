@@ -48,9 +48,9 @@ impl Tally<'_> {
     /// Counts so many more of something.
     pub fn count(&mut self, counter: Counter, more: u64) {
         stats::count(counter, more);
-        self.namespace.add(counter, more);
+        self.namespace.add(counter as usize, more);
         if let Some(version) = &mut self.version {
-            version.add(counter, more);
+            version.add(counter as usize, more);
         }
     }
 }

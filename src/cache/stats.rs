@@ -3,14 +3,13 @@
 
 use super::counts::{Counter, Counts};
 use super::state;
-use crate::bug;
-use crate::metrics::{Counter as Total, Gauge};
+use crate::metrics::Gauge;
 use crate::server::{Lock, Reply, Section};
-use crate::stats::{self, Selection, reply_count};
+use crate::stats::{self, Selection, Totals};
 use crate::time::Micros;
 use std::collections::BTreeMap;
 
-static TOTALS: [Total; Counter::ALL.len()] = [const { Total::new() }; Counter::ALL.len()];
+static TOTALS: Totals<{ Counter::ALL.len() }> = Totals::new();
 
 /// Leases open, and backoffs not over yet.
 pub static LEASES: Gauge = Gauge::new();
@@ -29,18 +28,18 @@ pub static WAITERS: Gauge = Gauge::new();
 pub static INFO: Section = Section {
     name: c"cache",
     fields: &[
-        (c"cache_hits", &TOTALS[Counter::Hits as usize]),
-        (c"cache_misses", &TOTALS[Counter::Misses as usize]),
-        (c"cache_stale", &TOTALS[Counter::Stale as usize]),
-        (c"cache_leases", &TOTALS[Counter::Leases as usize]),
-        (c"cache_waits", &TOTALS[Counter::Waits as usize]),
-        (c"cache_coalesced", &TOTALS[Counter::Coalesced as usize]),
-        (c"cache_expired_leases", &TOTALS[Counter::ExpiredLeases as usize]),
-        (c"cache_late_sets", &TOTALS[Counter::LateSets as usize]),
-        (c"cache_refused_sets", &TOTALS[Counter::RefusedSets as usize]),
-        (c"cache_saved_ms", &TOTALS[Counter::SavedMs as usize]),
-        (c"cache_entries_written", &TOTALS[Counter::EntriesWritten as usize]),
-        (c"cache_bytes_written", &TOTALS[Counter::BytesWritten as usize]),
+        (c"cache_hits", &TOTALS.0[Counter::Hits as usize]),
+        (c"cache_misses", &TOTALS.0[Counter::Misses as usize]),
+        (c"cache_stale", &TOTALS.0[Counter::Stale as usize]),
+        (c"cache_leases", &TOTALS.0[Counter::Leases as usize]),
+        (c"cache_waits", &TOTALS.0[Counter::Waits as usize]),
+        (c"cache_coalesced", &TOTALS.0[Counter::Coalesced as usize]),
+        (c"cache_expired_leases", &TOTALS.0[Counter::ExpiredLeases as usize]),
+        (c"cache_late_sets", &TOTALS.0[Counter::LateSets as usize]),
+        (c"cache_refused_sets", &TOTALS.0[Counter::RefusedSets as usize]),
+        (c"cache_saved_ms", &TOTALS.0[Counter::SavedMs as usize]),
+        (c"cache_entries_written", &TOTALS.0[Counter::EntriesWritten as usize]),
+        (c"cache_bytes_written", &TOTALS.0[Counter::BytesWritten as usize]),
         (c"cache_open_leases", &LEASES),
         (c"cache_past_leases", &PAST_LEASES),
         (c"cache_lease_bytes", &LEASE_BYTES),
@@ -50,10 +49,7 @@ pub static INFO: Section = Section {
 
 /// Counts so many more of something, of all namespaces.
 pub fn count(counter: Counter, more: u64) {
-    match TOTALS.get(counter as usize) {
-        Some(total) => total.add(more),
-        None => bug("a counter has no place"),
-    }
+    TOTALS.add(counter as usize, more);
 }
 
 /// The section of ML.STATS.
@@ -62,6 +58,10 @@ pub const STATS: stats::Section = stats::Section { keyword: "CACHE", report, res
 /// The versions in force in the namespaces that begin with one first part, each
 /// with its counts.
 type Deciding<'s> = Vec<(&'s [u8], Vec<(&'s [u8], Counts)>)>;
+
+fn names() -> impl Iterator<Item = &'static str> {
+    Counter::ALL.into_iter().map(Counter::name)
+}
 
 fn report(lock: &Lock, selection: Selection, _now: Micros, reply: Reply) {
     state::with(lock, |state| {
@@ -81,7 +81,7 @@ fn report(lock: &Lock, selection: Selection, _now: Micros, reply: Reply) {
         for (name, (counts, deciding)) in all {
             reply.bytes(name);
             reply.map(Counter::ALL.len() + 1);
-            reply_counts(reply, &counts);
+            counts.reply(reply, names());
             reply.bytes(b"versions");
             reply.map(deciding.len());
             for (namespace, versions) in deciding {
@@ -90,17 +90,11 @@ fn report(lock: &Lock, selection: Selection, _now: Micros, reply: Reply) {
                 for (version, counts) in versions {
                     reply.bytes(version);
                     reply.map(Counter::ALL.len());
-                    reply_counts(reply, &counts);
+                    counts.reply(reply, names());
                 }
             }
         }
     });
-}
-
-fn reply_counts(reply: Reply, counts: &Counts) {
-    for counter in Counter::ALL {
-        reply_count(reply, counter.name(), counts.get(counter));
-    }
 }
 
 fn reset(lock: &Lock, selection: Selection) {

@@ -9,16 +9,21 @@
 //! would be. What an answer is, and who of those that wait it is one for, the domain
 //! says ([`Domain`]).
 
+pub mod arguments;
+mod commands;
+
+pub use commands::{release, renew};
+
 use crate::id::Id;
 use crate::metrics::{Gauge, Share};
 use crate::server::{
-    BlockedClient, Call, Error, Event, Global, Lock, OnUnblock, Reply, Timer, User,
+    BlockedClient, Call, Config, Error, Event, Global, Lock, OnUnblock, Reply, Timer, User,
     avoids_replica_traffic, is_over_maxmemory, is_primary, let_in_anew, monotonic, new_id, wake,
 };
 use crate::singleflight::{
     About, FlightKey, Lease, Limits, Refusal, SingleFlight, WaitOutcome, Woken,
 };
-use crate::time::{MICROS_PER_MILLI, Millis, Monotonic};
+use crate::time::{MICROS_PER_MILLI, Millis, Monotonic, millis};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::marker::PhantomData;
 
@@ -41,6 +46,9 @@ pub trait Domain: Sized + 'static {
 
     /// What INFO tells of them.
     const GAUGES: Gauges;
+
+    /// How long a lease, or a backoff, may be, in milliseconds.
+    const MAX_LEASE: &'static Config;
 
     /// How much may be kept.
     fn limits() -> Limits;
@@ -482,6 +490,12 @@ pub fn may_lease<D: Domain>(lock: &Lock, key: &Key<D>) -> Result<(), Refusal> {
 /// Looks at the flights, asked while a key is open; `None` if there are none.
 pub fn look<D: Domain, R>(lock: &Lock, look: impl FnOnce(&mut Flights<D>) -> R) -> Option<R> {
     with::<D, _>(lock, |flights| (!flights.is_idle()).then(|| look(flights)))
+}
+
+/// What a holder took to compute, who has done so since then: in milliseconds, 1 at least.
+pub fn took_ms(since: Monotonic) -> u32 {
+    let took_ms = millis(monotonic().saturating_sub(since)).max(1);
+    u32::try_from(took_ms).unwrap_or(u32::MAX)
 }
 
 /// Callers that wait for an answer.

@@ -1,5 +1,6 @@
 //! What operators set.
 
+use crate::bounds::MAX_TTL_MS;
 use crate::server::Config;
 
 /// How long an answer holds that is set without an expiry, in seconds.
@@ -12,5 +13,18 @@ pub static MAX_ENTRIES: Config = Config::number(c"semantic-max-entries", 100_000
 pub static MAX_BYTES: Config =
     Config::bytes(c"semantic-max-bytes", 256 << 20, 1 << 16, (4 << 30) - 1024);
 
+/// How many leases can be open at once, those that ran out or were completed and
+/// are remembered included.
+pub static LEASES: Config = Config::number(c"semantic-max-leases", 65_536, 1, 1 << 24);
+
+/// How many bytes leases, and those who wait, may take, with their vectors.
+pub static LEASE_BYTES: Config =
+    Config::bytes(c"semantic-max-lease-bytes", 64 << 20, 1 << 16, 1 << 40);
+
+/// How long a lease, or a backoff, may be, in milliseconds.
+pub static MAX_LEASE: Config =
+    Config::number(c"semantic-max-lease", 3_600_000, 1, MAX_TTL_MS.cast_signed());
+
 /// The configs of this domain.
-pub const CONFIGS: &[&Config] = &[&TTL, &MAX_ENTRIES, &MAX_BYTES];
+pub const CONFIGS: &[&Config] =
+    &[&TTL, &MAX_ENTRIES, &MAX_BYTES, &LEASES, &LEASE_BYTES, &MAX_LEASE];

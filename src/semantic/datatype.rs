@@ -1,8 +1,9 @@
 //! How a table lives in a key.
 
-use super::codec;
 use super::table::Table;
-use crate::server::{DataType, Digest, TypeHandle};
+use super::{codec, leases};
+use crate::server::{DataType, Digest, Lock, TypeHandle, now};
+use crate::time::MICROS_PER_MILLI;
 use std::ffi::CStr;
 
 /// The command that carries a write to replicas and into the AOF.
@@ -61,6 +62,15 @@ impl DataType for Box<Table> {
             codec::encode_entry(self, entry, &mut payload);
             digest.bytes(&payload);
             digest.end();
+        }
+    }
+
+    /// What takes away an entry that could be served (DEL, SET, RENAME, an eviction) takes
+    /// away the leases of its key: what they were granted for may have been read before.
+    /// A key emptied by a command of the module, or whose time is over, holds none.
+    fn unlinked(&self, lock: &Lock, db: i32, key: &[u8]) {
+        if !self.is_empty() && now() / MICROS_PER_MILLI < self.until_ms() {
+            leases::invalidate(lock, db, key, None);
         }
     }
 }

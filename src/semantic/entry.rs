@@ -1,5 +1,6 @@
 //! An entry: an answer, and what is known of it.
 
+use super::table::MILLION;
 use crate::block::Block;
 use crate::bug;
 use crate::id::Id;
@@ -119,6 +120,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The least similarity that it answers from.
+    pub fn answers_from(&self) -> f64 {
+        f64::from(self.threshold) / f64::from(MILLION)
+    }
+
     /// Where all its vectors stand.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
         std::iter::once(self.slot).chain(self.aliases.slots().iter().copied())

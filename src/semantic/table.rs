@@ -103,6 +103,8 @@ pub struct Table {
     shelves: Shelves,
     /// The latest end of any entry so far.
     until_ms: Millis,
+    /// The latest end of any entry so far that may be served past its time.
+    stale_until_ms: Millis,
     /// What was asked.
     pub asked: Asked,
 }
@@ -123,12 +125,19 @@ impl Default for Table {
             looked_at: Cell::new(0),
             shelves: Shelves::default(),
             until_ms: 0,
+            stale_until_ms: 0,
             asked: Asked::default(),
         }
     }
 }
 
 impl Table {
+    /// Whether any entry may be stale: none was put in that may be served past its time,
+    /// or all of these are gone.
+    pub fn has_stale(&self, now_ms: Millis) -> bool {
+        now_ms < self.stale_until_ms
+    }
+
     /// Has its key live until then at least.
     pub fn keep_until(&mut self, until_ms: Millis) {
         self.until_ms = self.until_ms.max(until_ms);
@@ -266,8 +275,7 @@ impl Table {
         if let Some(version) = self.number_of(version) {
             let rank = |place| {
                 let entry = self.entry(place);
-                let threshold = f64::from(entry.threshold) / f64::from(MILLION);
-                serves(&entry.lifetime).then_some((entry.id, threshold))
+                serves(&entry.lifetime).then_some((entry.id, entry.answers_from()))
             };
             self.shelves.scan(query, version, rank, best);
         }
@@ -392,6 +400,9 @@ impl Table {
             self.embedder = put.embedder.map(Into::into);
         }
         self.keep_until(put.lifetime.stale_until_ms);
+        if put.lifetime.stale_until_ms > put.lifetime.expires_at_ms {
+            self.stale_until_ms = self.stale_until_ms.max(put.lifetime.stale_until_ms);
+        }
         let (threshold, aliases) = match self.by_id.get(put.id).copied() {
             Some(place) => {
                 let entry = self.take(place);

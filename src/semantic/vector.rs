@@ -93,6 +93,41 @@ impl Unit {
     pub fn dim(&self) -> usize {
         self.dim
     }
+
+    /// The one that is kept.
+    pub fn kept(code: &Code) -> Self {
+        let values: Vec<_> = code.values().flatten().collect();
+        Self { dim: values.len(), values }
+    }
+
+    /// How many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.values)
+    }
+
+    /// How similar a kept vector is: the same as to the [query](Query) for this one.
+    pub fn similarity(&self, code: &Code) -> f64 {
+        let steps = self.values.as_chunks::<STEP>().0;
+        similarity(steps.iter().map(|step| each(step, exact)), code)
+    }
+}
+
+/// A dimension of a query, in units of [`EXACT`].
+#[inline(always)]
+fn exact(value: f32) -> i32 {
+    nearest(value / EXACT)
+}
+
+/// How similar a kept vector is to one of these exact dimensions, 32 by 32.
+fn similarity(exact: impl Iterator<Item = [i32; STEP]>, code: &Code) -> f64 {
+    let product = |exact: [i32; STEP], codes: [i32; STEP]| {
+        let pairs = exact.iter().zip(codes);
+        pairs.map(|(one, other)| i64::from(*one) * i64::from(other)).sum::<i64>()
+    };
+    let sum = exact.zip(code.codes()).map(|(exact, codes)| product(exact, codes)).sum::<i64>();
+    // The sum is exact, 2^27 · 2^20 at most, and so is the product of scales.
+    let similarity = sum as f64 * (f64::from(code.scale) * f64::from(EXACT) / 256.0);
+    similarity.clamp(-1.0, 1.0)
 }
 
 /// The sum of what becomes of values: eight sums side by side, so that it is in one
@@ -343,6 +378,11 @@ impl OwnedCode {
         self.dim
     }
 
+    /// How many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        self.high.len() + self.low.len() + self.fine.as_ref().map_or(0, |fine| fine.len())
+    }
+
     /// The same, borrowed.
     pub fn as_ref(&self) -> Code<'_> {
         Code { scale: self.scale, high: &self.high, low: &self.low, fine: self.fine.as_deref() }
@@ -380,7 +420,7 @@ const EXACT: f32 = 1.0 / (1 << 21) as f32;
 impl Query {
     /// The query for a vector.
     pub fn new(unit: &Unit) -> Self {
-        let exact: Vec<_> = unit.values.iter().map(|one| nearest(one / EXACT)).collect();
+        let exact: Vec<_> = unit.values.iter().map(|one| exact(*one)).collect();
         let values: Vec<_> = exact.iter().map(|one| *one as f32 * EXACT).collect();
         let square = sum(&values, |one| f64::from(one) * f64::from(one));
         let sizes = sum(&values, |one| one.abs().into());
@@ -422,15 +462,7 @@ impl Query {
 
     /// How similar a kept vector is: the cosine, but for what is lost.
     pub fn similarity(&self, code: &Code) -> f64 {
-        let product = |exact: &[i32; STEP], codes: [i32; STEP]| {
-            let pairs = exact.iter().zip(codes);
-            pairs.map(|(one, other)| i64::from(*one) * i64::from(other)).sum::<i64>()
-        };
-        let steps = self.exact.as_chunks::<STEP>().0.iter().zip(code.codes());
-        let sum = steps.map(|(exact, codes)| product(exact, codes)).sum::<i64>();
-        // The sum is exact, 2^27 · 2^20 at most, and so is the product of scales.
-        let similarity = sum as f64 * (f64::from(code.scale) * f64::from(EXACT) / 256.0);
-        similarity.clamp(-1.0, 1.0)
+        similarity(self.exact.as_chunks::<STEP>().0.iter().copied(), code)
     }
 }
 

@@ -521,19 +521,17 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
         self.past.forget_at(scope, key, name);
     }
 
-    /// Ends the leases and backoffs at a key that are to things of a kind, and forgets
-    /// those whose names are.
+    /// Ends the leases and backoffs at a key that are to things of a kind.
     pub fn invalidate_if(
         &mut self,
         scope: i32,
         key: &[u8],
         is_one: impl Fn(&FlightKey<Q>) -> bool,
-        is_named: impl Fn(&[u8]) -> bool,
     ) {
         let all = self.at(scope, key).map(|(flight, _)| flight).filter(|flight| is_one(flight));
         let all: Vec<_> = all.cloned().collect();
         all.iter().for_each(|flight| self.end_lease(flight));
-        self.past.forget_named(scope, key, is_named);
+        self.past.forget_if(scope, key, is_one);
     }
 
     /// Ends the leases and backoffs of a scope, or of all.
@@ -672,7 +670,7 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
         now: Monotonic,
     ) -> Option<(FlightKey<Q>, PastLease<Q>)> {
         let late = self.past.ran_out(scope, key, token, now)?.clone();
-        let flight = FlightKey::new(scope, key, &late.name).with(late.about.clone());
+        let flight = late.flight(scope, key);
         // Another may have backed off from it meanwhile.
         (!self.flights.contains_key(&flight)).then_some((flight, late))
     }

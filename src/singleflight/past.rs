@@ -49,6 +49,13 @@ impl<Q> Clone for PastLease<Q> {
     }
 }
 
+impl<Q> PastLease<Q> {
+    /// The flight it was in, at its key.
+    pub fn flight(&self, scope: i32, key: &[u8]) -> FlightKey<Q> {
+        FlightKey::new(scope, key, &self.name).with(self.about.clone())
+    }
+}
+
 /// By its hash: a key of a scope.
 type KeyHash = (i32, u128);
 
@@ -223,10 +230,10 @@ impl<Q: About> PastLeases<Q> {
         }
     }
 
-    /// Forgets the leases at a key whose names are of a kind.
-    pub fn forget_named(&mut self, scope: i32, key: &[u8], is_one: impl Fn(&[u8]) -> bool) {
+    /// Forgets the leases at a key that are to things of a kind.
+    pub fn forget_if(&mut self, scope: i32, key: &[u8], is_one: impl Fn(&FlightKey<Q>) -> bool) {
         for (at, number) in self.at_key(scope, key) {
-            if is_one(&self.record(number).lease.name) {
+            if is_one(&self.record(number).lease.flight(scope, key)) {
                 self.forget(at);
             }
         }

@@ -8,11 +8,13 @@
 
 mod commands;
 mod config;
+mod counts;
 mod namespaces;
 mod space_saving;
 
 pub use commands::{Sections, command};
 pub use config::CONFIGS;
+pub use counts::{Counts, Totals};
 pub use namespaces::Namespaces;
 pub use space_saving::SpaceSaving;
 

@@ -55,6 +55,7 @@ mod replication;
 mod rows;
 mod rows_model;
 mod semantic;
+mod semantic_fetch;
 mod serve;
 mod servers;
 mod stats;

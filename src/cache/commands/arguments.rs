@@ -2,12 +2,10 @@
 
 use crate::bounds::MAX_TTL_MS;
 use crate::cache::answer::MAX_VERSION_BYTES;
-use crate::cache::config::{MAX_LEASE, MAX_VALUE_BYTES};
+use crate::cache::config::MAX_VALUE_BYTES;
 use crate::cache::in_force::MAX_NAME_BYTES;
-use crate::id::Id;
 use crate::namespace::bare;
 use crate::server::{Arg, Argument, Error, Options, refuse};
-use crate::time::{MICROS_PER_MILLI, Millis, Monotonic};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
@@ -23,32 +21,8 @@ pub const NUMKEYS: Argument = Argument::integer(c"numkeys");
 /// A version.
 pub const VERSION: Argument = Argument::string(c"version");
 
-/// How long a caller has to compute.
-pub const LEASE: Argument = Argument::integer(c"milliseconds").after(c"LEASE");
-
 /// The spans, in milliseconds, that a wait and an answer may last.
 pub const TTLS: RangeInclusive<i64> = 1..=MAX_TTL_MS.cast_signed();
-
-/// What a lease is named by.
-pub const TOKEN: Argument = Argument::string(c"token");
-
-/// A time of a lease or a backoff, in milliseconds and at most `ml.cache-max-lease`;
-/// otherwise an error that names `what`.
-pub fn lease_ms(value: Arg, what: &str) -> Result<u64, Error> {
-    let most = MAX_LEASE.get();
-    value.integer(what, 1..=most).map(i64::cast_unsigned).map_err(|_| {
-        refuse(format!("{what} must be an integer from 1 to {most} (ml.cache-max-lease)"))
-    })
-}
-
-/// How long a caller of a fetch has to compute, in microseconds, once all options are
-/// read: one must say.
-pub fn lease_us(lease_ms: Option<Millis>) -> Result<Monotonic, Error> {
-    let lease_ms = lease_ms.ok_or_else(|| {
-        refuse("LEASE must be given: how many milliseconds the caller has to compute")
-    })?;
-    Ok(lease_ms.saturating_mul(MICROS_PER_MILLI))
-}
 
 /// A version.
 pub fn version(version: Arg<'_>) -> Result<&[u8], Error> {
@@ -62,11 +36,6 @@ pub fn namespace(namespace: Arg<'_>) -> Result<Cow<'_, [u8]>, Error> {
         return Err(refuse(format!("namespace must be at most {MAX_NAME_BYTES} bytes long")));
     }
     Ok(name)
-}
-
-/// A token that names something; `None` for what names nothing.
-pub fn token(token: Arg) -> Option<Id> {
-    Id::parse(token.bytes())
 }
 
 /// Refuses a value that is too long.

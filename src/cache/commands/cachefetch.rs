@@ -1,17 +1,19 @@
 //! ML.CACHEFETCH: an answer, or the lease to compute it, or a wait for who has that.
 
-use super::arguments::{KEY, LEASE, TOKEN, TTLS, VERSION, lease_ms, lease_us, unsigned, version};
+use super::arguments::{KEY, TTLS, VERSION, unsigned, version};
 use super::look::{Held, LeaseRequest, Served, look};
 use crate::cache::answer::Answer;
+use crate::cache::config::MAX_LEASE;
 use crate::cache::counts::Counter;
 use crate::cache::leases::{self, Cache, Place};
-use crate::cache::reply::{Fetched, millis, reply_fetched};
+use crate::cache::reply::{Fetched, reply_fetched};
 use crate::cache::state;
 use crate::flights;
+use crate::flights::arguments::{LEASE, TOKEN, lease_ms, lease_us};
 use crate::server::{
     Arg, Argument, Call, Command, Error, KeyAccess, KeySpec, Options, handler, new_id, refuse,
 };
-use crate::time::{MICROS_PER_MILLI, MICROS_PER_SECOND, Millis};
+use crate::time::{MICROS_PER_MILLI, MICROS_PER_SECOND, Millis, millis};
 
 /// ML.CACHEFETCH
 pub const COMMAND: Command = Command {
@@ -60,7 +62,7 @@ impl Fetch {
         let mut free_hits = false;
         while let Some(option) = options.next(known)? {
             match option {
-                "LEASE" => lease = Some(lease_ms(options.value()?, "LEASE")?),
+                "LEASE" => lease = Some(lease_ms(options.value()?, "LEASE", &MAX_LEASE)?),
                 "WAIT" => wait_ms = Some(unsigned(&mut options, TTLS)?),
                 "TOKEN" => token = Some(options.value()?.id("TOKEN")?),
                 "FREEHITS" => free_hits = true,

@@ -3,10 +3,9 @@
 use super::arguments::KEY;
 use crate::cache::answer::Answer;
 use crate::cache::leases::{self, Flights};
-use crate::cache::reply::millis;
 use crate::cache::state;
 use crate::server::{Call, Command, Error, KeyAccess, KeySpec, Reply, handler, monotonic};
-use crate::time::MICROS_PER_MILLI;
+use crate::time::{MICROS_PER_MILLI, millis};
 
 /// ML.CACHEINFO
 pub const COMMAND: Command = Command {

@@ -1,11 +1,13 @@
 //! ML.CACHEMFETCH: the answers of several keys, or the leases to compute them.
 
-use super::arguments::{KEYS, LEASE, NUMKEYS, TOKEN, VERSION, lease_ms, lease_us, version};
+use super::arguments::{KEYS, NUMKEYS, VERSION, version};
 use super::look::{Held, LeaseRequest, look, look_again};
 use crate::cache::answer::Answer;
+use crate::cache::config::MAX_LEASE;
 use crate::cache::leases::{Cache, Place};
 use crate::cache::reply::{Fetched, reply_fetched};
 use crate::flights;
+use crate::flights::arguments::{LEASE, TOKEN, lease_ms, lease_us};
 use crate::server::{Args, Call, Command, Error, KeyAccess, KeySpec, handler, new_id};
 use crate::time::MICROS_PER_MILLI;
 use std::collections::HashSet;
@@ -31,7 +33,7 @@ fn asked(args: &mut Args) -> Result<LeaseRequest, Error> {
     let mut options = args.options();
     while let Some(option) = options.next(&["LEASE", "TOKEN"])? {
         match option {
-            "LEASE" => lease = Some(lease_ms(options.value()?, "LEASE")?),
+            "LEASE" => lease = Some(lease_ms(options.value()?, "LEASE", &MAX_LEASE)?),
             _ => token = Some(options.value()?.id("TOKEN")?),
         }
     }

@@ -1,10 +1,11 @@
 //! ML.CACHEMSET: the answers of several keys, kept under the version that gave them.
 
-use super::arguments::{KEY, NUMKEYS, TOKEN, VERSION, check_size, version};
+use super::arguments::{KEY, NUMKEYS, VERSION, check_size, version};
 use super::cacheset::{Permission, Set, permission};
 use super::store::{answer, put};
 use crate::cache::answer::Answer;
 use crate::cache::leases::{self, Place};
+use crate::flights::arguments::TOKEN;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler, random_fraction};
 use crate::terms::{JITTER, STALE};
 use crate::time::MICROS_PER_MILLI;

@@ -1,16 +1,18 @@
 //! ML.CACHESET: an answer, kept under the version that gave it.
 
-use super::arguments::{self, KEY, TOKEN, VERSION, check_size, version};
+use super::arguments::{KEY, VERSION, check_size, version};
 use super::store::{answer, put};
 use crate::cache::answer::Answer;
 use crate::cache::config::TTL;
 use crate::cache::counts::Counter;
 use crate::cache::leases::{self, Place};
 use crate::cache::state;
+use crate::flights::arguments::{self, TOKEN};
+use crate::flights::took_ms;
 use crate::id::Id;
 use crate::server::{
-    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Lock, handler, monotonic,
-    random_fraction, refuse,
+    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Lock, handler, random_fraction,
+    refuse,
 };
 use crate::singleflight::Standing;
 use crate::terms::{JITTER, STALE, Terms};
@@ -150,11 +152,7 @@ pub fn permission(lock: &Lock, place: Place, token: Option<Arg>) -> Permission {
         None => (Some(0), false),
         Some(Standing::Nobody) => (None, false),
         Some(Standing::Completed) => return Permission::IsSet,
-        Some(Standing::Holder { since, is_late }) => {
-            let took_us = monotonic().saturating_sub(since);
-            let took_ms = took_us.div_ceil(MICROS_PER_MILLI).max(1);
-            (Some(u32::try_from(took_ms).unwrap_or(u32::MAX)), is_late)
-        }
+        Some(Standing::Holder { since, is_late }) => (Some(took_ms(since)), is_late),
     };
     let Some(cost_ms) = cost_ms else {
         state::tally(lock, place.key, place.version, Counter::RefusedSets, 1);

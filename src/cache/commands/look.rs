@@ -5,13 +5,13 @@ use crate::cache::answer::Answer;
 use crate::cache::counts::Counter;
 use crate::cache::early::is_early;
 use crate::cache::leases::{self, Cache, Place};
-use crate::cache::reply::{Fetched, millis};
+use crate::cache::reply::Fetched;
 use crate::cache::state::{self, Tally};
 use crate::flights::{self, grants_leases};
 use crate::id::Id;
 use crate::server::{Lock, monotonic, random_fraction};
 use crate::singleflight::{Lease, Refusal};
-use crate::time::{Millis, Monotonic};
+use crate::time::{Millis, Monotonic, millis};
 
 /// What a caller asks for, of one key.
 pub struct LeaseRequest {

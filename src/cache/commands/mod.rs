@@ -12,8 +12,6 @@ mod cacheinfo;
 mod cachemfetch;
 mod cachemget;
 mod cachemset;
-mod cacherelease;
-mod cacherenew;
 mod cacheset;
 mod cacheversion;
 mod cacheversionset;
@@ -25,6 +23,8 @@ mod store;
 pub use part::{ARGUMENTS as PART, CachePart, Left};
 
 use super::answer::Answer;
+use super::leases::Cache;
+use crate::flights::{release, renew};
 use crate::server::{Command, load_command};
 
 /// The commands of this domain.
@@ -36,8 +36,8 @@ pub const COMMANDS: &[Command] = &[
     cachedrop::COMMAND,
     cachefetch::COMMAND,
     cachemfetch::COMMAND,
-    cacherenew::COMMAND,
-    cacherelease::COMMAND,
+    renew::<Cache, Answer>(c"ML.CACHERENEW"),
+    release::<Cache, Answer>(c"ML.CACHERELEASE"),
     cacheversion::COMMAND,
     cacheversionset::COMMAND,
     cacheinfo::COMMAND,

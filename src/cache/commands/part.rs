@@ -1,6 +1,6 @@
 //! The cache's part of a request that is served in one call: ML.CACHEFETCH without its wait.
 
-use super::arguments::{LEASE, TOKEN, VERSION, version};
+use super::arguments::{VERSION, version};
 use super::cachefetch::{EARLY, Fetch};
 use super::look::{Held, lease, look, look_first, may_lease};
 use crate::cache::answer::Answer;
@@ -8,6 +8,7 @@ use crate::cache::leases::{Cache, Place};
 use crate::cache::reply::{Fetched, reply_fetched};
 use crate::cache::state;
 use crate::flights;
+use crate::flights::arguments::{LEASE, TOKEN};
 use crate::server::{Arg, Args, Argument, Call, Error, new_id};
 use crate::time::Millis;
 

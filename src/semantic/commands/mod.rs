@@ -1,17 +1,20 @@
 //! The commands of the semantic cache: a file a command, with its row of the table, its
-//! parser and its handler; `arguments`, `look` and `store` are what several of them share.
+//! parser and its handler; `arguments` and `store` are what several of them share.
 
 mod applysemantic;
-mod arguments;
-mod look;
+pub(super) mod arguments;
+mod semalias;
 mod semdrop;
+mod semfetch;
 mod semget;
 mod seminfo;
 mod semset;
 mod semthreshold;
 mod store;
 
+use super::leases::Semantic;
 use super::table::Table;
+use crate::flights::{release, renew};
 use crate::server::{Command, Lock, load_command};
 
 /// Which versions of a model may be read and filled.
@@ -21,10 +24,14 @@ pub trait InForce: 'static {
 }
 
 /// The commands of this domain.
-pub const fn commands<V: InForce>() -> [Command; 7] {
+pub const fn commands<V: InForce>() -> [Command; 11] {
     [
         semset::command::<V>(),
         semget::command::<V>(),
+        semfetch::command::<V>(),
+        semalias::command::<V>(),
+        renew::<Semantic, Box<Table>>(c"ML.SEMRENEW"),
+        release::<Semantic, Box<Table>>(c"ML.SEMRELEASE"),
         semdrop::COMMAND,
         semthreshold::COMMAND,
         seminfo::COMMAND,

@@ -3,6 +3,7 @@
 use super::arguments::{ID, KEY, VERSION, version};
 use super::store::commit;
 use crate::semantic::change::Change;
+use crate::semantic::leases;
 use crate::semantic::table::Table;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler, refuse};
 use crate::time::MICROS_PER_MILLI;
@@ -38,20 +39,30 @@ fn drop_entries(call: &mut Call) -> Result<(), Error> {
         return Err(refuse("ID or VERSION must be given: which entries are dropped"));
     }
     let now_ms = call.now() / MICROS_PER_MILLI;
+    let (lock, db) = (call.lock(), call.db());
     let open = call.keys.write(key);
     let (concerned, dropped) = match open.value_ref::<Box<Table>>()?.as_deref() {
         None => (0, Vec::new()),
         Some(table) => {
-            let one = id.and_then(|id| table.get(id)).map(|entry| entry.id);
+            let one = id.and_then(|id| table.get(id));
+            one.into_iter().for_each(|entry| {
+                leases::invalidate_near(&lock, db, key.bytes(), table, entry);
+            });
+            let one = one.map(|entry| entry.id);
             let of_version = of_version.map(|version| table.of_version(version));
             let dropped = of_version.unwrap_or_else(|| one.into_iter().collect());
             let entries = dropped.iter().filter_map(|id| table.get(*id));
             (entries.filter(|entry| entry.lifetime.is_alive(now_ms)).count(), dropped)
         }
     };
-    if !dropped.is_empty() {
-        commit(open, &Change { dropped, ..Change::default() }, None)?;
+    match dropped.is_empty() {
+        true => drop(open),
+        false => commit(open, &Change { dropped, ..Change::default() }, None)?,
     }
+    if of_version.is_some() {
+        leases::invalidate(&lock, db, key.bytes(), of_version);
+    }
+    leases::settle(&lock);
     call.reply.integer(concerned as i64);
     Ok(())
 }

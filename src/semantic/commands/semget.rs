@@ -2,8 +2,10 @@
 
 use super::InForce;
 use super::arguments::{KEY, VECTOR, VERSION, vector, version};
-use super::look::{EMBEDDER_AND_DIGEST, Found, HIT, MAYBE_AND_TOP, Near, reply_entries};
 use super::store::misfit;
+use crate::semantic::look::{
+    EMBEDDER_AND_DIGEST, Found, HIT, MAYBE_AND_TOP, Near, count, reply_entries,
+};
 use crate::semantic::table::Table;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::MICROS_PER_MILLI;
@@ -46,10 +48,13 @@ fn get<V: InForce>(call: &mut Call) -> Result<(), Error> {
     if let Some(table) = table {
         table.check(vector.dim(), near.embedder).map_err(misfit)?;
     }
-    let found = match table {
-        _ if !V::admits(&call.lock(), key.bytes(), version) => Found::RETIRED,
-        None => Found::MISS,
-        Some(table) => Found::of(&near.find(table, version, &vector, now_ms), table),
+    let lock = call.lock();
+    let found = if V::admits(&lock, key.bytes(), version) {
+        let best = table.map(|table| near.find(table, version, &vector, now_ms));
+        count(&lock, key.bytes(), table, best.as_ref());
+        best.as_ref().map_or(Found::MISS, Found::of)
+    } else {
+        Found::RETIRED
     };
     let reply = call.reply;
     reply.array(2);

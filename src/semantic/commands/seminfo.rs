@@ -2,6 +2,7 @@
 
 use super::arguments::KEY;
 use crate::semantic::asked::PARTS;
+use crate::semantic::leases;
 use crate::semantic::table::Table;
 use crate::server::{Call, Command, Error, KeyAccess, KeySpec, Reply, handler};
 
@@ -22,13 +23,20 @@ pub const COMMAND: Command = Command {
 /// ML.SEMINFO key
 fn info(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
+    let lock = call.lock();
+    leases::settle(&lock);
+    let (leased, waiters) = leases::count_at(&lock, call.db(), key.bytes());
     let open = call.keys.read(key);
-    let Some(table) = open.value::<Table>()? else {
-        call.reply.null();
-        return Ok(());
+    let none = Table::default();
+    let table = match open.value::<Table>()? {
+        None if leased + waiters == 0 => {
+            call.reply.null();
+            return Ok(());
+        }
+        table => table.unwrap_or(&none),
     };
     let (reply, asked) = (call.reply, &table.asked);
-    reply.map(9);
+    reply.map(11);
     field(reply, "dim", table.dim().unwrap_or(0) as u64);
     reply.bytes(b"embedder");
     match table.embedder() {
@@ -37,6 +45,8 @@ fn info(call: &mut Call) -> Result<(), Error> {
     }
     field(reply, "entries", table.len() as u64);
     field(reply, "bytes", table.bytes() as u64);
+    field(reply, "leases", leased as u64);
+    field(reply, "waiters", waiters as u64);
     field(reply, "hits", asked.hits.get());
     field(reply, "maybes", asked.maybes.get());
     field(reply, "misses", asked.misses.get());

@@ -2,15 +2,20 @@
 
 use super::InForce;
 use super::arguments::{DIGEST, EMBEDDER, KEY, VECTOR, VERSION, digest, embedder, vector, version};
-use super::store::{check, commit, texts};
+use super::store::{check, commit, misfit, texts};
+use crate::flights::arguments::{TOKEN, token};
+use crate::flights::took_ms;
 use crate::semantic::change::{Change, Put};
 use crate::semantic::config::{MAX_BYTES, MAX_ENTRIES, TTL};
+use crate::semantic::leases;
+use crate::semantic::stats::{self, Counter};
 use crate::semantic::table::{Bounds, Table, cost};
 use crate::semantic::vector::OwnedCode;
 use crate::server::{
-    Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, new_id, random_fraction,
-    refuse,
+    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, new_id,
+    random_fraction, refuse,
 };
+use crate::singleflight::Standing;
 use crate::terms::{JITTER, STALE, Terms};
 use crate::time::{MICROS_PER_MILLI, MILLIS_PER_SECOND, Millis};
 
@@ -41,6 +46,7 @@ const ARGUMENTS: &[Argument] = &[
     Argument::EXPIRATION.optional(),
     STALE.optional(),
     JITTER.optional(),
+    TOKEN.after(c"TOKEN").optional(),
 ];
 
 /// The options of ML.SEMSET.
@@ -49,22 +55,26 @@ struct Set<'a> {
     prompt: Option<&'a [u8]>,
     digest: Option<&'a [u8]>,
     terms: Terms,
+    /// The lease that it is set under, if under one.
+    token: Option<Arg<'a>>,
 }
 
 impl<'a> Set<'a> {
     /// `[EMBEDDER name] [PROMPT text] [DIGEST bytes] [EX s | PX ms | EXAT s | PXAT ms]
-    /// [STALE ms] [JITTER percent]`
+    /// [STALE ms] [JITTER percent] [TOKEN token]`
     fn parse(args: &mut Args<'a>, now_ms: Millis) -> Result<Self, Error> {
-        const WORDS: &[&str] =
-            &["EMBEDDER", "PROMPT", "DIGEST", "EX", "PX", "EXAT", "PXAT", "STALE", "JITTER"];
+        const WORDS: &[&str] = &[
+            "EMBEDDER", "PROMPT", "DIGEST", "EX", "PX", "EXAT", "PXAT", "STALE", "JITTER", "TOKEN",
+        ];
         let until_ms = now_ms.saturating_add(TTL.get_unsigned() * MILLIS_PER_SECOND);
         let terms = Terms::until(until_ms);
-        let mut set = Self { embedder: None, prompt: None, digest: None, terms };
+        let mut set = Self { embedder: None, prompt: None, digest: None, terms, token: None };
         let mut options = args.options();
         while let Some(option) = options.next(WORDS)? {
             match option {
                 "EMBEDDER" => set.embedder = Some(embedder(options.value()?)?),
                 "PROMPT" => set.prompt = Some(options.value()?.bytes()),
+                "TOKEN" => set.token = Some(options.value()?),
                 "DIGEST" => set.digest = Some(digest(options.value()?)?),
                 term => set.terms.read(term, &mut options, WORDS, now_ms)?,
             }
@@ -74,7 +84,7 @@ impl<'a> Set<'a> {
 }
 
 /// ML.SEMSET key version vector value [EMBEDDER name] [PROMPT text] [DIGEST bytes]
-/// [EX s | PX ms | EXAT s | PXAT ms] [STALE ms] [JITTER percent]
+/// [EX s | PX ms | EXAT s | PXAT ms] [STALE ms] [JITTER percent] [TOKEN token]
 fn set<V: InForce>(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let version = version(call.args.arg()?)?;
@@ -83,16 +93,29 @@ fn set<V: InForce>(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let options = Set::parse(&mut call.args, now_ms)?;
     let lock = call.lock();
+    let place = (call.db(), key.bytes());
     let open = call.keys.write(key);
     let table = open.value_ref::<Box<Table>>()?;
     let table = table.as_deref().map(|table| &**table);
+    leases::check(&lock, place, table, vector.dim(), options.embedder).map_err(misfit)?;
+    let under = options.token.map(|named| {
+        let token = token(named)?;
+        let (flight, standing) = leases::standing(&lock, place, version, token)?;
+        Some((flight, standing, token))
+    });
     let same = options.digest.and_then(|digest| table?.by_digest(version, digest));
+    // An entry that is set under a lease has the id of its flight: so it is known again.
+    let of_flight = under.as_ref().and_then(|under| leases::id_of(&under.as_ref()?.0));
+    let (cost_ms, is_late) = match &under {
+        Some(Some((_, Standing::Holder { since, is_late }, _))) => (took_ms(*since), *is_late),
+        _ => (0, false),
+    };
     let put = Put {
-        id: same.map_or_else(new_id, |entry| entry.id),
+        id: same.map(|entry| entry.id).or(of_flight).unwrap_or_else(new_id),
         version,
         embedder: options.embedder,
         code: OwnedCode::of(&vector),
-        lifetime: options.terms.lifetime(random_fraction, 0, now_ms),
+        lifetime: options.terms.lifetime(random_fraction, cost_ms, now_ms),
         value,
         prompt: options.prompt,
         digest: options.digest,
@@ -106,15 +129,36 @@ fn set<V: InForce>(call: &mut Call) -> Result<(), Error> {
              vector"
         )));
     }
-    if !V::admits(&lock, key.bytes(), version) {
-        call.reply.null();
-        return Ok(());
-    }
     let id = put.id;
+    match under {
+        Some(Some((_, Standing::Completed, _)))
+            if table.is_some_and(|table| table.get(id).is_some()) =>
+        {
+            // By this very call, whose answer was lost.
+            call.reply.bytes(&id.text());
+            return Ok(());
+        }
+        None | Some(Some((_, Standing::Holder { .. }, _)))
+            if V::admits(&lock, key.bytes(), version) => {}
+        _ => {
+            stats::count(&lock, key.bytes(), Counter::RefusedSets, 1);
+            call.reply.null();
+            return Ok(());
+        }
+    }
     let texts = texts(&put)?;
     let dropped = table.map_or_else(Vec::new, |table| table.decide_room(&put, bounds, now_ms));
+    let evicted = dropped.len() as u64;
     let change = Change { dropped, put: Some(put), ..Change::default() };
     commit(open, &change, Some(texts))?;
+    stats::count(&lock, key.bytes(), Counter::EntriesWritten, 1);
+    stats::count(&lock, key.bytes(), Counter::EntriesEvicted, evicted);
+    stats::count(&lock, key.bytes(), Counter::LateSets, is_late.into());
+    leases::offer_entry(&lock, place, version, id);
+    if let Some(Some((flight, _, token))) = under {
+        leases::complete(&lock, &flight, token);
+    }
+    leases::settle(&lock);
     call.reply.bytes(&id.text());
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::arguments::{ID, KEY, similarity};
 use super::store::commit;
 use crate::semantic::change::Change;
+use crate::semantic::leases;
 use crate::semantic::table::Table;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::MICROS_PER_MILLI;
@@ -17,7 +18,7 @@ pub const COMMAND: Command = Command {
     keys: Some(KeySpec::one(1, KeyAccess::Update)),
     arguments: &[KEY, ID, Argument::double(c"similarity")],
     summary: c"Says from which similarity on an entry answers.",
-    complexity: c"O(1)",
+    complexity: c"O(M) where M is the number of callers that wait times that of dimensions.",
     since: c"0.1.0",
 };
 
@@ -28,14 +29,18 @@ fn threshold(call: &mut Call) -> Result<(), Error> {
     let similarity = similarity(call.args.arg()?, "similarity")?;
     call.args.end()?;
     let now_ms = call.now() / MICROS_PER_MILLI;
+    let (lock, place) = (call.lock(), (call.db(), key.bytes()));
     let open = call.keys.write(key);
-    let is_there = open
-        .value_ref::<Box<Table>>()?
-        .is_some_and(|table| table.get(id).is_some_and(|entry| entry.lifetime.is_alive(now_ms)));
-    if is_there {
+    let version: Option<Box<[u8]>> = open.value_ref::<Box<Table>>()?.and_then(|table| {
+        let entry = table.get(id).filter(|entry| entry.lifetime.is_alive(now_ms))?;
+        Some(table.version(entry).into())
+    });
+    if let Some(version) = &version {
         let threshold = Some((id, similarity));
         commit(open, &Change { threshold, ..Change::default() }, None)?;
+        leases::offer_entry(&lock, place, version, id);
+        leases::settle(&lock);
     }
-    call.reply.integer(is_there.into());
+    call.reply.integer(version.is_some().into());
     Ok(())
 }

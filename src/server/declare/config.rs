@@ -40,6 +40,11 @@ impl Config {
         Self { flags: REDISMODULE_CONFIG_MEMORY, ..config }
     }
 
+    /// What operators know it by.
+    pub fn name(&self) -> String {
+        format!("ml.{}", self.name.to_string_lossy())
+    }
+
     /// The value in force.
     pub fn get(&self) -> i64 {
         self.value.load(Relaxed)

@@ -245,6 +245,11 @@ impl Crowd {
     pub fn send(&mut self, member: usize, line: &str) {
         let mut command = redis::Cmd::new();
         line.split(' ').for_each(|word| _ = command.arg(word));
+        self.send_command(member, &command);
+    }
+
+    /// Has one send a command.
+    pub fn send_command(&mut self, member: usize, command: &redis::Cmd) {
         let member = &mut self.members[member];
         member.sent += 1;
         let sent = member.socket.as_mut().unwrap().write_all(&command.get_packed_command());

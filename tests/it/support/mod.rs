@@ -17,6 +17,7 @@ pub mod permits;
 pub mod queues;
 pub mod rates;
 mod server;
+pub mod vectors;
 mod wire;
 
 pub use client::{Answer, Client, Footprint, bulk, nils};

@@ -1,0 +1,674 @@
+//! Who computes the answer to a question on this node, and who waits for one near it:
+//! the semantic cache's [flights](crate::flights).
+//!
+//! A flight is to one question. Its name is the id that the entry is to have, and the
+//! version behind it; what it is near to is decided by its vector, kept with it. Whoever
+//! waits has a question of its own, and is told what comes as if it had asked then: each
+//! entry that is set, or is led to by a further vector, is held against all who wait at
+//! its key. When a lease ends, nobody is handed it. All who wait in the flight are decided
+//! anew, in the order in which they came: the first has a flight of its own, and those near
+//! it wait in that.
+
+use super::config::{LEASE_BYTES, LEASES, MAX_LEASE};
+use super::entry::Entry;
+use super::look::{self, Found, Near, Shown};
+use super::stats::{self, Counter};
+use super::table::{Misfit, Table};
+use super::vector::{OwnedCode, Unit};
+use crate::flights::{self, Domain, Gauges, Room, grants_leases};
+use crate::id::Id;
+use crate::server::{
+    BlockedClient, Config, Event, Listener, Lock, Reply, look_at, monotonic, new_id, now,
+};
+use crate::singleflight::{About, FlightKey, Lease, Limits, Refusal, Standing, WaitOutcome};
+use crate::time::{MICROS_PER_MILLI, Millis, Monotonic, millis};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Whether a version may be read and filled under a key.
+pub type Admits = fn(&Lock, &[u8], &[u8]) -> bool;
+
+/// What is kept of a flight or of one who waits beside vectors and texts, in bytes.
+const KEPT_BYTES: usize = 256;
+
+/// What a flight is to.
+#[derive(Debug)]
+pub struct Question {
+    code: OwnedCode,
+    embedder: Option<Box<[u8]>>,
+    digest: Option<Box<[u8]>>,
+    /// From which similarity on its holder takes an answer.
+    hit: f64,
+    admits: Admits,
+}
+
+impl About for Question {
+    fn bytes(&self) -> usize {
+        KEPT_BYTES + self.code.bytes() + length(&self.embedder) + length(&self.digest)
+    }
+}
+
+fn length(text: &Option<Box<[u8]>>) -> usize {
+    text.as_ref().map_or(0, |text| text.len())
+}
+
+/// What a caller asks for.
+#[derive(Debug)]
+pub struct Ask {
+    /// Of which version.
+    pub version: Box<[u8]>,
+    /// Its vector.
+    pub vector: Unit,
+    /// From which similarity on it is answered.
+    pub hit: f64,
+    /// From which on it may be.
+    pub maybe: Option<f64>,
+    /// How many entries it takes.
+    pub top: usize,
+    /// What its vector was made by.
+    pub embedder: Option<Box<[u8]>>,
+    /// What its question is told by.
+    pub digest: Option<Box<[u8]>>,
+    /// How long it has, if it is to compute.
+    pub lease_us: Monotonic,
+    /// The token it brings to do so under, if it does.
+    pub token: Option<Id>,
+    /// Which versions may be read and filled.
+    pub admits: Admits,
+    /// Whether entries have come that nobody held against it.
+    pub is_behind: AtomicBool,
+}
+
+impl Ask {
+    /// What counts as near.
+    pub fn near(&self) -> Near<'_> {
+        Near {
+            hit: self.hit,
+            maybe: self.maybe,
+            top: self.top,
+            embedder: self.embedder.as_deref(),
+            digest: self.digest.as_deref(),
+        }
+    }
+
+    /// How many bytes are kept of it.
+    pub fn bytes(&self) -> usize {
+        let texts = length(&self.embedder) + length(&self.digest) + self.version.len();
+        KEPT_BYTES + self.vector.bytes() + texts
+    }
+
+    /// What it computes under, and for how long.
+    pub fn lease(&self) -> (Option<Id>, Monotonic) {
+        (self.token, self.lease_us)
+    }
+
+    /// What a flight of its own is to.
+    fn question(&self) -> Question {
+        Question {
+            code: OwnedCode::of(&self.vector),
+            embedder: self.embedder.clone(),
+            digest: self.digest.clone(),
+            hit: self.hit,
+            admits: self.admits,
+        }
+    }
+}
+
+/// The key of a flight to a question.
+pub type Key = FlightKey<Question>;
+
+type Flights = flights::Flights<Semantic>;
+
+/// The id that the entry of a flight is to have, and its version.
+fn name(id: Id, version: &[u8]) -> Vec<u8> {
+    [&id.0, version].concat()
+}
+
+/// The id that the entry of a flight is to have.
+pub fn id_of(key: &Key) -> Option<Id> {
+    key.name().first_chunk().map(|id| Id(*id))
+}
+
+fn is_of(name: &[u8], version: &[u8]) -> bool {
+    name.get(size_of::<Id>()..) == Some(version)
+}
+
+/// What a call is answered: `[status, entries, token | nil, ms]`.
+#[derive(Debug)]
+pub struct Fetched {
+    /// HIT, STALE, MAYBE, LEASE, BUSY or RETIRED.
+    pub status: &'static str,
+    /// From the best on: how similar, and which.
+    pub entries: Vec<(f64, Id)>,
+    /// The lease that is granted with it.
+    pub lease: Option<(Key, Id)>,
+    /// How long the entry, the lease, or what keeps others out lasts still.
+    pub ms: Millis,
+}
+
+impl Fetched {
+    /// Nothing but a status.
+    const fn bare(status: &'static str, ms: Millis) -> Self {
+        Self { status, entries: Vec::new(), lease: None, ms }
+    }
+
+    /// A status with what was found.
+    fn with(status: &'static str, entries: Vec<(f64, Id)>, ms: Millis) -> Self {
+        Self { status, entries, lease: None, ms }
+    }
+
+    /// Answers all but the entries, which are answered in between.
+    pub fn reply(&self, reply: Reply, entries: impl FnOnce(Reply)) {
+        reply.array(4);
+        reply.bytes(self.status.as_bytes());
+        entries(reply);
+        match &self.lease {
+            Some((_, token)) => reply.bytes(&token.text()),
+            None => reply.null(),
+        }
+        reply.integer(i64::try_from(self.ms).unwrap_or(i64::MAX));
+    }
+}
+
+/// An entry for those who waited for it, copied.
+#[derive(Debug)]
+pub struct Hit {
+    id: Id,
+    value: Box<[u8]>,
+    prompt: Option<Box<[u8]>>,
+    written_at_ms: Millis,
+    expires_at_ms: Millis,
+}
+
+impl Hit {
+    fn of(entry: &Entry) -> Arc<Self> {
+        let Shown { id, value, prompt, written_at_ms } = Shown::of(entry);
+        let (value, prompt) = (value.into(), prompt.map(Into::into));
+        let expires_at_ms = entry.lifetime.expires_at_ms;
+        Arc::new(Self { id, value, prompt, written_at_ms, expires_at_ms })
+    }
+
+    fn shown(&self) -> Shown<'_> {
+        let Self { id, value, prompt, written_at_ms, .. } = self;
+        let prompt = prompt.as_deref();
+        Shown { id: *id, value, prompt, written_at_ms: *written_at_ms }
+    }
+}
+
+/// What one is told that waited.
+pub struct Told {
+    fetched: Fetched,
+    /// What is told of each of the entries.
+    hits: Vec<Arc<Hit>>,
+}
+
+/// What a call gets.
+pub enum Outcome {
+    /// An answer, of whatever kind.
+    Now(Fetched),
+    /// Somebody computes an answer to what is near: this one could wait in that flight;
+    /// else it is answered this.
+    Later(Key, Fetched),
+}
+
+/// Whether a call may be granted a lease, and is counted as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is made now.
+    First,
+    /// It is decided anew.
+    Again,
+    /// Its time is over: it is granted none, and others are kept out for so long still.
+    Last(Monotonic),
+}
+
+/// Decides a call at a key of a database, whose table it goes with.
+pub fn decide(
+    lock: &Lock,
+    (db, key): (i32, &[u8]),
+    table: Option<&Table>,
+    ask: &Ask,
+    turn: Turn,
+) -> Outcome {
+    let (version, near, now_ms) = (&*ask.version, ask.near(), now() / MICROS_PER_MILLI);
+    if !(ask.admits)(lock, key, version) {
+        return Outcome::Now(Fetched::bare("RETIRED", 0));
+    }
+    let best = table.map(|table| near.find(table, version, &ask.vector, now_ms));
+    if turn == Turn::First {
+        look::count(lock, key, table, best.as_ref());
+    }
+    let found = best.as_ref().map_or(Found::MISS, Found::of);
+    let ends = |entries: &[(f64, Id)], end: fn(&Entry) -> Millis| {
+        let first = entries.first().and_then(|(_, id)| table?.get(*id));
+        first.map_or(0, |entry| end(entry).saturating_sub(now_ms))
+    };
+    if found.status == "HIT" {
+        if let (Some(table), Turn::Again | Turn::Last(_)) = (table, turn) {
+            found.entries.first().into_iter().for_each(|(_, id)| table.touch(*id));
+            stats::count(lock, key, Counter::Coalesced, 1);
+        }
+        let ms = ends(&found.entries, |entry| entry.lifetime.expires_at_ms);
+        return Outcome::Now(Fetched::with("HIT", found.entries, ms));
+    }
+    let maybes = found.entries;
+    let stale =
+        table.map_or_else(Vec::new, |table| near.find_stale(table, version, &ask.vector, now_ms));
+    let lease = match turn {
+        Turn::Last(left_us) => Err((None, Refusal::BackedOff(left_us))),
+        Turn::First | Turn::Again => lease(lock, (db, key), ask),
+    };
+    let (flight, refusal) = match lease {
+        Ok((flight, Lease { token, left_us })) => {
+            let (status, entries) = match (stale.is_empty(), maybes.is_empty()) {
+                (true, false) => ("MAYBE", maybes),
+                _ => ("LEASE", stale),
+            };
+            let (lease, ms) = (Some((flight, token)), millis(left_us));
+            return Outcome::Now(Fetched { status, entries, lease, ms });
+        }
+        Err(refused) => refused,
+    };
+    if !stale.is_empty() {
+        stats::count(lock, key, Counter::Stale, 1);
+        let ms = ends(&stale, |entry| entry.lifetime.stale_until_ms);
+        return Outcome::Now(Fetched::with("STALE", stale, ms));
+    }
+    let left_us = match refusal {
+        Refusal::Leased(left_us) | Refusal::BackedOff(left_us) => left_us,
+        Refusal::Full => 0,
+    };
+    let status = if maybes.is_empty() { "BUSY" } else { "MAYBE" };
+    let fetched = Fetched::with(status, maybes, millis(left_us));
+    match (flight, refusal) {
+        (Some(flight), Refusal::Leased(_)) => Outcome::Later(flight, fetched),
+        _ => Outcome::Now(fetched),
+    }
+}
+
+/// Asks for the lease on a question; or what keeps the caller from it, and the flight to
+/// what is near.
+fn lease(
+    lock: &Lock,
+    (db, key): (i32, &[u8]),
+    ask: &Ask,
+) -> Result<(Key, Lease), (Option<Key>, Refusal)> {
+    let now = monotonic();
+    let taken = flights::look::<Semantic, _>(lock, |flights| {
+        // The lease that the caller has already, should it have lost the answer.
+        let is_one = |name: &[u8]| is_of(name, &ask.version);
+        let own = ask.token.and_then(|token| {
+            let (flight, _) = flights.standing_at(db, key, token, is_one, now)?;
+            let left_us = flights.held(&flight, token, now)?;
+            Some((flight, Lease { token, left_us }))
+        });
+        own.map(Ok).or_else(|| nearest(flights, (db, key), ask, now).map(Err))
+    });
+    match taken.flatten() {
+        Some(Ok(own)) => return Ok(own),
+        Some(Err((flight, refusal))) => return Err((Some(flight), refusal)),
+        None if !grants_leases(lock) => return Err((None, Refusal::Full)),
+        None => {}
+    }
+    let question = Some(Arc::new(ask.question()));
+    let flight = Key::new(db, key, &name(new_id(), &ask.version)).with(question);
+    let lease = flights::lease::<Semantic>(lock, &flight, ask.token, new_id, ask.lease_us);
+    let lease = lease.map_err(|refusal| (None, refusal))?;
+    stats::count(lock, key, Counter::Leases, 1);
+    Ok((flight, lease))
+}
+
+/// The flight that is nearest to what a caller asks for, by the caller's own HIT, and what
+/// keeps others out.
+fn nearest(
+    flights: &Flights,
+    (db, key): (i32, &[u8]),
+    ask: &Ask,
+    now: Monotonic,
+) -> Option<(Key, Refusal)> {
+    let near = flights.taken_at(db, key, now).filter_map(|(flight, refusal)| {
+        let question = flight.about()?;
+        let embedders = question.embedder.as_ref().zip(ask.embedder.as_ref());
+        let goes_with = question.code.dim() == ask.vector.dim()
+            && embedders.is_none_or(|(one, other)| one == other);
+        if !goes_with || !is_of(flight.name(), &ask.version) {
+            return None;
+        }
+        let is_same = ask.digest.is_some() && ask.digest == question.digest;
+        let similarity = if is_same { 2.0 } else { ask.vector.similarity(&question.code.as_ref()) };
+        (similarity >= ask.hit).then_some((similarity, flight, refusal))
+    });
+    let nearest = near.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    Some((nearest.1.clone(), nearest.2))
+}
+
+/// Whether a vector goes with those of a key: of its table, or, where there is none, of
+/// the leases that are open.
+pub fn check(
+    lock: &Lock,
+    (db, key): (i32, &[u8]),
+    table: Option<&Table>,
+    dim: usize,
+    embedder: Option<&[u8]>,
+) -> Result<(), Misfit> {
+    if let Some(table) = table.filter(|table| table.dim().is_some()) {
+        return table.check(dim, embedder);
+    }
+    let checked = flights::look::<Semantic, _>(lock, |flights| {
+        flights.taken_at(db, key, monotonic()).try_for_each(|(flight, _)| {
+            let Some(question) = flight.about() else { return Ok(()) };
+            match (&question.embedder, embedder) {
+                _ if question.code.dim() != dim => Err(Misfit::Dimensions(question.code.dim())),
+                (Some(own), Some(other)) if **own != *other => Err(Misfit::Embedder),
+                _ => Ok(()),
+            }
+        })
+    });
+    checked.unwrap_or(Ok(()))
+}
+
+/// What a token may do for answers of a version at a key, in which flight; asked while the
+/// key is open.
+pub fn standing(
+    lock: &Lock,
+    (db, key): (i32, &[u8]),
+    version: &[u8],
+    token: Id,
+) -> Option<(Key, Standing)> {
+    let is_one = |name: &[u8]| is_of(name, version);
+    flights::look::<Semantic, _>(lock, |flights| {
+        flights.standing_at(db, key, token, is_one, monotonic())
+    })?
+}
+
+/// An entry that has come, or that more leads to, for those who wait.
+pub struct Offer {
+    /// The entry, copied.
+    hit: Arc<Hit>,
+    codes: Vec<OwnedCode>,
+    /// From which similarity on it answers.
+    threshold: f64,
+    digest: Option<Box<[u8]>>,
+}
+
+impl Offer {
+    /// Of an entry of a table.
+    pub fn of(table: &Table, entry: &Entry) -> Self {
+        let dim = table.dim().unwrap_or(0);
+        Self {
+            hit: Hit::of(entry),
+            codes: table.codes(entry).map(|code| code.to_owned(dim)).collect(),
+            threshold: entry.answers_from(),
+            digest: entry.texts.digest().map(Into::into),
+        }
+    }
+
+    /// How similar it is to what a caller asks for, if it is a hit.
+    fn similarity(&self, ask: &Ask) -> Option<f64> {
+        if ask.digest.is_some() && ask.digest == self.digest {
+            return Some(1.0);
+        }
+        let of_size = self.codes.iter().filter(|code| code.dim() == ask.vector.dim());
+        let similarities = of_size.map(|code| ask.vector.similarity(&code.as_ref()));
+        let best = similarities.max_by(f64::total_cmp)?;
+        (best >= ask.hit && best >= self.threshold).then_some(best)
+    }
+}
+
+/// Gives an entry to all who wait for what is near it, of a version at a key of a
+/// database. They have it when things are [settled](settle).
+pub fn offer(
+    lock: &Lock,
+    (db, key): (i32, &[u8]),
+    version: &[u8],
+    offer: impl FnOnce() -> Option<Offer>,
+) {
+    let waiting = flights::look::<Semantic, _>(lock, |flights| {
+        let at = flights.taken_at(db, key, 0).map(|(flight, _)| flight);
+        let of_version = at.filter(|flight| is_of(flight.name(), version));
+        of_version.flat_map(|flight| flights.waiters_in(flight)).collect::<Vec<_>>()
+    });
+    let waiting = waiting.unwrap_or_default();
+    if waiting.is_empty() {
+        return;
+    }
+    let Some(offer) = offer() else { return };
+    for client in waiting {
+        let ask = flights::asked::<Semantic>(lock, client);
+        if let Some(similarity) = ask.and_then(|ask| offer.similarity(&ask)) {
+            let answer = Some((similarity, Arc::clone(&offer.hit)));
+            flights::with::<Semantic, _>(lock, |flights| flights.serve(client, answer));
+        }
+    }
+}
+
+/// The same, with an entry that has just been written, by its id.
+pub fn offer_entry(lock: &Lock, place: (i32, &[u8]), version: &[u8], id: Id) {
+    offer(lock, place, version, || {
+        let (db, key) = place;
+        let offered = look_at(lock, db, key, |open| {
+            let table = open.value::<Table>().ok()??;
+            let now_ms = now() / MICROS_PER_MILLI;
+            let fresh = table.get(id).filter(|entry| entry.lifetime.is_fresh(now_ms));
+            Some(Offer::of(table, fresh?))
+        });
+        offered.flatten()
+    });
+}
+
+/// A flight is over: its holder has set an entry, or found one. Who waits in it and has
+/// nothing of that is decided anew.
+pub fn complete(lock: &Lock, flight: &Key, token: Id) {
+    flights::with::<Semantic, _>(lock, |flights| {
+        flights.complete(flight, Some(token), monotonic(), || None);
+    });
+}
+
+/// Ends leases at a key: all of a version, or all, where what was read for them is no
+/// longer true. Also where the key is open, or just going.
+pub fn invalidate(lock: &Lock, db: i32, key: &[u8], version: Option<&[u8]>) {
+    let is_one = |flight: &Key| version.is_none_or(|version| is_of(flight.name(), version));
+    flights::note::<Semantic>(lock, |flights| flights.invalidate_if(db, key, is_one));
+}
+
+/// Ends the leases at a key on what an entry, which is no longer true, would answer.
+pub fn invalidate_near(lock: &Lock, db: i32, key: &[u8], table: &Table, entry: &Entry) {
+    let (version, threshold) = (table.version(entry), entry.answers_from());
+    let digest = entry.texts.digest();
+    flights::note::<Semantic>(lock, |flights| {
+        let vectors: Vec<_> = table.codes(entry).map(|code| Unit::kept(&code)).collect();
+        flights.invalidate_if(db, key, |flight| {
+            let Some(question) = flight.about() else { return false };
+            let is_same = digest.is_some() && question.digest.as_deref() == digest;
+            let similarities = vectors.iter().map(|one| one.similarity(&question.code.as_ref()));
+            let best = similarities.fold(f64::NEG_INFINITY, f64::max);
+            let is_near = best >= question.hit && best >= threshold;
+            is_of(flight.name(), version) && (is_same || is_near)
+        });
+    });
+}
+
+/// How many leases are open at a key, and how many wait there.
+pub fn count_at(lock: &Lock, db: i32, key: &[u8]) -> (usize, usize) {
+    let counted = flights::look::<Semantic, _>(lock, |flights| {
+        let now = monotonic();
+        let at = flights.taken_at(db, key, now);
+        let leased = at.filter(|(_, refusal)| matches!(refusal, Refusal::Leased(_)));
+        let (_, waiters) = flights.look(db, key, now);
+        (leased.count(), waiters)
+    });
+    counted.unwrap_or((0, 0))
+}
+
+/// Hands over what is to be handed over, and wakes those who need wait no more. Called
+/// while no key is open.
+pub fn settle(lock: &Lock) {
+    flights::settle::<Semantic>(lock);
+}
+
+/// The semantic cache, as the domain of flights.
+pub struct Semantic;
+
+impl Semantic {
+    /// Decides one who waited, with its key's table.
+    fn decide(lock: &Lock, key: &Key, ask: &Ask, turn: Turn) -> (Outcome, Vec<Arc<Hit>>) {
+        let place = (key.scope(), key.key());
+        let decided = look_at(lock, key.scope(), key.key(), |open| {
+            // What is no table, or of other vectors, has no answer.
+            let table = open.value::<Table>().ok().flatten();
+            let dim = ask.vector.dim();
+            let table = table.filter(|table| table.check(dim, ask.embedder.as_deref()).is_ok());
+            let outcome = decide(lock, place, table, ask, turn);
+            let (Outcome::Now(fetched) | Outcome::Later(_, fetched)) = &outcome;
+            let ids = fetched.entries.iter();
+            let hits = ids.map(|(_, id)| Hit::of(look::entry(table, *id))).collect();
+            (outcome, hits)
+        });
+        decided.unwrap_or_else(|| (decide(lock, place, None, ask, turn), Vec::new()))
+    }
+}
+
+impl Domain for Semantic {
+    type About = Question;
+    /// The entry and how similar it is; `None` for those who are to be decided anew.
+    type Answer = Option<(f64, Arc<Hit>)>;
+    type Asked = Arc<Ask>;
+    type Told = Told;
+    type Seen = ();
+
+    const GAUGES: Gauges = Gauges {
+        open: &stats::LEASES,
+        past: &stats::PAST_LEASES,
+        bytes: &stats::LEASE_BYTES,
+        waiters: &stats::WAITERS,
+    };
+
+    const MAX_LEASE: &'static Config = &MAX_LEASE;
+
+    fn room() -> &'static Room<Self> {
+        static ROOM: Room<Semantic> = Room::new();
+        &ROOM
+    }
+
+    fn limits() -> Limits {
+        Limits { leases: LEASES.get_count(), bytes: LEASE_BYTES.get_count() }
+    }
+
+    fn call_of(key: &Key) -> Vec<&[u8]> {
+        // Of eight words, as any.
+        let version = key.name().get(size_of::<Id>()..).unwrap_or_default();
+        vec![b"ML.SEMFETCH", key.key(), version, b"", b"HIT", b"1", b"LEASE", b"1"]
+    }
+
+    fn count_expired(lock: &Lock, key: &Key) {
+        stats::count(lock, key.key(), Counter::ExpiredLeases, 1);
+    }
+
+    /// All who wait look at what has come.
+    fn see_to_entered(lock: &Lock, key: &Key, _: Monotonic) {
+        let waiting =
+            flights::with::<Self, _>(lock, |flights| flights.waiters_in(key).collect::<Vec<_>>());
+        for client in waiting {
+            if let Some(ask) = flights::asked::<Self>(lock, client) {
+                ask.is_behind.store(true, Relaxed);
+            }
+            flights::with::<Self, _>(lock, |flights| flights.serve(client, None));
+        }
+    }
+
+    fn see_to_unheld(lock: &Lock, key: &Key, _: Monotonic) {
+        flights::with::<Self, _>(lock, |flights| match grants_leases(lock) {
+            true => flights.disband(key),
+            false => flights.give_up(key),
+        });
+    }
+
+    fn tell(
+        lock: &Lock,
+        client: BlockedClient,
+        key: &Key,
+        outcome: WaitOutcome<Self::Answer>,
+        (): &mut (),
+    ) -> Option<Told> {
+        match outcome {
+            WaitOutcome::Completed(Some((similarity, hit))) => {
+                stats::count(lock, key.key(), Counter::Coalesced, 1);
+                let ms = hit.expires_at_ms.saturating_sub(now() / MICROS_PER_MILLI);
+                let fetched = Fetched::with("HIT", vec![(similarity, hit.id)], ms);
+                Some(Told { fetched, hits: vec![hit] })
+            }
+            WaitOutcome::Completed(None) | WaitOutcome::Closed => None,
+            WaitOutcome::BackedOff { left_us } | WaitOutcome::Replaced { left_us } => {
+                let ask = flights::asked::<Self>(lock, client)?;
+                Some(Self::tell_at_the_end(lock, &ask, key, left_us))
+            }
+            WaitOutcome::Granted { token, lease_us } => {
+                let lease = Some((key.clone(), token));
+                let fetched = Fetched { lease, ..Fetched::bare("LEASE", millis(lease_us)) };
+                Some(Told { fetched, hits: Vec::new() })
+            }
+            WaitOutcome::Withdrawn => {
+                Some(Told { fetched: Fetched::bare("RETIRED", 0), hits: Vec::new() })
+            }
+        }
+    }
+
+    fn tell_at_the_end(lock: &Lock, ask: &Arc<Ask>, key: &Key, left_us: Monotonic) -> Told {
+        let (outcome, hits) = Self::decide(lock, key, ask, Turn::Last(left_us));
+        let (Outcome::Now(fetched) | Outcome::Later(_, fetched)) = outcome;
+        Told { fetched, hits }
+    }
+
+    fn decide_anew(lock: &Lock, client: BlockedClient, ask: &Arc<Ask>, key: &Key) -> Option<Told> {
+        let wait = |flight: &Key| {
+            flights::wait_again::<Self>(lock, flight, client, ask.bytes(), ask.lease())
+        };
+        // All that has come since it asked was held against it, but for what it is behind
+        // with: whoever finds a flight near it need look no further.
+        if !ask.is_behind.swap(false, Relaxed) {
+            let place = (key.scope(), key.key());
+            let near =
+                flights::look::<Self, _>(lock, |flights| nearest(flights, place, ask, monotonic()));
+            if let Some((flight, Refusal::Leased(_))) = near.flatten()
+                && wait(&flight)
+            {
+                return None;
+            }
+        }
+        let (outcome, hits) = Self::decide(lock, key, ask, Turn::Again);
+        match outcome {
+            Outcome::Later(flight, _) if wait(&flight) => None,
+            Outcome::Now(fetched) | Outcome::Later(_, fetched) => Some(Told { fetched, hits }),
+        }
+    }
+
+    fn nothing() -> Told {
+        Told { fetched: Fetched::bare("BUSY", 0), hits: Vec::new() }
+    }
+
+    fn lease_of(told: &Told) -> Option<(&Key, Id)> {
+        told.fetched.lease.as_ref().map(|(key, token)| (key, *token))
+    }
+
+    fn reply(reply: Reply, told: &Told) {
+        let now_ms = now() / MICROS_PER_MILLI;
+        told.fetched.reply(reply, |reply| {
+            reply.array(told.hits.len());
+            for ((similarity, _), hit) in told.fetched.entries.iter().zip(&told.hits) {
+                hit.shown().reply(reply, *similarity, now_ms);
+            }
+        });
+    }
+}
+
+/// Follows what happens to the server as a whole.
+pub const LISTENER: Listener = |lock, event| {
+    if matches!(event, Event::VersionsChanged | Event::LoadingEnded) {
+        let is_retired = |key: &Key| {
+            let version = key.name().get(size_of::<Id>()..).unwrap_or_default();
+            key.about().is_some_and(|about| !(about.admits)(lock, key.key(), version))
+        };
+        flights::note::<Semantic>(lock, |flights| flights.withdraw(is_retired));
+    }
+    flights::follow::<Semantic>(lock, event);
+};

@@ -1,0 +1,154 @@
+//! What is counted of the semantic cache: of all namespaces together for INFO, of each for
+//! ML.STATS.
+
+use crate::metrics::Gauge;
+use crate::server::{Global, Lock, Reply, Section};
+use crate::stats::{self, Namespaces, Selection, Totals, max_namespaces};
+use crate::time::Micros;
+
+/// One of the things counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Questions answered.
+    Hits,
+    /// Questions with candidates only.
+    Maybes,
+    /// Questions without either.
+    Misses,
+    /// Stale answers served in place of fresh ones.
+    Stale,
+    /// Leases granted.
+    Leases,
+    /// Callers that waited for another's answer.
+    Waits,
+    /// Answers got by waiting.
+    Coalesced,
+    /// Leases that ran out unfilled.
+    ExpiredLeases,
+    /// Sets taken of a holder whose lease had run out.
+    LateSets,
+    /// Sets refused: of a lease that had passed, of a version not in force.
+    RefusedSets,
+    /// What computing the answers of all hits had taken, in milliseconds.
+    SavedMs,
+    /// Entries written.
+    EntriesWritten,
+    /// Further vectors that lead to an entry.
+    Aliases,
+    /// Entries that went for others, or whose time was over.
+    EntriesEvicted,
+}
+
+impl Counter {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Hits,
+        Self::Maybes,
+        Self::Misses,
+        Self::Stale,
+        Self::Leases,
+        Self::Waits,
+        Self::Coalesced,
+        Self::ExpiredLeases,
+        Self::LateSets,
+        Self::RefusedSets,
+        Self::SavedMs,
+        Self::EntriesWritten,
+        Self::Aliases,
+        Self::EntriesEvicted,
+    ];
+
+    /// Its name in ML.STATS.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hits => "hits",
+            Self::Maybes => "maybes",
+            Self::Misses => "misses",
+            Self::Stale => "stale",
+            Self::Leases => "leases",
+            Self::Waits => "waits",
+            Self::Coalesced => "coalesced",
+            Self::ExpiredLeases => "expired_leases",
+            Self::LateSets => "late_sets",
+            Self::RefusedSets => "refused_sets",
+            Self::SavedMs => "saved_ms",
+            Self::EntriesWritten => "entries_written",
+            Self::Aliases => "aliases",
+            Self::EntriesEvicted => "entries_evicted",
+        }
+    }
+}
+
+type Counts = stats::Counts<{ Counter::ALL.len() }>;
+
+static TOTALS: Totals<{ Counter::ALL.len() }> = Totals::new();
+
+static COUNTS: Global<Namespaces<Counts>> = Global::new();
+
+/// Leases open, and backoffs not over yet.
+pub static LEASES: Gauge = Gauge::new();
+
+/// Leases that ran out or were completed, and are not forgotten.
+pub static PAST_LEASES: Gauge = Gauge::new();
+
+/// What all of these take of memory, with those who wait.
+pub static LEASE_BYTES: Gauge = Gauge::new();
+
+/// Callers that wait.
+pub static WAITERS: Gauge = Gauge::new();
+
+/// The section of INFO.
+#[allow(clippy::indexing_slicing)] // Checked when it is compiled.
+pub static INFO: Section = Section {
+    name: c"semantic",
+    fields: &[
+        (c"semantic_hits", &TOTALS.0[Counter::Hits as usize]),
+        (c"semantic_maybes", &TOTALS.0[Counter::Maybes as usize]),
+        (c"semantic_misses", &TOTALS.0[Counter::Misses as usize]),
+        (c"semantic_stale", &TOTALS.0[Counter::Stale as usize]),
+        (c"semantic_leases", &TOTALS.0[Counter::Leases as usize]),
+        (c"semantic_waits", &TOTALS.0[Counter::Waits as usize]),
+        (c"semantic_coalesced", &TOTALS.0[Counter::Coalesced as usize]),
+        (c"semantic_expired_leases", &TOTALS.0[Counter::ExpiredLeases as usize]),
+        (c"semantic_late_sets", &TOTALS.0[Counter::LateSets as usize]),
+        (c"semantic_refused_sets", &TOTALS.0[Counter::RefusedSets as usize]),
+        (c"semantic_saved_ms", &TOTALS.0[Counter::SavedMs as usize]),
+        (c"semantic_entries_written", &TOTALS.0[Counter::EntriesWritten as usize]),
+        (c"semantic_aliases", &TOTALS.0[Counter::Aliases as usize]),
+        (c"semantic_entries_evicted", &TOTALS.0[Counter::EntriesEvicted as usize]),
+        (c"semantic_open_leases", &LEASES),
+        (c"semantic_past_leases", &PAST_LEASES),
+        (c"semantic_lease_bytes", &LEASE_BYTES),
+        (c"semantic_waiters", &WAITERS),
+    ],
+};
+
+/// Counts so many more of something at a key.
+pub fn count(lock: &Lock, key: &[u8], counter: Counter, more: u64) {
+    TOTALS.add(counter as usize, more);
+    COUNTS.with(lock, |namespaces| {
+        namespaces.of_key(key, max_namespaces).add(counter as usize, more);
+    });
+}
+
+/// The section of ML.STATS.
+pub const STATS: stats::Section = stats::Section { keyword: "SEMANTIC", report, reset };
+
+fn report(lock: &Lock, selection: Selection, _now: Micros, reply: Reply) {
+    COUNTS.with(lock, |namespaces| {
+        let asked_for = namespaces
+            .iter_mut()
+            .filter(|(name, counts)| selection.has(name) && **counts != Counts::default());
+        let asked_for: Vec<_> = asked_for.collect();
+        reply.map(asked_for.len());
+        for (name, counts) in asked_for {
+            reply.bytes(name);
+            reply.map(Counter::ALL.len());
+            counts.reply(reply, Counter::ALL.into_iter().map(Counter::name));
+        }
+    });
+}
+
+fn reset(lock: &Lock, selection: Selection) {
+    COUNTS.with(lock, |namespaces| namespaces.reset(|name| selection.has(name)));
+}
