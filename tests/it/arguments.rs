@@ -152,6 +152,28 @@ const NUMERIC: &[(&str, &str, &[&str])] = &[
     ),
     ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 1 TOP {}", "TOP", &["0", "65", "1.5"]),
     (
+        "ML.SEMFETCH new v aaaabbbbccccddddeeeeffffgggghhhh HIT {} LEASE 9",
+        "HIT",
+        &["1.000001", "2", "0.1234567"],
+    ),
+    (
+        "ML.SEMFETCH sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 1 LEASE {}",
+        "LEASE",
+        &["0", "1.5", "3600001"],
+    ),
+    (
+        "ML.SEMFETCH new v aaaabbbbccccddddeeeeffffgggghhhh HIT 1 LEASE 9 WAIT {}",
+        "WAIT",
+        &["0", "1.5", "31622400001"],
+    ),
+    (
+        "ML.SEMFETCH new v aaaabbbbccccddddeeeeffffgggghhhh HIT 1 LEASE 9 TOP {}",
+        "TOP",
+        &["0", "65", "1.5"],
+    ),
+    ("ML.SEMRENEW sem id {}", "ms", &["0", "1.5", "3600001"]),
+    ("ML.SEMRELEASE sem id BACKOFF {}", "BACKOFF", &["0", "1.5", "3600001"]),
+    (
         "ML.SEMTHRESHOLD sem 0123456789abcdef0123456789abcdef {}",
         "similarity",
         &["1.000001", "2", "0.1234567"],
@@ -548,6 +570,46 @@ const WORDS: &[(&str, &[&str])] = &[
     ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 EMBEDDER f", &["EMBEDDER", "key"]),
     ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh1234 HIT 0.5", &["vector", "8 dimensions"]),
     ("ML.SEMGET new v 12345678 HIT 0.5", &["vector", "8 to 4096"]),
+    ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x TOKEN", &["TOKEN", "value"]),
+    ("ML.SEMFETCH new v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 TOP 3", &["LEASE"]),
+    ("ML.SEMFETCH new v aaaabbbbccccddddeeeeffffgggghhhh LEASE 9 TOP 3", &["HIT"]),
+    (
+        "ML.SEMFETCH sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 LEASE 9 LEASE 9",
+        &["LEASE", "twice"],
+    ),
+    (
+        "ML.SEMFETCH sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 LEASE 9 TOKEN x",
+        &["TOKEN", "32"],
+    ),
+    (
+        "ML.SEMFETCH sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 LEASE 9 EARLY 1",
+        &["unknown", "'EARLY'"],
+    ),
+    (
+        "ML.SEMFETCH sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 LEASE 9 MAYBE 0.6",
+        &["MAYBE", "HIT"],
+    ),
+    (
+        "ML.SEMFETCH sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 LEASE 9 EMBEDDER f",
+        &["EMBEDDER", "key"],
+    ),
+    (
+        "ML.SEMFETCH sem v aaaabbbbccccddddeeeeffffgggghhhh1234 HIT 0.5 LEASE 9",
+        &["vector", "8 dimensions"],
+    ),
+    ("ML.SEMFETCH new v 12345678 HIT 0.5 LEASE 9", &["vector", "8 to 4096"]),
+    ("ML.SEMFETCH new  aaaabbbbccccddddeeeeffffgggghhhh HIT 0.5 LEASE 9", &["version"]),
+    ("ML.SEMALIAS sem v aaaabbbbccccddddeeeeffffgggghhhh x TOKEN x", &["id", "32"]),
+    (
+        "ML.SEMALIAS sem v aaaabbbbccccddddeeeeffffgggghhhh 0123456789abcdef0123456789abcdef JSON x",
+        &["unknown", "'JSON'"],
+    ),
+    (
+        "ML.SEMALIAS sem v aaaabbbbccccddddeeeeffffgggghhhh1234 0123456789abcdef0123456789abcdef TOKEN x",
+        &["vector", "8 dimensions"],
+    ),
+    ("ML.SEMRELEASE sem id BACKOFF", &["BACKOFF", "value"]),
+    ("ML.SEMRELEASE sem id WAIT 9", &["unknown", "'WAIT'"]),
     ("ML.SEMDROP sem ID x", &["ID", "32"]),
     ("ML.SEMDROP sem VERSION ", &["version"]),
     ("ML.SEMDROP sem v w", &["unknown", "'v'"]),
@@ -630,6 +692,10 @@ const ARITIES: &[(&str, usize, Option<usize>)] = &[
     ("ML.LOADCACHE", 2, Some(2)),
     ("ML.SEMSET", 4, None),
     ("ML.SEMGET", 5, None),
+    ("ML.SEMFETCH", 7, None),
+    ("ML.SEMALIAS", 6, Some(6)),
+    ("ML.SEMRENEW", 3, Some(3)),
+    ("ML.SEMRELEASE", 2, None),
     ("ML.SEMDROP", 3, Some(3)),
     ("ML.SEMTHRESHOLD", 3, Some(3)),
     ("ML.SEMINFO", 1, Some(1)),
@@ -659,6 +725,7 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
     let mut events = Events::of(&server);
     let [rate, permit, cache, feature, semantic] = effects();
     let vector = b"aaaabbbbccccddddeeeeffffgggghhhh";
+    let id: &[u8] = b"0123456789abcdef0123456789abcdef";
     let before = client.footprint();
     for key in ["list", "string", "hash", "limit", "permit", "cache", "row", "sem"] {
         // Each command, its further arguments, and the key that it is made for.
@@ -698,8 +765,12 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
             ("ML.LOADCACHE", vec![b""], "cache"),
             ("ML.SEMSET", vec![b"v", vector, b"x"], "sem"),
             ("ML.SEMGET", vec![b"v", vector, b"HIT", b"0.5"], "sem"),
+            ("ML.SEMFETCH", vec![b"v", vector, b"HIT", b"0.5", b"LEASE", b"9"], "sem"),
+            ("ML.SEMALIAS", vec![b"v", vector, id, b"TOKEN", b"none"], "sem"),
+            ("ML.SEMRENEW", vec![b"none", b"9"], "sem"),
+            ("ML.SEMRELEASE", vec![b"none"], "sem"),
             ("ML.SEMDROP", vec![b"VERSION", b"v"], "sem"),
-            ("ML.SEMTHRESHOLD", vec![b"0123456789abcdef0123456789abcdef", b"1"], "sem"),
+            ("ML.SEMTHRESHOLD", vec![id, b"1"], "sem"),
             ("ML.SEMINFO", vec![], "sem"),
             ("ML.APPLYSEMANTIC", vec![&semantic[2]], "sem"),
             ("ML.LOADSEMANTIC", vec![b""], "sem"),
@@ -793,8 +864,10 @@ fn random_words_are_taken_whole_or_change_nothing() {
                 "ML.FEATUREPUSH" => &["row", "s", "a", "LAST", "9"],
                 "ML.FEATURETALLY" => &["row", "FIELDS", "1", "t", "1", "SPAN", "60", "TILE", "60"],
                 "ML.FEATUREDEL" => &["row"],
-                "ML.SEMSET" | "ML.SEMGET" => &["sem", "v", "aaaabbbbccccddddeeeeffffgggghhhh"],
-                "ML.SEMDROP" | "ML.SEMTHRESHOLD" => &["sem"],
+                "ML.SEMSET" | "ML.SEMGET" | "ML.SEMFETCH" | "ML.SEMALIAS" => {
+                    &["sem", "v", "aaaabbbbccccddddeeeeffffgggghhhh"]
+                }
+                "ML.SEMDROP" | "ML.SEMTHRESHOLD" | "ML.SEMRENEW" | "ML.SEMRELEASE" => &["sem"],
                 "ML.ADMIT" => &["limit", "permit", "LIMIT", "10", "600000"],
                 "ML.SETTLE" | "ML.RENEW" => &["limit", "permit"],
                 _ => &[],
@@ -838,6 +911,7 @@ fn without_memory_what_adds_is_refused_and_what_reads_is_not() {
         "ML.FEATUREPUSH row s a LAST 9",
         "ML.FEATURETALLY row FIELDS 1 t 1 SPAN 60 TILE 60",
         "ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh y",
+        "ML.SEMALIAS sem v aaaabbbbccccddddeeeeffffgggghhhh 0123456789abcdef0123456789abcdef TOKEN x",
         // What is left may need names of its own.
         "ML.FEATUREDEL row FIELDS 1 f",
     ] {
@@ -911,6 +985,10 @@ const KEYED: &[&str] = &[
     "ML.LOADCACHE {} payload",
     "ML.SEMSET {} v aaaabbbbccccddddeeeeffffgggghhhh x EMBEDDER e",
     "ML.SEMGET {} v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9",
+    "ML.SEMFETCH {} v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9 LEASE 9",
+    "ML.SEMALIAS {} v aaaabbbbccccddddeeeeffffgggghhhh 0123456789abcdef0123456789abcdef TOKEN x",
+    "ML.SEMRENEW {} id 10",
+    "ML.SEMRELEASE {} id BACKOFF 10",
     "ML.SEMDROP {} VERSION v",
     "ML.SEMTHRESHOLD {} id 0.5",
     "ML.SEMINFO {}",
@@ -1020,7 +1098,7 @@ fn a_user_reaches_only_the_keys_and_commands_allowed() {
         let name = call.split(' ').next().unwrap();
         let command = commands::all().find(|command| commands::name(command) == name).unwrap();
         // FETCH writes to no key: it grants leases.
-        let fetches = ["ML.CACHEFETCH", "ML.CACHEMFETCH"].contains(&name);
+        let fetches = ["ML.CACHEFETCH", "ML.CACHEMFETCH", "ML.SEMFETCH"].contains(&name);
         let reads = commands::has_flag(command, "readonly") || fetches;
         assert_eq!(answer.is_error(), !reads, "{call}: {answer:?}");
     }

@@ -85,11 +85,17 @@ pub const GRAMMAR: &[&str] = &[
     "ML.FEATURETALLY {key} FIELDS @list {amount} {amount} SPAN 3600 TILE 60",
     "ML.FEATUREDEL {key} FIELDS @list",
     "ML.SEMSET {key} {version} {vector} {value} [EMBEDDER {word}] [PROMPT {value}] \
-     [DIGEST {few}] [PX {ms}] [STALE {ms}] [JITTER {number}]",
+     [DIGEST {few}] [PX {ms}] [STALE {ms}] [JITTER {number}] [TOKEN {id}]",
     "ML.SEMSET {key} v1 {vector} {value}",
     "ML.SEMGET {key} {version} {vector} HIT {similarity} [MAYBE {similarity}] [TOP {few}] \
      [EMBEDDER {word}] [DIGEST {few}]",
     "ML.SEMGET {key} v1 {vector} HIT 0.9 MAYBE 0.1 TOP 9",
+    "ML.SEMFETCH {key} {version} {vector} HIT {similarity} LEASE {ms} [WAIT 1] \
+     [MAYBE {similarity}] [TOP {few}] [EMBEDDER {word}] [DIGEST {few}] [TOKEN {id}]",
+    "ML.SEMFETCH {key} v1 {vector} HIT 0.9 LEASE 9 MAYBE 0.1 TOKEN {id}",
+    "ML.SEMALIAS {key} v1 {vector} {id} TOKEN {id}",
+    "ML.SEMRENEW {key} {id} {ms}",
+    "ML.SEMRELEASE {key} {id} [BACKOFF {ms}]",
     "ML.SEMDROP {key} ID {id}",
     "ML.SEMDROP {key} VERSION {version}",
     "ML.SEMTHRESHOLD {key} {id} {similarity}",
@@ -237,7 +243,7 @@ impl Maker<'_> {
             "id" => b"00000000000000000000000000000000".to_vec(),
             "version" => format!("v{}", self.random.below(20)).into(),
             "word" => self.of(&["ns", "", "(other)", "ns:a", "{ns}", "x"]),
-            "section" => self.of(&["LIMITS", "cache", "FEATURES", "ALL"]),
+            "section" => self.of(&["LIMITS", "cache", "FEATURES", "SEMANTIC", "ALL"]),
             "view" => self.of(&["", "v", "w", "a:b"]),
             "field" if self.longest > 2_000 => self.name(&["f", "g", "v:", "w:"]),
             "field" => self.of(&["f", "g", "v:f", "w:g", "", ":", "(f,60)"]),
@@ -541,6 +547,7 @@ impl Fuzz {
             "ml_permit_held",
             "ml_ratelimit_open_holds",
             "ml_cache_waiters",
+            "ml_semantic_waiters",
         ];
         if !holds(5, || gauges.iter().all(|gauge| self.client.info(gauge) == "0")) {
             return Err("a gauge is not back".to_owned());

@@ -308,6 +308,28 @@ fn info_counts_what_each_command_did() {
         ("UNLINK ev", "layouts -1 layout_bytes -101"),
         ("ML.FEATUREDEL w FIELDS 1 f", "layouts -1 layout_bytes -110"),
         ("UNLINK w x", "layouts -1 layout_bytes -200"),
+        ("ML.SEMSET s v aaaabbbbccccddddeeeeffffgggghhhh x EX 900", "semantic_entries_written 1"),
+        ("ML.SEMSET s v aaaabbbbccccddddeeeeffffgggghhhh x EX 0", ""),
+        ("ML.SEMSET s v aaaabbbbccccddddeeeeffffgggghhhh x TOKEN none", "semantic_refused_sets 1"),
+        ("ML.SEMGET s v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9", "semantic_hits 1"),
+        ("ML.SEMGET s w aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9", "semantic_misses 1"),
+        ("ML.SEMGET s v AAAABBBBCCCCDDDDEEEEFFFFGGGGHHHH HIT 1 MAYBE 0", "semantic_maybes 1"),
+        ("ML.SEMFETCH s v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9 LEASE 90000", "semantic_hits 1"),
+        (
+            "ML.SEMFETCH s w aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9 LEASE 90000 TOKEN {id}",
+            "semantic_misses 1 semantic_leases 1 semantic_open_leases 1 semantic_lease_bytes 834",
+        ),
+        (
+            "ML.SEMFETCH s w aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9 LEASE 90000",
+            "semantic_misses 1",
+        ),
+        ("ML.SEMRENEW s none 9", ""),
+        (
+            "ML.SEMALIAS s w aaaabbbbccccddddeeeeffffgggghhhh {id} TOKEN none",
+            "semantic_refused_sets 1",
+        ),
+        ("ML.SEMRELEASE s none", ""),
+        ("ML.SEMRELEASE s {id}", "semantic_open_leases -1 semantic_lease_bytes -834"),
     ] {
         let before = counters(&mut client).1;
         let answer = client.run(&call.replace("{id}", &id));
@@ -328,7 +350,7 @@ fn info_counts_what_each_command_did() {
     assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
 }
 
-const DEFAULTS: [(&str, &str); 19] = [
+const DEFAULTS: [(&str, &str); 22] = [
     ("ml.cache-max-lease", "3600000"),
     ("ml.cache-max-lease-bytes", "67108864"),
     ("ml.cache-max-leases", "65536"),
@@ -346,6 +368,9 @@ const DEFAULTS: [(&str, &str); 19] = [
     ("ml.ratelimit-algorithm", "FIXED"),
     ("ml.semantic-max-bytes", "268435456"),
     ("ml.semantic-max-entries", "100000"),
+    ("ml.semantic-max-lease", "3600000"),
+    ("ml.semantic-max-lease-bytes", "67108864"),
+    ("ml.semantic-max-leases", "65536"),
     ("ml.semantic-ttl", "3600"),
     ("ml.stats-max-namespaces", "256"),
 ];
@@ -385,6 +410,9 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
         ("ml.semantic-ttl", &["0", "-1", "3162240001", "1.5", "x", ""]),
         ("ml.semantic-max-entries", &["0", "-1", "16777217", "x", ""]),
         ("ml.semantic-max-bytes", &["0", "-1", "65535", "4294966273", "x", ""]),
+        ("ml.semantic-max-leases", &["0", "-1", "16777217", "x", ""]),
+        ("ml.semantic-max-lease-bytes", &["0", "-1", "65535", "1099511627777", "x", ""]),
+        ("ml.semantic-max-lease", &["0", "-1", "31622400001", "1.5", "x", ""]),
         ("ml.cache-max-value-bytes", &["-1", "x", "", "9223372036854775808"]),
     ] {
         for value in refused {
@@ -593,6 +621,10 @@ fn writes_are_notified_and_nothing_else_is() {
         ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x", Some("ml.semset")),
         ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x EX 0", None),
         ("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9", None),
+        ("ML.SEMFETCH sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9 LEASE 9", None),
+        ("ML.SEMALIAS sem v aaaabbbbccccddddeeeeffffgggghhhh {id} TOKEN none", None),
+        ("ML.SEMRENEW sem none 9", None),
+        ("ML.SEMRELEASE sem none", None),
         ("ML.SEMINFO sem", None),
         ("ML.SEMTHRESHOLD sem {id} 0.5", None),
         ("ML.SEMDROP sem ID {id}", None),

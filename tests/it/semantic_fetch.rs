@@ -616,6 +616,46 @@ fn a_wait_ends_in_one_way_and_leaves_nothing() {
     assert_eq!(total(&mut client, "waiters"), 0);
 }
 
+#[test]
+fn what_becomes_of_questions_is_counted_by_namespace() {
+    let server = Server::start();
+    let mut client = server.client();
+    let token = lease(&mut client, 0.0, LONG);
+    set(&mut client, 0.0, &format!("x TOKEN {token}")).unwrap();
+    fetch(&mut client, 1.0, LONG);
+    for key in ["a:k", "a:l"] {
+        Row::of(&client.send(&command("ML.SEMFETCH", key, 0.0, SHORT)));
+        client.send(&command("ML.SEMGET", key, 0.0, "HIT 1")).items();
+    }
+    let figures = |client: &mut Client, call: &str| {
+        let told = client.run(call).map()["semantic"].map();
+        let counts = |(name, counts): (&String, &Value)| {
+            let counts = counts.map();
+            let counts = counts.iter().map(|(name, count)| (name.clone(), count.integer()));
+            let mut counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
+            counts.sort_unstable();
+            (name.clone(), counts)
+        };
+        let mut all: Vec<_> = told.iter().map(counts).collect();
+        all.sort_unstable();
+        all
+    };
+    let owned = |counts: &[(&str, i64)]| -> Vec<_> {
+        counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    };
+    let of_a = ("a".to_owned(), owned(&[("leases", 2), ("misses", 4)]));
+    let mut told = figures(&mut client, "ML.STATS SEMANTIC");
+    assert_eq!((told.len(), told.remove(1)), (2, of_a.clone()));
+    let (name, mut of_k) = told.remove(0);
+    assert_eq!(name, "", "a key without a colon");
+    // How long computing took is the clock's to say.
+    of_k.retain(|(name, _)| name != "saved_ms");
+    assert_eq!(of_k, owned(&[("entries_written", 1), ("hits", 1), ("leases", 1), ("misses", 1)]));
+    assert_eq!(figures(&mut client, "ML.STATS SEMANTIC NAMESPACE a RESET"), [of_a]);
+    assert_eq!(figures(&mut client, "ML.STATS SEMANTIC NAMESPACE a"), []);
+    assert_eq!(figures(&mut client, "ML.STATS").len(), 1);
+}
+
 /// What the cache should do, plainly: who waits where, in order.
 #[derive(Clone, Default)]
 struct Oracle {

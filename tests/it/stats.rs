@@ -282,7 +282,7 @@ fn both_protocols_tell_alike_and_the_words_choose() {
         names.into_iter().collect::<Vec<_>>().join(" ")
     };
     for client in [&mut client, &mut client3] {
-        assert_eq!(sections(&client.run("ML.STATS")), "cache features limits");
+        assert_eq!(sections(&client.run("ML.STATS")), "cache features limits semantic");
         assert_eq!(sections(&client.run("ML.STATS limits")), "limits");
         assert_eq!(sections(&client.run("ML.STATS CACHE NAMESPACE b")), "cache");
         let answer = client.run("ML.STATS namespace {b}").map();

@@ -151,16 +151,23 @@ EVERY_KEYWORD = {
     "ML.SEMSET": [
         calls.semset("sem", "v", [1.0] * 8, "x", embedder="m", prompt="p", digest="d", ttl=60,
                      stale=60, jitter=5),
-        calls.semset("sem", "v", numpy.ones(8), "x", expires_at=time.time() + 60),
+        calls.semset("sem", "v", numpy.ones(8), "x", expires_at=time.time() + 60, token=HELD),
     ],
     "ML.SEMGET": [
         calls.semget("sem", "v", b"1234" * 8, 0.95, maybe=0.9, top=3, embedder="m", digest="d"),
     ],
+    "ML.SEMFETCH": [
+        calls.semfetch("sem", "v", b"1234" * 8, 0.95, 5, wait=0.01, maybe=0.9, top=3,
+                       embedder="m", digest="d", token=HELD),
+    ],
+    "ML.SEMALIAS": [calls.semalias("sem", "v", b"1234" * 8, HELD, HELD)],
+    "ML.SEMRELEASE": [calls.semrelease("sem", HELD, backoff=0.001)],
     "ML.SEMDROP": [calls.semdrop("sem", id=HELD), calls.semdrop("sem", version="w")],
     "ML.STATS": [
         calls.stats("limits", namespace="a"),
         calls.stats("cache"),
         calls.stats("features", reset=True),
+        calls.stats("semantic"),
     ],
     "ML.FEATURESET": [
         calls.featureset("r", {"x": 1}, view="w", at=time.time(), ttl=60, replace=True),

@@ -25,6 +25,9 @@ DEFAULTS = {
     "ml.semantic-ttl": "3600",
     "ml.semantic-max-entries": "100000",
     "ml.semantic-max-bytes": "268435456",
+    "ml.semantic-max-leases": "65536",
+    "ml.semantic-max-lease-bytes": "67108864",
+    "ml.semantic-max-lease": "3600000",
 }
 
 

@@ -20,6 +20,7 @@ const ARGUMENTS: &[Argument] = &[
             Argument::token(c"limits", c"LIMITS"),
             Argument::token(c"cache", c"CACHE"),
             Argument::token(c"features", c"FEATURES"),
+            Argument::token(c"semantic", c"SEMANTIC"),
         ],
     )
     .optional(),
@@ -43,7 +44,7 @@ pub const fn command<S: Sections>() -> Command {
     }
 }
 
-/// ML.STATS [LIMITS | CACHE | FEATURES] [NAMESPACE namespace] [RESET]
+/// ML.STATS [LIMITS | CACHE | FEATURES | SEMANTIC] [NAMESPACE namespace] [RESET]
 fn stats<S: Sections>(call: &mut Call) -> Result<(), Error> {
     let now = call.now();
     let (mut one, mut namespace, mut reset) = (None, None, false);

@@ -51,6 +51,10 @@ class Commands:
 
     semset = method(calls.semset)
     semget = method(calls.semget)
+    semfetch = method(calls.semfetch)
+    semalias = method(calls.semalias)
+    semrenew = method(calls.semrenew)
+    semrelease = method(calls.semrelease)
     semdrop = method(calls.semdrop)
     semthreshold = method(calls.semthreshold)
     seminfo = method(calls.seminfo)

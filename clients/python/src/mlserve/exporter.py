@@ -62,6 +62,23 @@ FEATURES = {
     "late": "Writes left out, as the row held something newer.",
 }
 
+SEMANTIC = {
+    "hits": "Questions answered.",
+    "maybes": "Questions with candidates to be judged.",
+    "misses": "Questions without an answer or candidates.",
+    "stale": "Stale answers served.",
+    "leases": "Leases granted.",
+    "expired_leases": "Leases that ran out without an answer.",
+    "late_sets": "Answers set, or accepted, after the time of their lease.",
+    "waits": "Callers that waited for another's answer.",
+    "coalesced": "Answers got by waiting for another's.",
+    "refused_sets": "Sets refused: version not in force, or token no longer the holder's.",
+    "saved_ms": "What computing the answers of all hits had taken.",
+    "entries_written": "Answers set.",
+    "aliases": "Questions that were given the answer of another.",
+    "entries_evicted": "Answers that a set took away: they were over, or hit longest ago.",
+}
+
 INFO = {
     "ratelimit_fixed_allowed": "Decisions by fixed windows that allowed, one a key.",
     "ratelimit_fixed_denied": "Decisions by fixed windows that denied, one a key.",
@@ -94,6 +111,11 @@ INFO = {
         for name, text in FEATURES.items()
         if name in ("found", "missing", "too_old", "written", "late")
     },
+    **{f"semantic_{name}": text for name, text in SEMANTIC.items()},
+    "semantic_open_leases": "Leases on questions open now, backoffs included.",
+    "semantic_past_leases": "Leases on questions over that are remembered now.",
+    "semantic_lease_bytes": "Memory of these and of those who wait, as reckoned.",
+    "semantic_waiters": "Callers that wait for another's answer to a question now.",
     "features_layouts": "Sets of field names that rows share now.",
     "features_layout_bytes": "Memory of these sets and of their table.",
 }
@@ -109,10 +131,14 @@ GAUGES = {
     "cache_waiters",
     "features_layouts",
     "features_layout_bytes",
+    "semantic_open_leases",
+    "semantic_past_leases",
+    "semantic_lease_bytes",
+    "semantic_waiters",
 }
 """Those of INFO ml that are not counted up, but are so many now."""
 
-SECTIONS = {"limits": LIMITS, "cache": CACHE, "features": FEATURES}
+SECTIONS = {"limits": LIMITS, "cache": CACHE, "features": FEATURES, "semantic": SEMANTIC}
 
 
 class Family:

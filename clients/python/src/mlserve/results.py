@@ -31,6 +31,7 @@ __all__ = [
     "LimitInfo",
     "NearAnswer",
     "NearAnswers",
+    "NearFetch",
     "Outcome",
     "RateLimit",
     "SemanticInfo",
@@ -230,6 +231,26 @@ class NearAnswers(NamedTuple):
         return self.status == "HIT"
 
 
+class NearFetch(NamedTuple):
+    """What a fetch of the semantic cache answers."""
+
+    status: str
+    """HIT; STALE: another computes; MAYBE: the entries are to be judged; LEASE: compute it;
+    BUSY: another computes, or nobody may; RETIRED: the version is not in force."""
+    entries: list[NearAnswer]
+    """The most similar one comes first; with LEASE the stale ones to serve meanwhile."""
+    token: str | None
+    """Of the lease, with LEASE; with MAYBE too, unless another judges or computes."""
+    lasts: float
+    """Seconds: HIT, the best one's time to live; LEASE, and MAYBE with a token, the lease;
+    STALE, how long the best one may be served still; else what is left of another's lease
+    or of the backoff."""
+
+    def __bool__(self) -> bool:
+        """Whether there is an answer."""
+        return self.status == "HIT"
+
+
 class SemanticInfo(NamedTuple):
     """What a key of the semantic cache holds, and what it was asked on that node."""
 
@@ -237,6 +258,10 @@ class SemanticInfo(NamedTuple):
     embedder: bytes | None
     entries: int
     bytes: int
+    leases: int
+    """That are open now."""
+    waiters: int
+    """Callers that wait for another's answer now."""
     hits: int
     maybes: int
     misses: int

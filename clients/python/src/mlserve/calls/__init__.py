@@ -69,7 +69,17 @@ from mlserve.calls.limits import (
     window_words,
 )
 from mlserve.calls.operators import delete, stats
-from mlserve.calls.semantic import semdrop, semget, seminfo, semset, semthreshold
+from mlserve.calls.semantic import (
+    semalias,
+    semdrop,
+    semfetch,
+    semget,
+    seminfo,
+    semrelease,
+    semrenew,
+    semset,
+    semthreshold,
+)
 from mlserve.calls.serve import serve
 
 __all__ = [
@@ -124,9 +134,13 @@ __all__ = [
     "pairs_of",
     "ratelimit",
     "renew",
+    "semalias",
     "semdrop",
+    "semfetch",
     "semget",
     "seminfo",
+    "semrelease",
+    "semrenew",
     "semset",
     "semthreshold",
     "serve",

@@ -223,7 +223,12 @@ def cacherenew(key: Key, token: str, lease: Seconds) -> Call[bool]:
     False where the token is no longer the holder's: the work may be given up. It may be
     repeated.
     """
-    words = ["ML.CACHERENEW", key, token, milliseconds("lease", lease, above_0=True)]
+    return renewal("ML.CACHERENEW", key, token, lease)
+
+
+def renewal(command: str, key: Key, token: str, lease: Seconds) -> Call[bool]:
+    """What has the time of a lease start anew."""
+    words = [command, key, token, milliseconds("lease", lease, above_0=True)]
     return Call(words, flag_of, (key,), again=True)
 
 
@@ -233,7 +238,12 @@ def cacherelease(key: Key, token: str, *, backoff: Seconds | None = None) -> Cal
     With `backoff`, seconds, nobody has one for that long. False where the token is not
     the holder's; repeated after a lost connection it is False as well.
     """
-    words: list[Word] = ["ML.CACHERELEASE", key, token]
+    return giving_up("ML.CACHERELEASE", key, token, backoff)
+
+
+def giving_up(command: str, key: Key, token: str, backoff: Seconds | None) -> Call[bool]:
+    """What gives a lease up."""
+    words: list[Word] = [command, key, token]
     if backoff is not None:
         words += ["BACKOFF", milliseconds("backoff", backoff)]
     return Call(words, flag_of, (key,), again=True)

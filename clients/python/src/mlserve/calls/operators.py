@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mlserve.results import Key
 
-Section: TypeAlias = Literal["limits", "cache", "features"]
+Section: TypeAlias = Literal["limits", "cache", "features", "semantic"]
 
 
 def stats(
@@ -34,8 +34,8 @@ def stats(
     """
     words: list[Word] = ["ML.STATS"]
     if section is not None:
-        if section.upper() not in ("LIMITS", "CACHE", "FEATURES"):
-            raise ValueError(f"section must be limits, cache or features: {section!r}")
+        if section.upper() not in ("LIMITS", "CACHE", "FEATURES", "SEMANTIC"):
+            raise ValueError(f"section must be limits, cache, features or semantic: {section!r}")
         words.append(section.upper())
     if namespace is not None:
         words += ["NAMESPACE", namespace]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+from mlserve.calls.cache import giving_up, renewal
 from mlserve.calls.call import (
     Call,
     Moment,
@@ -14,12 +15,14 @@ from mlserve.calls.call import (
     decimals,
     expiry_words,
     flag_of,
+    in_seconds,
     milliseconds,
     named,
+    new_id,
     text_of,
     word_of,
 )
-from mlserve.results import Key, NearAnswer, NearAnswers, SemanticInfo
+from mlserve.results import Key, NearAnswer, NearAnswers, NearFetch, SemanticInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,15 +49,17 @@ def semset(
     expires_at: Moment | None = None,
     stale: Seconds | None = None,
     jitter: int | None = None,
+    token: str | None = None,
 ) -> Call[str | None]:
     """Keep the answer to a question, to be found by questions near it (ML.SEMSET).
 
     `vector` is the embedding of the question. `embedder` names what made it: another name
     on the same key is an error. `prompt` is told with the answer. An answer of the same
-    version and `digest` is replaced. The times are those of cacheset.
+    version and `digest` is replaced. The times are those of cacheset. `token` is of the
+    lease that it was computed under: those who wait for what is near have the answer.
 
-    The result is the entry's id, None where the version is not in force. With a `digest` it
-    is repeated after a lost connection.
+    The result is the entry's id, None where the version is not in force, or the token no
+    longer the holder's. With a `digest` or a `token` it is repeated after a lost connection.
     """
     words: list[Word] = ["ML.SEMSET", key, version, vector_of(vector), word_of("value", value)]
     for name, text in (("EMBEDDER", embedder), ("PROMPT", prompt), ("DIGEST", digest)):
@@ -65,11 +70,36 @@ def semset(
         words += ["STALE", milliseconds("stale", stale)]
     if jitter is not None:
         words += ["JITTER", jitter]
+    if token is not None:
+        words += ["TOKEN", token]
 
     def read(answer: Any) -> str | None:
         return None if answer is None else text_of(answer)
 
-    return Call(words, read, (key,), again=digest is not None)
+    return Call(words, read, (key,), again=digest is not None or token is not None)
+
+
+def near_words(
+    maybe: float | None, top: int | None, embedder: Key | None, digest: Key | None
+) -> list[Word]:
+    """What semget and semfetch have in common."""
+    words: list[Word] = []
+    if maybe is not None:
+        words += ["MAYBE", decimals(maybe)]
+    if top is not None:
+        words += ["TOP", top]
+    for name, text in (("EMBEDDER", embedder), ("DIGEST", digest)):
+        if text is not None:
+            words += [name, text]
+    return words
+
+
+def entries_of(answer: Any) -> list[NearAnswer]:
+    """The entries that were found."""
+    return [
+        NearAnswer(text_of(name), float(similarity), value, prompt, age / 1000)
+        for name, similarity, value, prompt, age in answer
+    ]
 
 
 def semget(
@@ -90,23 +120,86 @@ def semget(
     an entry that is the hit. It may be repeated.
     """
     words: list[Word] = ["ML.SEMGET", key, version, vector_of(vector), "HIT", decimals(hit)]
-    if maybe is not None:
-        words += ["MAYBE", decimals(maybe)]
-    if top is not None:
-        words += ["TOP", top]
-    for name, text in (("EMBEDDER", embedder), ("DIGEST", digest)):
-        if text is not None:
-            words += [name, text]
+    words += near_words(maybe, top, embedder, digest)
 
     def read(answer: Any) -> NearAnswers:
         status, entries = answer
-        found = [
-            NearAnswer(text_of(name), float(similarity), value, prompt, age / 1000)
-            for name, similarity, value, prompt, age in entries
-        ]
-        return NearAnswers(text_of(status), found)
+        return NearAnswers(text_of(status), entries_of(entries))
 
     return Call(words, read, (key,), again=True)
+
+
+def semfetch(
+    key: Key,
+    version: Key,
+    vector: bytes | Iterable[float],
+    hit: float,
+    lease: Seconds,
+    *,
+    wait: Seconds | None = None,
+    maybe: float | None = None,
+    top: int | None = None,
+    embedder: Key | None = None,
+    digest: Key | None = None,
+    token: str | None = None,
+) -> Call[NearFetch]:
+    """`semget`; of all that miss what is near, one is told to compute it (ML.SEMFETCH).
+
+    `lease` is how many seconds this caller has, should it be the one; `wait`, how many to
+    wait for the answer of another rather than be told BUSY. Who holds the lease calls
+    semset with its token, or semrelease; with MAYBE it may judge that an entry answers the
+    question, and call semalias. `token` is the caller's own, else a new one. It may be
+    repeated after a lost connection.
+    """
+    words: list[Word] = ["ML.SEMFETCH", key, version, vector_of(vector), "HIT", decimals(hit)]
+    words += ["LEASE", milliseconds("lease", lease, above_0=True)]
+    if wait is not None:
+        words += ["WAIT", milliseconds("wait", wait)]
+    words += near_words(maybe, top, embedder, digest)
+    words += ["TOKEN", token or new_id()]
+
+    def read(answer: Any) -> NearFetch:
+        status, entries, under, lasts = answer
+        under = None if under is None else text_of(under)
+        return NearFetch(text_of(status), entries_of(entries), under, lasts / 1000)
+
+    waiting = 0 if wait is None else in_seconds(wait)
+    return Call(words, read, (key,), again=True, wait=waiting)
+
+
+def semalias(
+    key: Key,
+    version: Key,
+    vector: bytes | Iterable[float],
+    id: str,  # noqa: A002
+    token: str,
+) -> Call[bool]:
+    """Have a question have the answer of an entry, which was judged to fit (ML.SEMALIAS).
+
+    `token` is of the lease that came with it: those who wait for what is near have that
+    answer too. False where the token is no longer the holder's, or the entry gone. It may
+    be repeated.
+    """
+    words: list[Word] = ["ML.SEMALIAS", key, version, vector_of(vector), id, "TOKEN", token]
+    return Call(words, flag_of, (key,), again=True)
+
+
+def semrenew(key: Key, token: str, lease: Seconds) -> Call[bool]:
+    """Have the time of a lease start anew: it ends `lease` seconds from now (ML.SEMRENEW).
+
+    False where the token is no longer the holder's: the work may be given up. It may be
+    repeated.
+    """
+    return renewal("ML.SEMRENEW", key, token, lease)
+
+
+def semrelease(key: Key, token: str, *, backoff: Seconds | None = None) -> Call[bool]:
+    """Give a lease up without an answer; who waits for what is near is next (ML.SEMRELEASE).
+
+    With `backoff`, seconds, nobody near has one for that long. False where the token is not
+    the holder's; repeated after a lost connection it is False as well.
+    """
+    return giving_up("ML.SEMRELEASE", key, token, backoff)
 
 
 def semdrop(
