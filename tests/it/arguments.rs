@@ -729,7 +729,7 @@ fn a_key_of_any_other_type_is_left_as_it_is() {
     let before = client.footprint();
     for key in ["list", "string", "hash", "limit", "permit", "cache", "row", "sem"] {
         // Each command, its further arguments, and the key that it is made for.
-        let calls: [(&str, Vec<&[u8]>, &str); 36] = [
+        let calls: [(&str, Vec<&[u8]>, &str); 40] = [
             ("ML.RATELIMIT", vec![b"10", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"0", b"60"], "limit"),
             ("ML.RATELIMIT", vec![b"10", b"60", b"PEEK"], "limit"),

@@ -30,7 +30,7 @@ pub const fn command<V: InForce>() -> Command {
         keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: ARGUMENTS,
         summary: c"Keeps the answer to a question, to be found by questions near it.",
-        complexity: c"O(N*log(N)) where N is the number of dimensions.",
+        complexity: c"O(N*log(N)+M) where N is the number of dimensions, and M that of callers that wait times dimensions.",
         since: c"0.1.0",
     }
 }
