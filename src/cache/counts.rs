@@ -1,72 +1,31 @@
 //! What is counted of the cache: of all keys, of each namespace, and of each
 //! version in force.
 
-use crate::stats;
+use crate::stats::counters;
 
-/// One of the things counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counter {
+counters! {
     /// Fresh answers served.
-    Hits,
+    Hits = "hits",
     /// Reads that found no fresh answer.
-    Misses,
+    Misses = "misses",
     /// Stale answers served in place of fresh ones.
-    Stale,
+    Stale = "stale",
     /// Leases granted.
-    Leases,
+    Leases = "leases",
     /// Callers that waited for another's answer.
-    Waits,
+    Waits = "waits",
     /// Answers got by waiting.
-    Coalesced,
+    Coalesced = "coalesced",
     /// Leases that ran out unfilled.
-    ExpiredLeases,
+    ExpiredLeases = "expired_leases",
     /// Sets taken of a holder whose lease had run out.
-    LateSets,
+    LateSets = "late_sets",
     /// Sets refused: of a lease that had passed, of a version not in force.
-    RefusedSets,
+    RefusedSets = "refused_sets",
     /// What computing the answers of all hits had taken, in milliseconds.
-    SavedMs,
+    SavedMs = "saved_ms",
     /// Answers written.
-    EntriesWritten,
+    EntriesWritten = "entries_written",
     /// Bytes of the answers written.
-    BytesWritten,
+    BytesWritten = "bytes_written",
 }
-
-impl Counter {
-    /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::Hits,
-        Self::Misses,
-        Self::Stale,
-        Self::Leases,
-        Self::Waits,
-        Self::Coalesced,
-        Self::ExpiredLeases,
-        Self::LateSets,
-        Self::RefusedSets,
-        Self::SavedMs,
-        Self::EntriesWritten,
-        Self::BytesWritten,
-    ];
-
-    /// Its name in ML.STATS.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hits => "hits",
-            Self::Misses => "misses",
-            Self::Stale => "stale",
-            Self::Leases => "leases",
-            Self::Waits => "waits",
-            Self::Coalesced => "coalesced",
-            Self::ExpiredLeases => "expired_leases",
-            Self::LateSets => "late_sets",
-            Self::RefusedSets => "refused_sets",
-            Self::SavedMs => "saved_ms",
-            Self::EntriesWritten => "entries_written",
-            Self::BytesWritten => "bytes_written",
-        }
-    }
-}
-
-/// How much was counted of each.
-pub type Counts = stats::Counts<{ Counter::ALL.len() }>;

@@ -153,6 +153,9 @@ impl Domain for Cache {
         Some(decide_again(lock, key, 0, &mut None))
     }
 
+    /// Nobody who is decided anew needs to know.
+    fn fall_behind((): &()) {}
+
     fn nothing() -> Told {
         Told::Busy { left_us: 0 }
     }

@@ -59,10 +59,6 @@ pub const STATS: stats::Section = stats::Section { keyword: "CACHE", report, res
 /// with its counts.
 type Deciding<'s> = Vec<(&'s [u8], Vec<(&'s [u8], Counts)>)>;
 
-fn names() -> impl Iterator<Item = &'static str> {
-    Counter::ALL.into_iter().map(Counter::name)
-}
-
 fn report(lock: &Lock, selection: Selection, _now: Micros, reply: Reply) {
     state::with(lock, |state| {
         let mut all: BTreeMap<&[u8], (Counts, Deciding)> = BTreeMap::new();
@@ -81,7 +77,7 @@ fn report(lock: &Lock, selection: Selection, _now: Micros, reply: Reply) {
         for (name, (counts, deciding)) in all {
             reply.bytes(name);
             reply.map(Counter::ALL.len() + 1);
-            counts.reply(reply, names());
+            counts.reply(reply, Counter::ALL.map(Counter::name));
             reply.bytes(b"versions");
             reply.map(deciding.len());
             for (namespace, versions) in deciding {
@@ -90,7 +86,7 @@ fn report(lock: &Lock, selection: Selection, _now: Micros, reply: Reply) {
                 for (version, counts) in versions {
                     reply.bytes(version);
                     reply.map(Counter::ALL.len());
-                    counts.reply(reply, names());
+                    counts.reply(reply, Counter::ALL.map(Counter::name));
                 }
             }
         }

@@ -92,6 +92,10 @@ pub trait Domain: Sized + 'static {
         key: &Key<Self>,
     ) -> Option<Self::Told>;
 
+    /// Takes note that something has come to the key that nobody held against one who is to
+    /// be decided anew.
+    fn fall_behind(asked: &Self::Asked);
+
     /// What one is told of whom nothing is known any more.
     fn nothing() -> Self::Told;
 
@@ -465,6 +469,17 @@ pub fn asked<D: Domain>(lock: &Lock, client: BlockedClient) -> Option<D::Asked> 
     with_state::<D, _>(lock, |state| state.callers.get(&client).map(|one| one.asked.clone()))
 }
 
+/// Takes note that something has come to a key for those who are to be decided anew there,
+/// and were in no flight.
+pub fn fall_behind<D: Domain>(lock: &Lock, scope: i32, key: &[u8]) {
+    with_state::<D, _>(lock, |state| {
+        for (client, _) in state.anew.iter().filter(|(_, flight)| flight.is_at(scope, key)) {
+            let caller = state.callers.get(client);
+            caller.into_iter().for_each(|caller| D::fall_behind(&caller.asked));
+        }
+    });
+}
+
 /// Asks for a lease; see [`SingleFlight::lease`].
 pub fn lease<D: Domain>(
     lock: &Lock,
@@ -546,10 +561,11 @@ impl<D: Domain> OnUnblock for Callers<D> {
     }
 
     fn ready(lock: &Lock, client: BlockedClient) {
-        note_state::<D>(lock, |state| {
-            if let Some((key, _)) = state.flights.waits_for(client, monotonic()) {
-                let key = key.clone();
-                state.entered.insert(key);
+        note_state::<D>(lock, |state| match state.flights.waits_for(client, monotonic()) {
+            Some((key, _)) => _ = state.entered.insert(key.clone()),
+            None => {
+                let caller = state.callers.get(&client);
+                caller.into_iter().for_each(|caller| D::fall_behind(&caller.asked));
             }
         });
     }

@@ -423,6 +423,7 @@ pub fn offer(
     version: &[u8],
     offer: impl FnOnce() -> Option<Offer>,
 ) {
+    flights::fall_behind::<Semantic>(lock, db, key);
     let waiting = flights::look::<Semantic, _>(lock, |flights| {
         let at = flights.taken_at(db, key, 0).map(|(flight, _)| flight);
         let of_version = at.filter(|flight| is_of(flight.name(), version));
@@ -569,9 +570,7 @@ impl Domain for Semantic {
         let waiting =
             flights::with::<Self, _>(lock, |flights| flights.waiters_in(key).collect::<Vec<_>>());
         for client in waiting {
-            if let Some(ask) = flights::asked::<Self>(lock, client) {
-                ask.is_behind.store(true, Relaxed);
-            }
+            flights::asked::<Self>(lock, client).iter().for_each(Self::fall_behind);
             flights::with::<Self, _>(lock, |flights| flights.serve(client, None));
         }
     }
@@ -640,6 +639,10 @@ impl Domain for Semantic {
             Outcome::Later(flight, _) if wait(&flight) => None,
             Outcome::Now(fetched) | Outcome::Later(_, fetched) => Some(Told { fetched, hits }),
         }
+    }
+
+    fn fall_behind(ask: &Arc<Ask>) {
+        ask.is_behind.store(true, Relaxed);
     }
 
     fn nothing() -> Told {

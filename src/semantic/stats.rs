@@ -3,83 +3,39 @@
 
 use crate::metrics::Gauge;
 use crate::server::{Global, Lock, Reply, Section};
-use crate::stats::{self, Namespaces, Selection, Totals, max_namespaces};
+use crate::stats::{self, Namespaces, Selection, Totals, counters, max_namespaces};
 use crate::time::Micros;
 
-/// One of the things counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counter {
+counters! {
     /// Questions answered.
-    Hits,
+    Hits = "hits",
     /// Questions with candidates only.
-    Maybes,
+    Maybes = "maybes",
     /// Questions without either.
-    Misses,
+    Misses = "misses",
     /// Stale answers served in place of fresh ones.
-    Stale,
+    Stale = "stale",
     /// Leases granted.
-    Leases,
+    Leases = "leases",
     /// Callers that waited for another's answer.
-    Waits,
+    Waits = "waits",
     /// Answers got by waiting.
-    Coalesced,
+    Coalesced = "coalesced",
     /// Leases that ran out unfilled.
-    ExpiredLeases,
+    ExpiredLeases = "expired_leases",
     /// Sets taken of a holder whose lease had run out.
-    LateSets,
+    LateSets = "late_sets",
     /// Sets refused: of a lease that had passed, of a version not in force.
-    RefusedSets,
+    RefusedSets = "refused_sets",
     /// What computing the answers of all hits had taken, in milliseconds.
-    SavedMs,
+    SavedMs = "saved_ms",
     /// Entries written.
-    EntriesWritten,
+    EntriesWritten = "entries_written",
     /// Further vectors that lead to an entry.
-    Aliases,
+    Aliases = "aliases",
     /// Entries that went for others, or whose time was over.
-    EntriesEvicted,
+    EntriesEvicted = "entries_evicted",
 }
-
-impl Counter {
-    /// All of them.
-    pub const ALL: [Self; 14] = [
-        Self::Hits,
-        Self::Maybes,
-        Self::Misses,
-        Self::Stale,
-        Self::Leases,
-        Self::Waits,
-        Self::Coalesced,
-        Self::ExpiredLeases,
-        Self::LateSets,
-        Self::RefusedSets,
-        Self::SavedMs,
-        Self::EntriesWritten,
-        Self::Aliases,
-        Self::EntriesEvicted,
-    ];
-
-    /// Its name in ML.STATS.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hits => "hits",
-            Self::Maybes => "maybes",
-            Self::Misses => "misses",
-            Self::Stale => "stale",
-            Self::Leases => "leases",
-            Self::Waits => "waits",
-            Self::Coalesced => "coalesced",
-            Self::ExpiredLeases => "expired_leases",
-            Self::LateSets => "late_sets",
-            Self::RefusedSets => "refused_sets",
-            Self::SavedMs => "saved_ms",
-            Self::EntriesWritten => "entries_written",
-            Self::Aliases => "aliases",
-            Self::EntriesEvicted => "entries_evicted",
-        }
-    }
-}
-
-type Counts = stats::Counts<{ Counter::ALL.len() }>;
 
 static TOTALS: Totals<{ Counter::ALL.len() }> = Totals::new();
 
@@ -144,7 +100,7 @@ fn report(lock: &Lock, selection: Selection, _now: Micros, reply: Reply) {
         for (name, counts) in asked_for {
             reply.bytes(name);
             reply.map(Counter::ALL.len());
-            counts.reply(reply, Counter::ALL.into_iter().map(Counter::name));
+            counts.reply(reply, Counter::ALL.map(Counter::name));
         }
     });
 }

@@ -5,6 +5,35 @@ use crate::bug;
 use crate::metrics::Counter;
 use crate::server::Reply;
 
+/// The things that a domain counts, each with its name in ML.STATS: an enum `Counter`, and
+/// `Counts` of them.
+macro_rules! counters {
+    ($($(#[$what:meta])+ $counter:ident = $name:literal,)+) => {
+        /// One of the things counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter {
+            $($(#[$what])+ $counter,)+
+        }
+
+        impl Counter {
+            /// All of them.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$counter),+];
+
+            /// Its name in ML.STATS.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$counter => $name,)+
+                }
+            }
+        }
+
+        /// How much was counted of each.
+        pub type Counts = $crate::stats::Counts<{ Counter::ALL.len() }>;
+    };
+}
+
+pub(crate) use counters;
+
 /// How much was counted of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts<const N: usize>([u64; N]);
@@ -30,8 +59,8 @@ impl<const N: usize> Counts<N> {
     }
 
     /// Answers all of them, by their names.
-    pub fn reply(&self, reply: Reply, names: impl Iterator<Item = &'static str>) {
-        for (name, count) in names.zip(self.0) {
+    pub fn reply(&self, reply: Reply, names: [&'static str; N]) {
+        for (name, count) in names.into_iter().zip(self.0) {
             reply_count(reply, name, count);
         }
     }

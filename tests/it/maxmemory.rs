@@ -6,14 +6,15 @@ use crate::fuzz::{GRAMMAR, Maker, remember};
 use crate::support::{Answer, Client, Random, Server, call, commands};
 use redis::{Cmd, Value};
 
-/// What the module may keep beside the keys: leases and who waits for them, and of
+/// What the module may keep beside the keys: leases of each kind and who waits for them, and of
 /// 16 namespaces in each section of ML.STATS what was counted and the keys denied
 /// most, and their versions in force.
-const CONFIG: &str = "ml.cache-max-lease-bytes 65536\nml.stats-max-namespaces 16\n\
+const CONFIG: &str = "ml.cache-max-lease-bytes 65536\nml.semantic-max-lease-bytes 65536\n\
+                      ml.stats-max-namespaces 16\n\
                       ml.cache-max-namespaces 16\nmaxmemory-eviction-tenacity 100";
 const LEASE_BYTES: i64 = 64 << 10;
 /// Of a sketch 64 keys of 128 bytes each, of the rest some hundred bytes.
-const BESIDE: i64 = LEASE_BYTES + 16 * (16 << 10);
+const BESIDE: i64 = 2 * LEASE_BYTES + 16 * (16 << 10);
 
 /// What calls that need no memory may take all the same, many of them together: of
 /// the figures of namespaces, whose names are up to 255 bytes long.
@@ -149,8 +150,10 @@ fn calls_fill_the_memory_that_there_is_and_no_more() {
             let used = used(&mut client);
             beyond = beyond.max(used - most);
             assert!(beyond <= SLACK, "{policy}: {beyond} bytes beyond, seed {seed}");
-            let leases: i64 = client.info("ml_cache_lease_bytes").parse().unwrap();
-            assert!(leases <= LEASE_BYTES, "{policy}: {leases} of leases, seed {seed}");
+            for field in ["ml_cache_lease_bytes", "ml_semantic_lease_bytes"] {
+                let leases: i64 = client.info(field).parse().unwrap();
+                assert!(leases <= LEASE_BYTES, "{policy}: {field} {leases}, seed {seed}");
+            }
             full += u32::from(refused > 0 || client.info("evicted_keys") != "0");
             if full == 200 {
                 break;
