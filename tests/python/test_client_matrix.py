@@ -144,7 +144,36 @@ def test_the_cache(ml):
         assert counts["hits"] >= 1 and set(counts["versions"][b"pred"]) == {b"v2", b"v3"}
     finally:
         ml.cacheversionset("pred", None)
-    assert set(ml.stats(reset=True)) == {"limits", "cache", "features"}
+    assert set(ml.stats(reset=True)) == {"limits", "cache", "features", "semantic"}
+
+
+def test_the_semantic_cache(ml):
+    question, like_it, other = [1.0] + [0.0] * 7, [1.0, 0.3] + [0.0] * 6, [0.0] * 7 + [1.0]
+    first = ml.semfetch("sem", "v1", question, 0.99, 30)
+    assert (first.status, first.entries, bool(first)) == ("LEASE", [], False)
+    assert first.token is not None
+    busy = ml.semfetch("sem", "v1", question, 0.99, 30, wait=0.001)
+    assert (busy.status, busy.token) == ("BUSY", None)
+    assert ml.semrenew("sem", first.token, 60)
+    assert ml.seminfo("sem").leases == 1
+    kept = ml.semset("sem", "v1", question, "a", prompt="why?", token=first.token)
+    assert kept is not None
+    assert ml.semset("sem", "v1", question, "b", token="0" * 32) is None
+    hit = ml.semfetch("sem", "v1", question, 0.99, 30)
+    assert (hit.status, bool(hit), hit.entries[0].id, hit.entries[0].value) == (
+        "HIT", True, kept, b"a")
+    assert 3500 < hit.lasts <= 3600
+    judged = ml.semfetch("sem", "v1", like_it, 0.99, 30, maybe=0.9, top=2)
+    assert (judged.status, judged.entries[0].id) == ("MAYBE", kept)
+    assert 0.95 < judged.entries[0].similarity < 0.96
+    assert ml.semalias("sem", "v1", like_it, kept, judged.token)
+    assert ml.semget("sem", "v1", like_it, 0.99).status == "HIT"
+    given_up = ml.semfetch("sem", "v1", other, 0.99, 30, digest="d", token="5" * 32)
+    assert (given_up.status, given_up.token) == ("LEASE", "5" * 32)
+    assert ml.semrelease("sem", "5" * 32, backoff=30)
+    assert not ml.semrelease("sem", "5" * 32)
+    assert 0 < ml.semfetch("sem", "v1", other, 0.99, 30).lasts <= 30
+    assert ml.semdrop("sem", id=kept) == 1
 
 
 def test_features(ml):
@@ -336,7 +365,7 @@ WRONG = [
     (lambda ml: ml.cachefetch("k", "v", 0), "lease must be seconds, above 0: 0"),
     (lambda ml: ml.featuretensor(["i"], ["f"], max_age=0), "max_age must be seconds, above 0: 0"),
     (lambda ml: ml.admit({"k": Permit(1)}, hold=0), "hold must be seconds, above 0: 0"),
-    (lambda ml: ml.stats("limit"), "section must be limits, cache or features: 'limit'"),
+    (lambda ml: ml.stats("limit"), "section must be limits, cache, features or semantic: 'limit'"),
     (lambda ml: ml.delete(), "keys must not be empty"),
     (lambda ml: mlserve.Client("127.0.0.1", 6379), "a client is made by from_url"),
 ]

@@ -22,6 +22,7 @@ DEFAULTS = {
     "ml.features-max-values": "1000000",
     "ml.features-max-reply-bytes": "134217728",
     "ml.features-max-skew": "86400",
+    "ml.features-max-lists": "1024",
     "ml.semantic-ttl": "3600",
     "ml.semantic-max-entries": "100000",
     "ml.semantic-max-bytes": "268435456",
