@@ -18,7 +18,7 @@ pub const COMMAND: Command = Command {
     keys: Some(KeySpec::one(1, KeyAccess::Update)),
     arguments: &[KEY, ID, Argument::double(c"similarity")],
     summary: c"Says from which similarity on an entry answers.",
-    complexity: c"O(M) where M is the number of callers that wait times that of dimensions.",
+    complexity: c"O(N) where N is the number of callers that wait times that of dimensions.",
     since: c"0.1.0",
 };
 
