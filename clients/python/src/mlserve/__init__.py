@@ -5,6 +5,7 @@
 - `FeatureLog`: a log of the features that were served.
 - `limit`, `permit` and `admit`: a block of work, or a function, let in by them.
 - `cached`: a decorator that keeps what a function returns.
+- `SemanticCache` and the decorator `semantic_cached`: the answer to nearly the same question.
 - `Quota`: a limit that is leased in blocks, for callers who cannot afford a round trip.
 - `mlserve serve`, a command: a private server with the module; see `mlserve serve --help`.
 - `mlserve.testing.server()`: the same for a `with` block.
@@ -22,6 +23,7 @@ from mlserve.errors import Error, ModuleMissing, ResponseError, TimedOut, Unavai
 from mlserve.featurelog import FeatureLog
 from mlserve.quota import Quota
 from mlserve.results import Admission, Fetch, FieldList, FieldStatus, RateLimit, Status, Tensor
+from mlserve.semantic import SemanticCache, semantic_cached
 
 __all__ = [
     "Admission",
@@ -43,6 +45,7 @@ __all__ = [
     "Quota",
     "RateLimit",
     "ResponseError",
+    "SemanticCache",
     "Status",
     "Tensor",
     "TimedOut",
@@ -56,6 +59,7 @@ __all__ = [
     "limit",
     "micros",
     "permit",
+    "semantic_cached",
 ]
 
 __version__ = version("redis-mlserve")

@@ -13,7 +13,17 @@ import inspect
 import io
 import json
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from mlserve import aio, calls, keys
 from mlserve._steps import (
@@ -39,7 +49,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from mlserve.calls import Seconds, Word
+    from mlserve.calls import Call, Seconds, Word
     from mlserve.results import Key
 
 __all__ = ["JSON", "NUMPY", "Cached", "Serializer", "cached"]
@@ -185,24 +195,12 @@ def cached(
     the error.
     """
     is_client(client)
-    if not isinstance(name, str):
-        raise TypeError(f"name must be str: {name!r}")
-    calls.milliseconds("lease", lease, above_0=True)
-    if ttl is not None:
-        calls.milliseconds("ttl", ttl, above_0=True)
-    if jitter is not None and not 0 <= jitter <= 100:
-        raise ValueError(f"jitter must be from 0 to 100, percent: {jitter!r}")
-    if isinstance(ignore, str):
-        raise TypeError(f"ignore must be a list of names, not {ignore!r} alone")
-    if on_busy not in ("compute", "raise"):
-        raise ValueError(f'on_busy must be "compute" or "raise": {on_busy!r}')
+    check_kept(name, ttl, jitter, serializer)
+    check_flight(lease, ignore, on_busy)
     if on_failure not in ("raise", "stale"):
         raise ValueError(f'on_failure must be "raise" or "stale": {on_failure!r}')
     if on_failure == "stale" and stale is None and early is None:
         raise ValueError('on_failure="stale" needs stale: how many seconds past its expiry')
-    for wanted in ("dumps", "loads"):
-        if not callable(getattr(serializer, wanted, None)):
-            raise TypeError(f"serializer must have dumps and loads: {serializer!r}")
     if key is not None and ignore:
         raise ValueError("key and ignore exclude each other")
     options = Options(
@@ -261,6 +259,33 @@ def cached(
         return cast("Cached[P, R_co]", made)
 
     return decorate
+
+
+def check_kept(name: str, ttl: Seconds | None, jitter: int | None, serializer: Any) -> None:
+    """Raise unless answers can be kept so."""
+    if not isinstance(name, str):
+        raise TypeError(f"name must be str: {name!r}")
+    if ttl is not None:
+        calls.milliseconds("ttl", ttl, above_0=True)
+    if jitter is not None and not 0 <= jitter <= 100:
+        raise ValueError(f"jitter must be from 0 to 100, percent: {jitter!r}")
+    for wanted in ("dumps", "loads"):
+        if not callable(getattr(serializer, wanted, None)):
+            raise TypeError(f"serializer must have dumps and loads: {serializer!r}")
+
+
+def check_flight(lease: Seconds, ignore: Iterable[str], on_busy: str) -> None:
+    """Raise unless a function can be computed so, by one caller for all."""
+    calls.milliseconds("lease", lease, above_0=True)
+    check_ignored(ignore)
+    if on_busy not in ("compute", "raise"):
+        raise ValueError(f'on_busy must be "compute" or "raise": {on_busy!r}')
+
+
+def check_ignored(ignore: Iterable[str]) -> None:
+    """Raise unless it is several names."""
+    if isinstance(ignore, str):
+        raise TypeError(f"ignore must be a list of names, not {ignore!r} alone")
 
 
 def versions(version: Any) -> Callable[..., str | bytes]:
@@ -370,7 +395,7 @@ def one(options: Options, version: Any, key: str, compute: Callable[[], Any]) ->
         return values[key] if values else (yield Work(compute))
     except BaseException:
         # Cancelled: the lease may have been granted all the same.
-        yield from given_back(options, [key], token)
+        yield from given_back(options, releases([key], token))
         raise
     stale = found.value
     if found.status in (Status.HIT, Status.STALE):
@@ -382,7 +407,12 @@ def one(options: Options, version: Any, key: str, compute: Callable[[], Any]) ->
         if found.status is Status.BUSY:
             options.busy(found.lasts)
         return (yield Work(compute))
-    return (yield from computed(options, key, version, token, stale, compute))
+    lease = Lease(
+        [] if token is None else [calls.cacherenew(key, token, options.lease)],
+        lambda data: set_call(options, {key: data}, version, token),
+        lambda backoff: releases([key], token, backoff),
+    )
+    return (yield from computed(options, lease, compute, stale))
 
 
 def refused(error: Error) -> bool:
@@ -406,7 +436,14 @@ def read(options: Options, names: Sequence[str], version: Any) -> Steps[dict[str
     return values
 
 
-def understood(options: Options, data: Any) -> tuple[bool, Any]:
+class Readable(Protocol):
+    """What says how answers are read, and by which name they are spoken of."""
+
+    name: str
+    serializer: Serializer
+
+
+def understood(options: Readable, data: Any) -> tuple[bool, Any]:
     """Whether an answer is one of the serializer's, and the value that it is."""
     try:
         return True, options.serializer.loads(data)
@@ -415,49 +452,67 @@ def understood(options: Options, data: Any) -> tuple[bool, Any]:
         return False, None
 
 
+class Lease(NamedTuple):
+    """A lease on an answer by the calls that it takes; without one nothing is renewed."""
+
+    renewals: list[Call[Any]]
+    keep: Callable[[bytes], Call[Any]]
+    """What sets the answer."""
+    release: Callable[[Seconds | None], list[Call[Any]]]
+    """What gives it back, with a backoff."""
+
+
 def computed(
-    options: Options,
-    key: str,
-    version: Any,
-    token: str | None,
-    stale: bytes | None,
-    compute: Callable[[], Any],
+    options: Options, lease: Lease, compute: Callable[[], Any], stale: bytes | None = None
 ) -> Steps[Any]:
     """Compute under a lease, and set the answer; an error gives the lease back."""
-    renewals = [] if token is None else [calls.cacherenew(key, token, options.lease)]
     value: Any = MISSING
     try:
-        value = yield Work(compute, renewals, options.lease / 2)
+        value = yield Work(compute, lease.renewals, options.lease / 2)
         data = options.serializer.dumps(value)
     except BaseException as error:
-        yield from given_back(options, [key], token, options.backoff)
-        served = options.instead({key: stale}, error) if value is MISSING else {}
+        yield from given_back(options, lease.release(options.backoff))
+        served = options.instead({options.name: stale}, error) if value is MISSING else {}
         if served:
-            return served[key]
+            return served[options.name]
         raise
-    yield from kept(options, {key: data}, version, token)
+    yield from kept(options, lease.keep(data), lease.release(None))
     return value
 
 
-def kept(options: Options, data: dict[Key, Word], version: Any, token: str | None) -> Steps[None]:
-    """Set answers; where the server refuses them, nobody waits for them any longer."""
+def set_call(
+    options: Options, data: dict[Key, Word], version: Any, token: str | None
+) -> Call[list[bool]]:
+    """What sets answers as they are to be kept."""
     times: Any = {"ttl": options.ttl, "stale": options.stale, "jitter": options.jitter}
+    return calls.cachemset(data, version, token=token, **times)
+
+
+def releases(
+    names: Sequence[Key], token: str | None, backoff: Seconds | None = None
+) -> list[Call[bool]]:
+    """What gives leases back; without a token there are none."""
+    if token is None:
+        return []
+    return [calls.cacherelease(key, token, backoff=backoff) for key in names]
+
+
+def kept(options: Options, call: Call[Any], releases: list[Call[Any]]) -> Steps[None]:
+    """Set answers; where the server refuses them, nobody waits for them any longer."""
     try:
-        yield calls.cachemset(data, version, token=token, **times)
+        yield call
     except Error as error:
         logger.warning("mlserve: answers of %s were not kept: %s", options.name, error)
         if isinstance(error, ResponseError):
-            yield from given_back(options, list(data), token)
+            yield from given_back(options, releases)
 
 
-def given_back(
-    options: Options, names: Sequence[Key], token: str | None, backoff: Seconds | None = None
-) -> Steps[None]:
+def given_back(options: Options, releases: list[Call[Any]]) -> Steps[None]:
     """Release leases, all in one go; where that fails they end by their time."""
-    if token is None or not names:
+    if not releases:
         return
     try:
-        yield [calls.cacherelease(key, token, backoff=backoff) for key in names]
+        yield releases
     except Error as error:
         logger.warning("mlserve: leases of %s were not given back: %s", options.name, error)
 
@@ -536,7 +591,7 @@ class Batch:
     def give_back(self, backoff: Seconds | None) -> Steps[None]:
         """Release the leases that are held."""
         leased, self._leased = self._leased, []
-        yield from given_back(self._options, leased, self._token, backoff)
+        yield from given_back(self._options, releases(leased, self._token, backoff))
 
     def _fetched(self, names: list[str], wait: float = 0) -> Steps[dict[str, float]]:
         """Fetch some keys; those that others compute, and how long their leases last."""
@@ -618,4 +673,5 @@ class Batch:
         self._leased, self._unread, self._alone = [], [], []
         for keys_, token in ((leased, self._token), (unread, None)):
             if keys_:
-                yield from kept(options, {key: data[key] for key in keys_}, self._version, token)
+                call = set_call(options, {key: data[key] for key in keys_}, self._version, token)
+                yield from kept(options, call, releases(keys_, token))

@@ -28,12 +28,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def vector_of(vector: bytes | Iterable[float]) -> bytes:
-    """An embedding as the server reads it: little-endian 32-bit floats."""
+def vector_of(vector: Any) -> bytes:
+    """An embedding as the server reads it: little-endian 32-bit floats.
+
+    It is bytes already, or numbers: of a list or of an array, of one dimension.
+    """
     if isinstance(vector, bytes):
         return vector
-    numbers = list(vector)
-    return struct.pack(f"<{len(numbers)}f", *numbers)
+    if hasattr(vector, "astype") and getattr(vector, "ndim", None) == 1:
+        return bytes(vector.astype("<f4").tobytes())
+    try:
+        numbers = list(vector)
+        return struct.pack(f"<{len(numbers)}f", *numbers)
+    except (TypeError, struct.error):
+        shape = getattr(vector, "shape", type(vector).__qualname__)
+        raise TypeError(f"vector must be numbers, one after the other, not {shape}") from None
 
 
 def semset(

@@ -1,0 +1,460 @@
+"""The semantic cache: the answer to nearly the same question.
+
+```python
+cache = mlserve.SemanticCache(client, embed, embedder="minilm", version="v2", hit=0.95, maybe=0.8)
+
+@mlserve.semantic_cached(cache, judge=same)
+def answer(question, tenant): ...
+```
+
+What may be answered alike is compared: the question, by its embedding. What may not is the
+scope: whose it is, which template, what was said before. Each scope is a key of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import unicodedata
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
+
+from mlserve import aio, calls, keys
+from mlserve._steps import (
+    AnyClient,
+    Steps,
+    Work,
+    is_client,
+    is_kind_of,
+    logger,
+    policy_of,
+    run,
+    run_async,
+)
+from mlserve.admission import Busy
+from mlserve.caching import (
+    JSON,
+    Options,
+    Serializer,
+    check_ignored,
+    check_kept,
+    kept,
+    understood,
+    versions,
+)
+from mlserve.calls.semantic import vector_of
+from mlserve.errors import Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from typing_extensions import Self
+
+    from mlserve.calls import Call, Seconds, Word
+    from mlserve.results import NearAnswer, NearAnswers
+
+__all__ = ["Answer", "Found", "Question", "SemanticCache", "SemanticCached", "semantic_cached"]
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Question(NamedTuple):
+    """A question that is embedded: the calls of a SemanticCache take it in place of its text."""
+
+    text: str
+    key: str
+    """Of its scope and its embedder."""
+    vector: bytes
+    digest: str
+    """Of the text: the very same one is a hit, whatever the threshold."""
+
+
+class Answer(NamedTuple):
+    """An answer to a question near the one that was asked."""
+
+    id: str
+    similarity: float
+    """The cosine, within 0.001."""
+    value: Any
+    prompt: str
+    """The question that it was the answer to."""
+    age: float
+    """Seconds since it was set."""
+
+
+class Found(NamedTuple):
+    """What was found near a question; true where it may be served."""
+
+    status: str
+    """HIT, MAYBE, MISS, or RETIRED: the version is not in force."""
+    answers: list[Answer]
+    """The most similar one comes first; those that cannot be read are left out."""
+    question: Question
+
+    def __bool__(self) -> bool:
+        """Whether there is an answer to serve."""
+        return self.status == "HIT" and bool(self.answers)
+
+    @property
+    def value(self) -> Any:
+        """The best answer, or None."""
+        return self.answers[0].value if self.answers else None
+
+
+class SemanticCache:
+    """A semantic cache of answers, with a function that embeds their questions.
+
+    For threads with a Client; with an aio.Client by `aget` and `aset`. See `semantic_cached` for
+    a decorator that does all of it.
+    """
+
+    def __init__(
+        self,
+        client: AnyClient,
+        embed: Callable[[str], Any],
+        *,
+        embedder: str,
+        version: str | bytes | Callable[[], str | bytes],
+        name: str = "semantic",
+        hit: float = 0.95,
+        maybe: float | None = None,
+        top: int = 1,
+        ttl: Seconds | None = None,
+        stale: Seconds | None = None,
+        jitter: int | None = None,
+        unicode: keys.Form | None = None,
+        serializer: Serializer = JSON,
+    ) -> None:
+        """Embed by a function of a text; with an aio.Client it may be `async`.
+
+        It returns 8 to 4096 numbers: a list, an array, or bytes (little-endian f4).
+        `embedder` names the function and its model: vectors of two are never compared, as
+        it is a part of the key, and told to the server. `version` is the model's that
+        answers, or a function of nothing. `hit` and `maybe` are cosines: from `hit` on an
+        answer is served, from `maybe` on up to `top` of them are to be judged. Measure
+        them: `mlserve calibrate`. `ttl`, `stale`, `jitter` are those of semset. `unicode`
+        brings texts to a normal form first.
+
+        The keys are `name:hash` of embedder and scope, so `cacheversionset(name, ...)`
+        says which versions are served.
+        """
+        is_client(client)
+        check_kept(name, ttl, jitter, serializer)
+        if not callable(embed):
+            raise TypeError(f"embed must be a function of a text: {embed!r}")
+        if not isinstance(embedder, str) or not embedder:
+            raise TypeError(f"embedder must name what embeds: {embedder!r}")
+        if not 0 <= hit <= 1:
+            raise ValueError(f"hit must be a similarity, from 0 to 1: {hit!r}")
+        if maybe is not None and not 0 <= maybe < hit:
+            raise ValueError(f"maybe must be a similarity from 0 on, below hit: {maybe!r}")
+        if not 1 <= top <= 64:
+            raise ValueError(f"top must be from 1 to 64: {top!r}")
+        self.client = client
+        self.name = name
+        self.hit = hit
+        self.maybe = maybe
+        self._embed = embed
+        self._embedder = embedder
+        self._version = versions(version)
+        self._top = top
+        self._unicode = unicode
+        self._times: Any = {"ttl": ttl, "stale": stale, "jitter": jitter}
+        self.serializer = serializer
+        awaited_where_it_can_be(client, "embed", embed)
+
+    def key(self, scope: Any = ()) -> str:
+        """The key of a scope: any values that `mlserve.cached` makes keys of."""
+        return f"{self.name}:{keys.digest([self._embedder, scope], self._unicode)}"
+
+    def get(self, prompt: str | Question, scope: Any = ()) -> Found:
+        """The answers nearest to a question, in a scope."""
+        return run(self._of(asynchronous=False), self.getting(prompt, scope))
+
+    async def aget(self, prompt: str | Question, scope: Any = ()) -> Found:
+        """`get` for asyncio."""
+        return await run_async(self._of(asynchronous=True), self.getting(prompt, scope))
+
+    def set(self, prompt: str | Question, value: Any, scope: Any = ()) -> str | None:
+        """Keep the answer to a question; its id, None where the version is not in force."""
+        return run(self._of(asynchronous=False), self.setting(prompt, value, scope))
+
+    async def aset(self, prompt: str | Question, value: Any, scope: Any = ()) -> str | None:
+        """`set` for asyncio."""
+        return await run_async(self._of(asynchronous=True), self.setting(prompt, value, scope))
+
+    def _of(self, *, asynchronous: bool) -> Any:
+        if isinstance(self.client, aio.Client) != asynchronous:
+            raise TypeError("a Client is for get and set, an aio.Client for aget and aset")
+        return self.client
+
+    # --- the steps of it ------------------------------------------------------
+
+    def text_of(self, prompt: str) -> str:
+        """A prompt in the normal form that is embedded."""
+        if not isinstance(prompt, str):
+            raise TypeError(f"a prompt must be str: {prompt!r}")
+        return unicodedata.normalize(self._unicode, prompt) if self._unicode else prompt
+
+    def embedding(self, text: str) -> Work:
+        """What embeds a text."""
+        return Work(lambda: self._embed(text))
+
+    def question(self, text: str, key: str, vector: Any) -> Question:
+        """A question with its embedding."""
+        return Question(text, key, vector_of(vector), keys.digest(text))
+
+    def asking(self, prompt: str | Question, scope: Any) -> Steps[Question]:
+        """Embed a question."""
+        if isinstance(prompt, Question):
+            return prompt
+        text, key = self.text_of(prompt), self.key(scope)
+        if not text.strip():
+            # All that is empty has the same embedding, and many questions the same answer.
+            raise ValueError(f"a prompt must not be empty: {prompt!r}")
+        return self.question(text, key, (yield self.embedding(text)))
+
+    def getting(self, prompt: str | Question, scope: Any = ()) -> Steps[Found]:
+        """The steps of `get`."""
+        question = yield from self.asking(prompt, scope)
+        return self.found(question, (yield self.get_call(question)))
+
+    def setting(self, prompt: str | Question, value: Any, scope: Any = ()) -> Steps[str | None]:
+        """The steps of `set`."""
+        data = self.serializer.dumps(value)
+        question = yield from self.asking(prompt, scope)
+        kept: str | None = yield self.set_call(question, data)
+        return kept
+
+    def get_call(self, question: Question, *, judged: bool = True) -> Call[NearAnswers]:
+        """What looks for answers; those that are to be judged only where they are."""
+        return calls.semget(
+            question.key,
+            self._version(),
+            question.vector,
+            self.hit,
+            maybe=self.maybe if judged else None,
+            top=self._top,
+            embedder=self._embedder,
+            digest=question.digest,
+        )
+
+    def set_call(self, question: Question, data: Word) -> Call[str | None]:
+        """What keeps an answer."""
+        return calls.semset(
+            question.key,
+            self._version(),
+            question.vector,
+            data,
+            embedder=self._embedder,
+            prompt=question.text.encode("utf-8", "surrogatepass"),
+            digest=question.digest,
+            **self._times,
+        )
+
+    def found(self, question: Question, near: NearAnswers) -> Found:
+        """What a call has found, in the values that were set."""
+        answers = [answer for entry in near.entries if (answer := self._read(entry)) is not None]
+        return Found(near.status, answers, question)
+
+    def _read(self, entry: NearAnswer) -> Answer | None:
+        known, value = understood(self, entry.value)
+        if not known:
+            return None
+        prompt = (entry.prompt or b"").decode("utf-8", "surrogatepass")
+        return Answer(entry.id, entry.similarity, value, prompt, entry.age)
+
+
+class SemanticCached(Protocol[P, R_co]):
+    """A function whose answers are kept, as `semantic_cached` makes it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """The answer, kept or computed."""
+
+    def key(self, *args: Any, **kwargs: Any) -> str:
+        """The key of the scope that these arguments are of."""
+
+    @overload
+    def __get__(self, owner: None, kind: object) -> Self: ...
+    @overload
+    def __get__(self, owner: object, kind: object) -> Callable[..., R_co]: ...
+
+
+def semantic_cached(
+    cache: SemanticCache,
+    *,
+    judge: Callable[[str, Answer], Any] | None = None,
+    prompt: str | None = None,
+    ignore: Iterable[str] = (),
+    on_error: Literal["allow", "deny", "raise"] = "allow",
+) -> Callable[[Callable[P, R_co]], SemanticCached[P, R_co]]:
+    """Keep what a function answers, for nearly the same question: a decorator.
+
+    The argument named `prompt`, by default the first, is the question. All others are its
+    scope, but for those in `ignore`: nobody is answered what was asked with another tenant,
+    template or history.
+
+    An answer as similar as the cache's `hit` is served. One as similar as its `maybe` is
+    served if `judge` says so: a function of the prompt and of the Answer, True or False. What
+    it accepts is an answer to that question from then on, and is judged no more; where it
+    raises an Exception, which is logged, the answer is computed. Without a judge there is
+    no maybe.
+
+    `on_error` is that of `mlserve.cached`: what follows while the server is away, and where
+    the embedding fails.
+    """
+    if not isinstance(cache, SemanticCache):
+        raise TypeError(f"cache must be a SemanticCache: {cache!r}")
+    check_ignored(ignore)
+    if judge is not None:
+        is_judge(cache, judge)
+    client = cache.client
+    options = Options(
+        name=cache.name,
+        serializer=cache.serializer,
+        on_error=policy_of(on_error),
+    )
+
+    def decorate(function: Callable[P, R_co]) -> SemanticCached[P, R_co]:
+        is_kind_of(client, function, "caches")
+        compute: Callable[..., Any] = function
+        told = told_by(function, prompt, list(ignore))
+
+        def place(*args: Any, **kwargs: Any) -> tuple[str, str]:
+            text, scope = told(*args, **kwargs)
+            try:
+                return cache.text_of(text), cache.key(scope)
+            except TypeError as error:
+                raise TypeError(
+                    f"{function.__qualname__}: {error}: prompt= names the question, ignore= what "
+                    "is no part of its scope"
+                ) from None
+
+        def steps(*args: Any, **kwargs: Any) -> Steps[Any]:
+            text, key = place(*args, **kwargs)
+            return answered(cache, options, judge, text, key, lambda: compute(*args, **kwargs))
+
+        @functools.wraps(function)
+        def plainly(*args: Any, **kwargs: Any) -> Any:
+            return run(client, steps(*args, **kwargs))  # type: ignore[arg-type]
+
+        @functools.wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            return await run_async(client, steps(*args, **kwargs))  # type: ignore[arg-type]
+
+        made: Any = awaited if isinstance(client, aio.Client) else plainly
+        made.key = lambda *args, **kwargs: place(*args, **kwargs)[1]
+        return cast("SemanticCached[P, R_co]", made)
+
+    return decorate
+
+
+def is_judge(cache: SemanticCache, judge: Callable[[str, Answer], Any]) -> None:
+    """Raise unless a judge has something to judge, and is answered where it is called."""
+    if not callable(judge):
+        raise TypeError(f"judge must be a function of a prompt and an Answer: {judge!r}")
+    if cache.maybe is None:
+        raise ValueError("a judge needs a cache with maybe: from which similarity on it is asked")
+    awaited_where_it_can_be(cache.client, "judge", judge)
+
+
+def awaited_where_it_can_be(client: AnyClient, name: str, function: Any) -> None:
+    """Raise where nobody would await what a function returns."""
+    if inspect.iscoroutinefunction(function) and not isinstance(client, aio.Client):
+        raise TypeError(f"{name} must be a plain function with a Client: {function!r}")
+
+
+def told_by(
+    function: Callable[..., Any], prompt: str | None, ignore: Sequence[str]
+) -> Callable[..., tuple[Any, tuple[Any, ...]]]:
+    """What a function's arguments say: the question, and all else that counts."""
+    signature = inspect.signature(function)
+    asked = prompt or next(iter(signature.parameters), "prompt")
+    for name in [asked, *ignore]:
+        if name not in signature.parameters:
+            raise ValueError(f"{function.__qualname__} takes no argument {name!r}")
+    if asked in ignore:
+        raise ValueError(f"ignore must not name the question, {asked!r}")
+
+    def told(*args: Any, **kwargs: Any) -> tuple[Any, tuple[Any, ...]]:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        apart = [asked, *ignore]
+        rest = (value for name, value in bound.arguments.items() if name not in apart)
+        return bound.arguments[asked], tuple(rest)
+
+    return told
+
+
+def judged(judge: Callable[[str, Answer], Any], found: Found) -> Steps[Answer | None]:
+    """The first answer that a judge accepts; a judge that fails accepts none."""
+    for answer in found.answers:
+        asked = functools.partial(judge, found.question.text, answer)
+        try:
+            verdict = yield Work(asked)
+            if verdict not in (True, False):
+                # Text is true, also where it reads "no".
+                raise TypeError(f"a judge must return True or False: {verdict!r}")
+        except Exception as error:
+            logger.warning("mlserve: a judge failed, its answer is computed", exc_info=error)
+            return None
+        if verdict:
+            return answer
+    return None
+
+
+def answered(
+    cache: SemanticCache,
+    options: Options,
+    judge: Callable[[str, Answer], Any] | None,
+    text: str,
+    key: str,
+    compute: Callable[[], Any],
+) -> Steps[Any]:
+    """The answer to a question in the scope of a key: one that is there, or computed."""
+    if not text.strip():
+        # All that is empty has the same embedding.
+        return (yield Work(compute))
+    try:
+        vector = yield cache.embedding(text)
+    except Exception as error:
+        unembedded(options, error)
+        return (yield Work(compute))
+    question = cache.question(text, key, vector)
+    try:
+        near = yield cache.get_call(question, judged=judge is not None)
+    except Error as error:
+        options.away(error)
+        return (yield Work(compute))
+    found = cache.found(question, near)
+    if found:
+        return found.value
+    if judge is not None and found.status == "MAYBE":
+        accepted = yield from judged(judge, found)
+        if accepted is not None:
+            data = options.serializer.dumps(accepted.value)
+            yield from kept(options, cache.set_call(question, data), [])
+            return accepted.value
+    value = yield Work(compute)
+    if found.status != "RETIRED":
+        yield from kept(options, cache.set_call(question, options.serializer.dumps(value)), [])
+    return value
+
+
+def unembedded(options: Options, error: Exception) -> None:
+    """Return where an answer is to be computed though its question cannot be embedded."""
+    if options.on_error == "raise":
+        raise error
+    logger.warning("mlserve: a question of %s is not embedded: %s", options.name, error)
+    if options.on_error == "deny":
+        raise Busy("the embedding failed, and nothing is computed without it") from error
