@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from mlserve import __version__, featurelog, top
+from mlserve import __version__, calibration, featurelog, top
 from mlserve.client import Client
 from mlserve.server import Server, ServerError
 
@@ -104,6 +104,14 @@ def count(text: str) -> int:
     return number
 
 
+def share(text: str) -> float:
+    """A share, between 0 and 1."""
+    number = float(text)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share between 0 and 1")
+    return number
+
+
 URL = "redis://127.0.0.1:6379"
 
 
@@ -130,6 +138,12 @@ def log_features(options: argparse.Namespace) -> int:
     """File what was served."""
     end_by_signals()
     return featurelog.run(options)
+
+
+def calibrate(options: argparse.Namespace) -> int:
+    """Find thresholds."""
+    options.wrong = options.wrong or [0.001, 0.01]
+    return calibration.run(options)
 
 
 def add_nodes(command: argparse.ArgumentParser) -> None:
@@ -201,6 +215,46 @@ def add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.set_defaults(run=log_features)
 
 
+def add_calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command that finds thresholds of the semantic cache."""
+    command = commands.add_parser(
+        "calibrate",
+        help="find thresholds of the semantic cache from labelled pairs of questions",
+        description="Finds HIT and MAYBE for wanted error rates. The file has a header, and the "
+        "columns a (a question that was answered), b (one that is asked) and same (1 where the "
+        "answer fits both, else 0); with a column similarity it needs no texts.",
+    )
+    command.add_argument("pairs", metavar="PAIRS.CSV", help="the file, or - for the input")
+    command.add_argument(
+        "--embed", metavar="MODULE:FUNCTION", help="what embeds a text, as for SemanticCache"
+    )
+    command.add_argument(
+        "--judge", metavar="MODULE:FUNCTION", help="what judges a MAYBE, to be measured too"
+    )
+    command.add_argument(
+        "--wrong",
+        type=share,
+        action="append",
+        metavar="SHARE",
+        help="of the pairs that differ, that may be answered (default: 0.001 and 0.01)",
+    )
+    command.add_argument(
+        "--recall",
+        type=share,
+        default=0.95,
+        metavar="SHARE",
+        help="of the pairs with the same answer, that MAYBE is to find (default: 0.95)",
+    )
+    command.add_argument(
+        "--sure", action="store_true", help="choose HIT by the upper end of what may be wrong"
+    )
+    command.add_argument(
+        "--confidence", type=share, default=0.95, metavar="SHARE", help="(default: 0.95)"
+    )
+    command.add_argument("--json", action="store_true", help="a JSON object")
+    command.set_defaults(run=calibrate)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit status."""
     parser = argparse.ArgumentParser(
@@ -229,6 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     command.set_defaults(run=serve)
     add_readers(commands)
+    add_calibrate(commands)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status
