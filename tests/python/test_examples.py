@@ -202,3 +202,37 @@ def test_arrays_of_any_layout_come_back_bit_by_bit(client):
     order = numpy.random.default_rng(2).permutation(7)
     read = client.featuretensor(keys[::-1], [f"v:{fields[place]}" for place in order]).numpy()
     assert read.tobytes() == numpy.ascontiguousarray(array[::-1][:, order]).tobytes()
+
+
+def test_the_support_desk_answers_nearly_the_same_question_once(url, client, monkeypatch):
+    """With real embeddings, whose weights come with a package."""
+    run = [sys.executable, "support_desk.py"]
+    done = subprocess.run(
+        run, cwd=EXAMPLES, env={**os.environ, "REDIS_URL": url}, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    told = {asked: answer.strip() for asked, answer in zip(lines[:-1:2], lines[1::2], strict=True)}
+    assert told["acme: How can I reset my password?"] == (
+        "[acme] an answer to 'How do I reset my password?'"
+    )
+    asked = "acme: At what time will you open your shop this Sunday?"
+    assert told[asked] == "[acme] an answer to 'When does the shop open on Sunday?'"
+    # As near as can be, and other questions.
+    for asked in ("Where is parcel 7714?", "Can I pay with a card?"):
+        assert told[f"acme: {asked}"] == f"[acme] an answer to {asked!r}"
+    assert told["globex: How do I reset my password?"].startswith("[globex]")
+    assert lines[-1] == "9 of 11 were asked of the model, 1 was judged"
+    assert sum(name.startswith(b"desk:") for name in client.command("KEYS", "*")) == 7
+
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import support_desk
+
+    def similarity(one, other):
+        one, other = support_desk.embed(one), support_desk.embed(other)
+        return one @ other / numpy.linalg.norm(one) / numpy.linalg.norm(other)
+
+    assert similarity("How do I reset my password?", "How can I reset my password?") > 0.95
+    assert similarity("Where is parcel 7741?", "Where is parcel 7714?") > support_desk.HIT
+    assert similarity("How do I reset my password?", "The weather is nice today.") < 0.2
