@@ -497,7 +497,7 @@ def releases(
     return [calls.cacherelease(key, token, backoff=backoff) for key in names]
 
 
-def kept(options: Options, call: Call[Any], releases: list[Call[Any]]) -> Steps[None]:
+def kept(options: Readable, call: Call[Any], releases: list[Call[Any]]) -> Steps[None]:
     """Set answers; where the server refuses them, nobody waits for them any longer."""
     try:
         yield call
@@ -507,7 +507,7 @@ def kept(options: Options, call: Call[Any], releases: list[Call[Any]]) -> Steps[
             yield from given_back(options, releases)
 
 
-def given_back(options: Options, releases: list[Call[Any]]) -> Steps[None]:
+def given_back(options: Readable, releases: list[Call[Any]]) -> Steps[None]:
     """Release leases, all in one go; where that fails they end by their time."""
     if not releases:
         return

@@ -23,7 +23,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from mlserve.calls.semantic import vector_of
-from mlserve.semantic import Answer
+from mlserve.semantic import Answer, Judge
 
 if TYPE_CHECKING:
     import argparse
@@ -166,7 +166,7 @@ def crossed(
 def read_pairs(
     lines: Iterable[str],
     embed: Callable[[str], Any] | None = None,
-    judge: Callable[[str, Answer], Any] | None = None,
+    judge: Judge | None = None,
 ) -> list[Pair]:
     """The pairs of a CSV file: columns `a`, `b` and `same`, or `similarity` in place of texts.
 

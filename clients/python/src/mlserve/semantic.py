@@ -23,6 +23,7 @@ from typing import (
     NamedTuple,
     ParamSpec,
     Protocol,
+    TypeAlias,
     TypeVar,
     cast,
     overload,
@@ -62,7 +63,15 @@ if TYPE_CHECKING:
     from mlserve.calls import Call, Seconds, Word
     from mlserve.results import NearAnswer, NearAnswers
 
-__all__ = ["Answer", "Found", "Question", "SemanticCache", "SemanticCached", "semantic_cached"]
+__all__ = [
+    "Answer",
+    "Found",
+    "Judge",
+    "Question",
+    "SemanticCache",
+    "SemanticCached",
+    "semantic_cached",
+]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -90,6 +99,11 @@ class Answer(NamedTuple):
     """The question that it was the answer to."""
     age: float
     """Seconds since it was set."""
+
+
+Judge: TypeAlias = "Callable[[str, Answer], Any]"
+"""Of a question, and of an answer to one near it: whether that is an answer to it, too. True or
+False; with an aio.Client it may be async."""
 
 
 class Found(NamedTuple):
@@ -293,7 +307,7 @@ class SemanticCached(Protocol[P, R_co]):
 def semantic_cached(
     cache: SemanticCache,
     *,
-    judge: Callable[[str, Answer], Any] | None = None,
+    judge: Judge | None = None,
     prompt: str | None = None,
     ignore: Iterable[str] = (),
     on_error: Literal["allow", "deny", "raise"] = "allow",
@@ -359,7 +373,7 @@ def semantic_cached(
     return decorate
 
 
-def is_judge(cache: SemanticCache, judge: Callable[[str, Answer], Any]) -> None:
+def is_judge(cache: SemanticCache, judge: Judge) -> None:
     """Raise unless a judge has something to judge, and is answered where it is called."""
     if not callable(judge):
         raise TypeError(f"judge must be a function of a prompt and an Answer: {judge!r}")
@@ -396,7 +410,7 @@ def told_by(
     return told
 
 
-def judged(judge: Callable[[str, Answer], Any], found: Found) -> Steps[Answer | None]:
+def judged(judge: Judge, found: Found) -> Steps[Answer | None]:
     """The first answer that a judge accepts; a judge that fails accepts none."""
     for answer in found.answers:
         asked = functools.partial(judge, found.question.text, answer)
@@ -413,10 +427,29 @@ def judged(judge: Callable[[str, Answer], Any], found: Found) -> Steps[Answer | 
     return None
 
 
+def looked_up(
+    cache: SemanticCache, question: Question, judge: Judge | None
+) -> Steps[tuple[Found, Answer | None]]:
+    """What is found near a question, and the answer that may be served, if any.
+
+    What a judge accepts is kept as an answer to that question, too.
+    """
+    found = cache.found(question, (yield cache.get_call(question, judged=judge is not None)))
+    if found:
+        return found, found.answers[0]
+    if judge is None or found.status != "MAYBE":
+        return found, None
+    answer = yield from judged(judge, found)
+    if answer is not None:
+        data = cache.serializer.dumps(answer.value)
+        yield from kept(cache, cache.set_call(question, data), [])
+    return found, answer
+
+
 def answered(
     cache: SemanticCache,
     options: Options,
-    judge: Callable[[str, Answer], Any] | None,
+    judge: Judge | None,
     text: str,
     key: str,
     compute: Callable[[], Any],
@@ -432,22 +465,15 @@ def answered(
         return (yield Work(compute))
     question = cache.question(text, key, vector)
     try:
-        near = yield cache.get_call(question, judged=judge is not None)
+        found, answer = yield from looked_up(cache, question, judge)
     except Error as error:
         options.away(error)
         return (yield Work(compute))
-    found = cache.found(question, near)
-    if found:
-        return found.value
-    if judge is not None and found.status == "MAYBE":
-        accepted = yield from judged(judge, found)
-        if accepted is not None:
-            data = options.serializer.dumps(accepted.value)
-            yield from kept(options, cache.set_call(question, data), [])
-            return accepted.value
+    if answer is not None:
+        return answer.value
     value = yield Work(compute)
     if found.status != "RETIRED":
-        yield from kept(options, cache.set_call(question, options.serializer.dumps(value)), [])
+        yield from kept(cache, cache.set_call(question, options.serializer.dumps(value)), [])
     return value
 
 
