@@ -2,16 +2,18 @@
 
 import asyncio
 import datetime
+import threading
 import time
 from types import SimpleNamespace
 
 import litellm_standin as standin
 import pytest
+from test_client_semantic import vector
 
 import litellm
 import mlserve
 import mlserve.litellm
-from mlserve.litellm import MlserveCache, MlserveLimiter, Settings
+from mlserve.litellm import MlserveCache, MlserveLimiter, MlserveSemanticCache, Settings
 
 CACHE = SimpleNamespace(dual_cache=SimpleNamespace(default_in_memory_ttl=1))
 
@@ -675,6 +677,171 @@ def test_it_can_be_used_after_it_is_disconnected(cache):
 
 def test_what_the_proxy_writes_out_of_it_is_plain(cache):
     assert vars(cache) == {"default_ttl": 60}
+
+
+# --- the semantic cache -------------------------------------------------------
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+@pytest.fixture
+def semantic(url):
+    return MlserveSemanticCache(url, vector, embedder="circle", ttl=60)
+
+
+def test_nearly_the_same_chat_is_answered_in_threads_and_asyncio(semantic):
+    semantic.set_cache("k", ANSWER, messages=[user("at 0")], model="x")
+
+    async def work():
+        assert await semantic.async_get_cache("k", messages=[user("at 5")]) == ANSWER
+        await semantic.async_set_cache("k", [1], messages=[user("at 90")])
+        await semantic.batch_cache_write("k", [2], messages=[user("at 180")])
+        return [
+            await semantic.async_get_cache(key, messages=[user("at 0")]) for key in ("k", "other")
+        ]
+
+    assert run(work()) == [ANSWER, None]
+    assert semantic.get_cache("k", messages=[user("at 85")]) == [1]
+    assert semantic.get_cache("k", messages=[user("at 185")]) == [2]
+    assert semantic.get_cache("k", messages=[user("at 45")]) is None
+
+
+def test_what_was_said_before_is_the_scope_and_answers_may_be_objects(semantic):
+    class Message:
+        def model_dump(self, exclude_none):
+            assert exclude_none
+            return {"role": "assistant", "content": "Your films?"}
+
+    plain = {"role": "assistant", "content": "Your films?"}
+    semantic.set_cache("k", 1, messages=[user("hi"), Message(), user("cancel it 0")])
+    assert semantic.get_cache("k", messages=[user("hi"), plain, user("cancel 3")]) == 1
+    gym = {"role": "assistant", "content": "Your gym?"}
+    for others in ([user("hi"), gym], [user("ho"), plain], [plain], []):
+        assert semantic.get_cache("k", messages=[*others, user("cancel it 0")]) is None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"messages": []},
+        {"messages": None},
+        {"input": "at 0"},
+        {"messages": [user(" ")]},
+        {"messages": [user(None)]},
+        {"messages": [user([{"type": "image_url", "image_url": "a cat"}])]},
+        {"messages": [user("at 0"), {"role": "tool", "content": "at 0", "tool_call_id": "1"}]},
+    ],
+)
+def test_what_is_no_question_is_neither_found_nor_kept(semantic, store, request_):
+    """The texts of embeddings are no questions: another's embedding is a wrong one."""
+    semantic.set_cache("k", 1, **request_)
+    assert semantic.get_cache("k", **request_) is None
+    run(semantic.async_set_cache_pipeline([("a", 1)], **request_))
+    assert store.client.command("DBSIZE") == 0
+
+
+def test_how_similar_it_was_is_told_to_litellm(semantic):
+    semantic.set_cache("k", 1, messages=[user("at 0")])
+    for angle, similarity in ((0, 1), (10, 0.985), (40, 0)):
+        metadata = {}
+        semantic.get_cache("k", messages=[user(f"at {angle}")], metadata=metadata)
+        assert metadata["semantic-similarity"] == pytest.approx(similarity, abs=0.002)
+    assert semantic.get_cache("k", messages=[user("at 0")], metadata=None) == 1
+
+
+def test_how_long_a_semantic_answer_is_kept(semantic, store):
+    semantic.set_cache("k", 1, messages=[user("at 0")], ttl=0)
+    assert semantic.get_cache("k", messages=[user("at 0")]) is None
+    semantic.set_cache("k", 1, messages=[user("at 0")], ttl=0.05)
+    run(until(lambda: semantic.get_cache("k", messages=[user("at 0")]) is None))
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_embedders_and_judges_may_be_plain_or_async(url, later):
+    judged, threads = [], set()
+
+    def same(prompt, candidate):
+        judged.append((prompt, candidate.prompt))
+        return prompt == "at 25"
+
+    def embed(text):
+        threads.add(threading.current_thread().name)
+        return vector(text)
+
+    async def same_later(*asked):
+        return same(*asked)
+
+    async def embed_later(text):
+        return embed(text)
+
+    cache = MlserveSemanticCache(
+        url,
+        embed_later if later else embed,
+        embedder="circle",
+        maybe=0.8,
+        judge=same_later if later else same,
+    )
+    cache.set_cache("k", 1, messages=[user("at 0")])
+    for _ in range(2):
+        assert cache.get_cache("k", messages=[user("at 25")]) == 1
+    assert cache.get_cache("k", messages=[user("at -25")]) is None
+    assert judged == [("at 25", "at 0"), ("at -25", "at 0")]
+    # A model that computes holds no event loop up.
+    assert ("mlserve-litellm" in threads) == later
+
+
+def test_a_semantic_cache_whose_server_is_away_is_empty(free_port):
+    away = MlserveSemanticCache(f"redis://127.0.0.1:{free_port}", vector, embedder="circle")
+    away.set_cache("k", 1, messages=[user("at 0")])
+    assert away.get_cache("k", messages=[user("at 0")]) is None
+    assert run(away.test_connection())["status"] == "failed"
+
+
+def test_a_semantic_cache_is_as_plain_and_as_alive_as_the_other(semantic):
+    assert vars(semantic) == {"default_ttl": 60}
+    assert run(semantic.test_connection())["status"] == "success"
+    run(semantic.disconnect())
+    assert semantic.get_cache("k", messages=[user("at 0")]) is None
+    with pytest.raises(mlserve.ResponseError, match="vector"):
+        MlserveSemanticCache(
+            semantic._settings.url, lambda _: [0.0] * 8, embedder="circle"
+        ).get_cache("k", messages=[user("at 0")])
+
+
+def test_naming_the_semantic_cache_puts_it_in_force(configured, store):
+    functions = {"embed": "test_client_semantic:vector", "judge": "test_client_semantic:failing"}
+    configured(
+        url=store.url, version="7", ttl=60, cache_params={"mode": "default_off"},
+        semantic={**functions, "embedder": "circle", "hit": 0.9, "maybe": 0.7},
+    )  # fmt: skip
+    assert isinstance(mlserve.litellm.semantic_cache, standin.CustomLogger)
+    assert (litellm.cache.type, litellm.cache.more) == ("redis-semantic", {"mode": "default_off"})
+    cache = litellm.cache.cache
+    cache.set_cache("k", 1, messages=[user("at 0")])
+    assert cache.get_cache("k", messages=[user("at 20")]) == 1
+    assert cache.get_cache("k", messages=[user("at 40")]) is None
+    [key] = store.client.command("KEYS", "*")
+    assert key.startswith(b"litellm:semantic:")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "embed must be given"),
+        ({"embed": "json:dumps"}, "embedder must be given"),
+        ({"embed": "json", "embedder": "e"}, "'json' must be module:function"),
+        ({"embed": "json:dumps", "embedder": "e", "hits": 1}, "'hits' is not known"),
+        ({"embed": "json:dumps", "embedder": "e", "hit": 2}, "hit must be"),
+        ({"embed": "json:dumps", "embedder": "e", "judge": "json:dumps"}, "judge needs"),
+    ],
+)
+def test_a_mistake_in_what_is_semantic_is_told_at_once(configured, store, given, message):
+    configured(url=store.url, semantic=given)
+    with pytest.raises(ValueError, match=message):
+        mlserve.litellm.semantic_cache  # noqa: B018
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import functools
-import importlib
 import inspect
 import json
 import math
@@ -22,6 +21,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
+from mlserve._named import function_of
 from mlserve.calls.semantic import vector_of
 from mlserve.semantic import Answer, Judge
 
@@ -36,10 +36,6 @@ DEVIATION = 0.001
 LABELS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 STEPS = [0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99]
 """Thresholds of the table that is told."""
-
-
-class CalibrationError(ValueError):
-    """What cannot be calibrated, and why."""
 
 
 class Pair(NamedTuple):
@@ -123,7 +119,7 @@ def maybe_for(pairs: Sequence[Pair], recall: float) -> float:
     """The highest MAYBE that finds the share `recall` of the pairs with the same answer."""
     alike = sorted((pair.similarity for pair in pairs if pair.same), reverse=True)
     if not alike:
-        raise CalibrationError("no pair has the same answer: there is nothing to be found")
+        raise ValueError("no pair has the same answer: there is nothing to be found")
     wanted = max(math.ceil(round(recall * len(alike), 6)), 1)
     return max(math.floor(round((alike[wanted - 1] - DEVIATION) * 1000, 6)) / 1000, 0.0)
 
@@ -179,9 +175,9 @@ def read_pairs(
     wanted = ["same", "similarity"] if given and embed is None else ["same", "a", "b"]
     for name in wanted + (["a", "b"] if judge else []):
         if name not in columns:
-            raise CalibrationError(f"the file has no column {name!r}: it has {', '.join(columns)}")
+            raise ValueError(f"the file has no column {name!r}: it has {', '.join(columns)}")
     if embed is None and not given:
-        raise CalibrationError("similarities want either a column, or --embed for the texts")
+        raise ValueError("similarities want either a column, or --embed for the texts")
     rows = list(reader)
     similarities = (
         [number(row, place) for place, row in enumerate(rows, 2)]
@@ -199,12 +195,12 @@ def read_pairs(
     )
     for place, verdict in enumerate(accepted, 2):
         if verdict not in (True, False):
-            raise CalibrationError(f"line {place}: the judge says neither True nor False")
+            raise ValueError(f"line {place}: the judge says neither True nor False")
     pairs = [Pair(*one) for one in zip(similarities, labels, map(bool, accepted), strict=True)]
     if not any(pair.same for pair in pairs) or all(pair.same for pair in pairs):
-        raise CalibrationError("same must be 1 for some of the pairs, and 0 for others")
+        raise ValueError("same must be 1 for some of the pairs, and 0 for others")
     if max(similarities) - min(similarities) < DEVIATION:
-        raise CalibrationError(
+        raise ValueError(
             f"all pairs are as similar, {similarities[0]:.3f}: does the embedder look at the text?"
         )
     return pairs
@@ -214,7 +210,7 @@ def label(row: dict[str, str], place: int) -> bool:
     """Whether a line says that the answer is the same."""
     text = (row["same"] or "").strip().lower()
     if text not in LABELS:
-        raise CalibrationError(f"line {place}: same must be 1 or 0: {row['same']!r}")
+        raise ValueError(f"line {place}: same must be 1 or 0: {row['same']!r}")
     return LABELS[text]
 
 
@@ -225,7 +221,7 @@ def number(row: dict[str, str], place: int) -> float:
     except (TypeError, ValueError):
         similarity = math.nan
     if not -1.001 <= similarity <= 1.001:
-        raise CalibrationError(
+        raise ValueError(
             f"line {place}: similarity must be a cosine, from -1 to 1: {row['similarity']!r}"
         )
     return similarity
@@ -236,7 +232,7 @@ def similarities_of(rows: Sequence[dict[str, str]], embed: Callable[[str], Any])
     texts = list(dict.fromkeys(row[name] for row in rows for name in ("a", "b")))
     for place, row in enumerate(rows, 2):
         if not all((row[name] or "").strip() for name in ("a", "b")):
-            raise CalibrationError(f"line {place}: a and b must not be empty")
+            raise ValueError(f"line {place}: a and b must not be empty")
     embedded = results(functools.partial(embed, text) for text in texts)
     units = {
         text: unit(text, vector_of(vector)) for text, vector in zip(texts, embedded, strict=True)
@@ -249,7 +245,7 @@ def unit(text: str, vector: bytes) -> list[float]:
     numbers = struct.unpack(f"<{len(vector) // 4}f", vector)
     length = math.hypot(*numbers)
     if not 0 < length < math.inf:
-        raise CalibrationError(f"the embedding is zero or not finite: {text!r}")
+        raise ValueError(f"the embedding is zero or not finite: {text!r}")
     return [number / length for number in numbers]
 
 
@@ -266,23 +262,6 @@ def results(work: Iterable[Callable[[], Any]]) -> list[Any]:
     return asyncio.run(all_of_it())
 
 
-def function_of(name: str) -> Callable[..., Any]:
-    """A function by its name, "module:function", of the current folder too."""
-    module, _, attributes = name.partition(":")
-    if not module or not attributes:
-        raise CalibrationError(f"{name!r} must be module:function")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found = functools.reduce(getattr, attributes.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise CalibrationError(f"{name}: {error}") from error
-    if not callable(found):
-        raise CalibrationError(f"{name} must be a function: {found!r}")
-    function: Callable[..., Any] = found
-    return function
-
-
 # --- what is told -------------------------------------------------------------
 
 
@@ -297,7 +276,7 @@ def run(options: argparse.Namespace, to: TextIO | None = None) -> int:
         else:
             with Path(options.pairs).open(newline="", encoding="utf-8-sig") as file:
                 pairs = read_pairs(file, embed, judge)
-    except (CalibrationError, OSError, UnicodeError, TypeError) as error:
+    except (ValueError, OSError, TypeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     report = reported(pairs, options)

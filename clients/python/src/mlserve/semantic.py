@@ -199,13 +199,20 @@ class SemanticCache:
         """`get` for asyncio."""
         return await run_async(self._of(asynchronous=True), self.getting(prompt, scope))
 
-    def set(self, prompt: str | Question, value: Any, scope: Any = ()) -> str | None:
-        """Keep the answer to a question; its id, None where the version is not in force."""
-        return run(self._of(asynchronous=False), self.setting(prompt, value, scope))
+    def set(
+        self, prompt: str | Question, value: Any, scope: Any = (), *, ttl: Seconds | None = None
+    ) -> str | None:
+        """Keep the answer to a question, `ttl` seconds or as long as the cache does.
 
-    async def aset(self, prompt: str | Question, value: Any, scope: Any = ()) -> str | None:
+        The result is its id, None where the version is not in force.
+        """
+        return run(self._of(asynchronous=False), self.setting(prompt, value, scope, ttl))
+
+    async def aset(
+        self, prompt: str | Question, value: Any, scope: Any = (), *, ttl: Seconds | None = None
+    ) -> str | None:
         """`set` for asyncio."""
-        return await run_async(self._of(asynchronous=True), self.setting(prompt, value, scope))
+        return await run_async(self._of(asynchronous=True), self.setting(prompt, value, scope, ttl))
 
     def _of(self, *, asynchronous: bool) -> Any:
         if isinstance(self.client, aio.Client) != asynchronous:
@@ -243,11 +250,13 @@ class SemanticCache:
         question = yield from self.asking(prompt, scope)
         return self.found(question, (yield self.get_call(question)))
 
-    def setting(self, prompt: str | Question, value: Any, scope: Any = ()) -> Steps[str | None]:
+    def setting(
+        self, prompt: str | Question, value: Any, scope: Any = (), ttl: Seconds | None = None
+    ) -> Steps[str | None]:
         """The steps of `set`."""
         data = self.serializer.dumps(value)
         question = yield from self.asking(prompt, scope)
-        kept: str | None = yield self.set_call(question, data)
+        kept: str | None = yield self.set_call(question, data, ttl)
         return kept
 
     def get_call(self, question: Question, *, judged: bool = True) -> Call[NearAnswers]:
@@ -263,8 +272,11 @@ class SemanticCache:
             digest=question.digest,
         )
 
-    def set_call(self, question: Question, data: Word) -> Call[str | None]:
+    def set_call(
+        self, question: Question, data: Word, ttl: Seconds | None = None
+    ) -> Call[str | None]:
         """What keeps an answer."""
+        times = self._times if ttl is None else {**self._times, "ttl": ttl}
         return calls.semset(
             question.key,
             self._version(),
@@ -273,7 +285,7 @@ class SemanticCache:
             embedder=self._embedder,
             prompt=question.text.encode("utf-8", "surrogatepass"),
             digest=question.digest,
-            **self._times,
+            **times,
         )
 
     def found(self, question: Question, near: NearAnswers) -> Found:

@@ -13,13 +13,14 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlserve import aio
-from mlserve._steps import ask_async
+from mlserve._steps import ask_async, run_async
 from mlserve.breaker import breaker_of
 
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Coroutine, Sequence
 
+    from mlserve._steps import Steps
     from mlserve.calls import Call
     from mlserve.litellm._settings import Settings
 
@@ -51,6 +52,14 @@ class Apart:
                 return await pipeline.execute(raise_on_error=False)
 
         return await self._run(run())
+
+    async def take(self, steps: Steps[T]) -> T:
+        """Take steps, to the result."""
+        return await self._run(run_async(self.client, steps))
+
+    def wait_for(self, steps: Steps[T]) -> T:
+        """`take`, for threads."""
+        return Context().run(self._start, run_async(self.client, steps)).result()
 
     async def close(self) -> None:
         """Close the connections."""

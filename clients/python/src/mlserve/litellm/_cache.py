@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 import litellm
-from litellm.caching.base_cache import BaseCache
 
 from mlserve import calls
 from mlserve._methods import checked
-from mlserve._steps import ask, is_away, logger
+from mlserve._steps import ask
 from mlserve.client import Client
 from mlserve.errors import Error
-from mlserve.litellm._apart import Apart
+from mlserve.litellm._backend import Backend, missed
 from mlserve.litellm._settings import Settings, configured
 
 if TYPE_CHECKING:
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["MlserveCache", "put_in_force"]
 
 
-class MlserveCache(BaseCache):
+class MlserveCache(Backend):
     """A cache of LiteLLM, for threads and asyncio; it connects with the first call.
 
     LiteLLM's key is a hash of the model and of all that counts in a request. So the version
@@ -36,15 +32,12 @@ class MlserveCache(BaseCache):
     once. While the server is away nothing is found and nothing is kept.
     """
 
-    # Not in vars(), which the proxy writes out, objects and all, when it is asked for its health.
-    __slots__ = ("_settings", "client", "server")
+    __slots__ = ("client",)
 
     def __init__(self, url: str | list[str], **settings: Any) -> None:
         """Connect to `url`; the other settings are those of `Settings`."""
-        super().__init__()
-        self._settings = Settings(url, **settings)
+        super().__init__(Settings(url, **settings))
         self.client = self._settings.client(Client)
-        self.server = Apart(self._settings)
 
     def _key(self, key: str) -> str:
         return f"{self._settings.namespace}:{key}"
@@ -54,7 +47,7 @@ class MlserveCache(BaseCache):
 
     def _set(self, key: str, value: Any, settings: dict[str, Any]) -> Call[bool] | None:
         """None where the request wants nothing kept: a `ttl` of 0."""
-        ttl = self._ttl(settings)
+        ttl = self._settings.ttl_of(settings)
         if ttl == 0:
             return None
         return calls.cacheset(self._key(key), self._settings.version, json.dumps(value), ttl=ttl)
@@ -62,24 +55,14 @@ class MlserveCache(BaseCache):
     def _set_all(
         self, values: Iterable[tuple[str, Any]], settings: dict[str, Any]
     ) -> Call[list[bool]] | None:
-        ttl = self._ttl(settings)
+        ttl = self._settings.ttl_of(settings)
         kept: dict[str | bytes, Any] = {self._key(key): json.dumps(one) for key, one in values}
         if ttl == 0 or not kept:
             return None
         return calls.cachemset(kept, self._settings.version, ttl=ttl)
 
-    def _ttl(self, settings: dict[str, Any]) -> float | None:
-        """Seconds, as the request says it, or as the cache is set."""
-        asked = settings.get("ttl")
-        if asked is None:
-            return self._settings.ttl
-        try:
-            seconds = calls.in_seconds(
-                asked if isinstance(asked, datetime.timedelta) else float(asked)
-            )
-        except (TypeError, ValueError):
-            return self._settings.ttl
-        return max(seconds, 0.0) if math.isfinite(seconds) else self._settings.ttl
+    def _probe(self) -> Call[Any]:
+        return self._get("")
 
     def get_cache(self, key: str, **settings: Any) -> Any:  # noqa: ARG002
         """The answer, or None."""
@@ -114,10 +97,6 @@ class MlserveCache(BaseCache):
         """Keep several answers, (key, value) each, in one call."""
         await self._keep(self._set_all(cache_list, settings))
 
-    async def batch_cache_write(self, key: str, value: Any, **settings: Any) -> None:
-        """Keep an answer: nothing is held back to be written together."""
-        await self.async_set_cache(key, value, **settings)
-
     async def _keep(self, call: Call[Any] | None) -> None:
         if call is not None:
             try:
@@ -129,27 +108,10 @@ class MlserveCache(BaseCache):
         """Forget some answers, of all versions."""
         checked(await self.server.ask_all([calls.cachedrop(self._key(key)) for key in keys]))
 
-    async def ping(self) -> bool:
-        """True; raises mlserve.Error where the server is away or has no module."""
-        await self.server.ask(self._get(""))
-        return True
-
-    async def test_connection(self) -> dict[str, str]:
-        """Whether the server answers, and has the module."""
-        try:
-            await self.ping()
-        except Error as error:
-            return {
-                "status": "failed",
-                "message": f"mlserve does not answer: {error}",
-                "error": str(error),
-            }
-        return {"status": "success", "message": "mlserve answers"}
-
     async def disconnect(self) -> None:
         """Close the connections."""
         self.client.close()
-        await self.server.close()
+        await super().disconnect()
 
 
 def read(answer: bytes | None) -> Any:
@@ -157,18 +119,9 @@ def read(answer: bytes | None) -> Any:
     return None if answer is None else json.loads(answer)
 
 
-def missed(error: Error) -> None:
-    """A server that is away is as good as an empty one; other errors LiteLLM logs."""
-    if not is_away(error):
-        raise error
-    logger.warning("mlserve: the cache is away: %s", error)
-
-
 def put_in_force() -> None:
     """Make it the cache of this process, as the proxy's configuration says."""
     settings = configured()
-    backend = MlserveCache(
-        **{field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    )
+    backend = MlserveCache(**vars(settings))
     # By this type the proxy's routes to ping the cache and to delete from it are open.
     litellm.cache = litellm.Cache(type="redis", _backend=backend, **settings.cache_params or {})

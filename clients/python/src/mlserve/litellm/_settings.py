@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import litellm
+
+from mlserve import calls
 
 if TYPE_CHECKING:
     from mlserve import aio
@@ -40,6 +44,8 @@ class Settings:
     """Seconds that an answer is kept, if the request says nothing; else as the server is set."""
     cache_params: dict[str, Any] | None = None
     """Further arguments of `litellm.Cache`, such as {"mode": "default_off"}."""
+    semantic: dict[str, Any] | None = None
+    """Of the semantic cache: see `MlserveSemanticCache`; functions as "module:function"."""
 
     def __post_init__(self) -> None:
         if self.algorithm not in ("SLIDING", "FIXED"):
@@ -62,6 +68,19 @@ class Settings:
         if self.sentinels:
             return kind.sentinel(self.url, self.sentinels, **options)
         return kind.from_url(self.url, **options)
+
+    def ttl_of(self, request: dict[str, Any]) -> float | None:
+        """Seconds that an answer is kept, as the request says it, or as the cache is set."""
+        asked = request.get("ttl")
+        if asked is None:
+            return self.ttl
+        try:
+            seconds = calls.in_seconds(
+                asked if isinstance(asked, datetime.timedelta) else float(asked)
+            )
+        except (TypeError, ValueError):
+            return self.ttl
+        return max(seconds, 0.0) if math.isfinite(seconds) else self.ttl
 
 
 def configured() -> Settings:
