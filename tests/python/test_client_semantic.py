@@ -4,12 +4,16 @@ import asyncio
 import contextlib
 import logging
 import math
+import multiprocessing
 import re
 import socket
+import threading
+import time
 
 import mlserve
 import numpy
 import pytest
+from conftest import until
 from mlserve.calls.semantic import vector_of
 
 
@@ -460,3 +464,296 @@ def test_an_error_of_the_function_is_its_callers(cache):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             answer("at 0")
+
+
+# --- single flight ------------------------------------------------------------
+
+
+def test_a_fetch_has_one_compute_and_what_it_sets_is_the_others(client, cache):
+    first = cache.fetch("at 0", lease=20)
+    assert (first.status, bool(first), 0 < first.lasts <= 20) == ("LEASE", False, True)
+    busy = cache.fetch("at 5")
+    assert (busy.status, busy.token, 0 < busy.lasts <= 20) == ("BUSY", None, True)
+    assert cache.set(first.question, "answer", token="0" * 32) is None
+    assert client.semrenew(first.question.key, first.token, 30)
+    assert cache.set(first.question, "answer", token=first.token)
+    assert cache.fetch("at 5").value == "answer"
+    assert client.semrelease(first.question.key, first.token) is False
+
+
+def test_what_is_accepted_by_hand_is_a_hit_from_then_on(cache):
+    cache.set("at 0", "answer")
+    found = cache.fetch("at 25")
+    assert (found.status, bool(found), found.value) == ("MAYBE", False, "answer")
+    assert cache.accept(found, found.answers[0])
+    assert cache.fetch("at 25").status == cache.get("at 27").status == "HIT"
+    with pytest.raises(ValueError, match="found must be of a fetch that has a token"):
+        cache.accept(cache.get("at 25"), found.answers[0])
+
+
+def test_a_fetch_in_asyncio(url):
+    async def work():
+        async with mlserve.aio.Client.from_url(url) as client:
+            cache = mlserve.SemanticCache(client, vector, **HOW)
+            found = await cache.afetch("at 0")
+            waits = asyncio.create_task(cache.afetch("at 3", wait=20))
+            await asyncio.to_thread(until, lambda: waiting(url, cache.key()))
+            await cache.aset(found.question, "answer", token=found.token, ttl=60)
+            assert (await waits).value == "answer"
+            doubt = await cache.afetch("at 25")
+            assert await cache.aaccept(doubt, doubt.answers[0])
+            return (await cache.aget("at 25")).status
+
+    assert asyncio.run(work()) == "HIT"
+
+
+def waiting(url, key, number=1):
+    with mlserve.Client.from_url(url) as client:
+        info = client.seminfo(key)
+        return info is not None and info.waiters >= number
+
+
+def ask_in_process(url, ready, computed, values, number):
+    with mlserve.Client.from_url(url, timeout=20) as client:
+        cache = mlserve.SemanticCache(client, vector, **HOW)
+
+        @mlserve.semantic_cached(cache, lease=30)
+        def answer(question):
+            with computed.get_lock():
+                computed.value += 1
+            time.sleep(0.3)
+            return "answer"
+
+        ready.wait()
+        values.put(answer(f"at {number % 8}"))
+
+
+def test_many_processes_that_ask_nearly_the_same_at_once_compute_once(url):
+    context = multiprocessing.get_context("fork")
+    ready, computed, values = context.Barrier(16), context.Value("i"), context.Queue()
+    processes = [
+        context.Process(target=ask_in_process, args=(url, ready, computed, values, number))
+        for number in range(16)
+    ]
+    for process in processes:
+        process.start()
+    assert [values.get(timeout=60) for _ in processes] == ["answer"] * 16
+    for process in processes:
+        process.join()
+    assert computed.value == 1
+
+
+def test_two_thousand_tasks_that_ask_nearly_the_same_at_once_compute_once(url, model):
+    async def work():
+        async with mlserve.aio.Client.from_url(url, timeout=30, max_connections=64) as client:
+            cache = mlserve.SemanticCache(client, vector, **HOW)
+
+            @mlserve.semantic_cached(cache)
+            async def answer(question):
+                await asyncio.sleep(0.1)
+                return model(question)
+
+            return await asyncio.gather(*(answer(f"at {n % 8}") for n in range(2000)))
+
+    answers = asyncio.run(work())
+    assert len(model.asked) == len(set(answers)) == 1
+    assert len(answers) == 2000
+
+
+def test_one_judges_for_all_who_ask_nearly_the_same_at_once(url, client, cache, model):
+    cache.set("at 0", "answer", ())
+    judged = []
+
+    def same(prompt, candidate):
+        judged.append((prompt, candidate.prompt))
+        until(lambda: waiting(url, cache.key(), 7))
+        return True
+
+    @mlserve.semantic_cached(cache, judge=same)
+    def answer(question):
+        return model(question)
+
+    values = []
+    threads = [
+        threading.Thread(target=lambda n=n: values.append(answer(f"at {25 + n % 4}")))
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert values == ["answer"] * 8
+    assert len(judged) == 1
+    assert model.asked == []
+
+
+def test_what_is_refused_under_a_lease_is_computed_under_it(client, cache, model):
+    cache.set("at 0", "answer")
+
+    @mlserve.semantic_cached(cache, judge=lambda *_: False)
+    def answer(question):
+        assert client.semfetch(cache.key(), "v1", vector("at 25"), 0.95, 1).status == "BUSY"
+        return model(question)
+
+    assert answer("at 25") == "to at 25"
+    assert cache.get("at 25").value == "to at 25"
+
+
+def test_a_lease_is_renewed_while_it_is_judged_and_computed(client, cache):
+    cache.set("at 0", "answer")
+    key = cache.key()
+
+    def outlast():
+        end = time.monotonic() + 0.6
+        until(lambda: time.monotonic() > end)
+        return client.semfetch(key, "v1", vector("at 25"), 0.95, 1).status
+
+    @mlserve.semantic_cached(cache, judge=lambda *_: outlast() != "BUSY", lease=0.3)
+    def answer(question):
+        return outlast()
+
+    # Another caller, who would be let in by a lease that is over, is told to wait.
+    assert answer("at 25") == "BUSY"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_error_or_an_interruption_gives_the_lease_back(cache, error):
+    @mlserve.semantic_cached(cache)
+    def answer(question):
+        raise error(question)
+
+    with pytest.raises(error):
+        answer("at 0")
+    assert cache.fetch("at 3").status == "LEASE"
+
+
+def test_an_interrupted_judge_gives_the_lease_back(cache):
+    cache.set("at 0", "answer")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mlserve.semantic_cached(cache, judge=interrupted)(lambda question: question)("at 25")
+    assert cache.fetch("at 25").token
+
+
+def test_an_error_can_keep_all_from_trying_for_a_while(cache, model):
+    @mlserve.semantic_cached(cache, backoff=20, wait=0.05, on_busy="raise")
+    def answer(question):
+        model(question)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        answer("at 0")
+    with pytest.raises(mlserve.Busy) as busy:
+        answer("at 3")
+    assert 0 < busy.value.retry_after <= 20
+    assert model.asked == ["at 0"]
+
+
+def test_a_cancelled_task_gives_its_lease_back(url):
+    async def work():
+        async with mlserve.aio.Client.from_url(url) as client:
+            cache = mlserve.SemanticCache(client, vector, **HOW)
+            begun = asyncio.Event()
+
+            @mlserve.semantic_cached(cache)
+            async def answer(question):
+                begun.set()
+                await asyncio.sleep(60)
+
+            task = asyncio.create_task(answer("at 0"))
+            await begun.wait()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            return (await cache.afetch("at 3")).status
+
+    assert asyncio.run(work()) == "LEASE"
+
+
+@pytest.mark.parametrize("policy", ["compute", "raise"])
+def test_who_has_waited_long_enough_computes_or_is_told(cache, model, policy):
+    held = cache.fetch("at 0", lease=20)
+
+    @mlserve.semantic_cached(cache, wait=0.05, on_busy=policy)
+    def answer(question):
+        return model(question)
+
+    with pytest.raises(mlserve.Busy) if policy == "raise" else contextlib.nullcontext():
+        assert answer("at 3") == "to at 3"
+    # It is not kept: it is the other's to answer.
+    assert cache.get("at 3").status == "MISS"
+    assert cache.set(held.question, "answer", token=held.token)
+
+
+def test_while_another_judges_who_has_waited_long_enough_judges_for_itself(cache, model):
+    cache.set("at 0", "answer")
+    assert cache.fetch("at 25", lease=20).token
+
+    @mlserve.semantic_cached(cache, judge=lambda prompt, _: prompt == "at 26", wait=0.05)
+    def answer(question):
+        return model(question)
+
+    assert [answer("at 26"), answer("at 24")] == ["answer", "to at 24"]
+    assert cache.get("at 26").status == "MAYBE"
+
+
+def test_what_is_past_its_time_is_served_where_the_function_fails(client, model):
+    cache = mlserve.SemanticCache(client, vector, **{**HOW, "ttl": 0.02, "stale": 60})
+    healthy = True
+
+    @mlserve.semantic_cached(cache, on_failure="stale")
+    def answer(question):
+        if not healthy:
+            raise ConnectionError("the model is away")
+        return model(question)
+
+    assert answer("at 0") == "to at 0"
+    until(lambda: cache.get("at 0").status == "MISS")
+    healthy = False
+    assert answer("at 3") == "to at 0"
+    with pytest.raises(ConnectionError):
+        answer("at 90")
+    with pytest.raises(ValueError, match="needs stale"):
+        mlserve.semantic_cached(mlserve.SemanticCache(client, vector, **HOW), on_failure="stale")
+
+
+def test_a_server_that_takes_no_writes_is_read(url, client, cache, model):
+    cache.set("at 0", "answer")
+    client.command("CONFIG", "SET", "min-replicas-to-write", "1")
+    try:
+
+        @mlserve.semantic_cached(cache, judge=lambda prompt, _: prompt == "at 25")
+        def answer(question):
+            return model(question)
+
+        assert [answer("at 3"), answer("at 25")] == ["answer"] * 2
+        assert [answer("at -25"), answer("at 90")] == ["to at -25", "to at 90"]
+    finally:
+        client.command("CONFIG", "SET", "min-replicas-to-write", "0")
+    assert cache.get("at 90").status == "MISS"
+
+
+def test_an_answer_that_cannot_be_read_is_computed_anew(client, cache, model, caplog):
+    pickled = mlserve.SemanticCache(client, vector, serializer=__import__("pickle"), **HOW)
+    pickled.set("at 0", (1, 2))
+    answer = mlserve.semantic_cached(cache)(lambda question: model(question))
+    assert [answer("at 0"), answer("at 0")] == ["to at 0"] * 2
+    assert model.asked == ["at 0"]
+    assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lease": 0}, "lease must be"),
+        ({"on_busy": "wait"}, "on_busy must be"),
+        ({"on_error": "wait"}, "on_error must be"),
+        ({"on_failure": "wait"}, "on_failure must be"),
+    ],
+)
+def test_what_cannot_be_computed_so_is_told_at_once(cache, options, message):
+    with pytest.raises(ValueError, match=message):
+        mlserve.semantic_cached(cache, **options)

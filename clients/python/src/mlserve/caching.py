@@ -196,11 +196,8 @@ def cached(
     """
     is_client(client)
     check_kept(name, ttl, jitter, serializer)
-    check_flight(lease, ignore, on_busy)
-    if on_failure not in ("raise", "stale"):
-        raise ValueError(f'on_failure must be "raise" or "stale": {on_failure!r}')
-    if on_failure == "stale" and stale is None and early is None:
-        raise ValueError('on_failure="stale" needs stale: how many seconds past its expiry')
+    served = stale if early is None else early
+    check_flight(lease, ignore, on_busy, on_failure, stale=served)
     if key is not None and ignore:
         raise ValueError("key and ignore exclude each other")
     options = Options(
@@ -274,18 +271,19 @@ def check_kept(name: str, ttl: Seconds | None, jitter: int | None, serializer: A
             raise TypeError(f"serializer must have dumps and loads: {serializer!r}")
 
 
-def check_flight(lease: Seconds, ignore: Iterable[str], on_busy: str) -> None:
+def check_flight(
+    lease: Seconds, ignore: Iterable[str], on_busy: str, on_failure: str, *, stale: Any
+) -> None:
     """Raise unless a function can be computed so, by one caller for all."""
     calls.milliseconds("lease", lease, above_0=True)
-    check_ignored(ignore)
-    if on_busy not in ("compute", "raise"):
-        raise ValueError(f'on_busy must be "compute" or "raise": {on_busy!r}')
-
-
-def check_ignored(ignore: Iterable[str]) -> None:
-    """Raise unless it is several names."""
     if isinstance(ignore, str):
         raise TypeError(f"ignore must be a list of names, not {ignore!r} alone")
+    if on_busy not in ("compute", "raise"):
+        raise ValueError(f'on_busy must be "compute" or "raise": {on_busy!r}')
+    if on_failure not in ("raise", "stale"):
+        raise ValueError(f'on_failure must be "raise" or "stale": {on_failure!r}')
+    if on_failure == "stale" and stale is None:
+        raise ValueError('on_failure="stale" needs stale: how many seconds past its expiry')
 
 
 def versions(version: Any) -> Callable[..., str | bytes]:

@@ -44,16 +44,21 @@ from mlserve._steps import (
 from mlserve.admission import Busy
 from mlserve.caching import (
     JSON,
+    Lease,
     Options,
     Serializer,
-    check_ignored,
+    check_flight,
     check_kept,
+    computed,
+    given_back,
     kept,
+    refused,
     understood,
     versions,
 )
 from mlserve.calls.semantic import vector_of
 from mlserve.errors import Error
+from mlserve.results import NearFetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -110,14 +115,19 @@ class Found(NamedTuple):
     """What was found near a question; true where it may be served."""
 
     status: str
-    """HIT, MAYBE, MISS, or RETIRED: the version is not in force."""
+    """HIT, MAYBE, MISS, or RETIRED: the version is not in force. Of a fetch, as of cachefetch,
+    LEASE, BUSY and STALE in place of MISS."""
     answers: list[Answer]
     """The most similar one comes first; those that cannot be read are left out."""
     question: Question
+    token: str | None = None
+    """Of the lease, where this caller is to compute or to judge."""
+    lasts: float = 0.0
+    """Seconds: of the lease, one's own or the other caller's; of an answer what is left of it."""
 
     def __bool__(self) -> bool:
         """Whether there is an answer to serve."""
-        return self.status == "HIT" and bool(self.answers)
+        return self.status in ("HIT", "STALE") and bool(self.answers)
 
     @property
     def value(self) -> Any:
@@ -128,8 +138,8 @@ class Found(NamedTuple):
 class SemanticCache:
     """A semantic cache of answers, with a function that embeds their questions.
 
-    For threads with a Client; with an aio.Client by `aget` and `aset`. See `semantic_cached` for
-    a decorator that does all of it.
+    For threads with a Client; with an aio.Client by `aget`, `aset` and so on. See
+    `semantic_cached` for a decorator that does all of it.
     """
 
     def __init__(
@@ -183,6 +193,7 @@ class SemanticCache:
         self._version = versions(version)
         self._top = top
         self._unicode = unicode
+        self.stale = stale
         self._times: Any = {"ttl": ttl, "stale": stale, "jitter": jitter}
         self.serializer = serializer
         awaited_where_it_can_be(client, "embed", embed)
@@ -200,23 +211,75 @@ class SemanticCache:
         return await run_async(self._of(asynchronous=True), self.getting(prompt, scope))
 
     def set(
-        self, prompt: str | Question, value: Any, scope: Any = (), *, ttl: Seconds | None = None
+        self,
+        prompt: str | Question,
+        value: Any,
+        scope: Any = (),
+        *,
+        ttl: Seconds | None = None,
+        token: str | None = None,
     ) -> str | None:
         """Keep the answer to a question, `ttl` seconds or as long as the cache does.
 
-        The result is its id, None where the version is not in force.
+        `token` is that of the fetch that it was computed under. The result is its id, None
+        where the version is not in force, or the token no longer the holder's.
         """
-        return run(self._of(asynchronous=False), self.setting(prompt, value, scope, ttl))
+        return run(self._of(asynchronous=False), self.setting(prompt, value, scope, ttl, token))
 
     async def aset(
-        self, prompt: str | Question, value: Any, scope: Any = (), *, ttl: Seconds | None = None
+        self,
+        prompt: str | Question,
+        value: Any,
+        scope: Any = (),
+        *,
+        ttl: Seconds | None = None,
+        token: str | None = None,
     ) -> str | None:
         """`set` for asyncio."""
-        return await run_async(self._of(asynchronous=True), self.setting(prompt, value, scope, ttl))
+        steps = self.setting(prompt, value, scope, ttl, token)
+        return await run_async(self._of(asynchronous=True), steps)
+
+    def fetch(
+        self,
+        prompt: str | Question,
+        scope: Any = (),
+        *,
+        lease: Seconds = 30,
+        wait: Seconds | None = None,
+    ) -> Found:
+        """`get`; of all who miss it, for this and near questions, one is to compute it.
+
+        That one has a token, for `set` or `accept`; `client.semrenew` and `semrelease` take
+        it with the key of the question. See semfetch for `lease` and `wait`.
+        """
+        return run(self._of(asynchronous=False), self.fetching(prompt, scope, lease, wait))
+
+    async def afetch(
+        self,
+        prompt: str | Question,
+        scope: Any = (),
+        *,
+        lease: Seconds = 30,
+        wait: Seconds | None = None,
+    ) -> Found:
+        """`fetch` for asyncio."""
+        steps = self.fetching(prompt, scope, lease, wait)
+        return await run_async(self._of(asynchronous=True), steps)
+
+    def accept(self, found: Found, answer: Answer) -> bool:
+        """Have an answer that was judged to fit be that of the question, too.
+
+        `found` is of a fetch that has a token. False where that is no longer the holder's.
+        """
+        return run(self._of(asynchronous=False), self.accepting(found, answer))
+
+    async def aaccept(self, found: Found, answer: Answer) -> bool:
+        """`accept` for asyncio."""
+        return await run_async(self._of(asynchronous=True), self.accepting(found, answer))
 
     def _of(self, *, asynchronous: bool) -> Any:
         if isinstance(self.client, aio.Client) != asynchronous:
-            raise TypeError("a Client is for get and set, an aio.Client for aget and aset")
+            raise TypeError("a Client is for get, set, fetch, accept; an aio.Client for aget, ...")
         return self.client
 
     # --- the steps of it ------------------------------------------------------
@@ -251,13 +314,32 @@ class SemanticCache:
         return self.found(question, (yield self.get_call(question)))
 
     def setting(
-        self, prompt: str | Question, value: Any, scope: Any = (), ttl: Seconds | None = None
+        self,
+        prompt: str | Question,
+        value: Any,
+        scope: Any = (),
+        ttl: Seconds | None = None,
+        token: str | None = None,
     ) -> Steps[str | None]:
         """The steps of `set`."""
         data = self.serializer.dumps(value)
         question = yield from self.asking(prompt, scope)
-        kept: str | None = yield self.set_call(question, data, ttl)
+        kept: str | None = yield self.set_call(question, data, ttl=ttl, token=token)
         return kept
+
+    def fetching(
+        self, prompt: str | Question, scope: Any, lease: Seconds, wait: Seconds | None
+    ) -> Steps[Found]:
+        """The steps of `fetch`."""
+        question = yield from self.asking(prompt, scope)
+        return self.found(question, (yield self.fetch_call(question, lease, wait, calls.new_id())))
+
+    def accepting(self, found: Found, answer: Answer) -> Steps[bool]:
+        """The steps of `accept`."""
+        if found.token is None:
+            raise ValueError("found must be of a fetch that has a token")
+        accepted: bool = yield self.accept_call(found.question, answer, found.token)
+        return accepted
 
     def get_call(self, question: Question, *, judged: bool = True) -> Call[NearAnswers]:
         """What looks for answers; those that are to be judged only where they are."""
@@ -266,14 +348,45 @@ class SemanticCache:
             self._version(),
             question.vector,
             self.hit,
-            maybe=self.maybe if judged else None,
-            top=self._top,
-            embedder=self._embedder,
-            digest=question.digest,
+            **self._asked(question, judged=judged),
         )
 
+    def fetch_call(
+        self,
+        question: Question,
+        lease: Seconds,
+        wait: Seconds | None,
+        token: str,
+        *,
+        judged: bool = True,
+    ) -> Call[NearFetch]:
+        """`get_call`, or a lease to compute an answer."""
+        return calls.semfetch(
+            question.key,
+            self._version(),
+            question.vector,
+            self.hit,
+            lease,
+            wait=wait,
+            token=token,
+            **self._asked(question, judged=judged),
+        )
+
+    def _asked(self, question: Question, *, judged: bool) -> Any:
+        return {
+            "maybe": self.maybe if judged else None,
+            "top": self._top,
+            "embedder": self._embedder,
+            "digest": question.digest,
+        }
+
     def set_call(
-        self, question: Question, data: Word, ttl: Seconds | None = None
+        self,
+        question: Question,
+        data: Word,
+        *,
+        ttl: Seconds | None = None,
+        token: str | None = None,
     ) -> Call[str | None]:
         """What keeps an answer."""
         times = self._times if ttl is None else {**self._times, "ttl": ttl}
@@ -285,12 +398,19 @@ class SemanticCache:
             embedder=self._embedder,
             prompt=question.text.encode("utf-8", "surrogatepass"),
             digest=question.digest,
+            token=token,
             **times,
         )
 
-    def found(self, question: Question, near: NearAnswers) -> Found:
+    def accept_call(self, question: Question, answer: Answer, token: str) -> Call[bool]:
+        """What makes an answer that of one more question."""
+        return calls.semalias(question.key, self._version(), question.vector, answer.id, token)
+
+    def found(self, question: Question, near: NearAnswers | NearFetch) -> Found:
         """What a call has found, in the values that were set."""
         answers = [answer for entry in near.entries if (answer := self._read(entry)) is not None]
+        if isinstance(near, NearFetch):
+            return Found(near.status, answers, question, near.token, near.lasts)
         return Found(near.status, answers, question)
 
     def _read(self, entry: NearAnswer) -> Answer | None:
@@ -322,7 +442,12 @@ def semantic_cached(
     judge: Judge | None = None,
     prompt: str | None = None,
     ignore: Iterable[str] = (),
+    lease: Seconds = 30,
+    wait: Seconds | None = None,
+    backoff: Seconds | None = None,
     on_error: Literal["allow", "deny", "raise"] = "allow",
+    on_busy: Literal["compute", "raise"] = "compute",
+    on_failure: Literal["raise", "stale"] = "raise",
 ) -> Callable[[Callable[P, R_co]], SemanticCached[P, R_co]]:
     """Keep what a function answers, for nearly the same question: a decorator.
 
@@ -336,19 +461,27 @@ def semantic_cached(
     raises an Exception, which is logged, the answer is computed. Without a judge there is
     no maybe.
 
-    `on_error` is that of `mlserve.cached`: what follows while the server is away, and where
-    the embedding fails.
+    Of all callers in all processes with nearly the same question one computes, or judges,
+    under a lease of `lease` seconds that is renewed at half of them; the others wait up to
+    `wait` seconds, by default as long as the lease. An error of the function, or a
+    cancellation, gives it back. `backoff`, `on_error`, `on_busy` and `on_failure` are those
+    of `mlserve.cached`; `on_error` is also what follows where the embedding fails.
     """
     if not isinstance(cache, SemanticCache):
         raise TypeError(f"cache must be a SemanticCache: {cache!r}")
-    check_ignored(ignore)
+    check_flight(lease, ignore, on_busy, on_failure, stale=cache.stale)
     if judge is not None:
         is_judge(cache, judge)
     client = cache.client
     options = Options(
         name=cache.name,
+        lease=calls.in_seconds(lease),
+        wait=calls.in_seconds(lease if wait is None else wait),
+        backoff=backoff,
         serializer=cache.serializer,
         on_error=policy_of(on_error),
+        on_busy=on_busy,
+        on_failure=on_failure,
     )
 
     def decorate(function: Callable[P, R_co]) -> SemanticCached[P, R_co]:
@@ -368,7 +501,8 @@ def semantic_cached(
 
         def steps(*args: Any, **kwargs: Any) -> Steps[Any]:
             text, key = place(*args, **kwargs)
-            return answered(cache, options, judge, text, key, lambda: compute(*args, **kwargs))
+            flight = Flight(cache, options, judge, lambda: compute(*args, **kwargs))
+            return flight.answer(text, key)
 
         @functools.wraps(function)
         def plainly(*args: Any, **kwargs: Any) -> Any:
@@ -422,12 +556,14 @@ def told_by(
     return told
 
 
-def judged(judge: Judge, found: Found) -> Steps[Answer | None]:
+def judged(
+    judge: Judge, found: Found, renewals: Sequence[Call[Any]] = (), every: float = 0
+) -> Steps[Answer | None]:
     """The first answer that a judge accepts; a judge that fails accepts none."""
     for answer in found.answers:
         asked = functools.partial(judge, found.question.text, answer)
         try:
-            verdict = yield Work(asked)
+            verdict = yield Work(asked, renewals, every)
             if verdict not in (True, False):
                 # Text is true, also where it reads "no".
                 raise TypeError(f"a judge must return True or False: {verdict!r}")
@@ -458,41 +594,108 @@ def looked_up(
     return found, answer
 
 
-def answered(
-    cache: SemanticCache,
-    options: Options,
-    judge: Judge | None,
-    text: str,
-    key: str,
-    compute: Callable[[], Any],
-) -> Steps[Any]:
-    """The answer to a question in the scope of a key: one that is there, or computed."""
-    if not text.strip():
-        # All that is empty has the same embedding.
-        return (yield Work(compute))
-    try:
-        vector = yield cache.embedding(text)
-    except Exception as error:
-        unembedded(options, error)
-        return (yield Work(compute))
-    question = cache.question(text, key, vector)
-    try:
-        found, answer = yield from looked_up(cache, question, judge)
-    except Error as error:
-        options.away(error)
-        return (yield Work(compute))
-    if answer is not None:
-        return answer.value
-    value = yield Work(compute)
-    if found.status != "RETIRED":
-        yield from kept(cache, cache.set_call(question, options.serializer.dumps(value)), [])
-    return value
+class Flight:
+    """One call of a decorated function: the answer that is there, or one computed."""
 
+    def __init__(
+        self,
+        cache: SemanticCache,
+        options: Options,
+        judge: Judge | None,
+        compute: Callable[[], Any],
+    ) -> None:
+        """By these options."""
+        self._cache = cache
+        self._options = options
+        self._judge = judge
+        self._compute = compute
+        # What the answer is to replace, where there is one.
+        self._stale: bytes | None = None
 
-def unembedded(options: Options, error: Exception) -> None:
-    """Return where an answer is to be computed though its question cannot be embedded."""
-    if options.on_error == "raise":
-        raise error
-    logger.warning("mlserve: a question of %s is not embedded: %s", options.name, error)
-    if options.on_error == "deny":
-        raise Busy("the embedding failed, and nothing is computed without it") from error
+    def answer(self, text: str, key: str) -> Steps[Any]:
+        """The answer to a question in the scope of a key."""
+        if not text.strip():
+            # All that is empty has the same embedding.
+            return (yield Work(self._compute))
+        try:
+            vector = yield self._cache.embedding(text)
+        except Exception as error:
+            self._unembedded(error)
+            return (yield Work(self._compute))
+        question = self._cache.question(text, key, vector)
+        token = calls.new_id()
+        try:
+            found = yield from self._found(question, token)
+            accepted = yield from self._accepted(found)
+        except Error:
+            raise
+        except BaseException:
+            # Cancelled: the lease may have been granted all the same.
+            yield from given_back(self._options, [calls.semrelease(key, token)])
+            raise
+        if found:
+            return found.value
+        if accepted is not None:
+            return accepted.value
+        if found.status in ("RETIRED", "MISS"):
+            return (yield Work(self._compute))
+        if found.token is None and found.status in ("BUSY", "MAYBE"):
+            self._options.busy(found.lasts)
+            return (yield Work(self._compute))
+        # Under a lease; or what is there cannot be read, and is computed anew.
+        lease = self._lease(found)
+        return (yield from computed(self._options, lease, self._compute, self._stale))
+
+    def _unembedded(self, error: Exception) -> None:
+        """Return where an answer is to be computed though its question cannot be embedded."""
+        if self._options.on_error == "raise":
+            raise error
+        logger.warning("mlserve: a question of %s is not embedded: %s", self._cache.name, error)
+        if self._options.on_error == "deny":
+            raise Busy("the embedding failed, and nothing is computed without it") from error
+
+    def _found(self, question: Question, token: str) -> Steps[Found]:
+        """What is there, or a lease; where the cache is to be left out it is a MISS."""
+        options, cache, is_judged = self._options, self._cache, self._judge is not None
+        lease, wait = options.lease, options.wait or None
+        try:
+            call = cache.fetch_call(question, lease, wait, token, judged=is_judged)
+            near: NearFetch = yield call
+        except Error as error:
+            if not refused(error):
+                options.away(error)
+                return Found("MISS", [], question)
+        else:
+            if near.status == "LEASE" and near.entries:
+                self._stale = near.entries[0].value
+            return cache.found(question, near)
+        # Leases are writes, and the server takes none for now: it is read alone.
+        try:
+            return cache.found(question, (yield cache.get_call(question, judged=is_judged)))
+        except Error as error:
+            options.away(error)
+            return Found("MISS", [], question)
+
+    def _accepted(self, found: Found) -> Steps[Answer | None]:
+        """The candidate that is judged to fit; it is the question's, too, from then on."""
+        if self._judge is None or found.status != "MAYBE":
+            return None
+        lease = self._lease(found)
+        answer = yield from judged(self._judge, found, lease.renewals, self._options.lease / 2)
+        if answer is not None and found.token is not None:
+            call = self._cache.accept_call(found.question, answer, found.token)
+            yield from kept(self._options, call, lease.release(None))
+        return answer
+
+    def _lease(self, found: Found) -> Lease:
+        """The lease that was found, if any."""
+        key, token, lasts = found.question.key, found.token, self._options.lease
+
+        def release(backoff: Seconds | None) -> list[Call[Any]]:
+            return [] if token is None else [calls.semrelease(key, token, backoff=backoff)]
+
+        return Lease(
+            [] if token is None else [calls.semrenew(key, token, lasts)],
+            lambda data: self._cache.set_call(found.question, data, token=token),
+            release,
+        )
