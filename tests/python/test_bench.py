@@ -52,3 +52,14 @@ def test_a_family_that_is_none_is_named():
                              check=False, timeout=600)
     assert outcome.returncode == 2
     assert "nothing" in outcome.stderr
+
+
+def test_pairs_of_questions_and_chats_are_asked_of_a_server():
+    done = subprocess.run(
+        [sys.executable, "-m", "benches.pairs", "--few", "6"], cwd=ROOT, text=True,
+        capture_output=True, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    tables = done.stdout.split("\n\n")
+    names = [table.strip() for table in tables if table.strip()[:1].isdigit()]
+    assert len(names) == 5 and names[-1].endswith("what was said before in the scope")
+    assert done.stdout.count("| HIT 0.95 |") == 5

@@ -198,6 +198,19 @@ def test_an_embedding_of_nothing_is_refused(client, wrong):
         cache.set("at 0", 1)
 
 
+def test_an_embedder_that_says_the_same_of_all_is_told(client):
+    """All questions would have one answer."""
+    constant = mlserve.SemanticCache(client, lambda _: vector("0"), **HOW)
+    constant.set("Where is it?", "here")
+    assert constant.get("where is it").value == "here"
+    for _ in range(2):
+        with pytest.raises(ValueError, match="embed says the same of 'Who is it\\?' and of another"):
+            constant.get("Who is it?")
+    answer = mlserve.semantic_cached(constant)(lambda question: question)
+    with pytest.raises(ValueError, match="embed says the same"):
+        answer("Who is it?")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

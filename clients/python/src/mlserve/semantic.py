@@ -194,6 +194,9 @@ class SemanticCache:
         self._top = top
         self._unicode = unicode
         self.stale = stale
+        # The first question and its embedding; and whether those of another differ.
+        self._first: tuple[str, bytes] | None = None
+        self._differ = False
         self._times: Any = {"ttl": ttl, "stale": stale, "jitter": jitter}
         self.serializer = serializer
         awaited_where_it_can_be(client, "embed", embed)
@@ -296,7 +299,24 @@ class SemanticCache:
 
     def question(self, text: str, key: str, vector: Any) -> Question:
         """A question with its embedding."""
-        return Question(text, key, vector_of(vector), keys.digest(text))
+        data = vector_of(vector)
+        self._look(text, data)
+        return Question(text, key, data, keys.digest(text))
+
+    def _look(self, text: str, vector: bytes) -> None:
+        """Raise where two questions have one embedding: then all would have one answer.
+
+        The first two say it. Case, blanks and punctuation some models do not look at.
+        """
+        if self._differ:
+            return
+        said = "".join(filter(str.isalnum, text.casefold()))
+        if self._first is None:
+            self._first = (said, vector)
+        elif said != self._first[0]:
+            if vector == self._first[1]:
+                raise ValueError(f"embed says the same of {text!r} and of another question")
+            self._differ = True
 
     def asking(self, prompt: str | Question, scope: Any) -> Steps[Question]:
         """Embed a question."""
