@@ -629,6 +629,18 @@ def test_a_lease_is_renewed_while_it_is_judged_and_computed(client, cache):
     assert answer("at 25") == "BUSY"
 
 
+def test_what_went_while_it_was_judged_is_served_and_holds_nobody_up(client, cache):
+    id_ = cache.set("at 0", "answer")
+
+    def same(*_):
+        client.semdrop(cache.key(), id=id_)
+        return True
+
+    answer = mlserve.semantic_cached(cache, judge=same)(lambda question: question)
+    assert answer("at 25") == "answer"
+    assert cache.fetch("at 25").status == "LEASE"
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_an_error_or_an_interruption_gives_the_lease_back(cache, error):
     @mlserve.semantic_cached(cache)

@@ -495,14 +495,15 @@ def releases(
     return [calls.cacherelease(key, token, backoff=backoff) for key in names]
 
 
-def kept(options: Readable, call: Call[Any], releases: list[Call[Any]]) -> Steps[None]:
-    """Set answers; where the server refuses them, nobody waits for them any longer."""
+def kept(options: Readable, call: Call[Any], releases: list[Call[Any]]) -> Steps[Any]:
+    """Set answers, to the result; where that is refused, nobody waits for them any longer."""
     try:
-        yield call
+        return (yield call)
     except Error as error:
         logger.warning("mlserve: answers of %s were not kept: %s", options.name, error)
         if isinstance(error, ResponseError):
             yield from given_back(options, releases)
+        return None
 
 
 def given_back(options: Readable, releases: list[Call[Any]]) -> Steps[None]:

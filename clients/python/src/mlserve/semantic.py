@@ -161,13 +161,13 @@ class SemanticCache:
     ) -> None:
         """Embed by a function of a text; with an aio.Client it may be `async`.
 
-        It returns 8 to 4096 numbers: a list, an array, or bytes (little-endian f4).
-        `embedder` names the function and its model: vectors of two are never compared, as
-        it is a part of the key, and told to the server. `version` is the model's that
-        answers, or a function of nothing. `hit` and `maybe` are cosines: from `hit` on an
-        answer is served, from `maybe` on up to `top` of them are to be judged. Measure
-        them: `mlserve calibrate`. `ttl`, `stale`, `jitter` are those of semset. `unicode`
-        brings texts to a normal form first.
+        A plain one holds up the event loop while it computes. It returns 8 to 4096 numbers:
+        a list, an array, or bytes (little-endian f4). `embedder` names the function and its
+        model: vectors of two are never compared, as it is a part of the key, and told to the
+        server. `version` is the model's that answers, or a function of nothing. `hit` and
+        `maybe` are cosines: from `hit` on an answer is served, from `maybe` on up to `top`
+        of them are to be judged. Measure them: `mlserve calibrate`. `ttl`, `stale`, `jitter`
+        are those of semset. `unicode` brings texts to a normal form first.
 
         The keys are `name:hash` of embedder and scope, so `cacheversionset(name, ...)`
         says which versions are served.
@@ -704,7 +704,9 @@ class Flight:
         answer = yield from judged(self._judge, found, lease.renewals, self._options.lease / 2)
         if answer is not None and found.token is not None:
             call = self._cache.accept_call(found.question, answer, found.token)
-            yield from kept(self._options, call, lease.release(None))
+            if not (yield from kept(self._options, call, lease.release(None))):
+                # It went while it was judged, or the lease did.
+                yield from given_back(self._options, lease.release(None))
         return answer
 
     def _lease(self, found: Found) -> Lease:
