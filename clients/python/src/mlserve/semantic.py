@@ -80,6 +80,8 @@ __all__ = [
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
+ALIKE = 4
+"""So many questions that differ and have one embedding are those of what looks at no text."""
 
 
 class Question(NamedTuple):
@@ -194,8 +196,9 @@ class SemanticCache:
         self._top = top
         self._unicode = unicode
         self.stale = stale
-        # The first question and its embedding; and whether those of another differ.
-        self._first: tuple[str, bytes] | None = None
+        # The embedding of the first question, all that have the same, and whether one has not.
+        self._first: bytes | None = None
+        self._alike: set[str] = set()
         self._differ = False
         self._times: Any = {"ttl": ttl, "stale": stale, "jitter": jitter}
         self.serializer = serializer
@@ -304,19 +307,22 @@ class SemanticCache:
         return Question(text, key, data, keys.digest(text))
 
     def _look(self, text: str, vector: bytes) -> None:
-        """Raise where two questions have one embedding: then all would have one answer.
+        """Raise where the first questions have one embedding: all would have one answer.
 
-        The first two say it. Case, blanks and punctuation some models do not look at.
+        Case, blanks and punctuation some models do not look at.
         """
         if self._differ:
             return
-        said = "".join(filter(str.isalnum, text.casefold()))
         if self._first is None:
-            self._first = (said, vector)
-        elif said != self._first[0]:
-            if vector == self._first[1]:
-                raise ValueError(f"embed says the same of {text!r} and of another question")
+            self._first = vector
+        if vector != self._first:
             self._differ = True
+            return
+        self._alike.add("".join(filter(str.isalnum, text.casefold())))
+        if len(self._alike) >= ALIKE:
+            raise ValueError(
+                f"embed says the same of the first {ALIKE} questions, {text!r} the last"
+            )
 
     def asking(self, prompt: str | Question, scope: Any) -> Steps[Question]:
         """Embed a question."""
