@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 from . import (
-    admission, client, commands, events, feast, features, instructions, queue, report, uses, waiters,
+    admission, client, commands, events, feast, features, instructions, queue, report, request, uses,
+    waiters,
 )
 from .figures import print_table, tables
 from .server import MODULE, ROOT, started
 
 FAMILIES = ("ratelimit", "admission", "queue", "cache", "waiters", "features", "events", "uses",
-            "client", "feast", "scaling", "instructions")
+            "request", "client", "feast", "scaling", "instructions")
 
 # How much of everything. `tiny` shows that the harness works, and no more.
 FULL = {
@@ -66,6 +67,8 @@ def measure(family, server, given):
             return events.family(server, given)
         case "uses":
             return uses.family(server, given)
+        case "request":
+            return request.family(server, given)
         case "client":
             return client.family(server, given)
         case "feast":

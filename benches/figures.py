@@ -17,9 +17,10 @@ class Unit:
 
 UNITS = {
     "rate": Unit("k calls/s", 1, "calls/s"),
+    "trips": Unit("round trips"),
     "cpu_us": Unit("server µs", 2, "server µs"),
     "caller_us": Unit("caller µs", 1, "caller µs"),
-    "p50_ms": Unit("p50 ms", 3),
+    "p50_ms": Unit("p50 ms", 3, "p50"),
     "p99_ms": Unit("p99 ms", 3, "p99"),
     "longest_ms": Unit("longest ms", 3),
     "bytes": Unit("bytes a key", 0, "bytes"),
