@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import admission, cases, client, feast
+from . import admission, cases, client, feast, request
 from .figures import UNITS, Figures, lines, ratios, spread, tables
 from .server import ROOT
 
@@ -38,6 +38,11 @@ SUMMARY = [
     ("scaling", "", "cpu_us", "CPU time of the server for a call, in µs"),
     ("uses", "", "p50_ms", "Median, in ms"),
     ("uses", "", "p99_ms", "99th percentile, in ms"),
+    ("request", request.AT_SPEED, "cpu_us", "CPU time of the server for a request, in µs"),
+    ("request", request.AT_SPEED, "rate", "Thousands of requests a second"),
+    ("request", request.RELAY, "p50_ms", "Median, in ms"),
+    ("request", request.ONE, "p50_ms", "Median, in ms"),
+    ("request", request.ONE, "p99_ms", "99th percentile, in ms"),
     ("client", "a call", "caller_us", "CPU time of the caller for a call, in µs"),
     ("client", "200 entities", "time_ms", "Until the array is there, in ms"),
     ("feast", "", "time_ms", "Until the answer is there, in ms"),
@@ -65,6 +70,7 @@ class Aim:
 
 CPU, CALLS, TIME = "CPU time", "calls a second", "time to an array"
 TENSORS = "reading 200 entities of 50"
+IN_ONE_TRIP = (request.SERVE, request.AT_ONCE)
 AIMS = [
     Aim(CPU, "ratelimit", "", "cpu_us", "ML.RATELIMIT", cases.SET, "≤", 0.9),
     Aim(CPU, "ratelimit", "", "cpu_us", "ML.RATELIMIT", "INCR", "≤", 1.4),
@@ -88,6 +94,17 @@ AIMS = [
     Aim(TIME, "features", TENSORS, "time_ms", "HMGET, pipelined", "tensor of rows", "≥", 50),
     Aim(TIME, "features", TENSORS, "time_ms", "HGETALL, pipelined", "tensor of rows", "≥", 30),
     Aim(TIME, "features", TENSORS, "time_ms", "tensor of rows", "MGET, packed", "≤", 3),
+    *(Aim(f"{of} of a request, {client}, {link}", "request", request.title(client, link), unit, way,
+          request.HAND, "≤", times)
+      for link, times in ((request.DIRECT, 0.6), (request.FAR, 0.5))
+      for client in (request.REDIS_PY, request.ASYNCIO)
+      for unit, of in (("p50_ms", "median"), ("p99_ms", "p99"))
+      for way in IN_ONE_TRIP),
+    *(Aim("CPU time of a request", "request", request.AT_SPEED, "cpu_us", request.HAND, way, "≥", 1.5)
+      for way in IN_ONE_TRIP),
+    Aim("CPU time of a request", "request", request.AT_SPEED, "cpu_us", *IN_ONE_TRIP, "≤", 0.8),
+    Aim("median of a request, redis-py", "request", request.title(request.REDIS_PY, request.DIRECT),
+        "p50_ms", *IN_ONE_TRIP, "≤", 1),
     Aim("CPU time of the caller", "client", "", "caller_us", client.OURS, client.RAW, "≤", 1.2),
     Aim(TIME, "client", "", "time_ms", client.ROWS, client.PACKED, "≤", 1.3),
     *(Aim("time to an answer of Feast", "feast", feast.name(max(feast.ENTITIES), feast.FLOATS),
@@ -139,17 +156,17 @@ def write():
                       for run in runs) + "\n"]
     text += pictures(runs)
     text.append(f"### What was aimed at\n\n{markdown(aims(runs))}")
-    seen = set()
+    sections = {}
     for family, beginning, unit, title in SUMMARY:
         groups = {}
         for run in runs:
             for key, group in run.find(family, beginning).items():
                 groups.setdefault(key, {})[run.server] = group
         for (_, group), by_server in groups.items():
-            if (family, group) not in seen:
-                seen.add((family, group))
-                text.append(f"### {family}: {group}\n")
-            text.append(f"{title}:\n\n{markdown(across(by_server, unit))}")
+            section = sections.setdefault((family, group), [f"### {family}: {group}\n"])
+            section.append(f"{title}:\n\n{markdown(across(by_server, unit))}")
+    for section in sections.values():
+        text += section
     page = PAGE.read_text()
     before, rest = page.split(BEGIN)
     PAGE.write_text(before + BEGIN + "\n" + "\n".join(text) + "\n" + END + rest.split(END)[1])
@@ -231,6 +248,15 @@ def pictures(runs):
         if bars(axes, runs, family, "cpu_us"):
             axes.set_xlabel("CPU time of the server for a call, in µs")
             keep(figure, family, f"{family}: CPU time of the server for a call")
+    links = (request.DIRECT, request.FAR)
+    figure, several = plot.subplots(1, len(links), figsize=(8, 3.6))
+    drawn = [bars(axes, runs, "request", "p50_ms", request.title(request.REDIS_PY, link))
+             for axes, link in zip(several, links)]
+    if all(drawn):
+        for axes, link in zip(several, links):
+            axes.set(title=link, xlabel="ms, median")
+        several[1].set_yticklabels([])
+        keep(figure, "request", f"request: ms until a request has its answer, {request.REDIS_PY}")
     for name, axis, unit, label in SCALES:
         figure, several = plot.subplots(1, len(runs), figsize=(4 * len(runs), 3.4), squeeze=False,
                                         sharey=True)
@@ -256,16 +282,18 @@ SCALES = [
 ]
 
 
-def bars(axes, runs, family, unit):
+def bars(axes, runs, family, unit, beginning=""):
     names = []
     for place, run in enumerate(runs):
-        for group in run.find(family, "").values():
+        for group in run.find(family, beginning).values():
             # Calls of many keys would dwarf the others.
             group = [figures for figures in group if not figures.name.endswith("of 100")]
             names = [figures.name for figures in group]
             height = 0.8 / len(runs)
             at = [row + place * height for row in range(len(names))]
             axes.barh(at, [figures.median(unit) for figures in group], height, label=run.server)
+    if not names:
+        return names
     axes.set_yticks([row + 0.4 - 0.4 / len(runs) for row in range(len(names))], names)
     axes.invert_yaxis()
     axes.legend(fontsize=7)

@@ -12,17 +12,18 @@ from .players import (
     CONNECTIONS, at_most_speed, awaiting, blocking, build, ioredis_is_there, recorded, relayed,
     with_asyncio, with_client, with_client_of_asyncio, with_ioredis, with_redis_py,
 )
-from .ways import HAND, OF_CLIENT, SERVE, WAYS
+from .ways import AT_ONCE, HAND, OF_CLIENT, SERVE, WAYS
 
 REDIS_PY, ASYNCIO, IOREDIS = "redis-py", "redis-py, asyncio", "ioredis"
 DIRECT, NEAR, FAR = "on this machine", "by the relay", "by the relay, 0.5 ms away"
 DELAY = 500
 AT_SPEED = f"requests on {CONNECTIONS} connections, as fast as the server takes them"
 RELAY = "the relay alone: PING"
+ONE = "one after another"
 
 
 def title(client, link):
-    return f"a request with {client}; {link}"
+    return f"{ONE}, {client}; {link}"
 
 
 def family(server, options):

@@ -2,14 +2,22 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
+from collections import Counter
 
+import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
 
 from benches import figures, report  # noqa: E402
+from benches.request.mix import DENIED, HIT, LIMIT, MISS, Mix  # noqa: E402
+from benches.request.players import check  # noqa: E402
+from benches.request.ways import AT_ONCE, SERVE, WAYS  # noqa: E402
+
+IN_ONE_TRIP = ("by hand, in one pipeline", AT_ONCE, SERVE)
 
 
 def bench(*arguments):
@@ -18,8 +26,8 @@ def bench(*arguments):
 
 
 def test_every_family_measures_all_its_cases(tmp_path):
-    families = ["ratelimit", "admission", "queue", "cache", "waiters", "features", "uses", "client",
-                "feast", "scaling"]
+    families = ["ratelimit", "admission", "queue", "cache", "waiters", "features", "uses",
+                "request", "client", "feast", "scaling"]
     kept = tmp_path / "kept.json"
     server = os.environ.get("MLSERVE_SERVER", "redis-server")
     shown = bench(*families, "--tiny", "--rounds", "2", "--server", server, "--keep", kept)
@@ -34,8 +42,61 @@ def test_every_family_measures_all_its_cases(tmp_path):
             assert values and all(isinstance(value, (int, float)) for value in values), figures
     names = {figures["name"] for figures in kept["figures"]}
     assert {"SET with EX", "ML.RATELIMIT", "Lua, GCRA", "tensor of rows", "1,000 callers"} <= names
-    for aim in report.AIMS:  # Of cases that there are; redis-cell may be.
-        assert {aim.case, aim.base} <= names | {"redis-cell"}
+    for aim in report.AIMS:  # Of cases that there are; these may be.
+        assert {aim.case, aim.base} <= names | {"redis-cell", "ML.SERVE"}
+
+
+REQUESTS = Mix(400, 20, 10).requests
+
+
+def test_requests_are_as_many_of_each_ending_as_the_mix_says():
+    assert Counter(request.ending for request in REQUESTS) == {DENIED: 20, HIT: 280, MISS: 100}
+    asked = Counter(request.digest for request in REQUESTS if request.ending == MISS)
+    assert len(asked) == 100, "what is not known is asked once"
+
+
+
+def answers(request):
+    """What the server answers to the commands of a request."""
+    granted = request.ending != DENIED
+    limit = [int(granted), LIMIT, 0, 0, 9]
+    hit = isinstance(request.result, bytes)
+    fetch = [b"HIT", request.result, None, 9] if hit else [b"LEASE", None, request.trace.encode(), 9]
+    values = request.result if request.ending == MISS else []
+    tensor = [b"F32", 1, len(values), struct.pack(f"<{len(values)}f", *values), b""]
+    return {
+        "INCR": 5 if granted else LIMIT + 1, "EXPIRE": 0, "EVALSHA": int(granted),
+        "GET": request.result if hit else None, "HMGET": [str(value).encode() for value in values],
+        "ML.RATELIMIT": limit, "ML.CACHEFETCH": fetch, "ML.FEATUREGET": tensor, "ML.CACHERELEASE": 1,
+        "ML.SERVE": [[int(granted), None, 0, None, [limit]], fetch if granted else None,
+                     tensor if request.ending == MISS else None],
+    }
+
+
+@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("ending", [DENIED, HIT, MISS])
+def test_a_request_ends_as_the_server_says_in_as_many_trips_as_it_takes(name, ending):
+    request = next(request for request in REQUESTS if request.ending == ending)
+    trips = []
+
+    def ask(trip):
+        trips.append([words[0] for words in trip])
+        return [answers(request)[words[0]] for words in trip]
+
+    check([request], [WAYS[name].driven(ask)(request)])
+    in_trips = {DENIED: 1, HIT: 2, MISS: 3}[ending]
+    released = name == AT_ONCE and ending == DENIED
+    in_one = 1 + released
+    assert len(trips) == (in_one if name in IN_ONE_TRIP else in_trips)
+    # Denied, but leased: nobody else may wait for an answer that does not come.
+    assert (["ML.CACHERELEASE"] in trips) == released
+
+
+@pytest.mark.parametrize("outcome", [(HIT, b"another answer"), (DENIED, None), (MISS, [0.5])])
+def test_a_request_that_ends_otherwise_than_it_was_to_is_no_measurement(outcome):
+    request = next(request for request in REQUESTS if request.ending == HIT)
+    with pytest.raises(AssertionError):
+        check([request], [outcome])
 
 
 def test_a_pause_does_not_decide_what_comes_with_every_hundredth_call():
