@@ -10,9 +10,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from . import admission, cases
+from . import admission, cases, request
 from .figures import Figures
-from .server import packed, started
+from .server import started
 
 KEYS = 2_000
 
@@ -30,18 +30,16 @@ def family(binary, options):
                         yield count(server, out, case, f"{name}: {title}", "x" * length, options)
             for what, ways in admission.WAYS.items():
                 yield from count_callers(server, out, what, ways, options)
+            yield from count_requests(server, out, options)
 
 
 def count(server, out, case, group, value, options):
     def call(numbers):
         numbers = list(numbers)
         for first in range(0, len(numbers), 32):
-            several = [[word.replace("__rand_int__", f"{number:012}").replace(cases.VALUE, value)
-                        for word in case.words] for number in numbers[first:first + 32]]
-            server.stream.write(b"".join(map(packed, several)))
-            server.stream.flush()
-            for words in several:
-                server.answer(words)
+            server.call_together([
+                [word.replace("__rand_int__", f"{number:012}").replace(cases.VALUE, value)
+                 for word in case.words] for number in numbers[first:first + 32]])
 
     server.call("FLUSHALL", "SYNC")
     server.call("CONFIG", "SET", *(case.config or cases.DEFAULTS))
@@ -70,6 +68,20 @@ def count_callers(server, out, what, ways, options):
         costs = spent(server, out, lambda: lanes.play(callers))
         yield told(Figures("instructions", group, name, next(iter(ways))), costs, times)
     lanes.close()
+
+
+def count_requests(server, out, options):
+    """Whole requests, each by itself."""
+    times, users = max(options.counted // 10, 40), KEYS // 4
+    group = f"a request: {times:,} of {users:,} users, one after another"
+    bench = request.Bench(server, request.Mix(times, users, 100), options.rounds)
+    ways = request.ways_of(server)
+    recordings = bench.recordings(ways)
+    for name, way in ways.items():
+        bench.prepare(way)
+        trips = [trip for trips in recordings[name].trips for trip in trips]
+        costs = spent(server, out, lambda: [server.call_together(trip) for trip in trips])
+        yield told(Figures("instructions", group, name, request.HAND), costs, times)
 
 
 def spent(server, out, work):

@@ -42,9 +42,13 @@ class Server:
 
     def call(self, *words):
         """Calls a command; its answer is bytes, a number, None, or a list of these."""
-        self.stream.write(packed(words))
+        return self.call_together([words])[0]
+
+    def call_together(self, calls):
+        """Calls commands in one round trip; their answers, in order."""
+        self.stream.write(b"".join(map(packed, calls)))
         self.stream.flush()
-        return self.answer(words)
+        return [self.answer(words) for words in calls]
 
     def answer(self, words):
         head = self.stream.readline().rstrip()

@@ -28,9 +28,7 @@ def title(client, link):
 
 def family(server, options):
     build()
-    ways, of_client = dict(WAYS), dict(OF_CLIENT)
-    if server.call("COMMAND", "INFO", SERVE) == [None]:
-        del ways[SERVE]
+    ways = ways_of(server)
     users = max(options.keys // 10, 1)
     many = Bench(server, Mix(options.counted, users, options.value_bytes), options.rounds)
     yield from many.at_speed(ways)
@@ -41,15 +39,21 @@ def family(server, options):
         loop = asyncio.new_event_loop()
         there = ioredis_is_there()
         for link, port in ports.items():
-            yield from one.in_python(title(REDIS_PY, link), ways, of_client, blocking,
+            yield from one.in_python(title(REDIS_PY, link), ways, blocking,
                                      with_redis_py(port), with_client(port))
             if link == NEAR:  # What the relay itself costs is the same for all.
                 continue
-            yield from one.in_python(title(ASYNCIO, link), ways, of_client, awaiting(loop),
+            yield from one.in_python(title(ASYNCIO, link), ways, awaiting(loop),
                                      with_asyncio(port), with_client_of_asyncio(port))
             if there:
                 yield from one.in_javascript(title(IOREDIS, link), ways, port)
         loop.close()
+
+
+def ways_of(server):
+    """The ways that the server knows the commands of."""
+    known = server.call("COMMAND", "INFO", SERVE) != [None]
+    return {name: way for name, way in WAYS.items() if known or name != SERVE}
 
 
 def pings(server, ports, options):
@@ -110,10 +114,10 @@ class Bench:
             figures.add(trips=recordings[figures.name].mean())
         return several
 
-    def in_python(self, group, ways, of_client, playing, ask, ask_of_client):
+    def in_python(self, group, ways, playing, ask, ask_of_client):
         players = {name: playing(way, ask) for name, way in ways.items()}
-        players |= {name: playing(way, ask_of_client) for name, way in of_client.items()}
-        return self.compared(group, ways | of_client,
+        players |= {name: playing(way, ask_of_client) for name, way in OF_CLIENT.items()}
+        return self.compared(group, ways | OF_CLIENT,
                              lambda name: percentiles(players[name](self.mix.requests)))
 
     def in_javascript(self, group, ways, port):

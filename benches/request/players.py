@@ -142,7 +142,7 @@ def recorded(server, way, requests):
 
     def ask(trip):
         trips[-1].append(trip)
-        return [server.call(*words) for words in trip]
+        return server.call_together(trip)
 
     def recorded_call(request):
         trips.append([])
