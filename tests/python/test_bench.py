@@ -43,7 +43,7 @@ def test_every_family_measures_all_its_cases(tmp_path):
     names = {figures["name"] for figures in kept["figures"]}
     assert {"SET with EX", "ML.RATELIMIT", "Lua, GCRA", "tensor of rows", "1,000 callers"} <= names
     for aim in report.AIMS:  # Of cases that there are; these may be.
-        assert {aim.case, aim.base} <= names | {"redis-cell", "ML.SERVE"}
+        assert {aim.case, aim.base} <= names | {"redis-cell"}
 
 
 REQUESTS = Mix(400, 20, 10).requests
