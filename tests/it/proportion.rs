@@ -412,6 +412,7 @@ fn the_work_of_any_call_is_in_proportion() {
         let words = maker.words(line);
         // Leases that have run out are seen to by whoever looks next: not at its cost.
         client.run("ML.CACHEINFO nothing");
+        client.run("ML.SEMINFO nothing");
         let cost = cost(&mut client, &words);
         remember(&cost.answer, &mut ids);
         for ((bound, figure), worst) in cost.figures().into_iter().zip(&mut worst) {
