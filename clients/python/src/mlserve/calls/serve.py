@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlserve.calls.call import Call, Word
 from mlserve.errors import response_error
@@ -37,8 +37,11 @@ def serve(
     """
     keys: list[Key] = []
     tail: list[Word] = []
-    parts = [("admit", "ML.ADMIT", "ADMIT", admit), ("fetch", "ML.CACHEFETCH", "CACHE", fetch)]
-    parts.append(("features", "ML.FEATUREGET", "FEATURES", features))
+    parts: list[tuple[str, str, str, Call[Any] | None]] = [
+        ("admit", "ML.ADMIT", "ADMIT", admit),
+        ("fetch", "ML.CACHEFETCH", "CACHE", fetch),
+        ("features", "ML.FEATUREGET", "FEATURES", features),
+    ]
     given = [(name, command, word, call) for name, command, word, call in parts if call is not None]
     if len(given) < 2:
         raise ValueError("two of admit, fetch and features must be given")
@@ -78,4 +81,4 @@ def words_of(call: Call[Any]) -> list[Word]:
         length = int(call.words[at + 1 : start - 2])
         words.append(call.words[start : start + length])
         at = start + length + 2
-    return cast("list[Word]", words)
+    return words
