@@ -78,7 +78,7 @@ fn debug(call: &mut Call) -> Result<(), Error> {
             }
             let entry = Callback::ALL
                 .iter()
-                .find(|entry| name.is(entry.name().as_bytes()))
+                .find(|entry| name.is(entry.name().to_ascii_uppercase().as_bytes()))
                 .ok_or_else(|| refuse("no such entry point; see ML.DEBUG PANIC ENTRIES"))?;
             arm(*entry);
         }
