@@ -27,7 +27,7 @@ use crate::server::TypeSpec;
 pub use commands::{COMMANDS, CachePart, Left, PART};
 pub use config::CONFIGS;
 pub use leases::{LISTENER as LEASES, settle};
-pub use reply::reply_fetched;
+pub use reply::{Fetched, reply_fetched};
 pub use state::{LISTENER, admits};
 pub use stats::{INFO, STATS};
 

@@ -3,11 +3,11 @@
 use super::request::{Request, updated};
 use crate::admission;
 use crate::bug;
-use crate::cache::{self, Left};
+use crate::cache::{self, Fetched, Left};
 use crate::features::{self, Listed};
 use crate::ratelimit::arguments::HOLD;
 use crate::server::{
-    Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler_updating, is_over_maxmemory,
+    Argument, Call, Command, Error, KeyAccess, KeySpec, handler_updating, is_over_maxmemory,
 };
 use crate::time::MICROS_PER_MILLI;
 
@@ -64,36 +64,55 @@ fn serve(call: &mut Call) -> Result<(), Error> {
             Some((decided.unwrap_or_else(|| bug("a request in one call waits")), request.hold))
         }
     };
-    reply.array(3);
-    let is_admitted = match &admission {
-        None => {
-            reply.null();
-            true
-        }
-        Some((decided, hold)) => {
-            decided.reply(reply, *hold);
-            decided.is_admitted
+    let is_admitted = admission.as_ref().is_none_or(|(decided, _)| decided.is_admitted);
+    // What can fail comes before the first byte: an answer is begun once the cache was asked.
+    let begin = || {
+        reply.array(3);
+        match &admission {
+            None => reply.null(),
+            Some((decided, hold)) => decided.reply(reply, *hold),
         }
     };
     let is_to_compute = match &request.cache {
-        Some((part, key)) if is_admitted => {
-            or_error(reply, part.answer(call, *key, now_ms, left)) == Some(true)
+        Some((part, key)) if is_admitted => part.answer(call, *key, now_ms, left, |fetched| {
+            begin();
+            match fetched {
+                Ok(fetched) => cache::reply_fetched(reply, fetched),
+                Err(error) => reply.error(error),
+            }
+        }),
+        // Hits are free: who is to compute one early and may not has it all the same.
+        Some((part, key)) if part.has_free_hits() => {
+            part.serve_denied(call, *key, now_ms, |fetched| match fetched {
+                Some(hit @ Fetched::Hit(..)) => {
+                    reply.array(3);
+                    reply.null();
+                    cache::reply_fetched(reply, hit);
+                }
+                Some(stale) => {
+                    begin();
+                    cache::reply_fetched(reply, stale);
+                }
+                None => {
+                    begin();
+                    reply.null();
+                }
+            })?;
+            false
         }
         _ => {
+            begin();
             reply.null();
             is_admitted
         }
     };
     match &request.features {
         Some(features) if is_to_compute => {
-            or_error(reply, features.answer(call, now_us));
+            if let Err(error) = features.answer(call, now_us) {
+                reply.error(&error);
+            }
         }
         _ => reply.null(),
     }
     Ok(())
-}
-
-/// What came of a part; where that is an error, which is answered in its place, nothing.
-fn or_error<T>(reply: Reply, outcome: Result<T, Error>) -> Option<T> {
-    outcome.inspect_err(|error| reply.error(error)).ok()
 }

@@ -289,16 +289,17 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
             return Ok(Lease { token, left_us });
         }
         self.may_lease(key, now)?;
+        self.make_place(key);
         let token = own.unwrap_or_else(mint);
         self.open_flight(key, Stage::Leased { token, since: now, lease_us }, now, lease_us);
         Ok(Lease { token, left_us: lease_us })
     }
 
     /// Whether a lease would be granted now, to one who has none.
-    pub fn may_lease(&mut self, key: &FlightKey<Q>, now: Monotonic) -> Result<(), Refusal> {
+    pub fn may_lease(&self, key: &FlightKey<Q>, now: Monotonic) -> Result<(), Refusal> {
         match self.taken(key, now) {
             Some(refusal) => Err(refusal),
-            None if self.make_place(key) => Ok(()),
+            None if self.has_place(key) => Ok(()),
             None => Err(Refusal::Full),
         }
     }
@@ -856,13 +857,18 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
     /// Makes room for a flight; whether there is, at its key too. Whoever was late
     /// with it is too late then.
     fn make_place(&mut self, key: &FlightKey<Q>) -> bool {
-        let bytes = FLIGHT_BYTES + key.bytes();
-        let neighbours = self.at(key.scope(), key.key()).take(MOST_AT_A_KEY).count();
-        if neighbours == MOST_AT_A_KEY || !self.fits(1, bytes) {
-            return false;
+        let has_place = self.has_place(key);
+        if has_place {
+            self.past.forget_one(key, End::RanOut);
+            self.make_room(1, FLIGHT_BYTES + key.bytes());
         }
-        self.past.forget_one(key, End::RanOut);
-        self.make_room(1, bytes)
+        has_place
+    }
+
+    /// Whether there is room for a flight, or can be made.
+    fn has_place(&self, key: &FlightKey<Q>) -> bool {
+        let neighbours = || self.at(key.scope(), key.key()).take(MOST_AT_A_KEY).count();
+        self.fits(1, FLIGHT_BYTES + key.bytes()) && neighbours() < MOST_AT_A_KEY
     }
 
     fn open_flight(

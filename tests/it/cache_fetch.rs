@@ -3,7 +3,8 @@
 //! `cache_leases`.
 
 use crate::support::fetches::{
-    Crowd, Row, counts, fetch, figures, fill, lease, lease_ms, stats, total, waiters,
+    Crowd, Row, answer_that_cost, counts, fetch, figures, fill, lease, lease_ms, stats, total,
+    waiters,
 };
 use crate::support::{Answer, Client, Server, Tap, bulk, call, frozen, nils, wait_for};
 use redis::Value;
@@ -195,18 +196,6 @@ fn the_state_of_a_lease_is_nowhere_to_be_seen_or_forged() {
     replica.catch_up(&server);
     assert_eq!(replica.client().run("DBSIZE").integer(), 0);
     assert_eq!(replica.client().run("ML.CACHEINFO k2"), Value::Nil);
-}
-
-/// Gives `k v` an answer that took at least so long, fresh for a second; what
-/// it took.
-fn answer_that_cost(client: &mut Client, at_least_ms: i64) -> i64 {
-    let token = lease(client, "k v", 60_000);
-    wait_for("time to pass", || lease_ms(client, "k") <= 60_000 - at_least_ms);
-    assert!(fill(client, "k v x PX 1000", &token));
-    let info = client.run("ML.CACHEINFO k").map();
-    let cost_ms = info["versions"].items()[0].map()["cost_ms"].integer();
-    assert!((at_least_ms..30_000).contains(&cost_ms), "{cost_ms} ms");
-    cost_ms
 }
 
 #[test]

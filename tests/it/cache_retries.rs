@@ -1,7 +1,9 @@
 //! Holders that are late, renew, lose their connection and say it again: nothing
 //! is computed twice that need not be, and nothing stale is set.
 
-use crate::support::fetches::{Crowd, Over, Row, fetch, fill, lease, lease_ms, total, waiters};
+use crate::support::fetches::{
+    Crowd, Over, Row, fetch, fill, late, lease, lease_ms, total, waiters,
+};
 use crate::support::{Answer, Client, Random, Server, bulk, call, wait_for};
 use redis::Value;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -11,18 +13,6 @@ const OWN: &str = "0123456789abcdef0123456789abcdef";
 
 fn renew(client: &mut Client, key: &str, token: &str, ms: u64) -> i64 {
     call!(client, "ML.CACHERENEW", key, token, ms).integer()
-}
-
-/// Gets a lease and lets it run out.
-fn late(client: &mut Client, place: &str, ms: u64) -> String {
-    let before = total(client, "expired_leases");
-    let token = lease(client, place, ms);
-    let (key, _) = place.split_once(' ').unwrap();
-    // Whatever looks at leases has those run out, and counted, that are over.
-    wait_for("the lease to run out", || {
-        lease_ms(client, key) == 0 && total(client, "expired_leases") > before
-    });
-    token
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! ML.SERVE: limit, answer and features in one call, each as its own command says.
 
-use crate::support::fetches::{Row, fetch};
-use crate::support::{Answer, Client, Random, Server, call, frozen};
+use crate::support::fetches::{Row, answer_that_cost, fetch, fill, late};
+use crate::support::{Answer, Client, Random, Server, bulk, call, frozen};
 use redis::Value;
 
 /// What a part is not that was not asked.
@@ -90,6 +90,37 @@ fn free_hits_charge_what_is_to_be_computed_and_nothing_else() {
     assert_eq!(ask(&mut client, "c3"), (true, "none".to_owned()));
     assert_eq!(ask(&mut client, "c2"), (false, "STALE old".to_owned()));
     assert_eq!(fetch(&mut client, "c3 v LEASE 60000").brief(), "LEASE");
+}
+
+#[test]
+fn who_is_denied_has_what_is_there_all_the_same() {
+    let (_server, mut client, now) = frozen();
+    client.run("ML.RATELIMIT l 1 3600").items();
+    answer_that_cost(&mut client, 50);
+    client.freeze(now + 999_000);
+    // A millisecond before its end it is to be computed anew, in all but a few cases.
+    for _ in 0..20 {
+        let call = "ML.SERVE 2 l k ADMIT LIMIT 1 3600 CACHE v LEASE 9000 EARLY 1000 FREEHITS";
+        let parts = client.run(call).items();
+        assert_eq!((&parts[0], Row::of(&parts[1]).brief().as_str()), (&NOT, "HIT x"));
+    }
+    client.run("ML.CACHESET s v old PX 1 STALE 3600000").ok();
+    client.freeze(now + 2_000_000);
+    let parts = client.run("ML.SERVE 2 l s ADMIT LIMIT 1 3600 CACHE v LEASE 9000 FREEHITS").items();
+    assert_eq!(parts[0].items()[0].integer(), 0);
+    assert_eq!((Row::of(&parts[1]).brief().as_str(), &parts[2]), ("STALE old", &NOT));
+}
+
+#[test]
+fn who_is_denied_takes_nothing_from_a_late_holder() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("ML.RATELIMIT l 1 3600").items();
+    let token = late(&mut client, "c v", 300);
+    let parts = client.run("ML.SERVE 2 l c ADMIT LIMIT 1 3600 CACHE v LEASE 9000 FREEHITS").items();
+    assert_eq!(parts[0].items()[0].integer(), 0);
+    assert_eq!(parts[1..], [NOT, NOT]);
+    assert!(fill(&mut client, "c v x", &token), "it is still its holder's");
 }
 
 #[test]
@@ -347,7 +378,14 @@ impl Asked {
         if let Value::ServerError(_) = admission {
             return admission;
         }
-        Value::Array(vec![admission, NOT, NOT])
+        // What may be served past its time is.
+        let stale = match &fetched {
+            Value::Array(row) if row[1] != NOT => {
+                Value::Array(vec![bulk("STALE"), row[1].clone(), NOT, NOT])
+            }
+            _ => NOT,
+        };
+        Value::Array(vec![admission, stale, NOT])
     }
 }
 

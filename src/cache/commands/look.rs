@@ -59,6 +59,11 @@ impl<'e> Held<'e> {
         Self { alive, fresh, now_ms }
     }
 
+    /// Whether there is anything to serve.
+    pub fn is_any(&self) -> bool {
+        self.alive.is_some()
+    }
+
     /// The fresh answer is a hit.
     fn hit(&self, tally: &mut Tally, answer: &'e Answer) -> Fetched<'e> {
         tally.count(Counter::Hits, 1);
@@ -120,14 +125,26 @@ pub fn lease<'e>(
     asked: &LeaseRequest,
     mint: impl FnOnce() -> Id,
 ) -> Served<'e> {
-    let (key, now) = (place.flight(), monotonic());
     let lease = match grants_leases(lock) {
-        true => flights::lease::<Cache>(lock, &key, asked.token, mint, asked.lease_us),
-        // Who computes already is to be waited for all the same.
-        false => {
-            Err(leases::with(lock, |flights| flights.taken(&key, now)).unwrap_or(Refusal::Full))
-        }
+        true => flights::lease::<Cache>(lock, &place.flight(), asked.token, mint, asked.lease_us),
+        false => Err(refusal(lock, place)),
     };
+    served(lock, place, held, lease)
+}
+
+/// Who computes already is to be waited for, also where no lease is granted.
+fn refusal(lock: &Lock, place: Place) -> Refusal {
+    let taken = leases::with(lock, |flights| flights.taken(&place.flight(), monotonic()));
+    taken.unwrap_or(Refusal::Full)
+}
+
+/// What a caller gets with a lease, or without.
+pub fn served<'e>(
+    lock: &Lock,
+    place: Place,
+    held: Held<'e>,
+    lease: Result<Lease, Refusal>,
+) -> Served<'e> {
     match (lease, held.fresh, held.alive) {
         (Ok(Lease { token, left_us }), _, alive) => {
             state::tally(lock, place.key, place.version, Counter::Leases, 1);
@@ -141,9 +158,12 @@ pub fn lease<'e>(
     }
 }
 
-/// Whether [`lease`] would grant one.
-pub fn may_lease(lock: &Lock, place: Place) -> bool {
-    grants_leases(lock) && flights::may_lease::<Cache>(lock, &place.flight()).is_ok()
+/// Whether [`lease`] would grant one. Nothing is changed by that.
+pub fn may_lease(lock: &Lock, place: Place) -> Result<(), Refusal> {
+    match grants_leases(lock) {
+        true => flights::may_lease::<Cache>(lock, &place.flight()),
+        false => Err(refusal(lock, place)),
+    }
 }
 
 /// What a caller gets where its own call has just been granted the lease, at
@@ -152,10 +172,7 @@ pub fn look_again<'e>(lock: &Lock, place: Place, held: Held<'e>) -> Served<'e> {
     state::tally(lock, place.key, place.version, Counter::Misses, 1);
     match held.alive {
         Some(answer) => stale(lock, place, answer, held.now_ms),
-        None => {
-            let taken = leases::with(lock, |flights| flights.taken(&place.flight(), monotonic()));
-            refused(taken.unwrap_or(Refusal::Full))
-        }
+        None => refused(refusal(lock, place)),
     }
 }
 

@@ -2,14 +2,15 @@
 
 use super::arguments::{VERSION, version};
 use super::cachefetch::{EARLY, Fetch};
-use super::look::{Held, lease, look, look_first, may_lease};
+use super::look::{Held, lease, look, look_first, may_lease, served};
 use crate::cache::answer::Answer;
 use crate::cache::leases::{Cache, Place};
-use crate::cache::reply::{Fetched, reply_fetched};
+use crate::cache::reply::Fetched;
 use crate::cache::state;
 use crate::flights;
 use crate::flights::arguments::{LEASE, TOKEN};
 use crate::server::{Arg, Args, Argument, Call, Error, new_id};
+use crate::singleflight::Refusal;
 use crate::time::Millis;
 
 /// What COMMAND DOCS says of it.
@@ -75,24 +76,54 @@ impl<'a> CachePart<'a> {
             // The lease that the caller has is granted as it stands.
             Some(Fetched::Lease(..)) => return Ok(Some(Left::All)),
             Some(fetched) => answer(&fetched),
-            None if may_lease(&lock, place) => return Ok(Some(Left::Lease)),
-            None => answer(&lease(&lock, place, held, &self.fetch.asked, new_id).at_once()),
+            None => match may_lease(&lock, place) {
+                Ok(()) => return Ok(Some(Left::Lease)),
+                Err(refusal) => answer(&served(&lock, place, held, Err(refusal)).at_once()),
+            },
         }
         flights::settle_later::<Cache>(&lock);
         Ok(None)
     }
 
-    /// Answers what is left; whether the caller is to compute.
+    /// What is served of what is there to a caller that was to have a lease, and was not let
+    /// in: an answer that was to be computed early, or a stale one.
+    pub fn serve_denied(
+        &self,
+        call: &Call<'a>,
+        key: Arg<'a>,
+        now_ms: Millis,
+        answer: impl FnOnce(Option<&Fetched>),
+    ) -> Result<(), Error> {
+        let (lock, place) = (call.lock(), self.place(call, key));
+        let open = call.keys.read(key);
+        let answers = open.value_ref::<Answer>()?;
+        let held = Held::of(answers.as_deref(), self.version, now_ms);
+        match held.is_any() {
+            true => answer(Some(&served(&lock, place, held, Err(Refusal::Full)).at_once())),
+            false => answer(None),
+        }
+        Ok(())
+    }
+
+    /// Finds what is left, and gives it to be answered, or an error; whether the caller is to
+    /// compute.
     pub fn answer(
         &self,
         call: &Call<'a>,
         key: Arg<'a>,
         now_ms: Millis,
         left: Left,
-    ) -> Result<bool, Error> {
+        answer: impl FnOnce(Result<&Fetched, &Error>),
+    ) -> bool {
         let (lock, place) = (call.lock(), self.place(call, key));
         let open = call.keys.read(key);
-        let answers = open.value_ref::<Answer>()?;
+        let answers = match open.value_ref::<Answer>() {
+            Ok(answers) => answers,
+            Err(error) => {
+                answer(Err(&error));
+                return false;
+            }
+        };
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         let served = match left {
             Left::Lease => lease(&lock, place, held, &self.fetch.asked, new_id),
@@ -100,7 +131,7 @@ impl<'a> CachePart<'a> {
         };
         let fetched = served.at_once();
         flights::settle_later::<Cache>(&lock);
-        reply_fetched(call.reply, &fetched);
-        Ok(matches!(fetched, Fetched::Lease(..)))
+        answer(Ok(&fetched));
+        matches!(fetched, Fetched::Lease(..))
     }
 }

@@ -1,7 +1,7 @@
 //! Callers of ML.CACHEFETCH: what they are answered, taken apart, and crowds of
 //! them that wait all at once.
 
-use super::{Answer, Client, Random, Server, call};
+use super::{Answer, Client, Random, Server, call, wait_for};
 use redis::Value;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -79,6 +79,31 @@ pub fn fill(client: &mut Client, answer: &str, token: &str) -> bool {
         Value::Nil => false,
         answer => answer == Value::Okay || panic!("{answer:?}"),
     }
+}
+
+/// Gives `k v` an answer that took at least so long, fresh for a second; what
+/// it took.
+#[track_caller]
+pub fn answer_that_cost(client: &mut Client, at_least_ms: i64) -> i64 {
+    let token = lease(client, "k v", 60_000);
+    wait_for("time to pass", || lease_ms(client, "k") <= 60_000 - at_least_ms);
+    assert!(fill(client, "k v x PX 1000", &token));
+    let info = client.run("ML.CACHEINFO k").map();
+    let cost_ms = info["versions"].items()[0].map()["cost_ms"].integer();
+    assert!((at_least_ms..30_000).contains(&cost_ms), "{cost_ms} ms");
+    cost_ms
+}
+
+/// Gets a lease and lets it run out.
+pub fn late(client: &mut Client, place: &str, ms: u64) -> String {
+    let before = total(client, "expired_leases");
+    let token = lease(client, place, ms);
+    let (key, _) = place.split_once(' ').unwrap();
+    // Whatever looks at leases has those run out, and counted, that are over.
+    wait_for("the lease to run out", || {
+        lease_ms(client, key) == 0 && total(client, "expired_leases") > before
+    });
+    token
 }
 
 /// How many wait for an answer of a key.
