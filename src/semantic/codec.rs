@@ -294,7 +294,7 @@ mod tests {
         (any::<u8>(), version, any::<(u64, bool)>(), 0..=MAX_TIME_MS, texts, text())
     }
 
-    fn put(dim: usize, embedder: Option<&'static [u8]>, parts: &'static Parts) -> Put<'static> {
+    fn put<'p>(dim: usize, embedder: Option<&'p [u8]>, parts: &'p Parts) -> Put<'p> {
         let (id, version, (seed, spiky), until_ms, [prompt, digest], value) = parts;
         Put {
             id: Id([*id; 16]),
@@ -308,20 +308,43 @@ mod tests {
         }
     }
 
-    fn leak<T>(value: T) -> &'static T {
-        Box::leak(Box::new(value))
+    /// What a change is made of.
+    #[derive(Debug)]
+    struct Made {
+        dropped: Vec<Id>,
+        threshold: Option<(Id, u32)>,
+        alias: Option<(Id, u64)>,
+        put: Option<Parts>,
+        dim: usize,
+        named: bool,
     }
 
-    fn changes() -> impl Strategy<Value = Change<'static>> {
-        let ids = prop::collection::vec(any::<[u8; 16]>().prop_map(Id), 0..4);
-        let threshold = prop::option::of((any::<[u8; 16]>().prop_map(Id), 0..=MILLION));
-        let alias = prop::option::of(any::<([u8; 16], u64)>());
+    impl Made {
+        fn change(&self) -> Change<'_> {
+            let put = |parts| put(self.dim, self.named.then_some(&b"model"[..]), parts);
+            let alias = |(id, seed)| (id, code(self.dim, seed, self.named));
+            Change {
+                dropped: self.dropped.clone(),
+                threshold: self.threshold,
+                put: self.put.as_ref().map(put),
+                alias: self.alias.map(alias),
+            }
+        }
+    }
+
+    fn changes() -> impl Strategy<Value = Made> {
+        let id = || any::<[u8; 16]>().prop_map(Id);
+        let ids = prop::collection::vec(id(), 0..4);
+        let threshold = prop::option::of((id(), 0..=MILLION));
+        let alias = prop::option::of((id(), any::<u64>()));
         (ids, threshold, alias, prop::option::of(parts()), 8usize..70, any::<bool>()).prop_map(
-            |(dropped, threshold, alias, parts, dim, named)| Change {
+            |(dropped, threshold, alias, put, dim, named)| Made {
                 dropped,
                 threshold,
-                put: parts.map(|parts| put(dim, named.then_some(&b"model"[..]), leak(parts))),
-                alias: alias.map(|(id, seed)| (Id(id), code(dim, seed, named))),
+                alias,
+                put,
+                dim,
+                named,
             },
         )
     }
@@ -337,7 +360,7 @@ mod tests {
         let mut table = Table::default();
         for parts in all {
             let (id, _, (seed, spiky), until_ms, ..) = parts;
-            let put = put(19, named.then_some(&b"model"[..]), leak(parts.clone()));
+            let put = put(19, named.then_some(&b"model"[..]), parts);
             if table.check_version(put.version).is_err() {
                 continue;
             }
@@ -354,7 +377,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(100))]
         #[test]
-        fn a_change_comes_back_as_it_went(change in changes()) {
+        fn a_change_comes_back_as_it_went(made in changes()) {
+            let change = made.change();
             let payload = encoded(&change);
             prop_assert_eq!(decode_change(&payload), Some(change));
             for length in 0..payload.len() {
