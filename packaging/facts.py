@@ -82,12 +82,14 @@ def version() -> str:
 def settings() -> str:
     """Write the settings that the packages install."""
     example = (ROOT / "redis.conf.example").read_text(encoding="utf-8")
-    blocks = re.findall(r"^((?:#(?! ---).*\n)+)(ml\.\S+ \S+\n)", example, re.MULTILINE)
+    # A comment, and the settings that it is on.
+    pattern = r"^((?:#(?! ---).*\n)+)((?:ml\.\S+ \S+\n)+)"
+    blocks = re.findall(pattern, example, re.MULTILINE)
     return (
         "# Settings of mlserve, read by /usr/share/mlserve/load.conf once that is included\n"
         "# from redis.conf or valkey.conf. Each stands here with its default; take the # off\n"
         "# to change it. For those of the server see /usr/share/doc/mlserve/redis.conf.example.\n"
-        + "".join(f"\n{comment}#{line}" for comment, line in blocks)
+        + "".join(f"\n{comment}{lines.replace('ml.', '#ml.')}" for comment, lines in blocks)
     )
 
 
