@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import time
 
 import litellm
 import pytest
+import redis.asyncio
 from mlserve.litellm import MlserveSemanticCache
 from mlserve.server import Server
 
@@ -45,10 +47,20 @@ def said(response):
     return response.choices[0].message.content
 
 
-async def ask_later(*messages, answer, **more):
-    request = {"model": "gpt-4o", "messages": list(messages), "mock_response": answer, "caching": True}
-    response = await litellm.acompletion(**request, **more)
-    await asyncio.sleep(0.2)  # LiteLLM keeps answers in a task of its own.
+async def ask_later(url, *messages, answer):
+    """What is said; kept, too, if it is new: LiteLLM keeps answers in a task of its own."""
+    async with redis.asyncio.from_url(url) as client:
+
+        async def kept():
+            return (await client.info("ml"))["ml_semantic_entries_written"]
+
+        before = await kept()
+        request = {"model": "gpt-4o", "messages": list(messages), "mock_response": answer}
+        response = await litellm.acompletion(**request, caching=True)
+        deadline = time.monotonic() + 20
+        while said(response) == answer and await kept() == before:
+            assert time.monotonic() < deadline, "the answer is not kept"
+            await asyncio.sleep(0.001)
     return said(response)
 
 
@@ -68,13 +80,13 @@ def test_nearly_the_same_chat_is_answered(cache):
     assert said(ask(user("do fish sleep by night, all"), answer="f")) == "e"
 
 
-def test_asyncio_finds_what_threads_have_kept(cache):
+def test_asyncio_finds_what_threads_have_kept(cache, url):
     ask(user("do cats purr"), answer="they do")
 
     async def work():
-        assert await ask_later(user("do cats purr!"), answer="x") == "they do"
-        assert await ask_later(user("what is the moon"), answer="a rock") == "a rock"
-        return await ask_later(user("what is the moon?"), answer="y")
+        assert await ask_later(url, user("do cats purr!"), answer="x") == "they do"
+        assert await ask_later(url, user("what is the moon"), answer="a rock") == "a rock"
+        return await ask_later(url, user("what is the moon?"), answer="y")
 
     assert asyncio.run(work()) == "a rock"
 
