@@ -34,7 +34,7 @@ impl<'a> Request<'a> {
             false => None,
             true => {
                 let request = admission::Request::parse_part(args, &keys, now_us, PARTS)?;
-                left = keys.get(request.keys.len()..).unwrap_or_default().iter().copied();
+                left.by_ref().take(request.keys.len()).for_each(drop);
                 Some(request)
             }
         };
