@@ -252,6 +252,7 @@ fn note_state<D: Domain>(lock: &Lock, work: impl FnOnce(&mut State<D>)) {
 /// Has what a call has changed seen to when the server is through with it. Also
 /// where keys are open, and before an answer is begun: nothing of it can fail then.
 pub fn settle_later<D: Domain>(lock: &Lock) {
+    count_expired::<D>(lock);
     let next = with_state::<D, _>(lock, |state| {
         if state.is_idle() {
             return None;
@@ -349,13 +350,17 @@ fn refused<D: Domain>(lock: &Lock, client: BlockedClient, key: &Key<D>) -> Optio
     let_in_anew(lock, user.as_ref(), key.scope(), &D::call_of(key), 1).err()
 }
 
-/// Counts, and wakes those who wait no more with what they are told.
-fn tell<D: Domain>(lock: &Lock) {
-    let (woken, expired) =
-        with::<D, _>(lock, |flights| (flights.take_woken(), flights.take_expired()));
-    for key in expired {
+/// Counts the leases that ran out, as soon as that is seen.
+fn count_expired<D: Domain>(lock: &Lock) {
+    for key in with::<D, _>(lock, |flights| flights.take_expired()) {
         D::count_expired(lock, &key);
     }
+}
+
+/// Counts, and wakes those who wait no more with what they are told.
+fn tell<D: Domain>(lock: &Lock) {
+    count_expired::<D>(lock);
+    let woken = with::<D, _>(lock, |flights| flights.take_woken());
     // Of many who wait for one answer, most are of one user.
     let mut last = None;
     for Woken { waiter, key, outcome } in woken {
