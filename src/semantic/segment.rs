@@ -14,12 +14,18 @@
 //! known elsewhere, and asked for those few that are similar enough.
 
 use super::best::Best;
-use super::vector::{Code, MAX_LENGTH, Query, ROUND_UP, padded};
+use super::vector::{Code, DIMENSIONS, MAX_LENGTH, Query, ROUND_UP, padded};
 use crate::bug;
 use crate::simd::{self, CodePair, LANES};
 
 /// How many vectors a segment is full with.
 pub const ROWS: usize = 1_024;
+
+/// Of how many vectors of a segment one counts for the centre of the next.
+const SAMPLED: usize = 4;
+
+/// The centre of a segment that has none of its own.
+static ORIGIN: [f32; *DIMENSIONS.end()] = [0.0; *DIMENSIONS.end()];
 
 /// More than what the single-precision arithmetic of a bound by signs can lose.
 const SLACK: f32 = 1e-4;
@@ -62,10 +68,8 @@ struct Row {
 #[derive(Clone)]
 pub struct Segment {
     dim: usize,
-    /// What is taken away before signs are made: padded.
+    /// What is taken away before signs are made: padded, or empty where it is nothing.
     centre: Box<[f32]>,
-    /// The sum of all vectors, for the centre of another segment: padded.
-    sum: Box<[f32]>,
     /// For each block, pairs of four signs.
     signs: Vec<CodePair>,
     blocks: Vec<Block>,
@@ -80,18 +84,9 @@ impl Segment {
     /// An empty segment for vectors of so many dimensions. Its centre is that of
     /// `like`, if there is such a segment: of no effect but on how fast it is scanned.
     pub fn new(dim: usize, like: Option<&Self>) -> Self {
-        let size = padded(dim);
-        let centre = match like.filter(|like| !like.rows.is_empty()) {
-            Some(like) => {
-                let by = 1.0 / like.rows.len() as f32;
-                like.sum.iter().map(|sum| sum * by).collect()
-            }
-            None => vec![0.0; size].into(),
-        };
         Self {
             dim,
-            centre,
-            sum: vec![0.0; size].into(),
+            centre: like.map_or_else(Box::default, Self::mean),
             signs: Vec::new(),
             blocks: Vec::new(),
             rows: Vec::new(),
@@ -99,6 +94,21 @@ impl Segment {
             low: Vec::new(),
             fine: Vec::new(),
         }
+    }
+
+    /// The mean of its vectors, as a part of them tell it.
+    fn mean(&self) -> Box<[f32]> {
+        let mut mean = vec![0.0; padded(self.dim)];
+        let sampled = (0..self.len()).step_by(SAMPLED);
+        let by = 1.0 / sampled.len().max(1) as f32;
+        for row in sampled {
+            for (mean, values) in
+                mean.as_chunks_mut::<32>().0.iter_mut().zip(self.code(row).values())
+            {
+                mean.iter_mut().zip(values).for_each(|(mean, value)| *mean += value * by);
+            }
+        }
+        mean.into()
     }
 
     /// How many vectors there are.
@@ -120,7 +130,6 @@ impl Segment {
     pub fn heap_bytes(&self) -> usize {
         let fine = self.fine.iter().map(|(_, fine)| fine.len()).sum::<usize>();
         size_of_val(&*self.centre)
-            + size_of_val(&*self.sum)
             + self.signs.capacity() * size_of::<CodePair>()
             + self.blocks.capacity() * size_of::<Block>()
             + self.rows.capacity() * size_of::<Row>()
@@ -155,9 +164,7 @@ impl Segment {
     /// The segment is not full.
     pub fn push(&mut self, code: &Code, tag: u16) -> usize {
         let row = self.rows.len();
-        if row.is_multiple_of(LANES) {
-            self.grow();
-        }
+        self.grow();
         let low_norm = (code.low_norm() * 64.0).ceil() as u16;
         self.rows.push(Row { scale: code.scale, low_norm, tag });
         self.high.extend(code.high);
@@ -169,20 +176,26 @@ impl Segment {
         row
     }
 
-    /// Makes room for another block: of a quarter as many as there are, so that the few
-    /// vectors of a small key do not take the room of many.
+    /// Makes room for another vector: of a quarter as many as there are, so that the few
+    /// of a small key do not take the room of many.
     fn grow(&mut self) {
-        let (blocks, size) = (self.blocks.len(), padded(self.dim));
+        let (rows, blocks, size) = (self.rows.len(), self.blocks.len(), padded(self.dim));
+        if rows == self.rows.capacity() {
+            let more = (rows / 4).clamp(1, ROWS.saturating_sub(rows).max(1));
+            self.rows.reserve_exact(more);
+            self.high.reserve_exact(more * size);
+            self.low.reserve_exact(more * size / 2);
+        }
+        if rows < blocks * LANES {
+            return;
+        }
         if blocks == self.blocks.capacity() {
             let more = (blocks / 4).clamp(1, (ROWS / LANES).saturating_sub(blocks).max(1));
             self.blocks.reserve_exact(more);
             self.signs.reserve_exact(more * size / 8);
-            self.rows.reserve_exact(more * LANES);
-            self.high.reserve_exact(more * LANES * size);
-            self.low.reserve_exact(more * LANES * size / 2);
         }
         self.blocks.push(Block::EMPTY);
-        self.signs.resize(self.blocks.len() * size / 8, [0; LANES]);
+        self.signs.resize((blocks + 1) * size / 8, [0; LANES]);
     }
 
     /// Writes down the signs of a vector, and what is known of it beside them.
@@ -191,16 +204,15 @@ impl Segment {
         // Thirty-two sums side by side: in one order, and yet not one after the other.
         let mut sums = [[0.0_f32; 4]; 32];
         let signs = part_mut(&mut self.signs, block, padded(self.dim) / 8);
-        let centres = self.centre.as_chunks::<32>().0.iter();
-        let steps = centres.zip(self.sum.as_chunks_mut::<32>().0).zip(signs.as_chunks_mut::<4>().0);
-        for (values, ((centres, all), signs)) in code.values().zip(steps) {
+        let centres = centre_or_origin(&self.centre).as_chunks::<32>().0.iter();
+        let steps = centres.zip(signs.as_chunks_mut::<4>().0);
+        for (values, (centres, signs)) in code.values().zip(steps) {
             let mut set = [0_u8; 32];
-            let known = values.iter().zip(centres).zip(all).zip(sums.iter_mut().zip(&mut set));
-            for (((value, centre), all), (sums, set)) in known {
+            let known = values.iter().zip(centres).zip(sums.iter_mut().zip(&mut set));
+            for ((value, centre), (sums, set)) in known {
                 let rest = value - centre;
                 let [along, square, centre_signs, centre_rest] = sums;
                 *set = (rest >= 0.0).into();
-                *all += value;
                 *along += rest.abs();
                 *square += rest * rest;
                 *centre_signs += if rest >= 0.0 { *centre } else { -centre };
@@ -317,7 +329,7 @@ impl Centred {
         let mut centre = [0.0_f64; 8];
         let mut square = [0.0_f64; 8];
         let eights = query.values().as_chunks::<8>().0.iter();
-        for (values, centres) in eights.zip(segment.centre.as_chunks::<8>().0) {
+        for (values, centres) in eights.zip(centre_or_origin(&segment.centre).as_chunks::<8>().0) {
             let pairs = values.iter().zip(centres).zip(centre.iter_mut().zip(&mut square));
             for ((value, one), (centre, square)) in pairs {
                 let (value, one) = (f64::from(*value), f64::from(*one));
@@ -353,6 +365,11 @@ impl Centred {
         }
         bounds
     }
+}
+
+/// The centre of a segment: padded, or longer.
+fn centre_or_origin(own: &[f32]) -> &[f32] {
+    if own.is_empty() { &ORIGIN } else { own }
 }
 
 /// The elements of a place, of so many each.
@@ -486,8 +503,9 @@ mod tests {
             assert!(!segment.is_full());
             vector[row % 384] += 1.0;
             segment.push(&OwnedCode::of(&unit(&vector)).as_ref(), 0);
-            let needed = (row + 1).next_multiple_of(LANES) * (384 * 13 / 8 + 24);
-            assert!(segment.heap_bytes() < needed * 5 / 4 + 4 * 384 * 2 + 32 * 700, "{row}");
+            let (rows, blocks) = (row + 1, row / LANES + 1);
+            let needed = rows * (384 * 3 / 2 + 8) + blocks * (384 * LANES / 8 + 16 * LANES);
+            assert!(segment.heap_bytes() <= needed * 5 / 4, "{row}");
         }
         assert!(segment.is_full());
         assert!(segment.heap_bytes() < ROWS * 654, "{}", segment.heap_bytes());

@@ -96,7 +96,7 @@ impl Shelves {
         let segment = segment.unwrap_or_else(|| bug("a segment that is filled is read elsewhere"));
         let row = segment.push(code, version);
         if shelf.owners.len() == shelf.owners.capacity() {
-            shelf.owners.reserve_exact((row / 4).clamp(16, ROWS - row));
+            shelf.owners.reserve_exact((row / 4).clamp(1, ROWS - row));
         }
         shelf.owners.push(owner);
         shelf.living += 1;

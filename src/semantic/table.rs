@@ -870,6 +870,19 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_one_answer_takes_about_what_is_in_it() {
+        for dim in [8_usize, 384, 1_536, 4_096] {
+            let code = OwnedCode::of(&Unit::read(&bytes(&random(1, dim))).unwrap());
+            let put = Put { code, ..put(id(1), b"v", &vector(1), b"value", None, 9) };
+            let mut table = Table::default();
+            apply(&mut table, &Change { put: Some(put), ..Change::default() });
+            // Its signs stand among those of 32.
+            let most = 1_500 + vector_cost(dim) + padded(dim) * 4;
+            assert!(table.heap_bytes() <= most, "{dim}: {} > {most}", table.heap_bytes());
+        }
+    }
+
+    #[test]
     fn what_was_over_goes_by_and_by_without_any_bound() {
         let mut table = Table::default();
         let none = Bounds { entries: usize::MAX, bytes: usize::MAX };

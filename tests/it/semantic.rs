@@ -2,7 +2,7 @@
 //! the same on every node, and after a restart.
 
 use crate::support::vectors::{DIM, at_cosine, bytes, cosine, random};
-use crate::support::{Answer, Client, Random, Server, Tap, bulk, call, frozen};
+use crate::support::{Answer, Client, Random, Server, Tap, bulk, call, footprint_of, frozen};
 use redis::Value;
 
 const MILLI: u64 = 1_000;
@@ -372,6 +372,25 @@ fn what_only_asks_replicates_nothing_and_a_write_its_effect() {
     call!(client, "ML.SEMTHRESHOLD", "k", &id, "0.5").integer();
     call!(client, "ML.SEMDROP", "k", "VERSION", "v").integer();
     assert_eq!(tap.names(&mut client), ["ML.APPLYSEMANTIC"; 2]);
+}
+
+#[test]
+fn a_key_of_one_answer_takes_little_and_says_how_much() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut chance = Random::new(11);
+    let vector: Vec<_> = (0..1_536).map(|_| chance.below(2_001) as f32 - 1_000.0).collect();
+    set(&mut client, "k", &vector, "some value", "PROMPT why?");
+    let is_true = |(told, grown): (i64, i64), most: i64| {
+        assert!(told < most, "{told}");
+        // Allocators round large blocks up.
+        assert!((grown - told).abs() * 6 < told, "{told} bytes are told of {grown}");
+    };
+    is_true(footprint_of(&mut client, "k"), 12_000);
+    for number in 1..33 {
+        set(&mut client, "k", &vector, "some value", &format!("DIGEST {number}"));
+    }
+    is_true(footprint_of(&mut client, "k"), 12_000 + 33 * 3_800);
 }
 
 #[test]
