@@ -1,5 +1,6 @@
 //! What operators set.
 
+use super::table::Bounds;
 use crate::bounds::MAX_TTL_MS;
 use crate::server::Config;
 
@@ -7,11 +8,16 @@ use crate::server::Config;
 pub static TTL: Config = Config::number(c"semantic-ttl", 3600, 1, 100 * 366 * 86_400);
 
 /// How many entries a key holds.
-pub static MAX_ENTRIES: Config = Config::number(c"semantic-max-entries", 100_000, 1, 1 << 24);
+static MAX_ENTRIES: Config = Config::number(c"semantic-max-entries", 100_000, 1, 1 << 24);
 
 /// How many bytes the entries of a key may take.
-pub static MAX_BYTES: Config =
+static MAX_BYTES: Config =
     Config::bytes(c"semantic-max-bytes", 256 << 20, 1 << 16, (4 << 30) - 1024);
+
+/// What a key holds at most.
+pub fn bounds() -> Bounds {
+    Bounds { entries: MAX_ENTRIES.get_count(), bytes: MAX_BYTES.get_count() }
+}
 
 /// How many leases can be open at once, those that ran out or were completed and
 /// are remembered included.

@@ -319,16 +319,30 @@ impl Table {
         }
     }
 
-    /// Decides what goes when an entry is put in: a few of those whose time is over, and
-    /// those hit longest ago where there would be too many, or too much.
-    pub fn decide_room(&self, put: &Put, bounds: Bounds, now_ms: Millis) -> Vec<Id> {
-        let replaced = self.get(put.id);
+    /// What an entry counts for once it is put in, in bytes: further vectors of the one in
+    /// whose place it comes stay.
+    pub fn cost_of_put(&self, put: &Put) -> usize {
+        let aliases = self.get(put.id).map_or(0, |entry| entry.aliases.count());
+        cost(put) + aliases * vector_cost(put.code.dim())
+    }
+
+    /// What an entry counts for once another vector leads to it.
+    pub fn cost_of_aliased(&self, entry: &Entry) -> usize {
+        let is_full = entry.aliases.count() == MAX_ALIASES;
+        self.cost_of(entry) + if is_full { 0 } else { vector_cost(self.dim) }
+    }
+
+    /// Decides what goes when an entry comes to count for so many bytes, be it put in or
+    /// another vector leads to it: a few of those whose time is over, and those hit longest
+    /// ago where there would be too many, or too much.
+    pub fn decide_room(&self, id: Id, cost: usize, bounds: Bounds, now_ms: Millis) -> Vec<Id> {
+        let replaced = self.get(id);
         let mut dropped = self.over(now_ms);
-        dropped.retain(|entry| entry.id != put.id);
+        dropped.retain(|entry| entry.id != id);
         let goes: usize = dropped.iter().chain(&replaced).map(|entry| self.cost_of(entry)).sum();
-        let mut bytes = (self.bytes + cost(put)).saturating_sub(goes);
+        let mut bytes = (self.bytes + cost).saturating_sub(goes);
         let mut count = self.len() + 1 - dropped.len() - usize::from(replaced.is_some());
-        let others = self.entries().filter(|entry| entry.id != put.id);
+        let others = self.entries().filter(|entry| entry.id != id);
         let mut pushed_out = Vec::new();
         for entry in others.take(MAX_PUSHED_OUT + dropped.len()) {
             if count <= bounds.entries && bytes <= bounds.bytes {
@@ -816,20 +830,30 @@ mod tests {
         touched: &[u8],
         most: usize,
         most_bytes: usize,
-        replaces: Option<u8>,
+        (replaces, is_alias): (Option<u8>, bool),
     ) -> Result<(), TestCaseError> {
         let mut table = Table::default();
+        let aliases = |number: usize| if number % 3 == 0 { number % 5 } else { 0 };
         for (number, (value, is_over)) in held.iter().enumerate() {
             let value = vec![b'v'; usize::from(*value) * 20];
             let until_ms = if *is_over { 5 } else { 100 };
             let put = put(id(number as u8), b"v", &vector(number as u8), &value, None, until_ms);
             apply(&mut table, &Change { put: Some(put), ..Change::default() });
+            for _ in 0..aliases(number) {
+                let alias = Some((id(number as u8), code(&vector(98))));
+                apply(&mut table, &Change { alias, ..Change::default() });
+            }
         }
         touched.iter().for_each(|number| table.touch(id(*number)));
         let order: Vec<_> = table.entries().map(|entry| entry.id).collect();
         let put = put(id(replaces.unwrap_or(99)), b"w", &vector(99), b"new", None, 100);
         let bounds = Bounds { entries: most, bytes: most_bytes };
-        let dropped = table.decide_room(&put, bounds, 10);
+        let aliased = table.get(put.id).filter(|_| is_alias);
+        let cost = match aliased {
+            Some(entry) => table.cost_of_aliased(entry),
+            None => table.cost_of_put(&put),
+        };
+        let dropped = table.decide_room(put.id, cost, bounds, 10);
         prop_assert!(!dropped.contains(&put.id));
         let over = |id: &Id| !table.get(*id).unwrap().lifetime.is_alive(10);
         let first_eight = |id: &Id| over(id) && id.0[0] < LOOKS as u8 && *id != put.id;
@@ -837,16 +861,19 @@ mod tests {
         let pushed_out: Vec<_> = dropped.iter().filter(|id| !first_eight(id)).collect();
         let others: Vec<_> = order.iter().filter(|id| **id != put.id && !first_eight(id)).collect();
         prop_assert_eq!(&pushed_out[..], &others[..pushed_out.len()]);
-        let change =
-            Change { dropped: dropped.clone(), put: Some(put.clone()), ..Change::default() };
-        let least = vector_cost(DIM) + ENTRY_BYTES + 3;
-        apply(&mut table, &change);
+        let change = match aliased.is_some() {
+            true => Change { alias: Some((put.id, code(&vector(99)))), ..Change::default() },
+            false => Change { put: Some(put.clone()), ..Change::default() },
+        };
+        apply(&mut table, &Change { dropped: dropped.clone(), ..change });
+        prop_assert_eq!(table.cost_of(table.get(put.id).unwrap()), cost);
         prop_assert!(table.len() <= most.max(1));
-        prop_assert!(table.bytes() <= most_bytes.max(least));
+        prop_assert!(table.bytes() <= most_bytes.max(cost));
         // Not one more than need be.
         if let Some(last) = pushed_out.last() {
-            let cost =
-                ENTRY_BYTES + vector_cost(DIM) + usize::from(held[usize::from(last.0[0])].0) * 20;
+            let last = usize::from(last.0[0]);
+            let vectors = (1 + aliases(last)) * vector_cost(DIM);
+            let cost = ENTRY_BYTES + vectors + usize::from(held[last].0) * 20;
             prop_assert!(table.len() + 1 > most || table.bytes() + cost > most_bytes);
         }
         Ok(())
@@ -863,9 +890,10 @@ mod tests {
         fn room_is_made_by_those_hit_longest_ago(
             held in prop::collection::vec((0u8..9, any::<bool>()), 0..40),
             touched in prop::collection::vec(0u8..40, 0..10),
-            most in 1usize..45, most_bytes in 0usize..12_000, replaces in prop::option::of(0u8..40),
+            most in 1usize..45, most_bytes in 0usize..12_000,
+            replaces in prop::option::of(0u8..40), is_alias: bool,
         ) {
-            check_room(&held, &touched, most, most_bytes, replaces)?;
+            check_room(&held, &touched, most, most_bytes, (replaces, is_alias))?;
         }
     }
 
@@ -889,13 +917,13 @@ mod tests {
         for number in 0..200_u8 {
             let put =
                 put(id(number), b"v", &vector(number), b"value", None, 50 + u64::from(number));
-            let dropped = table.decide_room(&put, none, number.into());
+            let dropped = table.decide_room(put.id, cost(&put), none, number.into());
             apply(&mut table, &Change { dropped, put: Some(put), ..Change::default() });
         }
         // All that are over at 250 and later, twice around.
         for round in 0..50_u8 {
             let put = put(id(250), b"v", &vector(round), b"value", None, 1_000);
-            let dropped = table.decide_room(&put, none, 260);
+            let dropped = table.decide_room(put.id, cost(&put), none, 260);
             apply(&mut table, &Change { dropped, put: Some(put), ..Change::default() });
         }
         assert_eq!(table.len(), 1);

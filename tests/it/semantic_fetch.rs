@@ -295,6 +295,53 @@ fn who_is_not_near_enough_to_what_was_set_is_decided_anew() {
 }
 
 #[test]
+fn further_vectors_count_and_push_out_what_was_hit_longest_ago() {
+    let server = Server::start();
+    let replica = server.replica("");
+    let mut client = server.client();
+    let most = 65_536;
+    call!(client, "CONFIG", "SET", "ml.semantic-max-bytes", most).ok();
+    // Of what a vector and an entry of DIM dimensions count for.
+    let (vector, beside) = (32 + DIM.next_multiple_of(32) as i64 * 13 / 8, 150);
+    let bytes = |client: &mut Client| call!(client, "ML.SEMINFO", "k").map()["bytes"].integer();
+    let set_one = |number: i64| set(&mut client, number as f64 * 0.1, "x").unwrap();
+    let ids: Vec<_> = (0..most / (vector + beside + 1)).map(set_one).collect();
+    // The one led to was hit longest ago itself: the next ones go, as many as must.
+    for step in 1..=20 {
+        let degrees = 90.0 + f64::from(step) * 4.0;
+        let token = lease(&mut client, degrees, "HIT 0.999 LEASE 60000");
+        assert_eq!(alias(&mut client, degrees, &ids[0], &token), 1, "step {step}");
+        assert!(bytes(&mut client) <= most, "step {step}: {}", bytes(&mut client));
+        assert_eq!(fetch(&mut client, degrees, "HIT 0.999 LEASE 60000").entries[0].0, ids[0]);
+    }
+    let gone = total(&mut client, "entries_evicted");
+    let needed = 20 * vector / (vector + beside + 1);
+    assert!((needed..=needed + 1).contains(&gone), "{gone} for {needed}");
+    replica.catch_up(&server);
+    assert_eq!(replica.client().digest(), client.digest());
+    for (number, id) in ids.iter().enumerate() {
+        let is_left = number == 0 || number as i64 > gone;
+        let dropped = call!(client, "ML.SEMDROP", "k", "ID", id).integer();
+        assert_eq!(dropped, i64::from(is_left), "{number}, where {gone} went");
+    }
+    // What would be too much by itself is refused, and the lease stays.
+    let id = set(&mut client, 0.0, "x DIGEST d").unwrap();
+    let token = lease(&mut client, 90.0, "HIT 0.999 LEASE 60000");
+    assert_eq!(alias(&mut client, 90.0, &id, &token), 1);
+    let large = |bytes: i64| "x".repeat((most - vector - beside - bytes) as usize) + " DIGEST d";
+    let error = client.send(&command("ML.SEMSET", "k", 0.0, &large(vector))).error();
+    assert!(error.contains("value") && error.contains("ml.semantic-max-bytes"), "{error}");
+    assert_eq!(set(&mut client, 0.0, &large(vector + 1)), Some(id.clone()));
+    let token = lease(&mut client, 120.0, "HIT 0.999 LEASE 60000");
+    for _ in 0..2 {
+        let more = format!("{id} TOKEN {token}");
+        let error = client.send(&command("ML.SEMALIAS", "k", 120.0, &more)).error();
+        assert!(error.contains("vector") && error.contains("ml.semantic-max-bytes"), "{error}");
+    }
+    assert_eq!(fetch(&mut client, 120.0, "HIT 0.999 LEASE 60000").brief(), "BUSY");
+}
+
+#[test]
 fn what_is_stale_is_served_while_one_computes() {
     let server = Server::start();
     let mut client = server.client();

@@ -5,6 +5,7 @@ use super::arguments::{ID, KEY, VECTOR, VERSION, vector, version};
 use super::store::{commit, misfit};
 use crate::flights::arguments::{TOKEN, token};
 use crate::semantic::change::Change;
+use crate::semantic::config::bounds;
 use crate::semantic::leases;
 use crate::semantic::stats::{self, Counter};
 use crate::semantic::table::Table;
@@ -60,9 +61,18 @@ fn alias<V: InForce>(call: &mut Call) -> Result<(), Error> {
             entry.lifetime.is_fresh(now_ms) && table.version(entry) == version
         });
         match standing.zip(entry).filter(|_| V::admits(&lock, key.bytes(), version)) {
-            Some(((flight, Standing::Holder { is_late, .. }, token), (table, _))) => {
+            Some(((flight, Standing::Holder { is_late, .. }, token), (table, entry))) => {
+                let (bounds, cost) = (bounds(), table.cost_of_aliased(entry));
+                if cost > bounds.bytes {
+                    let most = bounds.bytes;
+                    return Err(refuse(format!(
+                        "vector must leave the entry at most {most} bytes (ml.semantic-max-bytes), \
+                         with all vectors that lead to it"
+                    )));
+                }
                 table.touch(id);
-                Some((flight, is_late, token))
+                let dropped = table.decide_room(id, cost, bounds, now_ms);
+                Some((flight, is_late, token, dropped))
             }
             // It was this very call, whose answer was lost, if the entry has this vector.
             Some(((_, Standing::Completed, _), (table, entry))) => {
@@ -73,13 +83,15 @@ fn alias<V: InForce>(call: &mut Call) -> Result<(), Error> {
             _ => None,
         }
     };
-    let Some((flight, is_late, token)) = standing else {
+    let Some((flight, is_late, token, dropped)) = standing else {
         stats::count(&lock, key.bytes(), Counter::RefusedSets, 1);
         call.reply.integer(0);
         return Ok(());
     };
-    commit(open, &Change { alias: Some((id, code)), ..Change::default() }, None)?;
+    let evicted = dropped.len() as u64;
+    commit(open, &Change { dropped, alias: Some((id, code)), ..Change::default() }, None)?;
     stats::count(&lock, key.bytes(), Counter::Aliases, 1);
+    stats::count(&lock, key.bytes(), Counter::EntriesEvicted, evicted);
     stats::count(&lock, key.bytes(), Counter::LateSets, is_late.into());
     leases::offer_entry(&lock, place, version, id);
     leases::complete(&lock, &flight, token);

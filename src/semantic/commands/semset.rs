@@ -6,10 +6,10 @@ use super::store::{check, commit, misfit, texts};
 use crate::flights::arguments::{TOKEN, token};
 use crate::flights::took_ms;
 use crate::semantic::change::{Change, Put};
-use crate::semantic::config::{MAX_BYTES, MAX_ENTRIES, TTL};
+use crate::semantic::config::{TTL, bounds};
 use crate::semantic::leases;
 use crate::semantic::stats::{self, Counter};
-use crate::semantic::table::{Bounds, Table, cost};
+use crate::semantic::table::{Table, cost};
 use crate::semantic::vector::OwnedCode;
 use crate::server::{
     Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, new_id,
@@ -121,12 +121,12 @@ fn set<V: InForce>(call: &mut Call) -> Result<(), Error> {
         digest: options.digest,
     };
     check(table, &put)?;
-    let bounds = Bounds { entries: MAX_ENTRIES.get_count(), bytes: MAX_BYTES.get_count() };
-    if cost(&put) > bounds.bytes {
+    let (bounds, cost) = (bounds(), table.map_or(cost(&put), |table| table.cost_of_put(&put)));
+    if cost > bounds.bytes {
         let most = bounds.bytes;
         return Err(refuse(format!(
             "value must take at most {most} bytes (ml.semantic-max-bytes), with PROMPT, DIGEST and \
-             vector"
+             all vectors that lead to it"
         )));
     }
     let id = put.id;
@@ -147,7 +147,8 @@ fn set<V: InForce>(call: &mut Call) -> Result<(), Error> {
         }
     }
     let texts = texts(&put)?;
-    let dropped = table.map_or_else(Vec::new, |table| table.decide_room(&put, bounds, now_ms));
+    let dropped = table.map(|table| table.decide_room(id, cost, bounds, now_ms));
+    let dropped = dropped.unwrap_or_default();
     let evicted = dropped.len() as u64;
     let change = Change { dropped, put: Some(put), ..Change::default() };
     commit(open, &change, Some(texts))?;
