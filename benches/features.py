@@ -4,13 +4,13 @@ they take of memory."""
 
 import random
 import statistics
-import threading
 import time
 
 import numpy
 import redis
 
 from .figures import Figures, percentiles
+from .load import pings_beside
 
 ENTITIES = (1, 50, 200, 500)
 FEATURES = (10, 50, 250)
@@ -215,24 +215,9 @@ def stall(server, client, options):
     client.execute_command("FLUSHALL", "SYNC")
     fill(numpy.random.default_rng(1), [featuremset], entities, size)
     figures = Figures("features", "PING beside tensors of 500 entities of 250 features", "PING")
+    reader = ways(redis.Redis(port=server.port, protocol=2), fields_of(size))[-1]
     for _ in range(options.rounds):
-        over = threading.Event()
-
-        def read():
-            other = redis.Redis(port=server.port, protocol=2)
-            reader = ways(other, fields_of(size))[-1]
-            while not over.is_set():
-                reader.read(range(entities))
-
-        thread = threading.Thread(target=read)
-        thread.start()
-        times = []
-        for _ in range(options.pings):
-            start = time.perf_counter()
-            server.call("PING")
-            times.append((time.perf_counter() - start) * 1e3)
-        over.set()
-        thread.join()
+        times = pings_beside(server, lambda: reader.read(range(entities)), options.pings)
         figures.add(**percentiles(times), longest_ms=max(times))
     yield figures
 

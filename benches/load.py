@@ -5,6 +5,7 @@ import random
 import select
 import socket
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 
@@ -88,6 +89,27 @@ def latency(server, case, load, rate, seconds):
         return percentiles(lines.run(drawn, 1 / rate))
     finally:
         lines.close()
+
+
+def pings_beside(server, work, count):
+    """How long so many PINGs take, one after the other, while another thread does some
+    work, if any, again and again: milliseconds."""
+    over = threading.Event()
+
+    def go_on():
+        while not over.is_set():
+            work()
+
+    thread = threading.Thread(target=go_on if work else over.wait)
+    thread.start()
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        server.call("PING")
+        times.append((time.perf_counter() - start) * 1e3)
+    over.set()
+    thread.join()
+    return times
 
 
 class Lines:

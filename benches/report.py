@@ -2,20 +2,24 @@
 and docs/benchmarks/."""
 
 import json
+import os
 import platform
 import re
 import statistics
+import time
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import admission, cases, client, feast, request
+from . import admission, cases, client, feast, request, semantic
 from .figures import UNITS, Figures, lines, ratios, spread, tables
 from .server import ROOT
 
 KEPT = ROOT / "target/bench"
 PAGE = ROOT / "docs/benchmarks.md"
 BESIDE = ROOT / "docs/benchmarks"
-BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
+# Families with marks of their own on the page; all others are between those of `results`.
+APART = ("semantic",)
 
 # What the summary shows: a family, where not all of it the beginning of a group,
 # and a figure of it.
@@ -35,6 +39,16 @@ SUMMARY = [
     ("features", "writing 200 entities of 50", "time_ms", "Until it is written, in ms"),
     ("features", "PING", "p99_ms", "99th percentile of PING, in ms"),
     ("features", "PING", "longest_ms", "The longest of 300, in ms"),
+    *(("semantic", f"{semantic.HITS} {entries}", "time_ms", "Until the answer is there, in ms")
+      for entries in ("10,000 ", "100,000 ")),
+    ("semantic", f"{semantic.HITS} 100,000 ", "cpu_us", "CPU time of the event loop for a call, in µs"),
+    ("semantic", f"{semantic.HITS} 100,000 ", "found", "Share of the answers that are found"),
+    ("semantic", f"{semantic.MISSES} 100,000 ", "time_ms", "Until it is known that there is none, in ms"),
+    ("semantic", semantic.HITS + " 1,000,000 ", "time_ms", "Until the answer is there, in ms"),
+    ("semantic", semantic.PINGS, "p50_ms", "Median, in ms"),
+    ("semantic", semantic.PINGS, "p99_ms", "99th percentile, in ms"),
+    ("semantic", semantic.INSERTS, "rate", "Thousands of calls a second, with pipelines"),
+    ("semantic", semantic.MEMORY + " 100,000 ", "entry_bytes", "In bytes"),
     ("scaling", "", "cpu_us", "CPU time of the server for a call, in µs"),
     ("uses", "", "p50_ms", "Median, in ms"),
     ("uses", "", "p99_ms", "99th percentile, in ms"),
@@ -53,7 +67,8 @@ SUMMARY = [
 
 @dataclass(frozen=True)
 class Aim:
-    """How many times the base's figure a case's is to be, at most or at least."""
+    """How many times the base's figure a case's is to be, at most or at least; or what it
+    is to be itself, where there is no base."""
 
     what: str
     family: str
@@ -64,8 +79,16 @@ class Aim:
     bound: str
     value: float
 
-    def is_met(self, ratio):
-        return ratio <= self.value if self.bound == "≤" else ratio >= self.value
+    def is_met(self, value):
+        return value <= self.value if self.bound == "≤" else value >= self.value
+
+    def figures(self, group):
+        """What it is about, round by round; nothing where that was not measured."""
+        of_name = {figures.name: figures for figures in group}
+        case, base = of_name.get(self.case), of_name.get(self.base)
+        if case and base:
+            return ratios(case, base, self.unit)
+        return case.rounds[self.unit] if case and not self.base else []
 
 
 CPU, CALLS, TIME = "CPU time", "calls a second", "time to an array"
@@ -110,6 +133,18 @@ AIMS = [
     *(Aim("time to an answer of Feast", "feast", feast.name(max(feast.ENTITIES), feast.FLOATS),
           "time_ms", way, feast.THEIRS, "≤", times)
       for way, times in ((feast.OURS, 0.6), (feast.TENSOR, 0.06))),
+    *(Aim(f"time to an answer, 10,000 × {dims}", "semantic", semantic.title(semantic.HITS, dims, 10_000),
+          "time_ms", semantic.SEMGET, way, "≤", 1)
+      for dims in (384, 1536) for way in (semantic.ALONE, semantic.FLAT, semantic.GRAPH)),
+    Aim("µs of the event loop, 100,000 × 384", "semantic", semantic.title(semantic.HITS, 384, 100_000),
+        "cpu_us", semantic.IN_THE_LOOP, "", "≤", 1_500),
+    *(Aim(f"inserts, 100,000 × {dims}, one of both is enough", "semantic",
+          semantic.title(semantic.INSERTS, dims, 100_000), "rate", semantic.SEMSET, way, "≥", times)
+      for dims in (384, 1536) for way, times in ((semantic.VADD, 20), (semantic.SET, 0.5))),
+    *(Aim(f"bytes of an entry, 100,000 × {dims}", "semantic", semantic.title(semantic.MEMORY, dims, 100_000),
+          "entry_bytes", semantic.SEMSET, "", "≤", round(1.7 * dims + 150)) for dims in (384, 1536)),
+    Aim("p99 of PING in ms beside questions, 1,000,000 × 384", "semantic",
+        semantic.title(semantic.PINGS, 384, 1_000_000), "p99_ms", semantic.SEMGET, "", "≤", 2),
 ]
 
 
@@ -127,6 +162,26 @@ def machine():
     return f"{cpu}, {cores} cores, {memory} GiB, Linux {platform.release()}"
 
 
+class Meanwhile:
+    """A span of time, to know afterwards how much else the machine did in it."""
+
+    def __init__(self):
+        self.start = time.monotonic()
+        self.before = self.others()
+
+    @staticmethod
+    def others():
+        """CPU seconds of all but this process and what it has waited for."""
+        everybody = Path("/proc/stat").read_text().split(maxsplit=9)[1:8]
+        user, nice, system, _, _, irq, soft = map(int, everybody)
+        ours = sum(os.times()[:4])
+        return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK") - ours
+
+    def cores(self):
+        """How many cores others kept busy, as a mean."""
+        return max((self.others() - self.before) / (time.monotonic() - self.start), 0)
+
+
 class Run:
     """What was kept of one server."""
 
@@ -141,6 +196,12 @@ class Run:
         return {key: group for key, group in self.tables.items()
                 if key[0] == family and key[1].startswith(beginning)}
 
+    def only(self, wanted):
+        """The same of some of the families."""
+        some = copy(self)
+        some.tables = {key: group for key, group in self.tables.items() if wanted(key[0])}
+        return some
+
 
 def write():
     runs = [Run(path) for path in sorted(KEPT.glob("*.json"))]
@@ -152,6 +213,24 @@ def write():
         for (family, group), several in run.tables.items():
             text.append(f"## {family}: {group}\n\n{markdown(lines(several))}")
         (BESIDE / f"{run.file}.md").write_text("\n".join(text))
+    page = PAGE.read_text()
+    for family in APART:
+        page = put(page, family, [run.only(lambda name, family=family: name == family) for run in runs])
+    page = put(page, "results", [run.only(lambda name: name not in APART) for run in runs])
+    PAGE.write_text(page)
+
+
+def put(page, mark, runs):
+    """The page with what was kept between two of its marks; as it is, where nothing was."""
+    runs = [run for run in runs if run.tables]
+    if not runs:
+        return page
+    begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->\n"
+    before, rest = page.split(begin)
+    return before + begin + "\n" + "\n".join(section(runs)) + "\n" + end + rest.split(end)[1]
+
+
+def section(runs):
     text = ["\n".join(f"- {about(run).strip()} [All figures](benchmarks/{run.file}.md)."
                       for run in runs) + "\n"]
     text += pictures(runs)
@@ -163,38 +242,37 @@ def write():
             for key, group in run.find(family, beginning).items():
                 groups.setdefault(key, {})[run.server] = group
         for (_, group), by_server in groups.items():
-            section = sections.setdefault((family, group), [f"### {family}: {group}\n"])
-            section.append(f"{title}:\n\n{markdown(across(by_server, unit))}")
-    for section in sections.values():
-        text += section
-    page = PAGE.read_text()
-    before, rest = page.split(BEGIN)
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(text) + "\n" + END + rest.split(END)[1])
+            one = sections.setdefault((family, group), [f"### {family}: {group}\n"])
+            one.append(f"{title}:\n\n{markdown(across(by_server, unit))}")
+    return text + [text for one in sections.values() for text in one]
 
 
 def about(run):
     about = run.about
     # Where things lay on that machine is of no use on another.
     command = re.sub(r" --keep \S+", "", re.sub(r"(?<= )/\S*/", "", about["command"]))
-    return (f"{run.server}: `{command}`, {about['rounds']} rounds, mlserve "
-            f"{about['commit']}, on {about['machine']}.\n")
+    text = (f"{run.server}: `{command}`, {about['rounds']} rounds, mlserve "
+            f"{about['commit']}, on {about['machine']}")
+    if "others" in about:
+        others = about["others"]
+        text += (f", busy: others kept {others:.1f} of its cores at work meanwhile" if others >= 0.2
+                 else ", which did nothing else")
+    return text + ".\n"
 
 
 def aims(runs):
-    """A row an aim, a column a server: the ratio, and whether it is what it is to be."""
+    """A row an aim that anything was measured for, a column a server: what it is about, and
+    whether it is what it is to be."""
     rows = [["", *(run.server for run in runs), "aim"]]
     for aim in AIMS:
-        row = [f"{aim.what}: {aim.case} / {aim.base}"]
+        row = [f"{aim.what}: {aim.case}" + (f" / {aim.base}" if aim.base else "")]
         for run in runs:
             groups = run.find(aim.family, aim.beginning).values()
-            of_name = {figures.name: figures for group in groups for figures in group}
-            if aim.case in of_name and aim.base in of_name:
-                values = ratios(of_name[aim.case], of_name[aim.base], aim.unit)
-                met = aim.is_met(statistics.median(values))
-                row.append(spread(values) + (", met" if met else ""))
-            else:
-                row.append("")
-        rows.append([*row, f"{aim.bound} {aim.value}"])
+            values = aim.figures(figures for group in groups for figures in group)
+            met = values and aim.is_met(statistics.median(values))
+            row.append((spread(values) if values else "") + (", met" if met else ""))
+        if any(row[1:]):
+            rows.append([*row, f"{aim.bound} {aim.value}"])
     return rows
 
 

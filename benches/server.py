@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,6 +103,15 @@ def apart(process):
     if len(CORES) > 1:
         os.sched_setaffinity(0, CORES[:-1])
         os.sched_setaffinity(process.pid, CORES[-1:])
+
+
+def threads_anywhere(process):
+    """Gives the threads that the server has started all cores: they begin on that of its main
+    thread, and would take turns with it."""
+    for thread in Path(f"/proc/{process.pid}/task").iterdir():
+        if int(thread.name) != process.pid:
+            with suppress(ProcessLookupError):  # It is over.
+                os.sched_setaffinity(int(thread.name), CORES)
 
 
 @contextmanager

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy
 import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from benches import figures, report  # noqa: E402
+from benches import figures, report, semantic  # noqa: E402
+from benches.__main__ import FAMILIES  # noqa: E402
+from benches.embeddings import Embeddings  # noqa: E402
 from benches.request.mix import DENIED, HIT, LIMIT, MISS, Mix  # noqa: E402
 from benches.request.players import check  # noqa: E402
 from benches.request.ways import AT_ONCE, SERVE, WAYS  # noqa: E402
@@ -26,11 +29,11 @@ def bench(*arguments):
 
 
 def test_every_family_measures_all_its_cases(tmp_path):
-    families = ["ratelimit", "admission", "queue", "cache", "waiters", "features", "uses",
-                "request", "client", "feast", "scaling"]
+    # All but those that count instructions, by a program that need not be there.
+    families = [family for family in FAMILIES if family != "instructions"]
     kept = tmp_path / "kept.json"
     server = os.environ.get("MLSERVE_SERVER", "redis-server")
-    shown = bench(*families, "--tiny", "--rounds", "2", "--server", server, "--keep", kept)
+    shown = bench(*families, "--tiny", "--million", "--rounds", "2", "--server", server, "--keep", kept)
     kept = json.loads(kept.read_text())
     assert kept["about"]["rounds"] == 2 and kept["about"]["server"]
     assert {figures["family"] for figures in kept["figures"]} == set(families)
@@ -43,7 +46,7 @@ def test_every_family_measures_all_its_cases(tmp_path):
     names = {figures["name"] for figures in kept["figures"]}
     assert {"SET with EX", "ML.RATELIMIT", "Lua, GCRA", "tensor of rows", "1,000 callers"} <= names
     for aim in report.AIMS:  # Of cases that there are; these may be.
-        assert {aim.case, aim.base} <= names | {"redis-cell"}
+        assert {aim.case, aim.base or aim.case} <= names | {"redis-cell", "VADD"}
 
 
 REQUESTS = Mix(400, 20, 10).requests
@@ -106,6 +109,58 @@ def test_a_pause_does_not_decide_what_comes_with_every_hundredth_call():
     times[::99] = [7.0] * len(times[::99])
     assert figures.percentiles(times)["p99_ms"] == 7.0
     assert figures.percentiles([3.0, 1.0, 2.0], 3) == {"p50_ms": 2.0, "p99_ms": 3.0}
+
+
+def test_the_help_tells_of_every_family():
+    told = [line.split()[1] for line in (ROOT / "scripts/bench").read_text().splitlines()
+            if line.startswith("#   ") and line[4:5].strip()]
+    assert tuple(told) == FAMILIES
+
+
+def test_embeddings_lie_as_those_of_questions_do():
+    vectors = Embeddings(384, topics=150).more(1_500)
+    assert (vectors == Embeddings(384, topics=150).more(1_500)).all()
+    assert numpy.allclose(numpy.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    cosines = vectors @ vectors.T
+    others = cosines[~numpy.eye(len(vectors), dtype=bool)]
+    assert 0.07 < others.mean() < 0.11 and 0.08 < others.std() < 0.12
+    nearest = numpy.sort(others.reshape(len(vectors), -1).max(axis=1))
+    assert 0.5 < nearest[len(nearest) // 2] < 0.8 and nearest[-1] > 0.9
+    embeddings = Embeddings(384)
+    vectors = embeddings.more(100)
+    reworded = numpy.einsum("ij,ij->i", vectors, embeddings.reworded(vectors))
+    assert 0.955 < reworded.min() and reworded.max() < 0.985
+
+
+def kept(path, *several, others=0.0):
+    about = {"server": "Redis 1.2.3", "machine": "a machine", "commit": "abc", "rounds": 3,
+             "command": "scripts/bench --keep x", "others": others}
+    path.write_text(json.dumps({"about": about, "figures": [one.as_dict() for one in several]}))
+
+
+def test_a_part_of_the_page_that_nothing_is_kept_of_stays_as_it_is(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- semantic -->\nold\n<!-- end of semantic -->\nb\n"
+                    "<!-- results -->\nof others\n<!-- end of results -->\nc\n")
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "KEPT", tmp_path)
+    monkeypatch.setattr(report, "BESIDE", tmp_path / "all")
+    group = semantic.title(semantic.MEMORY, 384, 100_000)
+    figure = figures.Figures("semantic", group, semantic.SEMSET)
+    figure.add(entry_bytes=800)
+    kept(tmp_path / "redis.json", figure, others=1.26)
+    report.write()
+    text = page.read_text()
+    assert "\nof others\n" in text and "\nold\n" not in text
+    assert "busy: others kept 1.3 of its cores at work" in text
+    # An aim at a figure itself, and not at a ratio; of aims that nothing is known of, nothing.
+    assert "800.00 [800.00, 800.00], met | ≤ 803 |" in text and "redis-cell" not in text
+    assert [text.count(mark) for mark in ("semantic -->", "results -->")] == [2, 2]
+    assert group in (tmp_path / "all/redis.md").read_text()
+
+    kept(tmp_path / "redis.json", figures.Figures("cache", "g", "GET", rounds={"cpu_us": [1]}))
+    report.write()
+    assert "of others" not in page.read_text() and "800.00" in page.read_text()
 
 
 def test_a_family_that_is_none_is_named():
