@@ -3,6 +3,7 @@
 
 use crate::support::cluster::{Cluster, ClusterClient, id, slot_of};
 use crate::support::queues::{hold, queue, settle, waiting};
+use crate::support::vectors::{DIM, bytes};
 use crate::support::{Answer, Random, bulk, call, wait_for};
 use redis::{Cmd, Value};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -261,20 +262,20 @@ fn slots_that_move_whole_under_traffic_lose_and_grant_nothing() {
     assert_eq!(replica.client().digest(), primary.client().digest());
 }
 
-#[test]
-fn who_waits_for_an_answer_of_a_slot_that_moves_is_sent_on_or_told_to_try_again() {
+/// What is answered to one of many, while the others wait, in the middle of a move of its
+/// slot. `fetch` is a call at a key, and `waiters` how INFO names those who wait.
+fn who_waits_where_a_slot_moves(fetch: impl Fn(&str, &str) -> Cmd + Sync, waiters: &str) {
     let cluster = Cluster::start();
     let key =
         (0..).map(|number| format!("wait:{number}")).find(|key| cluster.owner(key) == 0).unwrap();
-    let node = &cluster.nodes[0];
-    let leased = call!(node.client(), "ML.CACHEFETCH", &key, "v", "LEASE", 60_000).items();
+    let (node, fetch) = (&cluster.nodes[0], |more: &str| fetch(&key, more));
+    let leased = node.client().send(&fetch("LEASE 60000")).items();
     assert_eq!(leased[0].text(), "LEASE");
     // While it moves, a new call would be sent to ask the other node.
-    let (mut waiter, mut client) = (node.client(), node.client());
+    let mut client = node.client();
     let answer = std::thread::scope(|scope| {
-        let call = format!("ML.CACHEFETCH {key} v LEASE 9000 WAIT 50000");
-        let waits = scope.spawn(move || waiter.run(&call));
-        wait_for("it to wait", || client.info("ml_cache_waiters") == "1");
+        let waits = scope.spawn(|| node.client().send(&fetch("LEASE 9000 WAIT 50000")));
+        wait_for("it to wait", || client.info(waiters) == "1");
         let (slot, to) = (slot_of(key.as_bytes()), id(&cluster.nodes[1]));
         call!(client, "CLUSTER", "SETSLOT", slot, "MIGRATING", to).ok();
         // Which ends the lease.
@@ -284,30 +285,29 @@ fn who_waits_for_an_answer_of_a_slot_that_moves_is_sent_on_or_told_to_try_again(
         answer
     });
     assert!(answer.is_error() && answer.error().starts_with("TRYAGAIN "), "{answer:?}");
-    let leased = call!(client, "ML.CACHEFETCH", &key, "v", "LEASE", 60_000).items();
+    let leased = client.send(&fetch("LEASE 60000")).items();
     assert_eq!(leased[0].text(), "LEASE");
     let answers = std::thread::scope(|scope| {
-        let waiters: Vec<_> = (0..10)
+        let crowd: Vec<_> = (0..10)
             .map(|waiter| {
-                let (mut client, key) = (node.client(), &key);
+                let (mut client, fetch) = (node.client(), &fetch);
                 scope.spawn(move || {
                     let wait = if waiter % 2 == 0 { 3_000 } else { 50_000 };
-                    let call = format!("ML.CACHEFETCH {key} v LEASE 9000 WAIT {wait}");
-                    client.try_run(&call)
+                    client.try_send(&fetch(&format!("LEASE 9000 WAIT {wait}")))
                 })
             })
             .collect();
-        wait_for("them to wait", || node.client().info("ml_cache_waiters") == "10");
+        wait_for("them to wait", || node.client().info(waiters) == "10");
         migrate(&cluster, slot_of(key.as_bytes()), 0, 1);
         // The new owner knows nothing of them: the first to ask computes.
-        let answer = call!(cluster.nodes[1].client(), "ML.CACHEFETCH", &key, "v", "LEASE", 9_000);
+        let answer = cluster.nodes[1].client().send(&fetch("LEASE 9000"));
         assert_eq!(answer.items()[0].text(), "LEASE");
         // Whoever the server has not sent on gives the wait up, at the latest here.
         wait_for("the short waits to be over", || {
-            node.client().info("ml_cache_waiters").parse::<u32>().unwrap() <= 5
+            node.client().info(waiters).parse::<u32>().unwrap() <= 5
         });
         let _ = node.client().try_run("CLIENT KILL TYPE NORMAL SKIPME NO");
-        waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect::<Vec<_>>()
+        crowd.into_iter().map(|waiter| waiter.join().unwrap()).collect::<Vec<_>>()
     });
     let mut sent_on = 0;
     for answer in answers.into_iter().flatten() {
@@ -321,9 +321,26 @@ fn who_waits_for_an_answer_of_a_slot_that_moves_is_sent_on_or_told_to_try_again(
     }
     println!("{sent_on} of 10 were sent on by the server");
     wait_for("nobody to be left", || {
-        node.client().info("ml_cache_waiters") == "0"
-            && node.client().info("blocked_clients") == "0"
+        node.client().info(waiters) == "0" && node.client().info("blocked_clients") == "0"
     });
+}
+
+#[test]
+fn who_waits_for_an_answer_of_a_slot_that_moves_is_sent_on_or_told_to_try_again() {
+    let fetch = |key: &str, more: &str| command(&format!("ML.CACHEFETCH {key} v {more}"));
+    who_waits_where_a_slot_moves(fetch, "ml_cache_waiters");
+}
+
+#[test]
+fn who_waits_for_an_answer_to_a_near_question_where_a_slot_moves_is_sent_on_too() {
+    let vector = bytes(&[1.0; DIM]);
+    let fetch = |key: &str, more: &str| {
+        let mut command = redis::cmd("ML.SEMFETCH");
+        command.arg(key).arg("v").arg(&vector).arg("HIT").arg("0.9");
+        more.split(' ').for_each(|word| _ = command.arg(word));
+        command
+    };
+    who_waits_where_a_slot_moves(fetch, "ml_semantic_waiters");
 }
 
 #[test]
