@@ -14,12 +14,9 @@ from mlserve.calls.call import (
     check_mapping,
     chosen,
     decimals,
-    expiry_words,
-    flag_of,
     in_order,
     in_seconds,
     listed,
-    milliseconds,
     named,
     new_id,
     nothing,
@@ -27,6 +24,7 @@ from mlserve.calls.call import (
     word_of,
     written,
 )
+from mlserve.calls.leases import giving_up, lease_words, renewal, set_words
 from mlserve.results import CachedVersion, CacheInfo, Fetch, Key, Status
 
 if TYPE_CHECKING:
@@ -44,24 +42,6 @@ def fetch_of(answer: list[Any]) -> Fetch:
 def fetches_of(answer: list[Any]) -> list[Fetch]:
     """Several of them."""
     return [fetch_of(one) for one in answer]
-
-
-def set_words(
-    ttl: Seconds | None,
-    expires_at: Moment | None,
-    stale: Seconds | None,
-    jitter: int | None,
-    token: str | None,
-) -> list[Word]:
-    """What cacheset and cachemset have in common."""
-    words = expiry_words(ttl, expires_at)
-    if stale is not None:
-        words += ["STALE", milliseconds("stale", stale)]
-    if jitter is not None:
-        words += ["JITTER", jitter]
-    if token is not None:
-        words += ["TOKEN", token]
-    return words
 
 
 def cacheset(
@@ -182,15 +162,7 @@ def cachefetch(
     computes anew before the expiry, at random; 1 is a good value. `token` is the caller's
     own, else a new one. It may be repeated after a lost connection.
     """
-    words: list[Word] = [
-        "ML.CACHEFETCH",
-        key,
-        version,
-        "LEASE",
-        milliseconds("lease", lease, above_0=True),
-    ]
-    if wait is not None:
-        words += ["WAIT", milliseconds("wait", wait)]
+    words: list[Word] = ["ML.CACHEFETCH", key, version, *lease_words(lease, wait)]
     if early is not None:
         words += ["EARLY", decimals(early)]
     words += ["TOKEN", token or new_id()]
@@ -209,7 +181,7 @@ def cachemfetch(
     names = listed("keys", keys)
     under = token or new_id()
     words: list[Word] = ["ML.CACHEMFETCH", len(names), *names, version]
-    words += ["LEASE", milliseconds("lease", lease, above_0=True), "TOKEN", under]
+    words += [*lease_words(lease), "TOKEN", under]
 
     def part(places: Sequence[int]) -> Call[list[Fetch]]:
         return cachemfetch(chosen(names, places), version, lease, token=under)
@@ -226,12 +198,6 @@ def cacherenew(key: Key, token: str, lease: Seconds) -> Call[bool]:
     return renewal("ML.CACHERENEW", key, token, lease)
 
 
-def renewal(command: str, key: Key, token: str, lease: Seconds) -> Call[bool]:
-    """What has the time of a lease start anew."""
-    words = [command, key, token, milliseconds("lease", lease, above_0=True)]
-    return Call(words, flag_of, (key,), again=True)
-
-
 def cacherelease(key: Key, token: str, *, backoff: Seconds | None = None) -> Call[bool]:
     """Give a lease up without an answer; the next caller has it (ML.CACHERELEASE).
 
@@ -239,14 +205,6 @@ def cacherelease(key: Key, token: str, *, backoff: Seconds | None = None) -> Cal
     the holder's; repeated after a lost connection it is False as well.
     """
     return giving_up("ML.CACHERELEASE", key, token, backoff)
-
-
-def giving_up(command: str, key: Key, token: str, backoff: Seconds | None) -> Call[bool]:
-    """What gives a lease up."""
-    words: list[Word] = [command, key, token]
-    if backoff is not None:
-        words += ["BACKOFF", milliseconds("backoff", backoff)]
-    return Call(words, flag_of, (key,), again=True)
 
 
 def cacheversion(namespace: Key) -> Call[list[bytes]]:

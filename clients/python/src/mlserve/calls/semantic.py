@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from mlserve.calls.cache import giving_up, renewal
 from mlserve.calls.call import (
     Call,
     Moment,
@@ -13,15 +12,14 @@ from mlserve.calls.call import (
     Word,
     as_it_is,
     decimals,
-    expiry_words,
     flag_of,
     in_seconds,
-    milliseconds,
     named,
     new_id,
     text_of,
     word_of,
 )
+from mlserve.calls.leases import giving_up, lease_words, renewal, set_words
 from mlserve.results import Key, NearAnswer, NearAnswers, NearFetch, SemanticInfo
 
 if TYPE_CHECKING:
@@ -74,13 +72,7 @@ def semset(
     for name, text in (("EMBEDDER", embedder), ("PROMPT", prompt), ("DIGEST", digest)):
         if text is not None:
             words += [name, text]
-    words += expiry_words(ttl, expires_at)
-    if stale is not None:
-        words += ["STALE", milliseconds("stale", stale)]
-    if jitter is not None:
-        words += ["JITTER", jitter]
-    if token is not None:
-        words += ["TOKEN", token]
+    words += set_words(ttl, expires_at, stale, jitter, token)
 
     def read(answer: Any) -> str | None:
         return None if answer is None else text_of(answer)
@@ -161,9 +153,7 @@ def semfetch(
     repeated after a lost connection.
     """
     words: list[Word] = ["ML.SEMFETCH", key, version, vector_of(vector), "HIT", decimals(hit)]
-    words += ["LEASE", milliseconds("lease", lease, above_0=True)]
-    if wait is not None:
-        words += ["WAIT", milliseconds("wait", wait)]
+    words += lease_words(lease, wait)
     words += near_words(maybe, top, embedder, digest)
     words += ["TOKEN", token or new_id()]
 
