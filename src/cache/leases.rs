@@ -7,7 +7,7 @@ use super::counts::Counter;
 use super::reply::{Fetched, reply_fetched};
 use super::state;
 use super::stats;
-use crate::flights::{self, Domain, Gauges, Room, grant_next};
+use crate::flights::{self, Again, Domain, Gauges, Room, grant_next};
 use crate::id::Id;
 use crate::server::{BlockedClient, Config, Event, Listener, Lock, Reply, look_at, monotonic, now};
 use crate::singleflight::{self, Limits, Standing, WaitOutcome};
@@ -121,12 +121,11 @@ impl Domain for Cache {
 
     fn tell(
         lock: &Lock,
-        _: BlockedClient,
         key: &FlightKey,
         outcome: WaitOutcome<Arc<Hit>>,
         seen: &mut Self::Seen,
-    ) -> Option<Told> {
-        Some(match outcome {
+    ) -> Result<Told, Again> {
+        Ok(match outcome {
             WaitOutcome::Completed(hit) => {
                 tally_flight(lock, key, Counter::Coalesced);
                 Told::Hit(hit)

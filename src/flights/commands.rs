@@ -58,7 +58,8 @@ pub const fn release<D: Domain, T: DataType>(name: &'static CStr) -> Command {
         keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: RELEASE,
         summary: c"Gives a lease up, without an answer.",
-        complexity: c"O(log(N)) where N is the number of open leases, with BACKOFF O(M) to tell M callers that wait.",
+        complexity:
+            c"O(log(N)+M) where N is the number of open leases, and M that of callers that wait.",
         since: c"0.1.0",
     }
 }

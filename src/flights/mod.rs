@@ -65,15 +65,14 @@ pub trait Domain: Sized + 'static {
     /// Sees to a flight that nobody has the lease of, with somebody waiting.
     fn see_to_unheld(lock: &Lock, key: &Key<Self>, now: Monotonic);
 
-    /// What one who waited is told, whose user may have it; counted. `None` where it is to
-    /// be [decided anew](Self::decide_anew).
+    /// What one who waited is told, whose user may have it; counted. Or how it is to be
+    /// decided anew, in its turn.
     fn tell(
         lock: &Lock,
-        client: BlockedClient,
         key: &Key<Self>,
         outcome: WaitOutcome<Self::Answer>,
         seen: &mut Self::Seen,
-    ) -> Option<Self::Told>;
+    ) -> Result<Self::Told, Again>;
 
     /// What one is told whose time is over: decided once more where nobody is granted a
     /// lease. `left_us` is how long others are kept out still.
@@ -106,6 +105,23 @@ pub trait Domain: Sized + 'static {
     fn reply(reply: Reply, told: &Self::Told);
 }
 
+/// How one who waited is decided anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// As [a new call](Domain::decide_anew).
+    AsNew,
+    /// As [at the end](Domain::tell_at_the_end) of its time: others are kept out until
+    /// then.
+    AtTheEnd(Monotonic),
+}
+
+impl Again {
+    /// At the end of its time, where others are kept out for so long still.
+    pub fn kept_out_for(left_us: Monotonic) -> Self {
+        Self::AtTheEnd(monotonic().saturating_add(left_us))
+    }
+}
+
 /// The key of a domain's flight.
 pub type Key<D> = FlightKey<<D as Domain>::About>;
 
@@ -128,6 +144,15 @@ pub struct Gauges {
 struct Caller<D: Domain> {
     user: Option<User>,
     asked: D::Asked,
+    /// Where it is to be decided anew: the flight it was in, and how.
+    again: Option<(Key<D>, Again)>,
+}
+
+impl<D: Domain> Caller<D> {
+    /// Whether it is to be decided anew at a key.
+    fn is_anew_at(&self, scope: i32, key: &[u8]) -> bool {
+        self.again.as_ref().is_some_and(|(flight, _)| flight.is_at(scope, key))
+    }
 }
 
 /// What one is told who was woken.
@@ -142,8 +167,8 @@ struct State<D: Domain> {
     verdicts: HashMap<BlockedClient, Verdict<D>>,
     /// Flights at keys that a value has entered, with somebody waiting.
     entered: BTreeSet<Key<D>>,
-    /// Those who are to be decided anew, and the flights they were in; by arrival.
-    anew: VecDeque<(BlockedClient, Key<D>)>,
+    /// Those who are to be decided anew, or were and have left; by arrival.
+    anew: VecDeque<BlockedClient>,
     /// Whether INFO tells that there is nothing.
     told: bool,
     open: Share,
@@ -194,7 +219,8 @@ impl<D: Domain> State<D> {
         self.open.set(self.flights.open());
         self.past.set(self.flights.remembered());
         self.bytes.set(self.flights.bytes());
-        self.waiters.set(self.flights.waiters());
+        // In a flight, or to be decided anew.
+        self.waiters.set(self.callers.len().saturating_sub(self.verdicts.len()));
     }
 }
 
@@ -272,20 +298,28 @@ pub fn settle<D: Domain>(lock: &Lock) {
         return;
     }
     let (now, paused) = (monotonic(), avoids_replica_traffic(lock));
-    let entered = with_state::<D, _>(lock, |state| {
+    let is_over = || monotonic() >= now.saturating_add(TURN_US);
+    with_state::<D, _>(lock, |state| {
         state.flights.set_limits(D::limits());
         if !paused {
             state.flights.advance(now);
         }
-        std::mem::take(&mut state.entered)
     });
-    entered.iter().for_each(|key| D::see_to_entered(lock, key, now));
+    while let Some(key) = with_state::<D, _>(lock, |state| state.entered.pop_first()) {
+        D::see_to_entered(lock, &key, now);
+        if is_over() {
+            break;
+        }
+    }
     while !paused && let Some(key) = with::<D, _>(lock, |flights| flights.next_unheld()) {
         D::see_to_unheld(lock, &key, now);
+        if is_over() {
+            break;
+        }
     }
     tell::<D>(lock);
     if !paused || !is_primary(lock) {
-        decide_anew::<D>(lock);
+        decide_anew::<D>(lock, is_over);
     }
     let next = with_state::<D, _>(lock, |state| {
         state.count();
@@ -297,22 +331,45 @@ pub fn settle<D: Domain>(lock: &Lock) {
     }
 }
 
-/// Decides those anew who are to be, as long as it is their turn.
-fn decide_anew<D: Domain>(lock: &Lock) {
-    let end = monotonic().saturating_add(TURN_US);
-    while let Some((client, key)) = with_state::<D, _>(lock, |state| state.anew.pop_front()) {
-        let Some(asked) = asked::<D>(lock, client) else { continue };
-        if !is_primary(lock) {
-            let told = D::tell_at_the_end(lock, &asked, &key, 0);
-            conclude::<D>(lock, client, Ok(told));
-        } else if let Some(error) = refused::<D>(lock, client, &key) {
-            conclude::<D>(lock, client, Err(error));
-        } else if let Some(told) = D::decide_anew(lock, client, &asked, &key) {
-            conclude::<D>(lock, client, Ok(told));
+/// Decides those anew who are to be, until their turn is over.
+fn decide_anew<D: Domain>(lock: &Lock, is_over: impl Fn() -> bool) {
+    while let Some(client) = with_state::<D, _>(lock, |state| state.anew.pop_front()) {
+        let caller = with_state::<D, _>(lock, |state| {
+            let caller = state.callers.get_mut(&client)?;
+            Some((caller.asked.clone(), caller.user.clone(), caller.again.take()?))
+        });
+        let Some((asked, user, (key, again))) = caller else { continue };
+        let verdict = match again {
+            Again::AsNew if is_primary(lock) => match refused::<D>(lock, client, &key) {
+                Some(error) => Some(Err(error)),
+                None => D::decide_anew(lock, client, &asked, &key).map(Ok),
+            },
+            again => Some(at_the_end::<D>(lock, user.as_ref(), &asked, &key, again)),
+        };
+        if let Some(verdict) = verdict {
+            conclude::<D>(lock, client, verdict);
         }
-        if monotonic() >= end {
+        if is_over() {
             break;
         }
+    }
+}
+
+/// What one is told whose time is over.
+fn at_the_end<D: Domain>(
+    lock: &Lock,
+    user: Option<&User>,
+    asked: &D::Asked,
+    key: &Key<D>,
+    again: Again,
+) -> Verdict<D> {
+    let left_us = match again {
+        Again::AsNew => 0,
+        Again::AtTheEnd(until) => until.saturating_sub(monotonic()),
+    };
+    match user.and_then(|user| refused_to::<D>(lock, user, key)) {
+        Some(error) => Err(error),
+        None => Ok(D::tell_at_the_end(lock, asked, key, left_us)),
     }
 }
 
@@ -378,10 +435,14 @@ fn tell<D: Domain>(lock: &Lock) {
         let is_asked = !matches!(outcome, WaitOutcome::Granted { .. } | WaitOutcome::Withdrawn);
         let verdict = match &judged.error {
             Some(error) if is_asked => Err(error.clone()),
-            _ => match D::tell(lock, waiter, &key, outcome, &mut judged.seen) {
-                Some(told) => Ok(told),
-                None => {
-                    with_state::<D, _>(lock, |state| state.anew.push_back((waiter, key)));
+            _ => match D::tell(lock, &key, outcome, &mut judged.seen) {
+                Ok(told) => Ok(told),
+                Err(again) => {
+                    with_state::<D, _>(lock, |state| {
+                        let caller = state.callers.get_mut(&waiter);
+                        caller.into_iter().for_each(|one| one.again = Some((key.clone(), again)));
+                        state.anew.push_back(waiter);
+                    });
                     continue;
                 }
             },
@@ -444,13 +505,14 @@ pub fn wait<D: Domain>(
     }
     let Some(client) = call.wait::<Callers<D>>(&lock, flight.key(), at_most) else { return false };
     with_state::<D, _>(&lock, |state| {
-        state.callers.insert(client, Caller { user, asked });
+        state.callers.insert(client, Caller { user, asked, again: None });
         state.flights.wait(flight, client, token, lease_us, bytes, monotonic());
     });
     true
 }
 
-/// Has one who is decided anew wait in another flight; whether there is room.
+/// Has one who is decided anew wait in another flight; whether there is room, and nobody
+/// waits there who came later with its token.
 pub fn wait_again<D: Domain>(
     lock: &Lock,
     flight: &Key<D>,
@@ -461,7 +523,8 @@ pub fn wait_again<D: Domain>(
     with_state::<D, _>(lock, |state| {
         let user = state.callers.get(&client).and_then(|caller| caller.user.as_ref());
         let bytes = bytes + user.map_or(0, User::bytes);
-        let may = state.flights.may_wait(flight, bytes);
+        let is_taken = token.is_some_and(|token| state.flights.is_awaited_by(flight, token));
+        let may = !is_taken && state.flights.may_wait(flight, bytes);
         if may {
             state.flights.wait(flight, client, token, lease_us, bytes, monotonic());
         }
@@ -474,14 +537,42 @@ pub fn asked<D: Domain>(lock: &Lock, client: BlockedClient) -> Option<D::Asked> 
     with_state::<D, _>(lock, |state| state.callers.get(&client).map(|one| one.asked.clone()))
 }
 
+/// Has those who wait at a key, or are to be decided anew there, make way for a caller
+/// that came later with their token, by which others are kept out for so long still: those
+/// that `is_same` says have asked for the same. In the flight that the caller waits in
+/// itself, that was seen to.
+pub fn make_way<D: Domain>(
+    lock: &Lock,
+    (scope, key): (i32, &[u8]),
+    (token, left_us): (Id, Monotonic),
+    waits_in: Option<&Key<D>>,
+    is_same: impl Fn(&D::Asked) -> bool,
+) {
+    with_state::<D, _>(lock, |state| {
+        let State { flights, callers, anew, .. } = state;
+        for (client, flight) in flights.waiting_with(scope, key, token) {
+            let is_same = callers.get(&client).is_some_and(|caller| is_same(&caller.asked));
+            if is_same && waits_in != Some(&flight) {
+                flights.replace(client, left_us);
+            }
+        }
+        for client in anew {
+            let caller = callers.get_mut(client).filter(|one| one.is_anew_at(scope, key));
+            if let Some(Caller { asked, again: Some((_, again)), .. }) = caller
+                && is_same(asked)
+            {
+                *again = Again::kept_out_for(left_us);
+            }
+        }
+    });
+}
+
 /// Takes note that something has come to a key for those who are to be decided anew there,
 /// and were in no flight.
 pub fn fall_behind<D: Domain>(lock: &Lock, scope: i32, key: &[u8]) {
     with_state::<D, _>(lock, |state| {
-        for (client, _) in state.anew.iter().filter(|(_, flight)| flight.is_at(scope, key)) {
-            let caller = state.callers.get(client);
-            caller.into_iter().for_each(|caller| D::fall_behind(&caller.asked));
-        }
+        let anew = state.anew.iter().filter_map(|client| state.callers.get(client));
+        anew.filter(|one| one.is_anew_at(scope, key)).for_each(|one| D::fall_behind(&one.asked));
     });
 }
 
@@ -528,23 +619,18 @@ impl<D: Domain> OnUnblock for Callers<D> {
         let now = monotonic();
         let (verdict, caller, awaited) = with_state::<D, _>(lock, |state| {
             let awaited = state.flights.waits_for(client, now);
-            let awaited = awaited.map(|(key, left_us)| (key.clone(), left_us)).or_else(|| {
-                let anew = state.anew.iter().find(|(one, _)| *one == client);
-                anew.map(|(_, key)| (key.clone(), 0))
-            });
+            let awaited = awaited.map(|(key, left_us)| (key.clone(), Again::kept_out_for(left_us)));
             state.flights.leave(client);
             (state.verdicts.remove(&client), state.callers.remove(&client), awaited)
         });
-        let verdict = match (verdict, caller, awaited) {
-            (Some(verdict), ..) => verdict,
+        let verdict = match (verdict, caller) {
+            (Some(verdict), _) => verdict,
             // Its time is over: it is decided once more.
-            (None, Some(Caller { user, asked }), Some((key, left_us))) => {
-                match user.as_ref().and_then(|user| refused_to::<D>(lock, user, &key)) {
-                    Some(error) => Err(error),
-                    None => Ok(D::tell_at_the_end(lock, &asked, &key, left_us)),
-                }
-            }
-            (None, ..) => Ok(D::nothing()),
+            (None, Some(Caller { user, asked, again })) => match awaited.or(again) {
+                Some((key, again)) => at_the_end::<D>(lock, user.as_ref(), &asked, &key, again),
+                None => Ok(D::nothing()),
+            },
+            (None, None) => Ok(D::nothing()),
         };
         settle_later::<D>(lock);
         D::reply(reply, &verdict?);
@@ -566,11 +652,11 @@ impl<D: Domain> OnUnblock for Callers<D> {
     }
 
     fn ready(lock: &Lock, client: BlockedClient) {
-        note_state::<D>(lock, |state| match state.flights.waits_for(client, monotonic()) {
-            Some((key, _)) => _ = state.entered.insert(key.clone()),
-            None => {
-                let caller = state.callers.get(&client);
-                caller.into_iter().for_each(|caller| D::fall_behind(&caller.asked));
+        note_state::<D>(lock, |state| {
+            let caller = state.callers.get(&client);
+            caller.into_iter().for_each(|caller| D::fall_behind(&caller.asked));
+            if let Some((key, _)) = state.flights.waits_for(client, monotonic()) {
+                state.entered.insert(key.clone());
             }
         });
     }
@@ -578,6 +664,12 @@ impl<D: Domain> OnUnblock for Callers<D> {
 
 /// Follows what happens to the server as a whole.
 pub fn follow<D: Domain>(lock: &Lock, event: Event) {
+    if !matches!(event, Event::Tick | Event::VersionsChanged) {
+        // What keys hold now, nobody who waits was held against.
+        with_state::<D, _>(lock, |state| {
+            state.callers.values().for_each(|caller| D::fall_behind(&caller.asked));
+        });
+    }
     match event {
         Event::Flushed(db) => note::<D>(lock, |flights| flights.invalidate_scope(db)),
         Event::Swapped(one, other) => note::<D>(lock, |flights| {

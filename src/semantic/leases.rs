@@ -15,7 +15,7 @@ use super::look::{self, Found, Near, Shown};
 use super::stats::{self, Counter};
 use super::table::{Misfit, Table};
 use super::vector::{OwnedCode, Unit};
-use crate::flights::{self, Domain, Gauges, Room, grants_leases};
+use crate::flights::{self, Again, Domain, Gauges, Room, grants_leases};
 use crate::id::Id;
 use crate::server::{
     BlockedClient, Config, Event, Listener, Lock, Reply, look_at, monotonic, new_id, now,
@@ -45,6 +45,17 @@ pub struct Question {
 impl About for Question {
     fn bytes(&self) -> usize {
         KEPT_BYTES + self.code.bytes() + length(&self.embedder) + length(&self.digest)
+    }
+}
+
+impl Question {
+    /// How similar another one is: more than 1 where they are told by the same digest.
+    fn similarity(&self, vector: &Unit, digest: Option<&[u8]>) -> Option<f64> {
+        if self.code.dim() != vector.dim() {
+            return None;
+        }
+        let is_same = digest.is_some() && digest == self.digest.as_deref();
+        Some(if is_same { 2.0 } else { vector.similarity(&self.code.as_ref()) })
     }
 }
 
@@ -102,6 +113,25 @@ impl Ask {
         (self.token, self.lease_us)
     }
 
+    /// How similar the question is that a flight is to, if it is near by the caller's own
+    /// HIT, or told by the same digest.
+    fn is_near(&self, flight: &Key) -> Option<f64> {
+        let question = flight.about().filter(|_| is_of(flight.name(), &self.version))?;
+        let embedders = question.embedder.as_ref().zip(self.embedder.as_ref());
+        if embedders.is_some_and(|(one, other)| one != other) {
+            return None;
+        }
+        let similarity = question.similarity(&self.vector, self.digest.as_deref())?;
+        (similarity >= self.hit).then_some(similarity)
+    }
+
+    /// Whether another asks for the same.
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same = self.token == other.token && self.version == other.version;
+        let similarity = || other.question().similarity(&self.vector, self.digest.as_deref());
+        is_same && similarity().is_some_and(|similarity| similarity >= self.hit)
+    }
+
     /// What a flight of its own is to.
     fn question(&self) -> Question {
         Question {
@@ -155,6 +185,14 @@ impl Fetched {
     /// A status with what was found.
     fn with(status: &'static str, entries: Vec<(f64, Id)>, ms: Millis) -> Self {
         Self { status, entries, lease: None, ms }
+    }
+
+    /// How long others are kept out, as far as it tells.
+    pub fn keeps_out_us(&self) -> Monotonic {
+        match self.status {
+            "LEASE" | "MAYBE" | "BUSY" => self.ms.saturating_mul(MICROS_PER_MILLI),
+            _ => 0,
+        }
     }
 
     /// Answers all but the entries, which are answered in between.
@@ -234,7 +272,11 @@ pub fn decide(
     if !(ask.admits)(lock, key, version) {
         return Outcome::Now(Fetched::bare("RETIRED", 0));
     }
-    let best = table.map(|table| near.find(table, version, &ask.vector, now_ms));
+    // All that has come since it asked was held against one who waited, but for what it is
+    // behind with: at its end there is nothing to look for.
+    let is_known = matches!(turn, Turn::Last(_)) && ask.maybe.is_none();
+    let looked_in = table.filter(|_| !is_known || ask.is_behind.load(Relaxed));
+    let best = looked_in.map(|table| near.find(table, version, &ask.vector, now_ms));
     if turn == Turn::First {
         look::count(lock, key, table, best.as_ref());
     }
@@ -295,11 +337,15 @@ fn lease(
 ) -> Result<(Key, Lease), (Option<Key>, Refusal)> {
     let now = monotonic();
     let taken = flights::look::<Semantic, _>(lock, |flights| {
-        // The lease that the caller has already, should it have lost the answer.
-        let is_one = |name: &[u8]| is_of(name, &ask.version);
+        // The lease that the caller has already on this question, should it have lost the
+        // answer.
         let own = ask.token.and_then(|token| {
-            let (flight, _) = flights.standing_at(db, key, token, is_one, now)?;
-            let left_us = flights.held(&flight, token, now)?;
+            let standings = flights.standings_at(db, key, token, now).into_iter();
+            let held = standings.filter_map(|(flight, _)| {
+                let left_us = flights.held(&flight, token, now)?;
+                Some((ask.is_near(&flight)?, flight, left_us))
+            });
+            let (_, flight, left_us) = held.max_by(|one, other| one.0.total_cmp(&other.0))?;
             Some((flight, Lease { token, left_us }))
         });
         own.map(Ok).or_else(|| nearest(flights, (db, key), ask, now).map(Err))
@@ -326,18 +372,8 @@ fn nearest(
     ask: &Ask,
     now: Monotonic,
 ) -> Option<(Key, Refusal)> {
-    let near = flights.taken_at(db, key, now).filter_map(|(flight, refusal)| {
-        let question = flight.about()?;
-        let embedders = question.embedder.as_ref().zip(ask.embedder.as_ref());
-        let goes_with = question.code.dim() == ask.vector.dim()
-            && embedders.is_none_or(|(one, other)| one == other);
-        if !goes_with || !is_of(flight.name(), &ask.version) {
-            return None;
-        }
-        let is_same = ask.digest.is_some() && ask.digest == question.digest;
-        let similarity = if is_same { 2.0 } else { ask.vector.similarity(&question.code.as_ref()) };
-        (similarity >= ask.hit).then_some((similarity, flight, refusal))
-    });
+    let near = flights.taken_at(db, key, now);
+    let near = near.filter_map(|(flight, refusal)| Some((ask.is_near(flight)?, flight, refusal)));
     let nearest = near.max_by(|one, other| one.0.total_cmp(&other.0))?;
     Some((nearest.1.clone(), nearest.2))
 }
@@ -367,18 +403,42 @@ pub fn check(
     checked.unwrap_or(Ok(()))
 }
 
-/// What a token may do for answers of a version at a key, in which flight; asked while the
-/// key is open.
+/// What a token may do for the answer to a question, of a version at a key, in which
+/// flight; asked while the key is open. A caller that computes more than one answer under
+/// a token has a flight for each: it is in the one whose question is nearest.
 pub fn standing(
     lock: &Lock,
     (db, key): (i32, &[u8]),
     version: &[u8],
+    (vector, digest): (&Unit, Option<&[u8]>),
     token: Id,
 ) -> Option<(Key, Standing)> {
-    let is_one = |name: &[u8]| is_of(name, version);
     flights::look::<Semantic, _>(lock, |flights| {
-        flights.standing_at(db, key, token, is_one, monotonic())
+        let all = flights.standings_at(db, key, token, monotonic());
+        let of_version = all.into_iter().filter(|(flight, _)| is_of(flight.name(), version));
+        let similar = of_version.map(|(flight, standing)| {
+            let similarity = flight.about().and_then(|about| about.similarity(vector, digest));
+            (similarity.unwrap_or(f64::NEG_INFINITY), flight, standing)
+        });
+        // Of equals the first: what is open is before what is over.
+        let nearest = similar.reduce(|best, one| if one.0 > best.0 { one } else { best });
+        nearest.map(|(_, flight, standing)| (flight, standing))
     })?
+}
+
+/// A caller has come with a token: those who wait with it for the same make way. `waits_in`
+/// is the flight that the caller waits in itself, if it does.
+pub fn make_way(
+    lock: &Lock,
+    place: (i32, &[u8]),
+    ask: &Ask,
+    left_us: Monotonic,
+    waits_in: Option<&Key>,
+) {
+    if let Some(token) = ask.token {
+        let is_same = |other: &Arc<Ask>| ask.is_same(other);
+        flights::make_way::<Semantic>(lock, place, (token, left_us), waits_in, is_same);
+    }
 }
 
 /// An entry that has come, or that more leads to, for those who wait.
@@ -584,30 +644,28 @@ impl Domain for Semantic {
 
     fn tell(
         lock: &Lock,
-        client: BlockedClient,
         key: &Key,
         outcome: WaitOutcome<Self::Answer>,
         (): &mut (),
-    ) -> Option<Told> {
+    ) -> Result<Told, Again> {
         match outcome {
             WaitOutcome::Completed(Some((similarity, hit))) => {
                 stats::count(lock, key.key(), Counter::Coalesced, 1);
                 let ms = hit.expires_at_ms.saturating_sub(now() / MICROS_PER_MILLI);
                 let fetched = Fetched::with("HIT", vec![(similarity, hit.id)], ms);
-                Some(Told { fetched, hits: vec![hit] })
+                Ok(Told { fetched, hits: vec![hit] })
             }
-            WaitOutcome::Completed(None) | WaitOutcome::Closed => None,
+            WaitOutcome::Completed(None) | WaitOutcome::Closed => Err(Again::AsNew),
             WaitOutcome::BackedOff { left_us } | WaitOutcome::Replaced { left_us } => {
-                let ask = flights::asked::<Self>(lock, client)?;
-                Some(Self::tell_at_the_end(lock, &ask, key, left_us))
+                Err(Again::kept_out_for(left_us))
             }
             WaitOutcome::Granted { token, lease_us } => {
                 let lease = Some((key.clone(), token));
                 let fetched = Fetched { lease, ..Fetched::bare("LEASE", millis(lease_us)) };
-                Some(Told { fetched, hits: Vec::new() })
+                Ok(Told { fetched, hits: Vec::new() })
             }
             WaitOutcome::Withdrawn => {
-                Some(Told { fetched: Fetched::bare("RETIRED", 0), hits: Vec::new() })
+                Ok(Told { fetched: Fetched::bare("RETIRED", 0), hits: Vec::new() })
             }
         }
     }

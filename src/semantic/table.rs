@@ -833,7 +833,7 @@ mod tests {
         (replaces, is_alias): (Option<u8>, bool),
     ) -> Result<(), TestCaseError> {
         let mut table = Table::default();
-        let aliases = |number: usize| if number % 3 == 0 { number % 5 } else { 0 };
+        let aliases = |number: usize| if number.is_multiple_of(3) { number % 5 } else { 0 };
         for (number, (value, is_over)) in held.iter().enumerate() {
             let value = vec![b'v'; usize::from(*value) * 20];
             let until_ms = if *is_over { 5 } else { 100 };

@@ -32,8 +32,7 @@ const FLIGHT_BYTES: usize = 512;
 /// What a caller that waits takes of memory, beside what its owner keeps of it.
 const WAITER_BYTES: usize = 256;
 
-/// The most flights at a key, and the most leases remembered there: an event at a
-/// key goes through all of them.
+/// The most flights at a key: an event at a key goes through all of them.
 const MOST_AT_A_KEY: usize = 256;
 
 /// The most stages that end in one call.
@@ -164,6 +163,16 @@ impl<W> Flight<W> {
     /// Whether its stage is over by then, and nobody waits to be told so.
     fn is_over(&self, now: Monotonic) -> bool {
         self.until <= now && self.waiters.is_empty()
+    }
+
+    /// Whether it is, or was till just now, to be completed with a token.
+    fn is_of(&self, asked: Id) -> bool {
+        match self.stage {
+            Stage::Leased { token, .. } | Stage::Unheld { late: Some((token, ..)) } => {
+                token == asked
+            }
+            Stage::Unheld { late: None } | Stage::BackedOff => false,
+        }
     }
 
     fn is_held_by(&self, asked: Id) -> bool {
@@ -364,6 +373,34 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
         }
     }
 
+    /// Whether somebody waits in a flight who brought a token.
+    pub fn is_awaited_by(&self, key: &FlightKey<Q>, token: Id) -> bool {
+        self.flights.get(key).is_some_and(|flight| flight.tokens.contains_key(&token))
+    }
+
+    /// Those who wait at a key and brought a token, and the flights that they wait in.
+    pub fn waiting_with(&self, scope: i32, key: &[u8], token: Id) -> Vec<(W, FlightKey<Q>)> {
+        let waiting = self.at(scope, key).filter_map(|(key, flight)| {
+            let waiting = flight.waiters.get(flight.tokens.get(&token)?)?;
+            Some((waiting.waiter, key.clone()))
+        });
+        waiting.collect()
+    }
+
+    /// A caller that waits makes way for another with its token, which others are kept
+    /// out for, so long still.
+    pub fn replace(&mut self, waiter: W, left_us: Monotonic) {
+        self.end_wait(waiter, WaitOutcome::Replaced { left_us });
+    }
+
+    fn end_wait(&mut self, waiter: W, outcome: WaitOutcome<A>) {
+        if let Some((key, _)) = self.waiting.get(&waiter) {
+            let key = key.clone();
+            self.leave(waiter);
+            self.woken.push(Woken { waiter, key, outcome });
+        }
+    }
+
     /// Forgets a caller that waits no more.
     pub fn leave(&mut self, waiter: W) {
         let Some((key, number)) = self.waiting.remove(&waiter) else { return };
@@ -418,26 +455,26 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
         }
     }
 
-    /// What a token may do at a key, in the flight to whichever name of a kind.
-    pub fn standing_at(
+    /// What a token may do at a key, in the flight to whichever name: in those that are
+    /// open first, then in those that are over.
+    pub fn standings_at(
         &self,
         scope: i32,
         key: &[u8],
         token: Id,
-        is_one: impl Fn(&[u8]) -> bool,
         now: Monotonic,
-    ) -> Option<(FlightKey<Q>, Standing)> {
-        let open = self.at(scope, key).map(|(flight, _)| flight.clone());
-        let past =
-            self.past.of_token(scope, key, token, now).into_iter().map(|(_, lease)| {
-                FlightKey::new(scope, key, &lease.name).with(lease.about.clone())
-            });
-        open.chain(past).filter(|flight| is_one(flight.name())).find_map(|flight| {
-            match self.standing(&flight, token, now) {
-                Standing::Nobody => None,
-                standing => Some((flight, standing)),
-            }
-        })
+    ) -> Vec<(FlightKey<Q>, Standing)> {
+        let open = self.at(scope, key).filter(|(_, flight)| flight.is_of(token));
+        let open = open.map(|(flight, _)| flight.clone());
+        let past = [End::RanOut, End::Completed].into_iter().flat_map(|end| {
+            let past = self.past.of_token(scope, key, token, end, now);
+            past.map(|lease| lease.flight(scope, key))
+        });
+        let standings = open.chain(past).map(|flight| {
+            let standing = self.standing(&flight, token, now);
+            (flight, standing)
+        });
+        standings.filter(|(_, standing)| *standing != Standing::Nobody).collect()
     }
 
     /// The flights at a key that keep others out, each with what keeps them out.
@@ -458,11 +495,7 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
 
     /// A caller that waits has what another flight, or nobody's, came to.
     pub fn serve(&mut self, waiter: W, answer: A) {
-        if let Some((key, _)) = self.waiting.get(&waiter) {
-            let key = key.clone();
-            self.leave(waiter);
-            self.woken.push(Woken { waiter, key, outcome: WaitOutcome::Completed(answer) });
-        }
+        self.end_wait(waiter, WaitOutcome::Completed(answer));
     }
 
     /// The thing was computed, under a lease or without any: the flight is over,
@@ -522,7 +555,8 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
         self.past.forget_at(scope, key, name);
     }
 
-    /// Ends the leases and backoffs at a key that are to things of a kind.
+    /// Ends the leases and backoffs at a key that are to things of a kind. What was
+    /// completed is known still: whoever asks about that looks what came of it.
     pub fn invalidate_if(
         &mut self,
         scope: i32,
@@ -532,7 +566,7 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
         let all = self.at(scope, key).map(|(flight, _)| flight).filter(|flight| is_one(flight));
         let all: Vec<_> = all.cloned().collect();
         all.iter().for_each(|flight| self.end_lease(flight));
-        self.past.forget_if(scope, key, is_one);
+        self.past.forget_late_if(scope, key, is_one);
     }
 
     /// Ends the leases and backoffs of a scope, or of all.
@@ -578,10 +612,7 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
     ) -> bool {
         let mut any = false;
         // Under each name that the token computes at the key.
-        for _ in 0..2 * MOST_AT_A_KEY {
-            if !self.release_one(scope, key, token, back_off_us, now) {
-                break;
-            }
+        while self.release_one(scope, key, token, back_off_us, now) {
             any = true;
         }
         any
@@ -670,10 +701,11 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
         token: Id,
         now: Monotonic,
     ) -> Option<(FlightKey<Q>, PastLease<Q>)> {
-        let late = self.past.ran_out(scope, key, token, now)?.clone();
-        let flight = late.flight(scope, key);
+        let late = self.past.of_token(scope, key, token, End::RanOut, now);
+        let late = late.map(|late| (late.flight(scope, key), late));
         // Another may have backed off from it meanwhile.
-        (!self.flights.contains_key(&flight)).then_some((flight, late))
+        let mut late = late.filter(|(flight, _)| !self.flights.contains_key(flight));
+        late.next().map(|(flight, late)| (flight, late.clone()))
     }
 
     /// Opens the flight of a lease that ran out again; whether there was room to

@@ -5,7 +5,7 @@
 //! No key is copied: a keyed hash of 128 bits stands for it, so that nobody can
 //! look for two keys that are taken for one.
 
-use super::{About, FlightKey, MOST_AT_A_KEY, MOST_AT_ONCE};
+use super::{About, FlightKey, MOST_AT_ONCE};
 use crate::bug;
 use crate::id::Id;
 use crate::time::Monotonic;
@@ -16,15 +16,17 @@ use std::sync::Arc;
 
 /// What a lease that is over takes of memory, its name aside: of a record, its
 /// place in each order, and what the trees leave empty.
-pub const PAST_BYTES: usize = 320;
+pub const PAST_BYTES: usize = 360;
 
-/// How a lease came to be over.
+/// How a lease came to be over. What is forgotten first where room is wanted stands
+/// first: many are completed where few run out, and what a late holder has computed would
+/// be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
-    /// Its time ran out, and nobody has taken over.
-    RanOut,
     /// What it was for was computed.
     Completed,
+    /// Its time ran out, and nobody has taken over.
+    RanOut,
 }
 
 /// A lease that is over.
@@ -62,11 +64,18 @@ type KeyHash = (i32, u128);
 /// By its hash: a name there.
 type NameHash = u64;
 
-type Number = u64;
+/// By its hash: a token at a key of a scope.
+type TokenHash = u64;
+
+/// Where a lease is found that came to an end.
+type At = (KeyHash, End, NameHash);
+
+/// By the end and by age: numbers count up.
+type Number = (End, u64);
 
 #[derive(Debug)]
 struct Record<Q> {
-    at: (KeyHash, NameHash, End),
+    at: At,
     lease: PastLease<Q>,
     /// When it is forgotten.
     until: Monotonic,
@@ -77,11 +86,11 @@ struct Record<Q> {
 #[derive(Debug)]
 pub struct PastLeases<Q = ()> {
     hashers: [RandomState; 2],
-    /// By age: numbers count up.
     records: BTreeMap<Number, Record<Q>>,
-    places: BTreeMap<(KeyHash, NameHash, End), Number>,
+    places: BTreeMap<At, Number>,
+    tokens: BTreeSet<(TokenHash, Number)>,
     ends: BTreeSet<(Monotonic, Number)>,
-    next: Number,
+    next: u64,
     bytes: usize,
 }
 
@@ -91,6 +100,7 @@ impl<Q> Default for PastLeases<Q> {
             hashers: Default::default(),
             records: BTreeMap::new(),
             places: BTreeMap::new(),
+            tokens: BTreeSet::new(),
             ends: BTreeSet::new(),
             next: 0,
             bytes: 0,
@@ -120,12 +130,17 @@ impl<Q: About> PastLeases<Q> {
         hasher.hash_one(name)
     }
 
-    fn at(&self, key: &FlightKey<Q>, end: End) -> (KeyHash, NameHash, End) {
-        (self.place(key.scope(), key.key()), self.name(key.name()), end)
+    fn token(&self, place: KeyHash, token: Id) -> TokenHash {
+        let [hasher, _] = &self.hashers;
+        hasher.hash_one((place, token.0))
+    }
+
+    fn at(&self, key: &FlightKey<Q>, end: End) -> At {
+        (self.place(key.scope(), key.key()), end, self.name(key.name()))
     }
 
     /// Remembers a lease until then, in place of the one that came to the same
-    /// end before, or of the oldest where too many are known of its key.
+    /// end before.
     pub fn remember(
         &mut self,
         key: &FlightKey<Q>,
@@ -137,17 +152,12 @@ impl<Q: About> PastLeases<Q> {
     ) {
         let at = self.at(key, end);
         self.forget(at);
-        let neighbours = self.at_key(key.scope(), key.key());
-        if neighbours.len() >= MOST_AT_A_KEY
-            && let Some((_, oldest)) = neighbours.into_iter().min_by_key(|(_, number)| *number)
-        {
-            self.remove(oldest);
-        }
         let (name, about) = (key.name().into(), key.about().cloned());
         let lease = PastLease { token, since, lease_us, name, about };
-        let number = self.next;
+        let number = (end, self.next);
         self.next += 1;
         self.bytes += Self::bytes_of(&lease);
+        self.tokens.insert((self.token(at.0, token), number));
         self.records.insert(number, Record { at, lease, until });
         self.places.insert(at, number);
         self.ends.insert((until, number));
@@ -166,46 +176,40 @@ impl<Q: About> PastLeases<Q> {
         Some(self.record(*number)).filter(|record| now < record.until).map(|record| &record.lease)
     }
 
-    /// The lease of this token that ran out, at a key: of whatever name.
-    pub fn ran_out(
-        &self,
-        scope: i32,
-        key: &[u8],
-        token: Id,
-        now: Monotonic,
-    ) -> Option<&PastLease<Q>> {
-        let of_token = self.of_token(scope, key, token, now).into_iter();
-        of_token.filter(|(end, _)| *end == End::RanOut).map(|(_, lease)| lease).next()
-    }
-
-    /// The leases of this token at a key: of whatever name, and to which end they came.
+    /// The leases of this token at a key that came to such an end: of whatever name.
     pub fn of_token(
         &self,
         scope: i32,
         key: &[u8],
         token: Id,
+        end: End,
         now: Monotonic,
-    ) -> Vec<(End, &PastLease<Q>)> {
-        let records = self.at_key(scope, key).into_iter().map(|(at, number)| {
-            let record = self.record(number);
-            (at.2, record.until, &record.lease)
+    ) -> impl Iterator<Item = &PastLease<Q>> + use<'_, Q> {
+        let at = (!self.records.is_empty()).then(|| {
+            let place = self.place(scope, key);
+            (place, self.token(place, token))
         });
-        let held = records.filter(|(_, until, lease)| lease.token == token && now < *until);
-        held.map(|(end, _, lease)| (end, lease)).collect()
+        at.into_iter().flat_map(move |(place, hash)| {
+            let all = self.tokens.range((hash, (end, u64::MIN))..=(hash, (end, u64::MAX)));
+            let records = all.map(|(_, number)| self.record(*number));
+            let held = records.filter(move |record| {
+                record.at.0 == place && record.lease.token == token && now < record.until
+            });
+            held.map(|record| &record.lease)
+        })
     }
 
     fn record(&self, number: Number) -> &Record<Q> {
         self.records.get(&number).unwrap_or_else(|| bug("a place without a record"))
     }
 
-    fn at_key(&self, scope: i32, key: &[u8]) -> Vec<((KeyHash, NameHash, End), Number)> {
+    /// The leases at a key that came to such an end.
+    fn at_key(&self, scope: i32, key: &[u8], end: End) -> Vec<(At, Number)> {
         if self.records.is_empty() {
             return Vec::new();
         }
         let place = self.place(scope, key);
-        let all = self
-            .places
-            .range((place, NameHash::MIN, End::RanOut)..=(place, NameHash::MAX, End::Completed));
+        let all = self.places.range((place, end, NameHash::MIN)..=(place, end, NameHash::MAX));
         all.map(|(at, number)| (*at, *number)).collect()
     }
 
@@ -222,17 +226,25 @@ impl<Q: About> PastLeases<Q> {
             Some(name) if !self.records.is_empty() => {
                 let place = self.place(scope, key);
                 for end in [End::RanOut, End::Completed] {
-                    self.forget((place, name, end));
+                    self.forget((place, end, name));
                 }
             }
             Some(_) => {}
-            None => self.at_key(scope, key).into_iter().for_each(|(at, _)| _ = self.forget(at)),
+            None => {
+                let ends = [End::RanOut, End::Completed].map(|end| self.at_key(scope, key, end));
+                ends.into_iter().flatten().for_each(|(at, _)| _ = self.forget(at));
+            }
         }
     }
 
-    /// Forgets the leases at a key that are to things of a kind.
-    pub fn forget_if(&mut self, scope: i32, key: &[u8], is_one: impl Fn(&FlightKey<Q>) -> bool) {
-        for (at, number) in self.at_key(scope, key) {
+    /// Forgets the leases that ran out at a key and are to things of a kind.
+    pub fn forget_late_if(
+        &mut self,
+        scope: i32,
+        key: &[u8],
+        is_one: impl Fn(&FlightKey<Q>) -> bool,
+    ) {
+        for (at, number) in self.at_key(scope, key, End::RanOut) {
             if is_one(&self.record(number).lease.flight(scope, key)) {
                 self.forget(at);
             }
@@ -246,8 +258,8 @@ impl<Q: About> PastLeases<Q> {
             *self = Self { hashers, next: self.next, ..Self::default() };
             return;
         };
-        let first = ((scope, u128::MIN), NameHash::MIN, End::RanOut);
-        let last = ((scope, u128::MAX), NameHash::MAX, End::Completed);
+        let first = ((scope, u128::MIN), End::Completed, NameHash::MIN);
+        let last = ((scope, u128::MAX), End::RanOut, NameHash::MAX);
         let all: Vec<_> = self.places.range(first..=last).map(|(at, _)| *at).collect();
         for at in all {
             self.forget(at);
@@ -268,13 +280,14 @@ impl<Q: About> PastLeases<Q> {
         self.ends.first().is_some_and(|(end, _)| *end <= now)
     }
 
-    /// Forgets the oldest; whether there was one.
+    /// Forgets the oldest that was completed, or, where there is none, that ran out;
+    /// whether there was one.
     pub fn forget_oldest(&mut self) -> bool {
         let oldest = self.records.first_key_value().map(|(number, _)| *number);
         oldest.and_then(|number| self.remove(number)).is_some()
     }
 
-    fn forget(&mut self, at: (KeyHash, NameHash, End)) -> Option<PastLease<Q>> {
+    fn forget(&mut self, at: At) -> Option<PastLease<Q>> {
         let number = self.places.get(&at).copied()?;
         self.remove(number)
     }
@@ -282,6 +295,7 @@ impl<Q: About> PastLeases<Q> {
     fn remove(&mut self, number: Number) -> Option<PastLease<Q>> {
         let Record { at, lease, until } = self.records.remove(&number)?;
         self.places.remove(&at);
+        self.tokens.remove(&(self.token(at.0, lease.token), number));
         self.ends.remove(&(until, number));
         self.bytes -= Self::bytes_of(&lease);
         Some(lease)
@@ -291,6 +305,7 @@ impl<Q: About> PastLeases<Q> {
     pub fn assert_sound(&self) {
         assert_eq!(self.records.len(), self.places.len());
         assert_eq!(self.records.len(), self.ends.len());
+        assert_eq!(self.records.len(), self.tokens.len());
         let bytes: usize = self.records.values().map(|record| Self::bytes_of(&record.lease)).sum();
         assert_eq!(self.bytes, bytes);
     }

@@ -410,11 +410,12 @@ fn of_many_leases_that_are_over_some_end_at_a_time_and_each_is_judged_by_its_own
 }
 
 #[test]
-fn a_key_has_so_many_leases_and_remembers_as_many() {
+fn a_key_has_so_many_leases_and_all_that_are_over_are_remembered() {
     let mut flights = SingleFlight::<usize, Answer>::default();
     let at = |number: usize| FlightKey::new(0, b"k", &number.to_be_bytes());
+    let id = |number: usize| Id((number as u128).to_be_bytes());
     let lease = |flights: &mut SingleFlight<_, _>, number: usize, now| {
-        flights.lease(&at(number), None, || Id((number as u128).to_be_bytes()), 1_000, now)
+        flights.lease(&at(number), None, || id(number), 1_000, now)
     };
     for number in 0..MOST_AT_A_KEY {
         assert!(lease(&mut flights, number, 0).is_ok());
@@ -425,15 +426,60 @@ fn a_key_has_so_many_leases_and_remembers_as_many() {
     assert!(lease(&mut flights, MOST_AT_A_KEY, 0).is_ok());
     assert_eq!(flights.open(), MOST_AT_A_KEY + 1);
     flights.advance(1_000);
-    assert!(lease(&mut flights, MOST_AT_A_KEY + 1, 1_000).is_ok());
-    flights.complete(
-        &at(MOST_AT_A_KEY + 1),
-        Some(Id((MOST_AT_A_KEY as u128 + 1).to_be_bytes())),
-        1_000,
-        || "",
-    );
     assert_eq!(flights.remembered(), MOST_AT_A_KEY, "and the other key's is forgotten");
+    // However many are completed at the key meanwhile.
+    for number in 1_000..3_000 {
+        assert!(lease(&mut flights, number, 1_000).is_ok());
+        flights.complete(&at(number), Some(id(number)), 1_000, || "");
+    }
+    assert_eq!(flights.remembered(), MOST_AT_A_KEY + 2_000);
+    let standings = |flights: &SingleFlight<_, _>, number: usize| {
+        let standings = flights.standings_at(0, b"k", id(number), 1_500);
+        standings
+            .into_iter()
+            .map(|(flight, standing)| {
+                assert_eq!(flight, at(number));
+                standing
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(standings(&flights, 0), [late(0)]);
+    assert_eq!(standings(&flights, 7), []);
+    assert_eq!(standings(&flights, 1_000), [Standing::Completed]);
+    // Where room is wanted, what was completed goes first.
+    flights.set_limits(Limits { leases: MOST_AT_A_KEY + 1, bytes: usize::MAX });
+    assert_eq!(standings(&flights, 0), [late(0)]);
+    assert_eq!(
+        (standings(&flights, 2_998), standings(&flights, 2_999)),
+        (vec![], vec![Standing::Completed])
+    );
+    flights.invalidate_if(0, b"k", |flight| flight.name() == 0_usize.to_be_bytes());
+    assert_eq!((standings(&flights, 0), standings(&flights, 1)), (vec![], vec![late(0)]));
     flights.past.assert_sound();
+    flights.invalidate(0, b"k", None);
+    assert_eq!(flights.remembered(), 0);
+    flights.past.assert_sound();
+}
+
+#[test]
+fn a_token_has_a_standing_in_each_flight_that_it_computes_open_ones_first() {
+    let mut flights = SingleFlight::<usize, Answer>::default();
+    let keys = [b"a", b"b", b"c", b"d"].map(|name| FlightKey::new(0, b"k", name));
+    for (key, lease_us) in keys.iter().zip([100, 200, 300, 1_000]) {
+        flights.lease(key, Some(token(7)), || token(0), lease_us, 0).unwrap();
+    }
+    flights.complete(&keys[1], Some(token(7)), 50, || "");
+    flights.wait(&keys[2], 1, None, 100, 0, 50);
+    flights.advance(100);
+    let [a, b, c, d] = keys;
+    let expected = [(c, holder(0)), (d, holder(0)), (a, late(0)), (b, Standing::Completed)];
+    assert_eq!(flights.standings_at(0, b"k", token(7), 199), expected);
+    assert_eq!(flights.standings_at(0, b"k", token(8), 199), []);
+    assert_eq!(flights.standings_at(1, b"k", token(7), 199), []);
+    // One that somebody waits to be handed over is its holder's still.
+    flights.advance(300);
+    let standings = flights.standings_at(0, b"k", token(7), 300);
+    assert_eq!(standings[0], (FlightKey::new(0, b"k", b"c"), late(0)));
 }
 
 #[test]
@@ -542,8 +588,14 @@ impl Oracle {
 
     fn trim(&mut self) {
         while !self.over.is_empty() && self.open() + self.over.len() > self.most {
-            self.over.remove(0);
+            self.forget_oldest();
         }
+    }
+
+    /// What was completed goes first.
+    fn forget_oldest(&mut self) {
+        let completed = self.over.iter().position(|over| over.completed);
+        self.over.remove(completed.unwrap_or(0));
     }
 
     fn mint(&mut self) -> Id {
@@ -711,7 +763,7 @@ proptest! {
                         } else {
                             oracle.forget(at, Some(false));
                             while oracle.open() + oracle.over.len() + 1 > oracle.most {
-                                oracle.over.remove(0);
+                                oracle.forget_oldest();
                             }
                             let token = own.unwrap_or_else(|| oracle.mint());
                             prop_assert_eq!(answer, Ok(Lease { token, left_us: length }));

@@ -19,6 +19,27 @@ fn assert_nobody_waits(client: &mut Client, key: &str, context: &str) {
 }
 
 #[test]
+fn leases_that_end_together_are_handed_over_in_turns() {
+    const KEYS: usize = 600;
+    let server = Server::start();
+    let mut client = server.client();
+    let mut crowd = Crowd::of(&server, KEYS);
+    for member in 0..KEYS {
+        lease(&mut client, &format!("k{member} v"), 60_000);
+        crowd.send(member, &format!("ML.CACHEFETCH k{member} v LEASE 60000 WAIT 60000"));
+    }
+    wait_for("all to wait", || total(&mut client, "waiters") == KEYS as i64);
+    let commands = ["FLUSHALL", "ML.CACHEFETCH other v LEASE 60000", "INFO everything"];
+    let info = client.run_all(&commands).pop().unwrap().text();
+    let left = info.lines().find_map(|line| line.strip_prefix("ml_cache_waiters:"));
+    let left: usize = left.unwrap().parse().unwrap();
+    assert!((1..KEYS).contains(&left), "{left} wait still when others have their turn");
+    crowd.wait_for(KEYS);
+    assert!((0..KEYS).all(|member| crowd.row(member).status == "LEASE"));
+    crowd.assert_in_step();
+}
+
+#[test]
 fn a_thousand_callers_of_a_cold_key_share_one_computation() {
     const CALLERS: usize = 1_000;
     let server = Server::start();

@@ -25,7 +25,7 @@ pub const fn command<V: InForce>() -> Command {
         keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: ARGUMENTS,
         summary: c"Has a question lead to an entry that answers another.",
-        complexity: c"O(N*log(N)+M) where N is the number of dimensions, and M that of callers that wait times dimensions.",
+        complexity: c"O(D*log(D)+W*V*D) where D is the number of dimensions, W that of callers that wait at the key, and V that of the vectors that lead to the entry, 65 at most.",
         since: c"0.1.0",
     }
 }
@@ -53,7 +53,8 @@ fn alias<V: InForce>(call: &mut Call) -> Result<(), Error> {
         let table = table.as_deref().map(|table| &**table);
         leases::check(&lock, place, table, code.dim(), None).map_err(misfit)?;
         let standing = by.and_then(|token| {
-            let (flight, standing) = leases::standing(&lock, place, version, token)?;
+            let (flight, standing) =
+                leases::standing(&lock, place, version, (&vector, None), token)?;
             Some((flight, standing, token))
         });
         let entry = table.and_then(|table| Some((table, table.get(id)?)));

@@ -28,7 +28,7 @@ pub const fn command<V: InForce>() -> Command {
         keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: ARGUMENTS,
         summary: c"Returns the answers nearest to a question, or has one caller compute one while those near wait.",
-        complexity: c"O(N+M) where N is the number of entries times that of dimensions, and M that of open leases of the key times that of dimensions.",
+        complexity: c"O((N+L)*D) where N is the number of vectors in the key, L that of its open leases, 256 at most, and D that of dimensions; as much again for who waits and is decided anew.",
         since: c"0.1.0",
     }
 }
@@ -92,6 +92,9 @@ fn fetch<V: InForce>(call: &mut Call) -> Result<(), Error> {
     let embedder = ask.embedder.as_deref();
     leases::check(&lock, place, table, ask.vector.dim(), embedder).map_err(misfit)?;
     let outcome = decide(&lock, place, table, &ask, Turn::First);
+    let make_way = |fetched: &Fetched, waits_in| {
+        leases::make_way(&lock, place, &ask, fetched.keeps_out_us(), waits_in);
+    };
     let fetched = match &outcome {
         Outcome::Now(fetched) => fetched,
         Outcome::Later(flight, fetched) => {
@@ -100,6 +103,7 @@ fn fetch<V: InForce>(call: &mut Call) -> Result<(), Error> {
                 flights::wait::<Semantic>(call, flight, asked, ask.bytes(), ask.lease(), at_most)
             });
             if waits {
+                make_way(fetched, Some(flight));
                 stats::count(&lock, key.bytes(), Counter::Waits, 1);
                 flights::settle_later::<Semantic>(&lock);
                 return Ok(());
@@ -107,6 +111,7 @@ fn fetch<V: InForce>(call: &mut Call) -> Result<(), Error> {
             fetched
         }
     };
+    make_way(fetched, None);
     flights::settle_later::<Semantic>(&lock);
     reply(call.reply, fetched, table, now_ms);
     Ok(())

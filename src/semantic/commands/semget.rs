@@ -21,7 +21,8 @@ pub const fn command<V: InForce>() -> Command {
         keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: ARGUMENTS,
         summary: c"Returns the answers to the questions nearest to one.",
-        complexity: c"O(N) where N is the number of entries times that of dimensions.",
+        complexity:
+            c"O(N*D) where N is the number of vectors in the key, and D that of dimensions.",
         since: c"0.1.0",
     }
 }

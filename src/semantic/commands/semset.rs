@@ -30,7 +30,7 @@ pub const fn command<V: InForce>() -> Command {
         keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: ARGUMENTS,
         summary: c"Keeps the answer to a question, to be found by questions near it.",
-        complexity: c"O(N*log(N)+M) where N is the number of dimensions, and M that of callers that wait times dimensions.",
+        complexity: c"O(D*log(D)+W*V*D) where D is the number of dimensions, W that of callers that wait at the key, and V that of the vectors that lead to the entry, 65 at most.",
         since: c"0.1.0",
     }
 }
@@ -100,7 +100,8 @@ fn set<V: InForce>(call: &mut Call) -> Result<(), Error> {
     leases::check(&lock, place, table, vector.dim(), options.embedder).map_err(misfit)?;
     let under = options.token.map(|named| {
         let token = token(named)?;
-        let (flight, standing) = leases::standing(&lock, place, version, token)?;
+        let asked = (&vector, options.digest);
+        let (flight, standing) = leases::standing(&lock, place, version, asked, token)?;
         Some((flight, standing, token))
     });
     let same = options.digest.and_then(|digest| table?.by_digest(version, digest));

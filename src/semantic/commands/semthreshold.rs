@@ -12,13 +12,13 @@ use crate::time::MICROS_PER_MILLI;
 pub const COMMAND: Command = Command {
     name: c"ML.SEMTHRESHOLD",
     run: handler(threshold),
-    flags: c"write fast",
-    categories: c"write fast",
+    flags: c"write",
+    categories: c"write",
     arity: 4,
     keys: Some(KeySpec::one(1, KeyAccess::Update)),
     arguments: &[KEY, ID, Argument::double(c"similarity")],
     summary: c"Says from which similarity on an entry answers.",
-    complexity: c"O(N) where N is the number of callers that wait times that of dimensions.",
+    complexity: c"O(W*V*D) where W is the number of callers that wait at the key, V that of the vectors that lead to the entry, 65 at most, and D that of dimensions.",
     since: c"0.1.0",
 };
 
