@@ -29,7 +29,7 @@ fn leases_that_end_together_are_handed_over_in_turns() {
         crowd.send(member, &format!("ML.CACHEFETCH k{member} v LEASE 60000 WAIT 60000"));
     }
     wait_for("all to wait", || total(&mut client, "waiters") == KEYS as i64);
-    let commands = ["FLUSHALL", "ML.CACHEFETCH other v LEASE 60000", "INFO everything"];
+    let commands = ["FLUSHALL ASYNC", "ML.CACHEFETCH other v LEASE 60000", "INFO everything"];
     let info = client.run_all(&commands).pop().unwrap().text();
     let left = info.lines().find_map(|line| line.strip_prefix("ml_cache_waiters:"));
     let left: usize = left.unwrap().parse().unwrap();
