@@ -48,6 +48,7 @@ SUMMARY = [
     ("semantic", semantic.PINGS, "p50_ms", "Median, in ms"),
     ("semantic", semantic.PINGS, "p99_ms", "99th percentile, in ms"),
     ("semantic", semantic.INSERTS, "rate", "Thousands of calls a second, with pipelines"),
+    ("semantic", semantic.INSERTS, "cpu_us", "CPU time of the server for a call, in µs"),
     ("semantic", semantic.MEMORY + " 100,000 ", "entry_bytes", "In bytes"),
     ("scaling", "", "cpu_us", "CPU time of the server for a call, in µs"),
     ("uses", "", "p50_ms", "Median, in ms"),
@@ -135,7 +136,7 @@ AIMS = [
       for way, times in ((feast.OURS, 0.6), (feast.TENSOR, 0.06))),
     *(Aim(f"time to an answer, 10,000 × {dims}", "semantic", semantic.title(semantic.HITS, dims, 10_000),
           "time_ms", semantic.SEMGET, way, "≤", 1)
-      for dims in (384, 1536) for way in (semantic.ALONE, semantic.FLAT, semantic.GRAPH)),
+      for dims in (384, 1536) for way in (semantic.ALONE, semantic.FLAT, semantic.GRAPH, semantic.EXACT)),
     Aim("µs of the event loop, 100,000 × 384", "semantic", semantic.title(semantic.HITS, 384, 100_000),
         "cpu_us", semantic.IN_THE_LOOP, "", "≤", 1_500),
     *(Aim(f"inserts, 100,000 × {dims}, one of both is enough", "semantic",
@@ -293,7 +294,7 @@ def across(by_server, unit):
             beside = figures.beside
             cell = f"{figures.median(unit):,.{UNITS[unit].digits}f}"
             base = of_name.get(beside)
-            if UNITS[unit].ratio and base and base is not figures:
+            if UNITS[unit].ratio and base and base is not figures and unit in base.rounds:
                 cell += f" = {spread(ratios(figures, base, unit))} ×"
             row.append(cell)
         rows.append([*row, beside if beside != name else ""])

@@ -148,12 +148,19 @@ def test_a_part_of_the_page_that_nothing_is_kept_of_stays_as_it_is(tmp_path, mon
     group = semantic.title(semantic.MEMORY, 384, 100_000)
     figure = figures.Figures("semantic", group, semantic.SEMSET)
     figure.add(entry_bytes=800)
-    kept(tmp_path / "redis.json", figure, others=1.26)
+    # The base has no such figure: it does not ask the server.
+    hits = semantic.title(semantic.HITS, 384, 100_000)
+    alone = figures.Figures("semantic", hits, semantic.ALONE, semantic.ALONE)
+    asked = figures.Figures("semantic", hits, semantic.SEMGET, semantic.ALONE)
+    alone.add(time_ms=4)
+    asked.add(time_ms=1, cpu_us=700)
+    kept(tmp_path / "redis.json", figure, alone, asked, others=1.26)
     report.write()
     text = page.read_text()
     assert "\nof others\n" in text and "\nold\n" not in text
     assert "busy: others kept 1.3 of its cores at work" in text
     # An aim at a figure itself, and not at a ratio; of aims that nothing is known of, nothing.
+    assert "| ML.SEMGET | 1.000 = 0.25 [0.25, 0.25] × |" in text and "| ML.SEMGET | 700.00 |" in text
     assert "800.00 [800.00, 800.00], met | ≤ 803 |" in text and "redis-cell" not in text
     assert [text.count(mark) for mark in ("semantic -->", "results -->")] == [2, 2]
     assert group in (tmp_path / "all/redis.md").read_text()
