@@ -156,7 +156,7 @@ need_cargo() {
 # The private virtual environment, target/venv, with what the examples, the benchmarks
 # and the tests need, and the package of clients/python as it is there.
 venv() {
-    private_venv "$TARGET/venv" "Python packages into target/venv/ (once, about 900 MB)" \
+    private_venv "$TARGET/venv" "Python packages into target/venv/ (once, about 1 GB)" \
         "$ROOT"/{examples,benches}/requirements.txt "$ROOT"/clients/python/requirements-test.txt
     # The wheel of limits has no tests; its source distribution does.
     if ! compgen -G "$TARGET/venv/sdists/limits-*.tar.gz" >/dev/null; then
