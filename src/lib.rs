@@ -6,8 +6,8 @@
 //! on plain state, sends the effect to replicas and the AOF, and replies. Only
 //! [`server`] touches the module API. Who computes what many miss, and who waits for
 //! it, is decided in [`singleflight`] and seen to in [`flights`], who is next of those
-//! that wait to be admitted in [`queue`], by bytes, for any domain. [`serve`] puts three
-//! of them into one call.
+//! that wait to be admitted in [`queue`], by bytes, for any domain; what would hold up all
+//! others is done by the threads of a `pool`. [`serve`] puts three of them into one call.
 
 #[macro_use]
 pub mod server;
@@ -28,6 +28,7 @@ pub mod metrics;
 mod namespace;
 pub mod number;
 pub mod permit;
+mod pool;
 pub mod queue;
 pub mod ratelimit;
 mod rows;

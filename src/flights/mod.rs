@@ -95,6 +95,10 @@ pub trait Domain: Sized + 'static {
     /// be decided anew.
     fn fall_behind(asked: &Self::Asked);
 
+    /// One waits no more that may have been [to be decided about](wait_to_be_decided) once
+    /// something is known.
+    fn leave(_lock: &Lock, _client: BlockedClient) {}
+
     /// What one is told of whom nothing is known any more.
     fn nothing() -> Self::Told;
 
@@ -215,11 +219,11 @@ impl<D: Domain> State<D> {
     }
 
     fn count(&mut self) {
-        self.told = self.flights.is_idle();
+        self.told = self.flights.is_idle() && self.callers.is_empty();
         self.open.set(self.flights.open());
         self.past.set(self.flights.remembered());
         self.bytes.set(self.flights.bytes());
-        // In a flight, or to be decided anew.
+        // In a flight, or to be decided anew, be it once something is known.
         self.waiters.set(self.callers.len().saturating_sub(self.verdicts.len()));
     }
 }
@@ -374,7 +378,7 @@ fn at_the_end<D: Domain>(
 }
 
 /// Wakes somebody with what it is told.
-fn conclude<D: Domain>(lock: &Lock, client: BlockedClient, verdict: Verdict<D>) {
+pub fn conclude<D: Domain>(lock: &Lock, client: BlockedClient, verdict: Verdict<D>) {
     with_state::<D, _>(lock, |state| state.verdicts.insert(client, verdict));
     wake(lock, client);
 }
@@ -511,6 +515,38 @@ pub fn wait<D: Domain>(
     true
 }
 
+/// Has the caller wait until what is needed to decide about it is known, if it may, at most
+/// so long, or for as long as it takes (0): it is in a flight by name only. Then it is to be
+/// [decided about](decide_again).
+pub fn wait_to_be_decided<D: Domain>(
+    call: &Call,
+    flight: &Key<D>,
+    asked: D::Asked,
+    at_most: Millis,
+) -> Option<BlockedClient> {
+    let lock = call.lock();
+    let user = call.may_wait().then(|| call.user())?;
+    let client = call.wait::<Callers<D>>(&lock, flight.key(), at_most)?;
+    let again = Some((flight.clone(), Again::AsNew));
+    with_state::<D, _>(&lock, |state| {
+        state.callers.insert(client, Caller { user, asked, again });
+    });
+    Some(client)
+}
+
+/// The same, of one who is decided anew.
+pub fn wait_again_to_be_decided<D: Domain>(lock: &Lock, client: BlockedClient, flight: &Key<D>) {
+    with_state::<D, _>(lock, |state| {
+        let caller = state.callers.get_mut(&client);
+        caller.into_iter().for_each(|one| one.again = Some((flight.clone(), Again::AsNew)));
+    });
+}
+
+/// Has one who waits for that decided about, when things are [settled](settle).
+pub fn decide_again<D: Domain>(lock: &Lock, client: BlockedClient) {
+    with_state::<D, _>(lock, |state| state.anew.push_back(client));
+}
+
 /// Has one who is decided anew wait in another flight; whether there is room, and nobody
 /// waits there who came later with its token.
 pub fn wait_again<D: Domain>(
@@ -623,6 +659,7 @@ impl<D: Domain> OnUnblock for Callers<D> {
             state.flights.leave(client);
             (state.verdicts.remove(&client), state.callers.remove(&client), awaited)
         });
+        D::leave(lock, client);
         let verdict = match (verdict, caller) {
             (Some(verdict), _) => verdict,
             // Its time is over: it is decided once more.
@@ -648,6 +685,7 @@ impl<D: Domain> OnUnblock for Callers<D> {
             give_back::<D>(lock, key, token);
         }
         with::<D, _>(lock, |flights| flights.leave(client));
+        D::leave(lock, client);
         settle_later::<D>(lock);
     }
 

@@ -18,6 +18,17 @@ impl<R: Ord + Copy> Few<R> {
         }
     }
 
+    /// Whether nothing is missing that is not in `part` either, in which all that was left
+    /// out is no better than its worst.
+    fn has_all_of(&self, part: &Self) -> bool {
+        let nothing_was_left_out = part.found.len() < part.most;
+        nothing_was_left_out
+            || self.found.len() == self.most
+                && self.found.last().zip(part.found.last()).is_some_and(|(own, other)| {
+                    own.0 > other.0 || own.0 == other.0 && own.1 <= other.1
+                })
+    }
+
     fn offer(&mut self, similarity: f64, rank: R) {
         if similarity < self.floor() || self.most == 0 {
             return;
@@ -73,6 +84,22 @@ impl<R: Ord + Copy> Best<R> {
         } else if let Some(maybes) = &mut self.maybes {
             maybes.offer(similarity, rank);
         }
+    }
+
+    /// The same with nothing found yet, for all that a scan found and could not see: what
+    /// was nearest is known.
+    pub fn after(scan: &Self, most: usize) -> Self {
+        let maybe = scan.maybes.as_ref().map(|maybes| maybes.threshold);
+        Self { nearest: scan.nearest, ..Self::new(most, scan.hits.threshold, maybe) }
+    }
+
+    /// Whether these are the best of all, now that what a scan found was offered as it is
+    /// now, with all that has changed since: what the scan left out is no better.
+    pub fn is_complete_after(&self, scan: &Self) -> bool {
+        let maybes = self.maybes.as_ref().zip(scan.maybes.as_ref());
+        let has_maybes =
+            || maybes.is_none_or(|(own, other)| scan.hits().is_empty() && own.has_all_of(other));
+        self.hits.has_all_of(&scan.hits) && (!self.hits().is_empty() || has_maybes())
     }
 
     /// The bound above which something is nearer than what was nearest.
@@ -138,6 +165,43 @@ mod tests {
             if let Some(maybe) = maybe && hits.is_empty() {
                 let maybes = all.iter().filter(|one| one.0 >= part(maybe) && !is_hit(one));
                 prop_assert_eq!(best.maybes(), maybes.take(most).copied().collect::<Vec<_>>());
+            }
+        }
+
+        #[test]
+        fn what_a_scan_found_is_complete_only_where_nothing_else_can_be_better(
+            before in prop::collection::vec(0u8..20, 0..30),
+            own in prop::collection::vec(0u8..20, 40),
+            gone in prop::collection::vec(0usize..30, 0..10),
+            came in prop::collection::vec(0u8..20, 0..10),
+            most in 1usize..6, more in 0usize..4, maybe in prop::option::of(0u8..10),
+        ) {
+            let part = |twentieths: u8| f64::from(twentieths) / 20.0;
+            let offer = |best: &mut Best<usize>, rank: usize, similarity: u8| {
+                if part(similarity) >= best.floor() {
+                    best.offer(part(similarity), rank, part(own[rank]));
+                }
+            };
+            let mut scan = Best::new(most + more, 0.5, maybe.map(part));
+            before.iter().enumerate().for_each(|(rank, one)| offer(&mut scan, rank, *one));
+            let mut left = Best::after(&scan, most);
+            let found = scan.hits().iter().chain(scan.maybes()).map(|(_, rank)| *rank);
+            found.filter(|rank| !gone.contains(rank)).for_each(|rank| {
+                offer(&mut left, rank, before[rank]);
+            });
+            let mut all = Best::new(most, 0.5, maybe.map(part));
+            before.iter().enumerate().filter(|(rank, _)| !gone.contains(rank)).for_each(
+                |(rank, one)| offer(&mut all, rank, *one),
+            );
+            for (nth, one) in came.iter().enumerate() {
+                offer(&mut left, 30 + nth, *one);
+                offer(&mut all, 30 + nth, *one);
+            }
+            if left.is_complete_after(&scan) {
+                prop_assert_eq!(left.hits(), all.hits());
+                prop_assert!(!all.hits().is_empty() || left.maybes() == all.maybes());
+            } else {
+                prop_assert!(!gone.is_empty());
             }
         }
     }

@@ -31,6 +31,13 @@ pub static LEASE_BYTES: Config =
 pub static MAX_LEASE: Config =
     Config::number(c"semantic-max-lease", 3_600_000, 1, MAX_TTL_MS.cast_signed());
 
+/// Up to how many bytes of vectors are scanned at once; more is scanned by threads.
+pub static INLINE_BYTES: Config =
+    Config::bytes(c"semantic-inline-bytes", 16 << 20, 1, (4 << 30) - 1024);
+
+/// How many threads scan.
+pub static THREADS: Config = Config::number(c"semantic-threads", 2, 1, 64);
+
 /// The configs of this domain.
 pub const CONFIGS: &[&Config] =
-    &[&TTL, &MAX_ENTRIES, &MAX_BYTES, &LEASES, &LEASE_BYTES, &MAX_LEASE];
+    &[&TTL, &MAX_ENTRIES, &MAX_BYTES, &LEASES, &LEASE_BYTES, &MAX_LEASE, &INLINE_BYTES, &THREADS];

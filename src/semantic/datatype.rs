@@ -1,7 +1,7 @@
 //! How a table lives in a key.
 
 use super::table::Table;
-use super::{codec, leases};
+use super::{codec, leases, searches};
 use crate::server::{DataType, Digest, Lock, TypeHandle, now};
 use crate::time::MICROS_PER_MILLI;
 use std::ffi::CStr;
@@ -67,8 +67,10 @@ impl DataType for Box<Table> {
 
     /// What takes away an entry that could be served (DEL, SET, RENAME, an eviction) takes
     /// away the leases of its key: what they were granted for may have been read before.
-    /// A key emptied by a command of the module, or whose time is over, holds none.
+    /// A key emptied by a command of the module, or whose time is over, holds none. Scans of
+    /// it are given up, whatever took it away.
     fn unlinked(&self, lock: &Lock, db: i32, key: &[u8]) {
+        searches::taken_away(lock, db, key);
         if !self.is_empty() && now() / MICROS_PER_MILLI < self.until_ms() {
             leases::invalidate(lock, db, key, None);
         }

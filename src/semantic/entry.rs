@@ -1,5 +1,6 @@
 //! An entry: an answer, and what is known of it.
 
+use super::shelves::Owner;
 use super::table::MILLION;
 use crate::block::Block;
 use crate::bug;
@@ -123,6 +124,11 @@ impl Entry {
     /// The least similarity that it answers from.
     pub fn answers_from(&self) -> f64 {
         f64::from(self.threshold) / f64::from(MILLION)
+    }
+
+    /// The same, as its vectors' owner at a place of the table.
+    pub(super) fn owner(&self, place: u32) -> Owner {
+        Owner::new(self.id, place, self.threshold, &self.lifetime)
     }
 
     /// Where all its vectors stand.

@@ -9,21 +9,27 @@
 //! anew, in the order in which they came: the first has a flight of its own, and those near
 //! it wait in that.
 
+use super::best::Best;
+use super::commands::store::misfit;
 use super::config::{LEASE_BYTES, LEASES, MAX_LEASE};
 use super::entry::Entry;
-use super::look::{self, Found, Near, Shown};
+use super::look::{self, Found, Looked, Near, Shown, Unseen};
+use super::scan::Returned;
+use super::searches;
+use super::shelves::Owner;
 use super::stats::{self, Counter};
 use super::table::{Misfit, Table};
-use super::vector::{OwnedCode, Unit};
+use super::vector::{Code, OwnedCode, Unit};
+use crate::bug;
 use crate::flights::{self, Again, Domain, Gauges, Room, grants_leases};
 use crate::id::Id;
 use crate::server::{
-    BlockedClient, Config, Event, Listener, Lock, Reply, look_at, monotonic, new_id, now,
+    BlockedClient, Config, Error, Event, Listener, Lock, Reply, look_at, monotonic, new_id, now,
 };
 use crate::singleflight::{About, FlightKey, Lease, Limits, Refusal, Standing, WaitOutcome};
 use crate::time::{MICROS_PER_MILLI, Millis, Monotonic, millis};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Whether a version may be read and filled under a key.
 pub type Admits = fn(&Lock, &[u8], &[u8]) -> bool;
@@ -86,11 +92,40 @@ pub struct Ask {
     pub token: Option<Id>,
     /// Which versions may be read and filled.
     pub admits: Admits,
+    /// Whether it takes what is stale where nothing is a hit.
+    pub stale: bool,
+    /// Whether it waits in flights.
+    pub waits: bool,
+    /// Whether it was not decided about yet.
+    pub is_new: AtomicBool,
     /// Whether entries have come that nobody held against it.
     pub is_behind: AtomicBool,
+    /// What a scan by threads has found for it, without any that was a hit.
+    seen: Mutex<Vec<Id>>,
 }
 
 impl Ask {
+    /// What is asked for, without anything being granted.
+    pub fn new(version: &[u8], vector: Unit, near: &Near, admits: Admits) -> Self {
+        Self {
+            version: version.into(),
+            vector,
+            hit: near.hit,
+            maybe: near.maybe,
+            top: near.top,
+            embedder: near.embedder.map(Into::into),
+            digest: near.digest.map(Into::into),
+            lease_us: 0,
+            token: None,
+            admits,
+            stale: near.stale,
+            waits: false,
+            is_new: AtomicBool::new(true),
+            is_behind: AtomicBool::new(false),
+            seen: Mutex::default(),
+        }
+    }
+
     /// What counts as near.
     pub fn near(&self) -> Near<'_> {
         Near {
@@ -99,13 +134,33 @@ impl Ask {
             top: self.top,
             embedder: self.embedder.as_deref(),
             digest: self.digest.as_deref(),
+            stale: self.stale,
         }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Vec<Id>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is near of what was when a scan was made for it.
+    fn look_again(&self, table: &Table, now_ms: Millis) -> Looked {
+        let seen = self.seen();
+        let among = |serves: &dyn Fn(&Owner) -> bool, maybe| {
+            let mut best = Best::new(self.top, self.hit, maybe);
+            let similarity = |code: &Code| self.vector.similarity(code);
+            table.find_among(seen.iter().copied(), similarity, &self.version, serves, &mut best);
+            best
+        };
+        let stale = among(&|owner| owner.is_stale(now_ms), None);
+        let best = among(&|owner| owner.is_fresh(now_ms), self.maybe);
+        Looked { best, stale: stale.hits().to_vec() }
     }
 
     /// How many bytes are kept of it.
     pub fn bytes(&self) -> usize {
         let texts = length(&self.embedder) + length(&self.digest) + self.version.len();
-        KEPT_BYTES + self.vector.bytes() + texts
+        // What was seen is as much as it takes, of both kinds.
+        KEPT_BYTES + self.vector.bytes() + texts + 2 * self.top * size_of::<Id>()
     }
 
     /// What it computes under, and for how long.
@@ -219,14 +274,16 @@ pub struct Hit {
 }
 
 impl Hit {
-    fn of(entry: &Entry) -> Arc<Self> {
+    /// A copy of an entry.
+    pub fn of(entry: &Entry) -> Arc<Self> {
         let Shown { id, value, prompt, written_at_ms } = Shown::of(entry);
         let (value, prompt) = (value.into(), prompt.map(Into::into));
         let expires_at_ms = entry.lifetime.expires_at_ms;
         Arc::new(Self { id, value, prompt, written_at_ms, expires_at_ms })
     }
 
-    fn shown(&self) -> Shown<'_> {
+    /// What is told of it.
+    pub fn shown(&self) -> Shown<'_> {
         let Self { id, value, prompt, written_at_ms, .. } = self;
         let prompt = prompt.as_deref();
         Shown { id: *id, value, prompt, written_at_ms: *written_at_ms }
@@ -247,6 +304,8 @@ pub enum Outcome {
     /// Somebody computes an answer to what is near: this one could wait in that flight;
     /// else it is answered this.
     Later(Key, Fetched),
+    /// That can't be told without a scan by threads.
+    Unseen,
 }
 
 /// Whether a call may be granted a lease, and is counted as one.
@@ -267,16 +326,31 @@ pub fn decide(
     table: Option<&Table>,
     ask: &Ask,
     turn: Turn,
+    returned: Option<&Returned>,
 ) -> Outcome {
     let (version, near, now_ms) = (&*ask.version, ask.near(), now() / MICROS_PER_MILLI);
     if !(ask.admits)(lock, key, version) {
         return Outcome::Now(Fetched::bare("RETIRED", 0));
     }
     // All that has come since it asked was held against one who waited, but for what it is
-    // behind with: at its end there is nothing to look for.
-    let is_known = matches!(turn, Turn::Last(_)) && ask.maybe.is_none();
-    let looked_in = table.filter(|_| !is_known || ask.is_behind.load(Relaxed));
-    let best = looked_in.map(|table| near.find(table, version, &ask.vector, now_ms));
+    // behind with: at its end there is nothing to look for, but for what is stale.
+    let is_known =
+        matches!(turn, Turn::Last(_)) && ask.maybe.is_none() && !ask.is_behind.load(Relaxed);
+    let looked_in = table.filter(|table| !is_known || table.has_stale(now_ms));
+    let look = |table| near.look(table, version, &ask.vector, now_ms, returned);
+    let looked = match (looked_in.map(look).transpose(), table, turn) {
+        (Ok(looked), ..) => looked,
+        // There is no time for a scan.
+        (Err(Unseen), Some(table), Turn::Last(_)) => Some(ask.look_again(table, now_ms)),
+        (Err(Unseen), ..) => return Outcome::Unseen,
+    };
+    let (best, stale) =
+        looked.map_or((None, Vec::new()), |looked| (Some(looked.best), looked.stale));
+    ask.is_new.store(false, Relaxed);
+    if returned.is_some() {
+        let found = best.iter().flat_map(|best| best.maybes()).chain(&stale);
+        *ask.seen() = found.map(|(_, id)| *id).collect();
+    }
     if turn == Turn::First {
         look::count(lock, key, table, best.as_ref());
     }
@@ -294,8 +368,6 @@ pub fn decide(
         return Outcome::Now(Fetched::with("HIT", found.entries, ms));
     }
     let maybes = found.entries;
-    let stale =
-        table.map_or_else(Vec::new, |table| near.find_stale(table, version, &ask.vector, now_ms));
     let lease = match turn {
         Turn::Last(left_us) => Err((None, Refusal::BackedOff(left_us))),
         Turn::First | Turn::Again => lease(lock, (db, key), ask),
@@ -328,6 +400,11 @@ pub fn decide(
     }
 }
 
+/// The flight that a call could be in.
+pub fn flight_of((db, key): (i32, &[u8]), ask: &Ask) -> Key {
+    Key::new(db, key, &name(new_id(), &ask.version))
+}
+
 /// Asks for the lease on a question; or what keeps the caller from it, and the flight to
 /// what is near.
 fn lease(
@@ -357,7 +434,7 @@ fn lease(
         None => {}
     }
     let question = Some(Arc::new(ask.question()));
-    let flight = Key::new(db, key, &name(new_id(), &ask.version)).with(question);
+    let flight = flight_of((db, key), ask).with(question);
     let lease = flights::lease::<Semantic>(lock, &flight, ask.token, new_id, ask.lease_us);
     let lease = lease.map_err(|refusal| (None, refusal))?;
     stats::count(lock, key, Counter::Leases, 1);
@@ -484,6 +561,7 @@ pub fn offer(
     offer: impl FnOnce() -> Option<Offer>,
 ) {
     flights::fall_behind::<Semantic>(lock, db, key);
+    searches::fall_behind(lock, db, key);
     let waiting = flights::look::<Semantic, _>(lock, |flights| {
         let at = flights.taken_at(db, key, 0).map(|(flight, _)| flight);
         let of_version = at.filter(|flight| is_of(flight.name(), version));
@@ -571,21 +649,40 @@ pub fn settle(lock: &Lock) {
 pub struct Semantic;
 
 impl Semantic {
+    /// Refuses what its key would refuse of a new call.
+    fn check(lock: &Lock, key: &Key, ask: &Ask) -> Result<(), Error> {
+        let place = (key.scope(), key.key());
+        let checked = look_at(lock, key.scope(), key.key(), |open| {
+            let (dim, embedder) = (ask.vector.dim(), ask.embedder.as_deref());
+            check(lock, place, open.value::<Table>()?, dim, embedder).map_err(misfit)
+        });
+        checked.unwrap_or(Ok(()))
+    }
+
     /// Decides one who waited, with its key's table.
-    fn decide(lock: &Lock, key: &Key, ask: &Ask, turn: Turn) -> (Outcome, Vec<Arc<Hit>>) {
+    fn decide(
+        lock: &Lock,
+        key: &Key,
+        ask: &Ask,
+        turn: Turn,
+        returned: Option<&Returned>,
+    ) -> (Outcome, Vec<Arc<Hit>>) {
         let place = (key.scope(), key.key());
         let decided = look_at(lock, key.scope(), key.key(), |open| {
             // What is no table, or of other vectors, has no answer.
             let table = open.value::<Table>().ok().flatten();
             let dim = ask.vector.dim();
             let table = table.filter(|table| table.check(dim, ask.embedder.as_deref()).is_ok());
-            let outcome = decide(lock, place, table, ask, turn);
-            let (Outcome::Now(fetched) | Outcome::Later(_, fetched)) = &outcome;
-            let ids = fetched.entries.iter();
+            let outcome = decide(lock, place, table, ask, turn, returned);
+            let found = match &outcome {
+                Outcome::Now(fetched) | Outcome::Later(_, fetched) => &*fetched.entries,
+                Outcome::Unseen => &[],
+            };
+            let ids = found.iter();
             let hits = ids.map(|(_, id)| Hit::of(look::entry(table, *id))).collect();
             (outcome, hits)
         });
-        decided.unwrap_or_else(|| (decide(lock, place, None, ask, turn), Vec::new()))
+        decided.unwrap_or_else(|| (decide(lock, place, None, ask, turn, None), Vec::new()))
     }
 }
 
@@ -671,18 +768,20 @@ impl Domain for Semantic {
     }
 
     fn tell_at_the_end(lock: &Lock, ask: &Arc<Ask>, key: &Key, left_us: Monotonic) -> Told {
-        let (outcome, hits) = Self::decide(lock, key, ask, Turn::Last(left_us));
-        let (Outcome::Now(fetched) | Outcome::Later(_, fetched)) = outcome;
-        Told { fetched, hits }
+        match Self::decide(lock, key, ask, Turn::Last(left_us), None) {
+            (Outcome::Now(fetched) | Outcome::Later(_, fetched), hits) => Told { fetched, hits },
+            (Outcome::Unseen, _) => bug("a scan is wanted that nobody waits for"),
+        }
     }
 
     fn decide_anew(lock: &Lock, client: BlockedClient, ask: &Arc<Ask>, key: &Key) -> Option<Told> {
         let wait = |flight: &Key| {
-            flights::wait_again::<Self>(lock, flight, client, ask.bytes(), ask.lease())
+            ask.waits && flights::wait_again::<Self>(lock, flight, client, ask.bytes(), ask.lease())
         };
+        let returned = searches::take_returned(lock, client);
         // All that has come since it asked was held against it, but for what it is behind
         // with: whoever finds a flight near it need look no further.
-        if !ask.is_behind.swap(false, Relaxed) {
+        if !ask.is_behind.swap(false, Relaxed) && returned.is_none() {
             let place = (key.scope(), key.key());
             let near =
                 flights::look::<Self, _>(lock, |flights| nearest(flights, place, ask, monotonic()));
@@ -692,11 +791,38 @@ impl Domain for Semantic {
                 return None;
             }
         }
-        let (outcome, hits) = Self::decide(lock, key, ask, Turn::Again);
-        match outcome {
-            Outcome::Later(flight, _) if wait(&flight) => None,
-            Outcome::Now(fetched) | Outcome::Later(_, fetched) => Some(Told { fetched, hits }),
+        let is_new = ask.is_new.load(Relaxed);
+        if is_new && let Err(error) = Self::check(lock, key, ask) {
+            flights::conclude::<Self>(lock, client, Err(error));
+            return None;
         }
+        let turn = if is_new { Turn::First } else { Turn::Again };
+        let (outcome, hits) = Self::decide(lock, key, ask, turn, returned.as_ref());
+        let make_way = |fetched: &Fetched, waits_in| {
+            if is_new {
+                make_way(lock, (key.scope(), key.key()), ask, fetched.keeps_out_us(), waits_in);
+            }
+        };
+        match outcome {
+            Outcome::Later(flight, fetched) if wait(&flight) => {
+                make_way(&fetched, Some(&flight));
+                stats::count(lock, key.key(), Counter::Waits, is_new.into());
+                None
+            }
+            Outcome::Now(fetched) | Outcome::Later(_, fetched) => {
+                make_way(&fetched, None);
+                Some(Told { fetched, hits })
+            }
+            Outcome::Unseen => {
+                flights::wait_again_to_be_decided::<Self>(lock, client, key);
+                searches::fetch(lock, client, key, ask);
+                None
+            }
+        }
+    }
+
+    fn leave(lock: &Lock, client: BlockedClient) {
+        searches::leave(lock, client);
     }
 
     fn fall_behind(ask: &Arc<Ask>) {
@@ -731,5 +857,6 @@ pub const LISTENER: Listener = |lock, event| {
         };
         flights::note::<Semantic>(lock, |flights| flights.withdraw(is_retired));
     }
+    searches::follow(lock, event);
     flights::follow::<Semantic>(lock, event);
 };

@@ -4,15 +4,18 @@
 use super::asked;
 use super::best::Best;
 use super::commands::arguments::{DIGEST, EMBEDDER, digest, embedder, similarity};
+use super::config::INLINE_BYTES;
 use super::entry::Entry;
+use super::leases::Ask;
+use super::scan::Returned;
+use super::shelves::Owner;
 use super::stats::{self, Counter};
 use super::table::{MILLION, Table};
 use super::vector::{Query, Unit};
 use crate::bug;
 use crate::id::Id;
-use crate::lifetime::Lifetime;
-use crate::server::{Argument, Error, Lock, Options, Reply, refuse};
-use crate::time::Millis;
+use crate::server::{Argument, Error, Lock, Options, Reply, now, refuse};
+use crate::time::{MICROS_PER_MILLI, Millis};
 
 const SIMILARITY: Argument = Argument::double(c"similarity");
 
@@ -42,6 +45,8 @@ pub struct Near<'a> {
     pub embedder: Option<&'a [u8]>,
     /// What it is told by.
     pub digest: Option<&'a [u8]>,
+    /// Whether what is stale is asked for, too, where nothing is a hit.
+    pub stale: bool,
 }
 
 impl<'a> Near<'a> {
@@ -49,8 +54,14 @@ impl<'a> Near<'a> {
     pub const WORDS: [&'static str; 5] = ["HIT", "MAYBE", "TOP", "EMBEDDER", "DIGEST"];
 
     /// Nothing said yet.
-    pub const UNSAID: Self =
-        Self { hit: f64::INFINITY, maybe: None, top: 1, embedder: None, digest: None };
+    pub const UNSAID: Self = Self {
+        hit: f64::INFINITY,
+        maybe: None,
+        top: 1,
+        embedder: None,
+        digest: None,
+        stale: false,
+    };
 
     /// Reads what follows one of [`Self::WORDS`].
     pub fn read(&mut self, word: &str, options: &mut Options<'_, 'a>) -> Result<(), Error> {
@@ -80,41 +91,78 @@ impl<'a> Near<'a> {
         Ok(())
     }
 
-    /// Looks for what is near and fresh: what is told by the same digest, before any scan,
-    /// or the best of a scan.
-    pub fn find(&self, table: &Table, version: &[u8], vector: &Unit, now_ms: Millis) -> Best<Id> {
-        let mut best = Best::new(self.top, self.hit, self.maybe);
-        let same = self.digest.and_then(|digest| table.by_digest(version, digest));
-        match same.filter(|entry| entry.lifetime.is_fresh(now_ms)) {
-            Some(entry) => best.offer(1.0, entry.id, 1.0),
-            None => {
-                let is_fresh = |lifetime: &Lifetime| lifetime.is_fresh(now_ms);
-                table.find(&Query::new(vector), version, is_fresh, &mut best);
-            }
-        }
-        best
-    }
-
-    /// Looks for what is a hit, but stale, in the same way: how similar it is, and which.
-    pub fn find_stale(
+    /// Looks for what is near: what is told by the same digest, before any scan, or the
+    /// best of a scan. What is too much to be scanned at once is not seen, unless threads
+    /// have scanned it.
+    pub fn look(
         &self,
         table: &Table,
         version: &[u8],
         vector: &Unit,
         now_ms: Millis,
-    ) -> Vec<(f64, Id)> {
-        let is_stale =
-            |lifetime: &Lifetime| lifetime.is_alive(now_ms) && !lifetime.is_fresh(now_ms);
-        let mut best = Best::new(self.top, self.hit, None);
-        if table.has_stale(now_ms) {
-            let same = self.digest.and_then(|digest| table.by_digest(version, digest));
-            match same.filter(|entry| is_stale(&entry.lifetime)) {
-                Some(entry) => best.offer(1.0, entry.id, 1.0),
-                None => table.find(&Query::new(vector), version, is_stale, &mut best),
-            }
+        returned: Option<&Returned>,
+    ) -> Result<Looked, Unseen> {
+        let same = self.digest.and_then(|digest| table.by_digest(version, digest));
+        if let Some(entry) = same.filter(|entry| entry.lifetime.is_fresh(now_ms)) {
+            return Ok(Looked { best: self.only(entry), stale: Vec::new() });
         }
-        best.hits().to_vec()
+        let (best, stale) = match returned {
+            Some(returned) => returned.as_it_is(self, table, version, now_ms).ok_or(Unseen)?,
+            None if table.to_scan(version) > INLINE_BYTES.get_count() => return Err(Unseen),
+            None => self.scan(table, version, vector, now_ms),
+        };
+        let is_stale =
+            |entry: &&Entry| !entry.lifetime.is_fresh(now_ms) && entry.lifetime.is_alive(now_ms);
+        let told = same.filter(|entry| stale.is_some() && is_stale(entry));
+        let stale = told.map(|entry| self.only(entry)).or(stale);
+        let stale = stale.map_or_else(Vec::new, |stale| stale.hits().to_vec());
+        Ok(Looked { best, stale })
     }
+
+    /// An entry told by the same digest.
+    fn only(&self, entry: &Entry) -> Best<Id> {
+        let mut best = Best::new(self.top, self.hit, self.maybe);
+        best.offer(1.0, entry.id, 1.0);
+        best
+    }
+
+    /// Scans all that there is: for what is fresh, and for what is stale where that is
+    /// asked for and may be.
+    fn scan(
+        &self,
+        table: &Table,
+        version: &[u8],
+        vector: &Unit,
+        now_ms: Millis,
+    ) -> (Best<Id>, Option<Best<Id>>) {
+        let query = Query::new(vector);
+        let mut best = Best::new(self.top, self.hit, self.maybe);
+        table.find(&query, version, |owner: &Owner| owner.is_fresh(now_ms), &mut best);
+        let stale = self.wants_stale(&best, table, now_ms).then(|| {
+            let mut stale = Best::new(self.top, self.hit, None);
+            table.find(&query, version, |owner: &Owner| owner.is_stale(now_ms), &mut stale);
+            stale
+        });
+        (best, stale)
+    }
+
+    /// Whether what is stale is looked for, with this of what is fresh.
+    pub fn wants_stale(&self, best: &Best<Id>, table: &Table, now_ms: Millis) -> bool {
+        self.stale && best.hits().is_empty() && table.has_stale(now_ms)
+    }
+}
+
+/// There is too much to be scanned at once, and it was not yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unseen;
+
+/// What is near a question.
+#[derive(Debug)]
+pub struct Looked {
+    /// The best of what is fresh.
+    pub best: Best<Id>,
+    /// What is a hit, but stale, from the best on.
+    pub stale: Vec<(f64, Id)>,
 }
 
 /// What was found.
@@ -141,6 +189,24 @@ impl Found {
             (hits, _) => Self { status: "HIT", entries: hits.to_vec() },
         }
     }
+}
+
+/// What ML.SEMGET finds at a key; counted.
+pub fn get(
+    lock: &Lock,
+    key: &[u8],
+    table: Option<&Table>,
+    ask: &Ask,
+    returned: Option<&Returned>,
+) -> Result<Found, Unseen> {
+    if !(ask.admits)(lock, key, &ask.version) {
+        return Ok(Found::RETIRED);
+    }
+    let now_ms = now() / MICROS_PER_MILLI;
+    let look = |table| ask.near().look(table, &ask.version, &ask.vector, now_ms, returned);
+    let best = table.map(look).transpose()?.map(|looked| looked.best);
+    count(lock, key, table, best.as_ref());
+    Ok(best.as_ref().map_or(Found::MISS, Found::of))
 }
 
 /// Counts what a look found in a table, if there is one, at a key; a hit makes its entry

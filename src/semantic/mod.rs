@@ -5,8 +5,9 @@
 //! with, `segment` many of them in the order that a scan goes through, `shelves` all of a
 //! key, `best` what a scan has found; `table` is what a key holds, `change` what a write
 //! changes in it, `codec` how both are saved and sent, `asked` what is counted: pure, no
-//! server, no clock, no chance. `look` says what becomes of a look at a table, `leases` who
-//! computes a missing answer and who waits for it, `stats` what is counted. `commands` has
+//! server, no clock, no chance. `look` says what becomes of a look at a table, `scan` is one
+//! by a thread, `searches` who waits for such, `leases` who computes a missing answer and
+//! who waits for it, `stats` what is counted. `commands` has
 //! a file for each command.
 
 mod asked;
@@ -19,6 +20,8 @@ mod datatype;
 pub mod entry;
 mod leases;
 mod look;
+mod scan;
+mod searches;
 pub mod segment;
 pub mod shelves;
 mod stats;

@@ -1,38 +1,120 @@
 //! The vectors of a key on shelves: segments, and whom each of their vectors belongs to.
 //!
 //! A vector is found by its slot. A segment that is full is never written to again, so
-//! that it can be read elsewhere meanwhile; what is taken out of it is only forgotten
-//! here. One that more than a quarter was taken out of is emptied, a few vectors a
-//! write, into the last one.
+//! that threads can read it meanwhile; what is taken out of it is only forgotten here. One
+//! that more than a quarter was taken out of is emptied, a few vectors a write, into the
+//! last one.
+//!
+//! Beside each vector stands what a scan asks of its owner, so that threads need not look
+//! into the table. Who writes there while threads read has a copy of its own from then on.
 
 use super::best::Best;
 use super::entry::NONE;
 use super::segment::{ROWS, Segment};
+use super::table::MILLION;
 use super::vector::{Code, Query};
 use crate::bug;
+use crate::id::Id;
+use crate::lifetime::Lifetime;
+use crate::time::Millis;
 use std::sync::Arc;
 
 /// How many vectors a write moves at most: three for each that is taken out are enough.
 const MOVES: usize = 8;
 
+/// The entry that a vector belongs to, as far as scans ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// What it is named by.
+    pub id: Id,
+    /// Where it stands in its table; [`NONE`] where the vector was taken out.
+    pub place: u32,
+    /// The least similarity that it answers from, in millionths.
+    pub threshold: u32,
+    expires_at_ms: Millis,
+    stale_until_ms: Millis,
+}
+
+impl Owner {
+    /// The owner at a place of its table.
+    pub fn new(id: Id, place: u32, threshold: u32, lifetime: &Lifetime) -> Self {
+        let Lifetime { expires_at_ms, stale_until_ms, .. } = *lifetime;
+        Self { id, place, threshold, expires_at_ms, stale_until_ms }
+    }
+
+    /// Whether it is true.
+    pub fn is_fresh(&self, now_ms: Millis) -> bool {
+        now_ms < self.expires_at_ms
+    }
+
+    /// Whether it is not, but may be served in place of what is.
+    pub fn is_stale(&self, now_ms: Millis) -> bool {
+        !self.is_fresh(now_ms) && now_ms < self.stale_until_ms
+    }
+}
+
 /// A segment, and whom its vectors belong to.
 #[derive(Clone)]
 struct Shelf {
     segment: Arc<Segment>,
-    /// For each vector, whom it belongs to; [`NONE`] where it was taken out.
-    owners: Vec<u32>,
+    owners: Arc<Vec<Owner>>,
     living: usize,
 }
 
 impl Shelf {
+    /// Looks for the vectors of a version most similar to a query, of those whose owners
+    /// `serves` says may answer.
+    fn scan(
+        &self,
+        query: &Query,
+        version: u16,
+        serves: impl Fn(&Owner) -> bool,
+        best: &mut Best<Id>,
+    ) {
+        let owner = |row: usize, tag: u16| {
+            let owner = self.owners.get(row).filter(|owner| owner.place != NONE)?;
+            let threshold = f64::from(owner.threshold) / f64::from(MILLION);
+            (tag == version && serves(owner)).then_some((owner.id, threshold))
+        };
+        self.segment.scan(query, owner, best);
+    }
+
     /// Whether so much of it was taken out that the rest should move.
     fn is_sparse(&self) -> bool {
         self.living * 4 < self.owners.len() * 3
     }
 }
 
+/// Shelves as they were at one time, but for the one that was filled then: by the upper
+/// part of slots.
+pub struct Held(Vec<Option<Shelf>>);
+
+impl Held {
+    /// Looks for the vectors of a version most similar to a query, as long as `goes_on`
+    /// says so before each segment; whether it was to the end.
+    pub fn scan(
+        &self,
+        query: &Query,
+        version: u16,
+        serves: impl Fn(&Owner) -> bool,
+        best: &mut Best<Id>,
+        goes_on: impl Fn() -> bool,
+    ) -> bool {
+        self.0.iter().flatten().all(|shelf| {
+            shelf.scan(query, version, &serves, best);
+            goes_on()
+        })
+    }
+
+    /// Whether it has the segment of a shelf.
+    fn has(&self, at: usize, shelf: &Shelf) -> bool {
+        let held = self.0.get(at).and_then(Option::as_ref);
+        held.is_some_and(|held| Arc::ptr_eq(&held.segment, &shelf.segment))
+    }
+}
+
 /// The shelves.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Shelves {
     /// By the upper part of slots; empty ones are used again.
     shelves: Vec<Option<Shelf>>,
@@ -63,7 +145,8 @@ impl Shelves {
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         let each = self.shelves.iter().flatten().map(|shelf| {
-            size_of::<Segment>() + shelf.segment.heap_bytes() + shelf.owners.capacity() * 4
+            let owners = size_of::<Vec<Owner>>() + shelf.owners.capacity() * size_of::<Owner>();
+            size_of::<Segment>() + shelf.segment.heap_bytes() + owners
         });
         self.shelves.capacity() * size_of::<Option<Shelf>>() + each.sum::<usize>()
     }
@@ -81,7 +164,7 @@ impl Shelves {
     }
 
     /// Puts in a vector of so many dimensions, for somebody, of a version: its slot.
-    pub fn put(&mut self, dim: usize, code: &Code, version: u16, owner: u32) -> u32 {
+    pub fn put(&mut self, dim: usize, code: &Code, version: u16, owner: Owner) -> u32 {
         let has_room = |shelf: &mut Shelf| {
             Arc::get_mut(&mut shelf.segment).is_some_and(|segment| !segment.is_full())
         };
@@ -95,10 +178,11 @@ impl Shelves {
         let segment = Arc::get_mut(&mut shelf.segment);
         let segment = segment.unwrap_or_else(|| bug("a segment that is filled is read elsewhere"));
         let row = segment.push(code, version);
-        if shelf.owners.len() == shelf.owners.capacity() {
-            shelf.owners.reserve_exact((row / 4).clamp(1, ROWS - row));
+        let owners = Arc::make_mut(&mut shelf.owners);
+        if owners.len() == owners.capacity() {
+            owners.reserve_exact((row / 4).clamp(1, ROWS - row));
         }
-        shelf.owners.push(owner);
+        owners.push(owner);
         shelf.living += 1;
         self.count += 1;
         (at * ROWS + row) as u32
@@ -109,7 +193,7 @@ impl Shelves {
         let before = self.last.and_then(|at| self.shelves.get(at)?.as_ref());
         let before = before.or_else(|| self.shelves.iter().flatten().next());
         let segment = Segment::new(dim, before.map(|shelf| &*shelf.segment));
-        let shelf = Shelf { segment: Arc::new(segment), owners: Vec::new(), living: 0 };
+        let shelf = Shelf { segment: Arc::new(segment), owners: Arc::default(), living: 0 };
         let free = self.shelves.iter().position(Option::is_none);
         let at = free.unwrap_or_else(|| {
             self.shelves.push(None);
@@ -122,20 +206,23 @@ impl Shelves {
         at
     }
 
-    /// Has a vector belong to somebody else.
-    pub fn give(&mut self, slot: u32, owner: u32) {
+    /// Writes down what has changed of a vector's owner.
+    pub fn change(&mut self, slot: u32, change: impl FnOnce(&mut Owner)) {
         let (at, row) = place(slot);
-        let shelf = self.shelves.get_mut(at).and_then(Option::as_mut);
-        let place = shelf.and_then(|shelf| shelf.owners.get_mut(row));
-        *place.unwrap_or_else(|| no_shelf()) = owner;
+        let Some(Some(shelf)) = self.shelves.get_mut(at) else { no_shelf() };
+        change(Arc::make_mut(&mut shelf.owners).get_mut(row).unwrap_or_else(|| no_shelf()));
     }
 
     /// Takes a vector out.
     pub fn remove(&mut self, slot: u32) {
-        let (at, row) = place(slot);
+        self.change(slot, |owner| {
+            if owner.place == NONE {
+                bug("a vector is taken out twice");
+            }
+            owner.place = NONE;
+        });
+        let (at, _) = place(slot);
         let Some(Some(shelf)) = self.shelves.get_mut(at) else { no_shelf() };
-        let owner = shelf.owners.get_mut(row).filter(|owner| **owner != NONE);
-        *owner.unwrap_or_else(|| bug("a vector is taken out twice")) = NONE;
         shelf.living -= 1;
         self.count -= 1;
         if shelf.living == 0 {
@@ -165,7 +252,8 @@ impl Shelves {
             let Some((at, row)) = self.emptied.or_else(|| self.find_sparse()) else { return };
             let Some(Some(shelf)) = self.shelves.get(at) else { no_shelf() };
             let rows = shelf.owners.iter().enumerate().skip(row);
-            let next = rows.map(|(row, owner)| (row, *owner)).find(|(_, owner)| *owner != NONE);
+            let next =
+                rows.map(|(row, owner)| (row, *owner)).find(|(_, owner)| owner.place != NONE);
             let Some((row, owner)) = next else { bug("an empty segment is still there") };
             self.emptied = Some((at, row + 1));
             let segment = Arc::clone(&shelf.segment);
@@ -173,7 +261,7 @@ impl Shelves {
             let to = self.put(dim, &segment.code(row), segment.tag(row), owner);
             drop(segment);
             self.remove(from);
-            moved(Moved { owner, from, to });
+            moved(Moved { owner: owner.place, from, to });
         }
     }
 
@@ -193,22 +281,29 @@ impl Shelves {
         sparse
     }
 
-    /// Looks for those whose vectors are most similar, among those of a version that
-    /// `rank` knows: what they are told apart by, and from which similarity on they are
-    /// hits.
-    pub fn scan<R: Ord + Copy>(
+    /// The shelves as they are now, to be read by threads, but for the one that is filled.
+    pub fn hold(&self) -> Held {
+        let full = |at: usize| Some(at) != self.last;
+        let shelves = self.shelves.iter().enumerate();
+        Held(shelves.map(|(at, shelf)| shelf.clone().filter(|_| full(at))).collect())
+    }
+
+    /// Looks for the vectors of a version most similar to a query, of those whose owners
+    /// `serves` says may answer; in all segments, or in those that are not held.
+    pub fn scan(
         &self,
         query: &Query,
         version: u16,
-        rank: impl Fn(u32) -> Option<(R, f64)>,
-        best: &mut Best<R>,
+        serves: impl Fn(&Owner) -> bool,
+        but: Option<&Held>,
+        best: &mut Best<Id>,
     ) {
-        for shelf in self.shelves.iter().flatten() {
-            let owner = |row: usize, tag: u16| {
-                let owner = shelf.owners.get(row).filter(|owner| **owner != NONE)?;
-                if tag == version { rank(*owner) } else { None }
-            };
-            shelf.segment.scan(query, owner, best);
+        for (at, shelf) in self.shelves.iter().enumerate() {
+            if let Some(shelf) = shelf
+                && !but.is_some_and(|held| held.has(at, shelf))
+            {
+                shelf.scan(query, version, &serves, best);
+            }
         }
     }
 }
@@ -234,6 +329,12 @@ mod tests {
         OwnedCode::of(&Unit::read(&bytes(&random(seed, 8))).unwrap())
     }
 
+    fn owned(place: u32) -> Owner {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&place.to_be_bytes());
+        Owner::new(Id(id), place, 0, &Lifetime::default())
+    }
+
     /// Shelves, and where on them everybody's vector stands.
     #[derive(Default)]
     struct Kept {
@@ -243,7 +344,7 @@ mod tests {
 
     impl Kept {
         fn put(&mut self, owner: u32) {
-            let slot = self.shelves.put(8, &code(owner.into()).as_ref(), 7, owner);
+            let slot = self.shelves.put(8, &code(owner.into()).as_ref(), 7, owned(owner));
             assert!(self.slots.values().all(|other| *other != slot));
             self.slots.insert(owner, slot);
             self.tidy();
@@ -267,15 +368,26 @@ mod tests {
                 assert_eq!(self.shelves.code(*slot), code((*owner).into()).as_ref());
             }
             let query = Query::new(&Unit::read(&bytes(&random(0, 8))).unwrap());
-            let all = |owner| Some((owner, -1.0));
-            let mut best = Best::new(10_000, -1.0, None);
-            self.shelves.scan(&query, 7, all, &mut best);
-            let mut found: Vec<_> = best.hits().iter().map(|(_, owner)| *owner).collect();
+            let scan = |version, but: Option<&Held>| {
+                let mut best = Best::new(10_000, -1.0, Some(-1.0));
+                self.shelves.scan(&query, version, |_| true, but, &mut best);
+                let mut found: Vec<_> =
+                    best.hits().iter().chain(best.maybes()).map(|(_, id)| *id).collect();
+                found.sort_unstable();
+                found
+            };
+            let mut all: Vec<_> = self.slots.keys().map(|owner| owned(*owner).id).collect();
+            all.sort_unstable();
+            assert_eq!(scan(7, None), all);
+            assert_eq!(scan(8, None), []);
+            // What is held and what is not are all there is, and nothing twice.
+            let held = self.shelves.hold();
+            let mut best = Best::new(10_000, -1.0, Some(-1.0));
+            assert!(held.scan(&query, 7, |_| true, &mut best, || true));
+            let mut found = scan(7, Some(&held));
+            found.extend(best.hits().iter().chain(best.maybes()).map(|(_, id)| *id));
             found.sort_unstable();
-            assert!(found.iter().eq(self.slots.keys()));
-            let mut none = Best::new(10_000, -1.0, None);
-            self.shelves.scan(&query, 8, all, &mut none);
-            assert_eq!(none.hits(), []);
+            assert_eq!(found, all);
         }
     }
 
@@ -326,6 +438,27 @@ mod tests {
         assert_eq!((read.len(), kept.shelves.segments()), (1, 2));
         kept.remove(1);
         assert_eq!(read.code(0), code(1).as_ref());
+        kept.check();
+    }
+
+    #[test]
+    fn what_is_held_stays_as_it_was() {
+        let mut kept = Kept::default();
+        (0..3_000).for_each(|owner| kept.put(owner));
+        let held = kept.shelves.hold();
+        (0..2_000).for_each(|owner| kept.remove(owner));
+        (3_000..4_000).for_each(|owner| kept.put(owner));
+        let query = Query::new(&Unit::read(&bytes(&random(0, 8))).unwrap());
+        let mut best = Best::new(10_000, 0.0, Some(-1.0));
+        assert!(held.scan(&query, 7, |_| true, &mut best, || true));
+        // The third segment was being filled.
+        let scanned = best.hits().iter().chain(best.maybes()).map(|(_, id)| *id);
+        let mut scanned: Vec<_> = scanned.collect();
+        scanned.sort_unstable();
+        assert!(!best.hits().is_empty() && scanned.len() <= 2 * ROWS);
+        assert!(best.hits().iter().any(|(_, id)| *id < owned(2_000).id), "those taken out, too");
+        assert!(scanned.iter().all(|id| *id < owned(2 * ROWS as u32).id));
+        assert!(!held.scan(&query, 7, |_| true, &mut Best::new(1, 0.0, None), || false));
         kept.check();
     }
 }

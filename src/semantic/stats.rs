@@ -1,7 +1,7 @@
 //! What is counted of the semantic cache: of all namespaces together for INFO, of each for
 //! ML.STATS.
 
-use crate::metrics::Gauge;
+use crate::metrics::{self, Gauge};
 use crate::server::{Global, Lock, Reply, Section};
 use crate::stats::{self, Namespaces, Selection, Totals, counters, max_namespaces};
 use crate::time::Micros;
@@ -53,6 +53,15 @@ pub static LEASE_BYTES: Gauge = Gauge::new();
 /// Callers that wait.
 pub static WAITERS: Gauge = Gauge::new();
 
+/// Callers that wait for a scan by threads.
+pub static SCANNING: Gauge = Gauge::new();
+
+/// Scans that threads have done.
+pub static SCANS: metrics::Counter = metrics::Counter::new();
+
+/// Scans given up, because what they were of was taken away, or whoever asked has gone.
+pub static SCANS_GIVEN_UP: metrics::Counter = metrics::Counter::new();
+
 /// The section of INFO.
 #[allow(clippy::indexing_slicing)] // Checked when it is compiled.
 pub static INFO: Section = Section {
@@ -76,6 +85,9 @@ pub static INFO: Section = Section {
         (c"semantic_past_leases", &PAST_LEASES),
         (c"semantic_lease_bytes", &LEASE_BYTES),
         (c"semantic_waiters", &WAITERS),
+        (c"semantic_scanning", &SCANNING),
+        (c"semantic_scans", &SCANS),
+        (c"semantic_scans_given_up", &SCANS_GIVEN_UP),
     ],
 };
 

@@ -5,12 +5,11 @@ use super::asked::Asked;
 use super::best::Best;
 use super::change::{Change, Put};
 use super::entry::{Aliases, Entry, NONE, Texts};
-use super::shelves::{Moved, Shelves};
+use super::shelves::{Held, Moved, Owner, Shelves};
 use super::vector::{Code, Query, padded};
 use crate::bug;
 use crate::by_id::ById;
 use crate::id::Id;
-use crate::lifetime::Lifetime;
 use crate::rows::Rows;
 use crate::time::Millis;
 use std::cell::Cell;
@@ -35,7 +34,7 @@ pub const MAX_ALIASES: usize = 64;
 const ENTRY_BYTES: usize = 150;
 
 /// What a vector counts for beside its dimensions.
-const VECTOR_BYTES: usize = 32;
+const VECTOR_BYTES: usize = 64;
 
 /// A similarity of 1, in the units of thresholds.
 pub const MILLION: u32 = 1_000_000;
@@ -269,15 +268,56 @@ impl Table {
         &self,
         query: &Query,
         version: &[u8],
-        serves: impl Fn(&Lifetime) -> bool,
+        serves: impl Fn(&Owner) -> bool,
         best: &mut Best<Id>,
     ) {
         if let Some(version) = self.number_of(version) {
-            let rank = |place| {
-                let entry = self.entry(place);
-                serves(&entry.lifetime).then_some((entry.id, entry.answers_from()))
-            };
-            self.shelves.scan(query, version, rank, best);
+            self.shelves.scan(query, version, serves, None, best);
+        }
+    }
+
+    /// What a scan of the entries of a version goes through, in bytes of vectors.
+    pub fn to_scan(&self, version: &[u8]) -> usize {
+        let vectors = self.number_of(version).map_or(0, |_| self.shelves.vectors());
+        vectors * (vector_cost(self.dim) - VECTOR_BYTES)
+    }
+
+    /// The segments that threads can scan, and the number of a version in them.
+    pub fn hold(&self, version: &[u8]) -> Option<(Held, u16)> {
+        Some((self.shelves.hold(), self.number_of(version)?))
+    }
+
+    /// As [`Self::find`], in all that is not held.
+    pub fn find_beside(
+        &self,
+        held: &Held,
+        query: &Query,
+        version: &[u8],
+        serves: impl Fn(&Owner) -> bool,
+        best: &mut Best<Id>,
+    ) {
+        if let Some(version) = self.number_of(version) {
+            self.shelves.scan(query, version, serves, Some(held), best);
+        }
+    }
+
+    /// As [`Self::find`], among some entries, of which some may be gone.
+    pub fn find_among(
+        &self,
+        ids: impl Iterator<Item = Id>,
+        similarity: impl Fn(&Code) -> f64,
+        version: &[u8],
+        serves: impl Fn(&Owner) -> bool,
+        best: &mut Best<Id>,
+    ) {
+        let number = self.number_of(version);
+        let there = ids.filter_map(|id| self.get(id));
+        for entry in there.filter(|entry| Some(entry.version) == number) {
+            if serves(&entry.owner(NONE)) {
+                let codes = self.codes(entry);
+                codes
+                    .for_each(|code| best.offer(similarity(&code), entry.id, entry.answers_from()));
+            }
         }
     }
 
@@ -388,6 +428,10 @@ impl Table {
             && let Some(place) = self.by_id.get(id).copied()
         {
             self.entry_mut(place).threshold = threshold;
+            let entry = self.entries.get(place as usize).unwrap_or_else(|| no_entry());
+            entry.slots().for_each(|slot| {
+                self.shelves.change(slot, |owner| owner.threshold = threshold);
+            });
         }
         if let Some((put, texts)) = change.put.as_ref().zip(texts) {
             self.put(put, texts);
@@ -426,8 +470,9 @@ impl Table {
         };
         let place = self.entries.len() as u32;
         let version = self.count_in(put.version);
-        let slot = self.shelves.put(put.code.dim(), &put.code.as_ref(), version, place);
-        let aliases = self.move_all(aliases, version, place);
+        let owner = Owner::new(put.id, place, threshold, &put.lifetime);
+        let slot = self.shelves.put(put.code.dim(), &put.code.as_ref(), version, owner);
+        let aliases = self.move_all(aliases, version, owner);
         let entry = Entry {
             id: put.id,
             version,
@@ -454,7 +499,8 @@ impl Table {
     /// Has another vector lead to an entry, if it is there.
     fn add_alias(&mut self, id: Id, code: &Code) {
         let Some(place) = self.by_id.get(id).copied() else { return };
-        let slot = self.shelves.put(self.dim, code, self.entry(place).version, place);
+        let entry = self.entries.get(place as usize).unwrap_or_else(|| no_entry());
+        let slot = self.shelves.put(self.dim, code, entry.version, entry.owner(place));
         let aliases = &mut self.entry_mut(place).aliases;
         let is_full = aliases.count() == MAX_ALIASES;
         let pushed_out = is_full.then(|| aliases.remove_first());
@@ -467,11 +513,11 @@ impl Table {
 
     /// Further vectors of an entry that was taken out, put in anew for the one in its
     /// place.
-    fn move_all(&mut self, mut slots: Aliases, version: u16, place: u32) -> Aliases {
+    fn move_all(&mut self, mut slots: Aliases, version: u16, owner: Owner) -> Aliases {
         for slot in slots.slots_mut() {
             let code = self.shelves.code(*slot).to_owned(self.dim);
             self.shelves.remove(*slot);
-            *slot = self.shelves.put(self.dim, &code.as_ref(), version, place);
+            *slot = self.shelves.put(self.dim, &code.as_ref(), version, owner);
         }
         slots
     }
@@ -535,7 +581,7 @@ impl Table {
         if let Some(place) = self.by_id.get_mut(entry.id) {
             *place = to;
         }
-        entry.slots().for_each(|slot| self.shelves.give(slot, to));
+        entry.slots().for_each(|slot| self.shelves.change(slot, |owner| owner.place = to));
     }
 }
 
@@ -549,6 +595,7 @@ mod tests {
     use super::super::vector::tests::{bytes, cosine, random};
     use super::super::vector::{MAX_DEVIATION, OwnedCode, Unit};
     use super::*;
+    use crate::lifetime::Lifetime;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

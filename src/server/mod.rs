@@ -8,7 +8,7 @@
 //! | `border` | the C border: the API, the allocator, the guard around callbacks |
 //! | `call` | what a handler is given: arguments, keys, the reply, the clock, errors |
 //! | `declare` | what a module declares: commands, types, configs, INFO, events |
-//! | `runtime` | what runs by itself: clients that wait, timers, propagation |
+//! | `runtime` | what runs by itself: clients that wait, timers, threads, propagation |
 #![allow(unsafe_code)]
 
 #[macro_use]
@@ -30,8 +30,8 @@ pub use declare::{
     handler_updating, load_command,
 };
 pub use runtime::{
-    BlockedClient, Global, Lock, OnUnblock, Timer, User, avoids_replica_traffic, call_again,
-    is_over_maxmemory, is_primary, let_in_anew, look_at, may_evict, wake,
+    BlockedClient, Global, Lock, OnUnblock, Timer, User, Workers, avoids_replica_traffic,
+    call_again, is_over_maxmemory, is_primary, let_in_anew, look_at, may_evict, wake,
 };
 
 /// What [`export_module`] expands to stands on.

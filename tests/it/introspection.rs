@@ -360,7 +360,7 @@ fn info_counts_what_each_command_did() {
     assert!(section.contains("ml_cache_hits") && !section.contains("ml_ratelimit"), "{section}");
 }
 
-const DEFAULTS: [(&str, &str); 22] = [
+const DEFAULTS: [(&str, &str); 24] = [
     ("ml.cache-max-lease", "3600000"),
     ("ml.cache-max-lease-bytes", "67108864"),
     ("ml.cache-max-leases", "65536"),
@@ -376,11 +376,13 @@ const DEFAULTS: [(&str, &str); 22] = [
     ("ml.limit-max-waiter-bytes", "67108864"),
     ("ml.limit-max-waiters", "65536"),
     ("ml.ratelimit-algorithm", "FIXED"),
+    ("ml.semantic-inline-bytes", "16777216"),
     ("ml.semantic-max-bytes", "268435456"),
     ("ml.semantic-max-entries", "100000"),
     ("ml.semantic-max-lease", "3600000"),
     ("ml.semantic-max-lease-bytes", "67108864"),
     ("ml.semantic-max-leases", "65536"),
+    ("ml.semantic-threads", "2"),
     ("ml.semantic-ttl", "3600"),
     ("ml.stats-max-namespaces", "256"),
 ];
@@ -423,6 +425,8 @@ fn configs_have_their_defaults_and_refuse_what_is_out_of_range() {
         ("ml.semantic-max-leases", &["0", "-1", "16777217", "x", ""]),
         ("ml.semantic-max-lease-bytes", &["0", "-1", "65535", "1099511627777", "x", ""]),
         ("ml.semantic-max-lease", &["0", "-1", "31622400001", "1.5", "x", ""]),
+        ("ml.semantic-inline-bytes", &["0", "-1", "4294966273", "x", ""]),
+        ("ml.semantic-threads", &["0", "-1", "65", "x", ""]),
         ("ml.cache-max-value-bytes", &["-1", "x", "", "9223372036854775808"]),
     ] {
         for value in refused {
@@ -460,6 +464,7 @@ fn configs_come_from_the_file_and_go_back_into_it() {
     client.run("CONFIG SET ml.cache-max-namespaces 9 ml.stats-max-namespaces 9").ok();
     client.run("CONFIG SET ml.features-max-lists 8 ml.semantic-ttl 13").ok();
     client.run("CONFIG SET ml.semantic-max-entries 12 ml.semantic-max-bytes 64kb").ok();
+    client.run("CONFIG SET ml.semantic-inline-bytes 1mb ml.semantic-threads 3").ok();
     client.run("CONFIG REWRITE").ok();
     server.restart(Stop::NoSave);
     let rewritten = [
@@ -472,8 +477,10 @@ fn configs_come_from_the_file_and_go_back_into_it() {
         ("ml.features-max-skew", "0"),
         ("ml.limit-max-holds", "7"),
         ("ml.ratelimit-algorithm", "GCRA"),
+        ("ml.semantic-inline-bytes", "1048576"),
         ("ml.semantic-max-bytes", "65536"),
         ("ml.semantic-max-entries", "12"),
+        ("ml.semantic-threads", "3"),
         ("ml.semantic-ttl", "13"),
         ("ml.stats-max-namespaces", "9"),
     ];

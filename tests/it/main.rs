@@ -56,6 +56,7 @@ mod rows;
 mod rows_model;
 mod semantic;
 mod semantic_fetch;
+mod semantic_threads;
 mod serve;
 mod servers;
 mod stats;

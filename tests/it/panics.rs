@@ -175,6 +175,24 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
             },
         ],
     ),
+    (
+        "worker",
+        &[
+            |client| assert_eq!(scan_by_threads(client).error(), "ERR internal error"),
+            |client| {
+                client.run("CONFIG SET ml.semantic-inline-bytes 1").ok();
+                let vector = "aaaabbbbccccddddeeeeffffgggghhhh";
+                let fetch = format!("ML.SEMFETCH sem v {vector} HIT 0.9 LEASE 9");
+                assert_eq!(client.run(&fetch).error(), "ERR internal error");
+                client.run("CONFIG SET ml.semantic-inline-bytes 16mb").ok();
+            },
+        ],
+    ),
+    (
+        "hand_over",
+        // It is found by the clock's tick.
+        &[|client| assert_eq!(scan_by_threads(client).items()[0], bulk("HIT"))],
+    ),
     // Whichever comes first: the fork, or the clock's tick.
     ("event", &[|client| rewrite_aof(client)]),
     (
@@ -259,6 +277,14 @@ const COMMANDS: &[&str] = &[
     "ML.LOADCACHE cache payload",
     "ML.DEBUG CLOCK REAL",
 ];
+
+/// Finds what has its place in the table of keys, with threads.
+fn scan_by_threads(client: &mut Client) -> Value {
+    client.run("CONFIG SET ml.semantic-inline-bytes 1").ok();
+    let found = client.run("ML.SEMGET sem v aaaabbbbccccddddeeeeffffgggghhhh HIT 0.9");
+    client.run("CONFIG SET ml.semantic-inline-bytes 16mb").ok();
+    found
+}
 
 /// A rewrite, which a panic may have fail.
 fn rewrite_aof(client: &mut Client) {

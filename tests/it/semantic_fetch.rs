@@ -303,7 +303,7 @@ fn further_vectors_count_and_push_out_what_was_hit_longest_ago() {
     let most = 65_536;
     call!(client, "CONFIG", "SET", "ml.semantic-max-bytes", most).ok();
     // Of what a vector and an entry of DIM dimensions count for.
-    let (vector, beside) = (32 + DIM.next_multiple_of(32) as i64 * 13 / 8, 150);
+    let (vector, beside) = (64 + DIM.next_multiple_of(32) as i64 * 13 / 8, 150);
     let bytes = |client: &mut Client| call!(client, "ML.SEMINFO", "k").map()["bytes"].integer();
     let set_one = |number: i64| set(&mut client, number as f64 * 0.1, "x").unwrap();
     let ids: Vec<_> = (0..most / (vector + beside + 1)).map(set_one).collect();

@@ -29,6 +29,8 @@ DEFAULTS = {
     "ml.semantic-max-leases": "65536",
     "ml.semantic-max-lease-bytes": "67108864",
     "ml.semantic-max-lease": "3600000",
+    "ml.semantic-inline-bytes": "16777216",
+    "ml.semantic-threads": "2",
 }
 
 

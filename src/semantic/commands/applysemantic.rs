@@ -4,6 +4,7 @@ use super::arguments::KEY;
 use super::store::{check, commit, misfit, texts};
 use crate::semantic::codec;
 use crate::semantic::datatype::APPLY;
+use crate::semantic::searches;
 use crate::semantic::table::Table;
 use crate::server::{Argument, Call, Command, Error, handler, refuse};
 
@@ -38,6 +39,9 @@ fn apply(call: &mut Call) -> Result<(), Error> {
     if is_there || change.put.is_some() {
         let texts = change.put.as_ref().map(texts).transpose()?;
         commit(open, &change, texts)?;
+        if let Some((id, _)) = change.threshold {
+            searches::threshold_changed(&call.lock(), call.db(), key.bytes(), id);
+        }
     }
     call.reply.ok();
     Ok(())

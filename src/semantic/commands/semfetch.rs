@@ -10,12 +10,12 @@ use crate::flights::{self};
 use crate::semantic::config::MAX_LEASE;
 use crate::semantic::leases::{self, Ask, Fetched, Outcome, Semantic, Turn, decide};
 use crate::semantic::look::{EMBEDDER_AND_DIGEST, HIT, MAYBE_AND_TOP, Near, reply_entries};
+use crate::semantic::searches;
 use crate::semantic::stats::{self, Counter};
 use crate::semantic::table::Table;
 use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler};
 use crate::time::{MICROS_PER_MILLI, Millis};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// ML.SEMFETCH
 pub const fn command<V: InForce>() -> Command {
@@ -61,19 +61,9 @@ fn parse<V: InForce>(args: &mut Args) -> Result<(Ask, Option<Millis>), Error> {
         }
     }
     near.check()?;
-    let ask = Ask {
-        version: version.into(),
-        vector,
-        hit: near.hit,
-        maybe: near.maybe,
-        top: near.top,
-        embedder: near.embedder.map(Into::into),
-        digest: near.digest.map(Into::into),
-        lease_us: lease_us(lease)?,
-        token,
-        admits: V::admits,
-        is_behind: AtomicBool::new(false),
-    };
+    near.stale = true;
+    let mut ask = Ask::new(version, vector, &near, V::admits);
+    (ask.lease_us, ask.token, ask.waits) = (lease_us(lease)?, token, wait_ms.is_some());
     Ok((ask, wait_ms))
 }
 
@@ -91,11 +81,21 @@ fn fetch<V: InForce>(call: &mut Call) -> Result<(), Error> {
     let table = open.value::<Table>()?;
     let embedder = ask.embedder.as_deref();
     leases::check(&lock, place, table, ask.vector.dim(), embedder).map_err(misfit)?;
-    let outcome = decide(&lock, place, table, &ask, Turn::First);
+    let outcome = decide(&lock, place, table, &ask, Turn::First, None);
     let make_way = |fetched: &Fetched, waits_in| {
         leases::make_way(&lock, place, &ask, fetched.keeps_out_us(), waits_in);
     };
     let fetched = match &outcome {
+        Outcome::Unseen => {
+            searches::check_room(&lock, &ask)?;
+            let flight = leases::flight_of(place, &ask);
+            let asked = Arc::clone(&ask);
+            let client =
+                flights::wait_to_be_decided::<Semantic>(call, &flight, asked, wait_ms.unwrap_or(0));
+            let client = client.ok_or_else(searches::cannot_wait)?;
+            searches::fetch(&lock, client, &flight, &ask);
+            return Ok(());
+        }
         Outcome::Now(fetched) => fetched,
         Outcome::Later(flight, fetched) => {
             let waits = wait_ms.is_some_and(|at_most| {

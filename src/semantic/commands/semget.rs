@@ -3,9 +3,9 @@
 use super::InForce;
 use super::arguments::{KEY, VECTOR, VERSION, vector, version};
 use super::store::misfit;
-use crate::semantic::look::{
-    EMBEDDER_AND_DIGEST, Found, HIT, MAYBE_AND_TOP, Near, count, reply_entries,
-};
+use crate::semantic::leases::Ask;
+use crate::semantic::look::{self, EMBEDDER_AND_DIGEST, HIT, MAYBE_AND_TOP, Near, reply_entries};
+use crate::semantic::searches;
 use crate::semantic::table::Table;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::MICROS_PER_MILLI;
@@ -15,7 +15,7 @@ pub const fn command<V: InForce>() -> Command {
     Command {
         name: c"ML.SEMGET",
         run: handler(get::<V>),
-        flags: c"readonly",
+        flags: c"readonly blocking",
         categories: c"read",
         arity: -6,
         keys: Some(KeySpec::one(1, KeyAccess::Read)),
@@ -43,19 +43,15 @@ fn get<V: InForce>(call: &mut Call) -> Result<(), Error> {
         near.read(word, &mut options)?;
     }
     near.check()?;
+    let ask = Ask::new(version, vector, &near, V::admits);
     let now_ms = call.now() / MICROS_PER_MILLI;
     let open = call.keys.read(key);
     let table = open.value::<Table>()?;
     if let Some(table) = table {
-        table.check(vector.dim(), near.embedder).map_err(misfit)?;
+        table.check(ask.vector.dim(), near.embedder).map_err(misfit)?;
     }
-    let lock = call.lock();
-    let found = if V::admits(&lock, key.bytes(), version) {
-        let best = table.map(|table| near.find(table, version, &vector, now_ms));
-        count(&lock, key.bytes(), table, best.as_ref());
-        best.as_ref().map_or(Found::MISS, Found::of)
-    } else {
-        Found::RETIRED
+    let Ok(found) = look::get(&call.lock(), key.bytes(), table, &ask, None) else {
+        return searches::get(call, key.bytes(), ask);
     };
     let reply = call.reply;
     reply.array(2);

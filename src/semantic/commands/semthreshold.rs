@@ -4,6 +4,7 @@ use super::arguments::{ID, KEY, similarity};
 use super::store::commit;
 use crate::semantic::change::Change;
 use crate::semantic::leases;
+use crate::semantic::searches;
 use crate::semantic::table::Table;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::MICROS_PER_MILLI;
@@ -38,6 +39,7 @@ fn threshold(call: &mut Call) -> Result<(), Error> {
     if let Some(version) = &version {
         let threshold = Some((id, similarity));
         commit(open, &Change { threshold, ..Change::default() }, None)?;
+        searches::threshold_changed(&lock, place.0, key.bytes(), id);
         leases::offer_entry(&lock, place, version, id);
         leases::settle(&lock);
     }

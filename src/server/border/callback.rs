@@ -26,12 +26,14 @@ pub enum Callback {
     Disconnect,
     Ready,
     Scan,
+    Worker,
+    HandOver,
     Load,
 }
 
 impl Callback {
     #[cfg(debug_assertions)]
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Command,
         Self::Keys,
         Self::RdbLoad,
@@ -54,6 +56,8 @@ impl Callback {
         Self::Disconnect,
         Self::Ready,
         Self::Scan,
+        Self::Worker,
+        Self::HandOver,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -80,6 +84,8 @@ impl Callback {
             Self::Disconnect => "disconnect",
             Self::Ready => "ready",
             Self::Scan => "scan",
+            Self::Worker => "worker",
+            Self::HandOver => "hand_over",
             Self::Load => "load",
         }
     }

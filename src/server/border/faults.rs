@@ -1,9 +1,9 @@
-//! What tests do to the module, in debug builds only: stop its clock, make an
-//! entry point panic, plant a fault that the tests have to find.
+//! What tests do to the module, in debug builds only: stop its clock, hold its threads
+//! back, make an entry point panic, plant a fault that the tests have to find.
 
 use super::callback::Callback;
 use crate::time::Micros;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 const REAL: u64 = u64::MAX;
 const NOTHING: u8 = u8::MAX;
@@ -58,6 +58,18 @@ pub fn freeze_clock(at: Option<Micros>) {
 /// The moment the clock was stopped at, if it was.
 pub fn frozen_clock() -> Option<Micros> {
     Some(CLOCK.load(Relaxed)).filter(|at| *at != REAL)
+}
+
+static HELD_BACK: AtomicBool = AtomicBool::new(false);
+
+/// Has threads wait before they begin a job, or no more.
+pub fn hold_back(is_held: bool) {
+    HELD_BACK.store(is_held, Relaxed);
+}
+
+/// Whether threads wait before they begin a job.
+pub fn is_held_back() -> bool {
+    HELD_BACK.load(Relaxed)
 }
 
 /// Has the next entry point of this kind panic.

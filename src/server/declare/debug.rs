@@ -1,4 +1,4 @@
-//! `ML.DEBUG`, in debug builds only: tests stop the clock and inject panics.
+//! `ML.DEBUG`, in debug builds only: tests stop the clock, hold threads back and inject panics.
 //!
 //! ```text
 //! ML.DEBUG PANIC entry | ENTRIES
@@ -6,12 +6,13 @@
 //! ML.DEBUG CLOCK microseconds | REAL
 //! ML.DEBUG EFFECTS WANTED
 //! ML.DEBUG WORK DONE
+//! ML.DEBUG THREADS HOLD | GO
 //! ```
 
 use super::argument::Argument;
 use super::command::{Command, handler};
 use crate::server::border::callback::Callback;
-use crate::server::border::faults::{Fault, arm, freeze_clock, plant};
+use crate::server::border::faults::{Fault, arm, freeze_clock, hold_back, plant};
 use crate::server::call::Call;
 use crate::server::call::error::{Error, refuse};
 use crate::server::runtime::propagation::effects_are_wanted;
@@ -32,19 +33,20 @@ pub const COMMAND: Command = Command {
                 Argument::token(c"clock", c"CLOCK"),
                 Argument::token(c"effects", c"EFFECTS"),
                 Argument::token(c"work", c"WORK"),
+                Argument::token(c"threads", c"THREADS"),
             ],
         ),
         Argument::string(c"value"),
     ],
     summary:
-        c"Injects a panic, freezes the clock, or tells a secret, for tests. Debug builds only.",
+        c"Injects a panic, freezes the clock, holds threads back, or tells a secret, for tests. Debug builds only.",
     complexity: c"O(1)",
     since: c"0.1.0",
 };
 
 fn debug(call: &mut Call) -> Result<(), Error> {
     let mut options = call.args.options();
-    match options.next(&["PANIC", "FAULT", "CLOCK", "EFFECTS", "WORK"])? {
+    match options.next(&["PANIC", "FAULT", "CLOCK", "EFFECTS", "WORK", "THREADS"])? {
         Some("EFFECTS") => {
             call.reply.integer(effects_are_wanted().into());
             return Ok(());
@@ -61,6 +63,7 @@ fn debug(call: &mut Call) -> Result<(), Error> {
             call.reply.integer(work.held);
             return Ok(());
         }
+        Some("THREADS") => hold_back(options.value()?.is(b"HOLD")),
         Some("FAULT") => {
             let name = options.value()?;
             let fault = Fault::ALL

@@ -118,6 +118,7 @@ unsafe fn register(
     }
     if !(offers!(RedisModule_SetCommandInfo)
         && offers!(RedisModule_RegisterNumericConfig)
+        && offers!(RedisModule_EventLoopAddOneShot)
         && offers!(RedisModule_SetAbsExpire))
     {
         log("this server is too old: Redis 7.0 or Valkey 7.2 is the least");

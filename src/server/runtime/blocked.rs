@@ -91,9 +91,9 @@ impl<'a> Call<'a> {
         self.context_flags() & REDISMODULE_CTX_FLAGS_DENY_BLOCKING == 0 && self.has_user()
     }
 
-    /// Has the client wait for an answer about a key of this name, at most so long (not 0);
-    /// the call itself answers nothing. `None` where the server will not block it
-    /// after all, as Valkey does on a connection with subscriptions.
+    /// Has the client wait for an answer about a key of this name, at most so long, or for
+    /// as long as it takes (0); the call itself answers nothing. `None` where the server
+    /// will not block it after all, as Valkey does on a connection with subscriptions.
     pub fn wait<W: OnUnblock>(
         &self,
         lock: &Lock,

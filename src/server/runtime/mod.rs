@@ -1,5 +1,5 @@
-//! What runs by itself, between commands: clients that wait, timers, the state
-//! beside the keys, and whether anybody gets the effects of writes.
+//! What runs by itself, between commands: clients that wait, timers, threads, the
+//! state beside the keys, and whether anybody gets the effects of writes.
 
 mod anew;
 mod blocked;
@@ -9,6 +9,7 @@ pub(in crate::server) mod propagation;
 mod slot;
 mod timer;
 mod user;
+mod workers;
 
 pub use anew::let_in_anew;
 pub(in crate::server) use anew::only_asks;
@@ -19,3 +20,4 @@ pub use node::{
 };
 pub use timer::Timer;
 pub use user::User;
+pub use workers::Workers;

@@ -116,6 +116,9 @@ INFO = {
     "semantic_past_leases": "Leases on questions over that are remembered now.",
     "semantic_lease_bytes": "Memory of these and of those who wait, as reckoned.",
     "semantic_waiters": "Callers that wait for another's answer to a question now.",
+    "semantic_scanning": "Callers whose scan by threads is not through.",
+    "semantic_scans": "Scans that threads have done.",
+    "semantic_scans_given_up": "Scans whose key was taken away, or whose caller has gone.",
     "features_layouts": "Sets of field names that rows share now.",
     "features_layout_bytes": "Memory of these sets and of their table.",
 }
@@ -135,6 +138,7 @@ GAUGES = {
     "semantic_past_leases",
     "semantic_lease_bytes",
     "semantic_waiters",
+    "semantic_scanning",
 }
 """Those of INFO ml that are not counted up, but are so many now."""
 
