@@ -528,13 +528,27 @@ pub struct Offer {
     digest: Option<Box<[u8]>>,
 }
 
+/// Which vectors of an entry an offer is by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// All that lead to it.
+    All,
+    /// The one that was added last: by the others it was offered before.
+    Last,
+}
+
 impl Offer {
     /// Of an entry of a table.
-    pub fn of(table: &Table, entry: &Entry) -> Self {
+    pub fn of(table: &Table, entry: &Entry, by: By) -> Self {
         let dim = table.dim().unwrap_or(0);
+        let codes = table.codes(entry);
+        let codes: Vec<_> = match by {
+            By::All => codes.collect(),
+            By::Last => codes.last().into_iter().collect(),
+        };
         Self {
             hit: Hit::of(entry),
-            codes: table.codes(entry).map(|code| code.to_owned(dim)).collect(),
+            codes: codes.iter().map(|code| code.to_owned(dim)).collect(),
             threshold: entry.answers_from(),
             digest: entry.texts.digest().map(Into::into),
         }
@@ -582,14 +596,14 @@ pub fn offer(
 }
 
 /// The same, with an entry that has just been written, by its id.
-pub fn offer_entry(lock: &Lock, place: (i32, &[u8]), version: &[u8], id: Id) {
+pub fn offer_entry(lock: &Lock, place: (i32, &[u8]), version: &[u8], id: Id, by: By) {
     offer(lock, place, version, || {
         let (db, key) = place;
         let offered = look_at(lock, db, key, |open| {
             let table = open.value::<Table>().ok()??;
             let now_ms = now() / MICROS_PER_MILLI;
             let fresh = table.get(id).filter(|entry| entry.lifetime.is_fresh(now_ms));
-            Some(Offer::of(table, fresh?))
+            Some(Offer::of(table, fresh?, by))
         });
         offered.flatten()
     });

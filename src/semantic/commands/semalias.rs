@@ -6,7 +6,7 @@ use super::store::{commit, misfit};
 use crate::flights::arguments::{TOKEN, token};
 use crate::semantic::change::Change;
 use crate::semantic::config::bounds;
-use crate::semantic::leases;
+use crate::semantic::leases::{self, By};
 use crate::semantic::stats::{self, Counter};
 use crate::semantic::table::Table;
 use crate::semantic::vector::OwnedCode;
@@ -25,7 +25,7 @@ pub const fn command<V: InForce>() -> Command {
         keys: Some(KeySpec::one(1, KeyAccess::Update)),
         arguments: ARGUMENTS,
         summary: c"Has a question lead to an entry that answers another.",
-        complexity: c"O(D*log(D)+W*V*D) where D is the number of dimensions, W that of callers that wait at the key, and V that of the vectors that lead to the entry, 65 at most.",
+        complexity: c"O(D*log(D)+W*D) where D is the number of dimensions, and W that of callers that wait at the key.",
         since: c"0.1.0",
     }
 }
@@ -94,7 +94,7 @@ fn alias<V: InForce>(call: &mut Call) -> Result<(), Error> {
     stats::count(&lock, key.bytes(), Counter::Aliases, 1);
     stats::count(&lock, key.bytes(), Counter::EntriesEvicted, evicted);
     stats::count(&lock, key.bytes(), Counter::LateSets, is_late.into());
-    leases::offer_entry(&lock, place, version, id);
+    leases::offer_entry(&lock, place, version, id, By::Last);
     leases::complete(&lock, &flight, token);
     leases::settle(&lock);
     call.reply.integer(1);

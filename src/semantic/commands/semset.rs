@@ -7,7 +7,7 @@ use crate::flights::arguments::{TOKEN, token};
 use crate::flights::took_ms;
 use crate::semantic::change::{Change, Put};
 use crate::semantic::config::{TTL, bounds};
-use crate::semantic::leases;
+use crate::semantic::leases::{self, By};
 use crate::semantic::stats::{self, Counter};
 use crate::semantic::table::{Table, cost};
 use crate::semantic::vector::OwnedCode;
@@ -156,7 +156,7 @@ fn set<V: InForce>(call: &mut Call) -> Result<(), Error> {
     stats::count(&lock, key.bytes(), Counter::EntriesWritten, 1);
     stats::count(&lock, key.bytes(), Counter::EntriesEvicted, evicted);
     stats::count(&lock, key.bytes(), Counter::LateSets, is_late.into());
-    leases::offer_entry(&lock, place, version, id);
+    leases::offer_entry(&lock, place, version, id, By::All);
     if let Some(Some((flight, _, token))) = under {
         leases::complete(&lock, &flight, token);
     }

@@ -3,7 +3,7 @@
 use super::arguments::{ID, KEY, similarity};
 use super::store::commit;
 use crate::semantic::change::Change;
-use crate::semantic::leases;
+use crate::semantic::leases::{self, By};
 use crate::semantic::searches;
 use crate::semantic::table::Table;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
@@ -40,7 +40,7 @@ fn threshold(call: &mut Call) -> Result<(), Error> {
         let threshold = Some((id, similarity));
         commit(open, &Change { threshold, ..Change::default() }, None)?;
         searches::threshold_changed(&lock, place.0, key.bytes(), id);
-        leases::offer_entry(&lock, place, version, id);
+        leases::offer_entry(&lock, place, version, id, By::All);
         leases::settle(&lock);
     }
     call.reply.integer(version.is_some().into());
