@@ -2,7 +2,7 @@
 //! scan at once would answer, whatever happens meanwhile, and nobody else waits for it.
 
 use crate::support::cluster::{Cluster, id, slot_of};
-use crate::support::fetches::Crowd;
+use crate::support::fetches::{Crowd, pick_off, setting};
 use crate::support::vectors::{at_cosine, bytes, random};
 use crate::support::{Answer, Client, Random, Server, call, wait_for};
 use redis::{Cmd, Value};
@@ -649,6 +649,88 @@ fn near_callers_of_a_large_key_share_one_computation_and_few_scans() {
     assert_eq!(hits.count(), CALLERS - 2);
     assert_eq!(told(&mut client, "coalesced"), CALLERS as i64 - 2);
     crowd.assert_in_step();
+}
+
+#[test]
+fn a_storm_of_all_that_can_happen_leaves_nobody_waiting() {
+    const CALLERS: usize = 24;
+    let (server, mut client, _) = furnished();
+    client.run("ML.DEBUG CLOCK REAL").ok();
+    let replica = server.replica("ml.semantic-inline-bytes 1");
+    let mut reader = Crowd::of(&replica, 4);
+    let whole = call!(client, "DUMP", "k").bytes();
+    let mut chance = Random::new(Random::seeds()[0]);
+    let mut crowd = Crowd::of(&server, CALLERS);
+    let mut ids = vec!["0".repeat(32)];
+    for step in 0..200 * setting("MLSERVE_SOAK_SECONDS", 3) {
+        crowd.look();
+        reader.look();
+        let cosine = chance.below(1_000) as f64 / 1_000.0;
+        let vector = at_cosine(&asked(), cosine, 1.0, &mut chance);
+        let ask = |name: &str, more: &str| command(name, "k", &vector, more);
+        for member in 0..CALLERS {
+            if !crowd.is_connected(member) {
+                crowd.come_back(member);
+            } else if crowd.is_answered(member) && chance.below(3) == 0 {
+                crowd.forget(member);
+                let call = match chance.below(3) {
+                    0 => ask("ML.SEMGET", "HIT 0.9 TOP 3"),
+                    1 => ask("ML.SEMFETCH", "HIT 0.95 MAYBE 0.9 LEASE 5"),
+                    _ => ask("ML.SEMFETCH", "HIT 0.95 LEASE 20 WAIT 50"),
+                };
+                crowd.send_command(member, &call);
+            }
+        }
+        for member in 0..reader.len() {
+            if reader.is_answered(member) {
+                reader.forget(member);
+                reader.send_command(member, &ask("ML.SEMGET", "HIT 0.9"));
+            }
+        }
+        let any = ids[chance.below(ids.len() as u64) as usize].clone();
+        match chance.below(40) {
+            0 => _ = client.run(chance.of(&["DEL k", "UNLINK k", "FLUSHALL ASYNC", "FLUSHDB"])),
+            1 => _ = client.run(chance.of(&["RENAME k l", "RENAME l k", "SWAPDB 0 1"])),
+            2..=4 => _ = call!(client, "RESTORE", "k", 0, &whole, "REPLACE"),
+            5 => _ = call!(client, "ML.SEMDROP", "k", "ID", any),
+            6 => _ = call!(client, "ML.SEMTHRESHOLD", "k", any, cosine),
+            7 => pick_off(&mut client, &mut chance, "ml.semget"),
+            8 => pick_off(&mut client, &mut chance, "ml.semfetch"),
+            9 if step % 7 == 0 => _ = client.run(chance.of(&["BGSAVE", "BGREWRITEAOF"])),
+            10 => {
+                let threads = 1 + chance.below(4);
+                call!(client, "CONFIG", "SET", "ml.semantic-threads", threads).ok();
+            }
+            11 => _ = client.run(chance.of(&["ML.SEMDROP k VERSION v", "PEXPIRE k 3"])),
+            12 => crowd.leave(chance.below(CALLERS as u64) as usize),
+            _ => {
+                let set = ask("ML.SEMSET", &format!("x PX 500 STALE 500 DIGEST {}", step % 90));
+                if let Value::BulkString(id) = client.send(&set) {
+                    ids.push(String::from_utf8(id).unwrap());
+                }
+            }
+        }
+    }
+    for member in 0..CALLERS {
+        if !crowd.is_connected(member) {
+            crowd.come_back(member);
+        }
+    }
+    crowd.look_until("all to be answered or sent away", |crowd| {
+        (0..CALLERS).all(|member| crowd.is_answered(member) || !crowd.is_connected(member))
+    });
+    reader.wait_for(reader.len());
+    for client in [&mut client, &mut replica.client()] {
+        wait_for("nobody to be left", || {
+            told(client, "scanning") == 0
+                && told(client, "waiters") == 0
+                && client.info("blocked_clients") == "0"
+        });
+        assert!(told(client, "scans") > 0);
+    }
+    for log in [server.log(), replica.log()] {
+        assert!(!log.contains("panic"), "{log}");
+    }
 }
 
 #[test]
