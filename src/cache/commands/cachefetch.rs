@@ -11,7 +11,8 @@ use crate::cache::state;
 use crate::flights;
 use crate::flights::arguments::{LEASE, TOKEN, lease_ms, lease_us};
 use crate::server::{
-    Arg, Argument, Call, Command, Error, KeyAccess, KeySpec, Options, handler, new_id, refuse,
+    Arg, Argument, Call, Command, Error, KeyAccess, KeySpec, Options, fetch as fetch_ahead,
+    handler, new_id, refuse,
 };
 use crate::time::{MICROS_PER_MILLI, MICROS_PER_SECOND, Millis, millis};
 
@@ -93,9 +94,8 @@ fn fetch(call: &mut Call) -> Result<(), Error> {
     let place = Place { db: call.db(), key: key.bytes(), version };
     let left_us = {
         let open = call.keys.read(key);
-        open.prefetch::<Answer>();
+        let answers = open.value_ref::<Answer>()?.inspect(|all| fetch_ahead(all.address()));
         let now_ms = call.now() / MICROS_PER_MILLI;
-        let answers = open.value_ref::<Answer>()?;
         let held = Held::of(answers.as_deref(), version, now_ms);
         match look(&lock, place, held, &asked, new_id) {
             Served::Now(fetched) => {

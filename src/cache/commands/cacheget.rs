@@ -3,7 +3,7 @@
 use super::arguments::{KEY, VERSION, version};
 use super::find::{Wanted, find, reply_value};
 use crate::cache::answer::Answer;
-use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
+use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, fetch, handler};
 use crate::time::MICROS_PER_MILLI;
 
 /// ML.CACHEGET
@@ -30,9 +30,8 @@ fn get(call: &mut Call) -> Result<(), Error> {
         stale = true;
     }
     let open = call.keys.read(key);
-    open.prefetch::<Answer>();
+    let answers = open.value_ref::<Answer>()?.inspect(|all| fetch(all.address()));
     let wanted = Wanted { version, stale, now_ms: call.now() / MICROS_PER_MILLI };
-    let answers = open.value_ref::<Answer>()?;
     let found = find(&call.lock(), key, &wanted, answers.as_deref());
     reply_value(call.reply, found);
     Ok(())

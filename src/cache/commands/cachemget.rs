@@ -3,7 +3,7 @@
 use super::arguments::{KEYS, NUMKEYS, VERSION, version};
 use super::find::{Wanted, find, reply_value};
 use crate::cache::answer::Answer;
-use crate::server::{Call, Command, Error, KeyAccess, KeySpec, handler};
+use crate::server::{Call, Command, Error, KeyAccess, KeySpec, ReadKey, fetch, handler};
 use crate::time::MICROS_PER_MILLI;
 use arrayvec::ArrayVec;
 
@@ -35,15 +35,11 @@ fn mget(call: &mut Call) -> Result<(), Error> {
     call.reply.array(keys.len());
     for keys in keys.chunks(AHEAD) {
         // The answers come from memory while further keys are looked up.
-        let open = keys.iter().map(|key| {
-            let open = call.keys.read(*key);
-            open.prefetch::<Answer>();
-            open
-        });
-        let open: ArrayVec<_, AHEAD> = open.collect();
-        for (key, open) in keys.iter().zip(&open) {
-            // What is no answer has none, as MGET has it.
-            let answers = open.value_ref::<Answer>().ok().flatten();
+        let open: ArrayVec<_, AHEAD> = keys.iter().map(|key| call.keys.read(*key)).collect();
+        // What is no answer has none, as MGET has it.
+        let answers = |open| ReadKey::own::<Answer>(open).inspect(|all| fetch(all.address()));
+        let answers: ArrayVec<_, AHEAD> = open.iter().map(answers).collect();
+        for (key, answers) in keys.iter().zip(&answers) {
             reply_value(call.reply, find(&lock, *key, &wanted, answers.as_deref()));
         }
     }

@@ -9,7 +9,7 @@ use crate::features::datatype::APPLY;
 use crate::features::event::{Event, Refusal, What};
 use crate::features::row::Row;
 use crate::features::stats::{LATE, WRITTEN};
-use crate::server::{Args, Argument, Call, Error, Options, quoted, refuse};
+use crate::server::{Args, Argument, Call, Error, Options, fetch, quoted, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use std::ffi::CStr;
 
@@ -78,9 +78,10 @@ pub fn happen<'a>(
     let listed = Listed::new(call.lock(), &call.kept);
     // The row comes from memory while the other arguments are read.
     let mut open = call.keys.write(key);
-    open.prefetch::<Row>();
+    let row = open.value_ref::<Row>();
+    row.iter().flatten().for_each(|row| fetch(row.address()));
     let event = parse(&mut call.args, &listed, now_us)?;
-    let decided = event.decide(open.value_ref::<Row>()?.as_deref()).map_err(wrong)?;
+    let decided = event.decide(row?.as_deref()).map_err(wrong)?;
     let mut counts = Counts::default();
     match &decided {
         None => {

@@ -11,7 +11,7 @@ use crate::ratelimit::limiter::Limiter;
 use crate::ratelimit::policy::Algorithm;
 use crate::ratelimit::request::{Mode, Request};
 use crate::server::{
-    Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Lives, Reply, handler,
+    Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Lives, Reply, fetch, handler,
 };
 use crate::time::Micros;
 use std::iter;
@@ -79,12 +79,13 @@ fn ratelimit(call: &mut Call) -> Result<(), Error> {
     let (now_us, lock, reply) = (call.now(), call.lock(), call.reply);
     // The limiter comes from memory while the other arguments are read.
     let mut open = call.keys.write(key);
-    open.prefetch::<Box<Limiter>>();
+    let limiter = open.value::<Limiter>();
+    limiter.iter().flatten().for_each(|limiter| fetch(&raw const **limiter));
     let request = match call.args.left() {
         // `limit window`, and nothing else.
         2 => {
             let policy = policy(&mut call.args, now_us)?;
-            if let Some(allowance) = charge_one(&mut open, &policy, now_us)? {
+            if let Some(allowance) = charge_one(limiter?, &policy, now_us) {
                 open.commit_change::<Limiter>(Lives::AsBefore, &charge_of(&policy, 1, now_us));
                 count_allowed(&lock, key.bytes(), Algorithm::Fixed);
                 reply_figures(reply, &allowance, 0);

@@ -14,16 +14,14 @@ use crate::time::Micros;
 /// Charges a call that is [common](crate::ratelimit::common), which is to be committed,
 /// and does not move the end of its key: what the key says. Else nothing is done.
 pub fn charge_one(
-    open: &mut WriteKey,
+    limiter: Option<&mut Limiter>,
     policy: &Policy,
     now_us: Micros,
-) -> Result<Option<Allowance>, Error> {
-    let Some(limiter) = open.value::<Limiter>()? else { return Ok(None) };
-    let Some(quota) = limiter.charge_one(policy, now_us) else { return Ok(None) };
+) -> Option<Allowance> {
+    let quota = limiter?.charge_one(policy, now_us)?;
     let Quota { limit, retry_after_us, reset_after_us, .. } = quota;
     let remaining = quota.remaining().cast_signed();
-    let allowance = Allowance { granted: 1, limit, remaining, retry_after_us, reset_after_us };
-    Ok(Some(allowance))
+    Some(Allowance { granted: 1, limit, remaining, retry_after_us, reset_after_us })
 }
 
 /// Decides on a call on one key. When all of the call's keys have agreed, it is to

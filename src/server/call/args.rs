@@ -16,11 +16,11 @@ use std::ops::RangeInclusive;
 pub const EXPIRIES: &[&str] = &["EX", "PX", "EXAT", "PXAT"];
 
 /// Whether a word is a keyword (upper case), in any case. Most are not by their length or
-/// their first letter.
+/// their first letter, and those that are mostly stand there in upper case.
 fn is_keyword(word: &[u8], keyword: &[u8]) -> bool {
     word.len() == keyword.len()
         && word.first().map(u8::to_ascii_uppercase) == keyword.first().copied()
-        && word.eq_ignore_ascii_case(keyword)
+        && (word == keyword || word.eq_ignore_ascii_case(keyword))
 }
 
 /// The place of a word among keywords (upper case), in any case.

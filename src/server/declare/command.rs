@@ -108,8 +108,10 @@ unsafe extern "C" fn run<H: Handler>(
         // SAFETY: as above; this is the only `Call` made of the context.
         handler(&mut unsafe { Call::new(ctx, Args::from_raw(argv)) })
     });
-    if let Err(error) = outcome.unwrap_or(Err(Error::Internal)) {
-        reply.error(&error);
+    match outcome {
+        Some(Ok(())) => {}
+        Some(Err(error)) => reply.error(&error),
+        None => reply.error(&Error::Internal),
     }
     #[cfg(debug_assertions)]
     do_wrong(reply);
