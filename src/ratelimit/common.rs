@@ -8,6 +8,7 @@ use super::policy::{Algorithm, Cost, Policy};
 use super::quota::Quota;
 use super::request::{Decision, Mode, Request};
 use super::window::{Usage, Window};
+use crate::bug;
 use crate::time::Micros;
 
 impl Limiter {
@@ -33,12 +34,18 @@ impl Limiter {
     /// what [`decide`](Self::decide) and [`apply`](Self::apply) would come to by
     /// [the change](charge_of). Else nothing is done.
     pub fn charge_one(&mut self, policy: &Policy, now_us: Micros) -> Option<Quota> {
-        let before = self.room_for(policy, 1, now_us)?;
-        let after = before.charged(1);
-        if let Self::One(Window { usage: Usage::Fixed(fixed), .. }) = self {
-            fixed.used = after.used;
-        }
+        let after = self.room_for(policy, 1, now_us)?.charged(1);
+        self.charge_common(&after);
         Some(after)
+    }
+
+    /// Makes a charge that was decided to be of that kind: what the limit says then. It is
+    /// what [`apply`](Self::apply) comes to, and leaves the end of the key where it is.
+    pub fn charge_common(&mut self, after: &Quota) {
+        match self {
+            Self::One(Window { usage: Usage::Fixed(fixed), .. }) => fixed.used = after.used,
+            _ => bug("a common charge of a limiter that takes none"),
+        }
     }
 
     /// Decides on a call if it is of that kind, as [`decide_any`](Self::decide_any)
@@ -78,6 +85,7 @@ mod tests {
     use super::super::fixed::Fixed;
     use super::super::policy::MIN_WINDOW_US;
     use super::*;
+    use crate::server::{Changeable, Lives};
     use proptest::prelude::*;
 
     fn policies() -> impl Strategy<Value = Policy> {
@@ -125,8 +133,12 @@ mod tests {
                 return Ok(());
             };
             prop_assert_eq!(change, charge_of(&policy, cost, now_us));
-            let mut oracle = before;
+            let mut oracle = before.clone();
             oracle.apply(&change);
+            let mut decided = before.clone();
+            decided.charge_common(&short.after.unwrap());
+            prop_assert_eq!(&decided, &oracle);
+            prop_assert_eq!(oracle.lives().moved_from(before.lives()), Lives::AsBefore);
             let after = Limiter::quota(
                 Some(&oracle), Algorithm::Fixed, &[policy], cost, true, now_us,
             );

@@ -59,12 +59,19 @@ pub fn apply(
     decision: &Decision,
     now_us: Micros,
 ) -> Result<(Lives, Allowance), Error> {
-    let Decision { algorithm, granted, after, .. } = *decision;
-    let mut quota = after.unwrap_or(decision.quota);
+    let Decision { algorithm, granted, .. } = *decision;
+    // A common charge, unless the key has run out since.
+    if let Some(quota) = &decision.after
+        && let Some(limiter) = open.value::<Limiter>()?
+    {
+        limiter.charge_common(quota);
+        return Ok((Lives::AsBefore, allowance(request, decision, quota)));
+    }
+    let mut quota = decision.quota;
     let mut lives = Lives::AsBefore;
     if let Some(change) = &decision.change {
         lives = open.apply::<Limiter>(change, |limiter| {
-            if granted > 0 && after.is_none() {
+            if granted > 0 {
                 let (policies, cost) = (&request.policies, request.cost);
                 let in_full = decision.is_in_full(cost);
                 quota = Limiter::quota(Some(limiter), algorithm, policies, cost, in_full, now_us);
