@@ -11,8 +11,9 @@
 
 use super::config::MAX_LISTS;
 use super::layout::{MAX_FIELDS, MAX_NAME_BYTES};
+use super::listing::Listing;
 use crate::bug;
-use crate::server::{AuxTable, Event, Global, Listener, Lock, Strings};
+use crate::server::{AuxTable, Event, Global, Listener, Lock};
 use crate::wire::{Reader, push_number};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -35,8 +36,8 @@ pub struct FieldList {
     count: usize,
     /// For each field its length, and its bytes.
     packed: Box<[u8]>,
-    /// The fields as a call has its arguments, once one asked for them.
-    strings: OnceLock<Arc<Strings>>,
+    /// The fields as calls ask for them, once one did.
+    listing: OnceLock<Arc<Listing>>,
 }
 
 impl FieldList {
@@ -52,7 +53,7 @@ impl FieldList {
     }
 
     fn of(count: usize, packed: &[u8]) -> Self {
-        Self { count, packed: packed.into(), strings: OnceLock::new() }
+        Self { count, packed: packed.into(), listing: OnceLock::new() }
     }
 
     /// The names of the fields, in order.
@@ -63,9 +64,9 @@ impl FieldList {
         (0..self.count).map(next)
     }
 
-    /// The same, as arguments of a call.
-    pub fn strings(&self) -> &Arc<Strings> {
-        self.strings.get_or_init(|| Arc::new(Strings::new(self.fields())))
+    /// The same, as calls ask for them.
+    pub fn listing(&self) -> &Arc<Listing> {
+        self.listing.get_or_init(|| Arc::new(Listing::new(self.fields())))
     }
 
     /// Whether it is as small as it may be.

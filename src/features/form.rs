@@ -34,6 +34,11 @@ impl Form {
         cut.unwrap_or((name, Self::One))
     }
 
+    /// Whether a name may ask for more than a value as it is, by its end.
+    pub fn may_cut(name: &[u8]) -> bool {
+        matches!(name.last(), Some(b']' | b')'))
+    }
+
     /// How many columns of a tensor it takes.
     pub fn width(self) -> usize {
         match self {

@@ -25,6 +25,7 @@ mod form;
 mod found;
 mod json;
 mod layout;
+mod listing;
 mod nested;
 mod number;
 mod numbering;

@@ -4,11 +4,13 @@ use super::form::Form;
 use super::layout::{Layout, ReadName};
 use super::numbering::Numbering;
 use crate::bug;
-use std::cell::OnceCell;
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Where in the rows of a layout the fields of a call stand.
+#[derive(Debug)]
 pub struct ResolvedFields {
     /// For each place of the call the field; [`NOWHERE`] where there is none.
     fields: Vec<u32>,
@@ -16,14 +18,14 @@ pub struct ResolvedFields {
     /// Where they are all there, and each stands after the one before it.
     run: Option<Range<usize>>,
     /// The views that any of them is in.
-    views: Vec<u32>,
+    views: SmallVec<[u32; 2]>,
     /// The view of each of them, by its place in `views`.
     views_of: Vec<u32>,
     /// What stands for a place where its view has expired: by the places in
     /// `views` and in the row.
     others: HashMap<usize, (usize, usize)>,
     /// Found out when first asked for.
-    steps: OnceCell<Vec<Step>>,
+    steps: OnceLock<Vec<Step>>,
 }
 
 /// Places that follow each other and are read together.
@@ -46,7 +48,7 @@ impl ResolvedFields {
         let mut fields = Vec::with_capacity(names.len());
         let mut views_of = Vec::with_capacity(names.len());
         let mut others = HashMap::new();
-        let (mut views, mut numbering) = (Vec::new(), Numbering::default());
+        let (mut views, mut numbering) = (SmallVec::new(), Numbering::default());
         let mut number_of = |view: usize| {
             let number = numbering.of(view);
             if number == views.len() {
@@ -78,7 +80,7 @@ impl ResolvedFields {
         let run = first..first + fields.len();
         let in_order = fields.iter().map(|field| *field as usize).eq(run.clone());
         let run = (are_all_there && in_order).then_some(run);
-        Self { fields, are_all_there, run, views, views_of, others, steps: OnceCell::new() }
+        Self { fields, are_all_there, run, views, views_of, others, steps: OnceLock::new() }
     }
 
     /// The views that any of the fields is in.
@@ -120,7 +122,7 @@ impl ResolvedFields {
     }
 
     /// The steps in which a row is read of which all views are served, by what is asked
-    /// for at a place: for all rows of one call it is the same.
+    /// for at a place: it goes with the names, and is the same whenever it is asked.
     pub fn steps(&self, form: impl Fn(usize) -> Form) -> &[Step] {
         self.steps.get_or_init(|| {
             let mut steps = Vec::new();

@@ -22,6 +22,11 @@ use xxhash_rust::xxh3::Xxh3Builder;
 #[derive(Clone, Debug)]
 pub struct SharedLayout(Arc<Node>);
 
+/// A layout that is known when it comes again. It may go meanwhile: what it stood at is
+/// no other's as long as it is known.
+#[derive(Debug)]
+pub struct KnownLayout(Weak<Node>);
+
 /// What a row begins with: its layout, and what happened to those of its fields that
 /// hold events. One pointer, as most rows have none: it leads to the layout that all
 /// share, or to a block of the row's own.
@@ -127,9 +132,21 @@ impl SharedLayout {
         Arc::strong_count(&self.0) == 1
     }
 
+    /// The layout, to be known again.
+    pub fn known(&self) -> KnownLayout {
+        KnownLayout(Arc::downgrade(&self.0))
+    }
+
     /// What no other layout has, for as long as this one is held.
     pub fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
+    }
+}
+
+impl KnownLayout {
+    /// Whether it is this one.
+    pub fn is(&self, layout: &SharedLayout) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&layout.0))
     }
 }
 

@@ -1,13 +1,14 @@
 //! Reading entities of either kind: what a call asks for is resolved once, for
 //! plain hashes and for each layout of rows, and then read entity by entity.
 
-use super::fields::{Fields, InHashes};
+use super::fields::Fields;
 use super::hash::HashPlan;
 use crate::bug;
 use crate::features::buffer::{TakeText, ValueBuffer};
 use crate::features::by_namespace::{self, Counts};
 use crate::features::config::MAX_VALUES;
 use crate::features::events::Events;
+use crate::features::feast;
 use crate::features::found::Found;
 use crate::features::layout::ReadName;
 use crate::features::numbering::Numbering;
@@ -22,9 +23,11 @@ use crate::namespace::literal_start;
 use crate::server::{Arg, Error, Hash, Keyspace, Lock, ReadKey, ValueRef, fetch, refuse};
 use crate::time::{MICROS_PER_MILLI, Micros, Millis};
 use arrayvec::ArrayVec;
+use smallvec::SmallVec;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What reads the fields of a call from one entity after the other.
 pub struct EntityReader<'a> {
@@ -43,7 +46,8 @@ pub struct EntityReader<'a> {
 /// What is the same for all entities of a call.
 struct Reading<'a> {
     fields: &'a Fields<'a>,
-    in_hashes: InHashes<'a>,
+    /// How Feast's store names what it wrote, where it wrote the hashes.
+    feast: Option<&'a feast::Names>,
     /// The server's clock.
     now_us: Micros,
     /// What happened before this is too old.
@@ -62,7 +66,7 @@ impl Reading<'_> {
 
     /// When what stands in a hash happened, as far as it says.
     fn feast_time(&self, buffer: &ValueBuffer, place: usize) -> i64 {
-        let time = self.in_hashes.feast.and_then(|names| names.time_of(place));
+        let time = self.feast.and_then(|names| names.time_of(place));
         match time.map(|time| buffer.get(time)) {
             Some(Found::Value(Value::I64(at_ms))) => at_ms,
             _ => NO_TIME,
@@ -124,7 +128,7 @@ impl<'a> EntityReader<'a> {
     pub fn new(
         lock: Lock<'a>,
         fields: &'a Fields<'a>,
-        in_hashes: InHashes<'a>,
+        feast: Option<&'a feast::Names>,
         now_us: Micros,
         max_age_ms: Option<Millis>,
         most: usize,
@@ -133,7 +137,7 @@ impl<'a> EntityReader<'a> {
         let oldest_ms = max_age_ms.map_or(0, |most| now_ms.saturating_sub(most));
         let tally = Tally::new(lock);
         Self {
-            call: Reading { fields, in_hashes, now_us, oldest_ms, tally },
+            call: Reading { fields, feast, now_us, oldest_ms, tally },
             before: Counts::default(),
             hashes: None,
             most,
@@ -194,8 +198,9 @@ impl<'a> EntityReader<'a> {
                 None => Ok(Content::Nothing),
                 Some(hash) => {
                     call.tally.add(|counts| counts.hashes += 1);
+                    let Reading { fields, feast, .. } = *call;
                     let (plan, buffer) = self.hashes.get_or_insert_with(|| {
-                        (HashPlan::new(call.in_hashes.fields), ValueBuffer::new(self.most))
+                        (HashPlan::new(fields.in_hashes(feast)), ValueBuffer::new(self.most))
                     });
                     Err(OpenHash { hash, plan, buffer, call })
                 }
@@ -309,7 +314,7 @@ impl<'e> OpenHash<'e> {
     /// Reads it into the reader's buffer.
     pub fn read(self) -> Result<Entity<'e>, Error> {
         self.buffer.reset(self.plan.field_count());
-        let bytes = match self.call.in_hashes.feast {
+        let bytes = match self.call.feast {
             None => self.plan.read(&self.hash, self.buffer)?,
             Some(names) => self.plan.read(&self.hash, &mut names.reading(self.buffer))?,
         };
@@ -359,7 +364,7 @@ impl<'e> Entity<'e> {
         let is_plain = call.fields.are_plain()
             && match &content {
                 Content::Row { states, .. } => states.is_none(),
-                Content::Hash(_) => call.in_hashes.feast.is_none(),
+                Content::Hash(_) => call.feast.is_none(),
                 Content::Nothing => true,
             };
         Self { content, call, is_plain, bytes }
@@ -436,7 +441,7 @@ impl<'e> Entity<'e> {
     }
 
     fn of_hash(&self, buffer: &'e ValueBuffer, place: usize) -> Found<'e> {
-        if self.call.in_hashes.feast.is_some() {
+        if self.call.feast.is_some() {
             return self.of_feast(buffer, place);
         }
         let bytes = |place: usize| match buffer.get(place) {
@@ -659,7 +664,7 @@ impl Drop for Tally<'_> {
 struct Layouts<'a> {
     /// The names, cut once for all layouts from the second on: mostly there is one.
     names: Vec<ReadName<'a>>,
-    met: Vec<(SharedLayout, ResolvedFields)>,
+    met: SmallVec<[(SharedLayout, Arc<ResolvedFields>); 1]>,
     /// Of the address of each, which is its own while it is held in `met`.
     numbering: Numbering,
 }
@@ -678,15 +683,16 @@ impl<'a> Layouts<'a> {
 
     #[inline(never)]
     fn resolve(&mut self, layout: &SharedLayout, fields: &Fields<'a>) {
-        let has_named_views = layout.has_named_views();
-        let resolved = if self.met.is_empty() || !has_named_views {
-            ResolvedFields::new(layout, fields.read_names(has_named_views))
-        } else {
+        let resolved = fields.resolved(layout, || {
+            let has_named_views = layout.has_named_views();
+            if self.met.is_empty() || !has_named_views {
+                return ResolvedFields::new(layout, fields.read_names(has_named_views));
+            }
             if self.names.is_empty() {
                 self.names = fields.read_names(true).collect();
             }
             ResolvedFields::new(layout, self.names.iter().copied())
-        };
+        });
         self.met.push((layout.clone(), resolved));
     }
 }

@@ -6,7 +6,9 @@ use super::write_options::{FIELDS, VIEW, view};
 use crate::features::change::{Applier, Deletion};
 use crate::features::datatype::APPLY;
 use crate::features::row::Row;
-use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, refuse};
+use crate::server::{
+    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, refuse,
+};
 use crate::time::MICROS_PER_MILLI;
 
 /// ML.FEATUREDEL
@@ -50,7 +52,7 @@ fn parse<'a>(args: &mut Args<'a>, listed: &Listed<'_, 'a>) -> Result<Deletion<'a
         0 => Deletion::View(view(args.arg()?)?),
         _ => {
             let names: Vec<_> = match listed.next(args)? {
-                Some(list) => list.map(|name| name.bytes()).collect(),
+                Some(listing) => listing.strings().iter().map(Arg::bytes).collect(),
                 None => {
                     args.counted("FIELDS", "fields that follow")?.map(|name| name.bytes()).collect()
                 }

@@ -2,7 +2,7 @@
 
 use super::answers::{Answers, TIME_BYTES, VALUE_BYTES, check, most_bytes, reply_bytes, too_long};
 use super::entity::{Entity, EntityReader, F32Row, OpenHash, Opened, Repeats, each_key};
-use super::fields::{Field, Fields, InHashes};
+use super::fields::Fields;
 use super::listed::Listed;
 use super::write_options::{FIELDS, NUMBERS};
 use crate::bug;
@@ -165,7 +165,7 @@ impl<'a> Request<'a> {
     ) -> Result<Self, Error> {
         args.arg()?.one_of("the argument after the keys", &["FIELDS"])?;
         let fields = match listed.next(args)? {
-            Some(list) => Fields::of(list),
+            Some(listing) => Fields::listed(listing),
             None => Fields::of(args.counted("FIELDS", "fields")?),
         };
         let most = MAX_VALUES.get_unsigned();
@@ -177,9 +177,8 @@ impl<'a> Request<'a> {
             )));
         }
         // Each entity is asked for each name.
-        let names = fields.names().fold(0u64, |sum, name| sum + name.len() as u64);
         let most = MAX_REPLY_BYTES.get_unsigned();
-        if names.saturating_mul(keys.len() as u64) > most {
+        if fields.name_bytes().saturating_mul(keys.len() as u64) > most {
             return Err(refuse(format!(
                 "numkeys times the bytes of FIELDS must be at most {most} \
                  (ml.features-max-reply-bytes)"
@@ -257,7 +256,8 @@ impl<'a> Request<'a> {
 
     /// The names of the fields as Feast's store writes them.
     fn feast_names(&self) -> Result<feast::Names, Error> {
-        let names = self.fields.in_hashes().fields.iter().map(|field| field.name);
+        let names = self.fields.in_hashes(None);
+        let names = names.iter().map(|field| field.name);
         let timed = self.timed || self.max_age_ms.is_some();
         feast::Names::of(names, timed).map_err(|name| {
             refuse(format!("FIELDS with LAYOUT FEAST must be view:feature, not {}", quoted(name)))
@@ -266,18 +266,9 @@ impl<'a> Request<'a> {
 
     /// Reads all, and answers. Where that is an error nothing is answered.
     pub fn answer(&self, call: &Call<'a>, now_us: Micros) -> Result<(), Error> {
-        let (fields, max_age_ms) = (&self.fields, self.max_age_ms);
-        let named: Vec<_>;
-        let in_hashes = match &self.feast {
-            None => fields.in_hashes(),
-            Some(names) => {
-                named = names.all().map(|name| Field { arg: None, name }).collect();
-                InHashes { fields: &named, feast: Some(names) }
-            }
-        };
+        let (fields, feast, max_age_ms) = (&self.fields, self.feast.as_ref(), self.max_age_ms);
         let lock = call.lock();
-        let mut reader =
-            EntityReader::new(lock, fields, in_hashes, now_us, max_age_ms, most_bytes());
+        let mut reader = EntityReader::new(lock, fields, feast, now_us, max_age_ms, most_bytes());
         match self.form {
             Form::Values => values(call, self, &mut reader),
             Form::Tensor(dtype) => tensor(call, self, &mut reader, dtype),

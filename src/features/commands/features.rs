@@ -27,8 +27,7 @@ fn features(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let fields = Fields::of(call.args.remaining());
     // What is asked for once is answered, as long as it is.
-    let mut reader =
-        EntityReader::new(call.lock(), &fields, fields.in_hashes(), call.now(), None, usize::MAX);
+    let mut reader = EntityReader::new(call.lock(), &fields, None, call.now(), None, usize::MAX);
     let mut answers = Answers::of(call);
     let open = call.keys.read(key);
     let row = open.own::<Row>();

@@ -4,10 +4,14 @@ use crate::bug;
 use crate::features::feast;
 use crate::features::form::Form;
 use crate::features::layout::ReadName;
+use crate::features::listing::Listing;
+use crate::features::resolved::ResolvedFields;
+use crate::features::shared_layout::SharedLayout;
 use crate::features::windows::Aggregate;
-use crate::server::Arg;
+use crate::server::{Arg, Strings};
 use crate::time::Micros;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A field, as it is looked for in a hash.
 #[derive(Clone, Copy)]
@@ -18,26 +22,38 @@ pub struct Field<'a> {
     pub name: &'a [u8],
 }
 
-/// By which names hashes are asked.
-#[derive(Clone, Copy)]
-pub struct InHashes<'a> {
-    /// Those of the fields as they were given first.
-    pub fields: &'a [Field<'a>],
-    /// What else there is to know where Feast's store wrote the hashes.
-    pub feast: Option<&'a feast::Names>,
+impl<'a> Field<'a> {
+    fn of(arg: Arg<'a>) -> Self {
+        Self { arg: Some(arg), name: arg.bytes() }
+    }
+
+    fn named(name: &'a [u8]) -> Self {
+        Self { arg: None, name }
+    }
 }
 
 /// The fields that a call asks for.
 pub struct Fields<'a> {
-    /// Those of the call by their whole names; then, for what is asked for as numbers, by
-    /// the names without what is asked for.
-    names: Vec<Field<'a>>,
+    names: Names<'a>,
     /// How many the call has.
     count: usize,
     /// What is asked for of each, where it is not one value of all.
     cuts: Vec<Cut<'a>>,
     windows: Vec<Window>,
     columns: usize,
+    /// How long all names are together.
+    name_bytes: u64,
+    /// The list that has them, if one was named.
+    listing: Option<&'a Listing>,
+}
+
+/// The names of fields.
+enum Names<'a> {
+    /// Those of the call by their whole names; then, for what is asked for as numbers, by
+    /// the names without what is asked for.
+    Read(Vec<Field<'a>>),
+    /// Those of a list, which are read only where that is needed.
+    Listed(&'a Strings),
 }
 
 /// A span of a field's windows, of which any number of aggregates are asked for.
@@ -62,15 +78,29 @@ struct Cut<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Those of a list.
+    pub fn listed(listing: &'a Listing) -> Self {
+        let strings = listing.strings();
+        let fields = match listing.are_plain {
+            true => Self::plain(Names::Listed(strings), strings.iter().len(), listing.name_bytes),
+            false => Self::of(strings.iter()),
+        };
+        Self { listing: Some(listing), ..fields }
+    }
+
+    /// Those of so many names, of each one value as it is.
+    fn plain(names: Names<'a>, count: usize, name_bytes: u64) -> Self {
+        let (cuts, windows) = (Vec::new(), Vec::new());
+        Self { names, count, cuts, windows, columns: count, name_bytes, listing: None }
+    }
+
     /// Those that arguments name.
     pub fn of(args: impl Iterator<Item = Arg<'a>>) -> Self {
-        let whole = args.map(|arg| Field { arg: Some(arg), name: arg.bytes() });
-        let mut names: Vec<_> = whole.collect();
+        let mut names: Vec<_> = args.map(Field::of).collect();
         let count = names.len();
-        let is_cut = |field: &Field| matches!(field.name.last(), Some(b']' | b')'));
-        let (cuts, windows) = (Vec::new(), Vec::new());
-        let mut fields = Self { names: Vec::new(), count, cuts, windows, columns: count };
-        if names.iter().any(is_cut) {
+        let name_bytes = names.iter().map(|field| field.name.len() as u64).sum();
+        let mut fields = Self::plain(Names::Read(Vec::new()), count, name_bytes);
+        if names.iter().any(|field| Form::may_cut(field.name)) {
             let cut = |field: &Field<'a>| Form::cut(field.name);
             let cuts: Vec<_> = names.iter().map(cut).collect();
             let mut known = HashMap::new();
@@ -81,7 +111,7 @@ impl<'a> Fields<'a> {
                     Form::One => {}
                     Form::Numbers(_) => {
                         bare = Some(names.len());
-                        names.push(Field { arg: None, name: field });
+                        names.push(Field::named(field));
                     }
                     Form::Window(aggregate, span_us) => {
                         window = *known.entry((field, span_us)).or_insert_with(|| {
@@ -97,7 +127,7 @@ impl<'a> Fields<'a> {
                 fields.cuts.push(Cut { field, form, bare, window });
             }
         }
-        Self { names, ..fields }
+        Self { names: Names::Read(names), ..fields }
     }
 
     /// How many there are.
@@ -112,12 +142,21 @@ impl<'a> Fields<'a> {
 
     /// The name at a place, as it was given.
     pub fn name(&self, place: usize) -> &'a [u8] {
-        self.names.get(place).unwrap_or_else(|| bug("a place without a field")).name
+        let name = match &self.names {
+            Names::Read(names) => names.get(place).map(|field| field.name),
+            Names::Listed(strings) => strings.get(place).map(Arg::bytes),
+        };
+        name.unwrap_or_else(|| bug("a place without a field"))
     }
 
     /// All names, as they were given.
-    pub fn names(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.names.iter().take(self.count).map(|field| field.name)
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        (0..self.count).map(|place| self.name(place))
+    }
+
+    /// How long all names are together.
+    pub fn name_bytes(&self) -> u64 {
+        self.name_bytes
     }
 
     /// Whether one value is asked for of each.
@@ -147,15 +186,32 @@ impl<'a> Fields<'a> {
 
     /// The names by which rows are asked.
     pub fn read_names(&self, has_named_views: bool) -> impl ExactSizeIterator<Item = ReadName<'a>> {
-        self.names.iter().take(self.count).enumerate().map(move |(place, whole)| {
-            let name = self.cuts.get(place).map_or(whole.name, |cut| cut.field);
+        self.names().enumerate().map(move |(place, whole)| {
+            let name = self.cuts.get(place).map_or(whole, |cut| cut.field);
             if has_named_views { ReadName::new(name) } else { ReadName::whole(name) }
         })
     }
 
-    /// The names by which hashes are asked; the first are those that were given.
-    pub fn in_hashes(&self) -> InHashes<'_> {
-        InHashes { fields: &self.names, feast: None }
+    /// Where they stand in the rows of a layout, as `resolve` finds it if it is not known.
+    pub fn resolved(
+        &self,
+        layout: &SharedLayout,
+        resolve: impl FnOnce() -> ResolvedFields,
+    ) -> Arc<ResolvedFields> {
+        match self.listing {
+            Some(listing) => listing.resolved(layout, resolve),
+            None => Arc::new(resolve()),
+        }
+    }
+
+    /// The names by which hashes are asked; the first are those that were given. Where
+    /// Feast's store wrote them, they are as it names them.
+    pub fn in_hashes(&self, feast: Option<&'a feast::Names>) -> Vec<Field<'a>> {
+        match (feast, &self.names) {
+            (Some(names), _) => names.all().map(Field::named).collect(),
+            (None, Names::Read(names)) => names.clone(),
+            (None, Names::Listed(strings)) => strings.iter().map(Field::of).collect(),
+        }
     }
 
     /// Where the name of the field at a place alone stands among those of [`Self::in_hashes`].

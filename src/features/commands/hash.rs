@@ -9,7 +9,7 @@ use std::iter::empty;
 
 /// The fields of a call, as they are looked for in hashes.
 pub struct HashPlan<'a> {
-    fields: &'a [Field<'a>],
+    fields: Vec<Field<'a>>,
     /// The names sorted, each with its place in the call.
     sorted: Vec<(&'a [u8], usize)>,
     /// Whether a name is asked for more than once.
@@ -18,7 +18,7 @@ pub struct HashPlan<'a> {
 
 impl<'a> HashPlan<'a> {
     /// The plan for these fields.
-    pub fn new(fields: &'a [Field<'a>]) -> Self {
+    pub fn new(fields: Vec<Field<'a>>) -> Self {
         let mut sorted: Vec<_> = fields.iter().map(|field| field.name).zip(0..).collect();
         // Names that are the same meet, as all neighbours do that are put in order.
         let mut repeats = false;

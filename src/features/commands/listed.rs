@@ -1,6 +1,7 @@
 //! `FIELDS @list`: the fields of a list, wherever a call can name fields.
 
 use crate::features::field_lists;
+use crate::features::listing::Listing;
 use crate::server::{Arg, Args, Argument, Error, Kept, Lock, Options, quoted, refuse};
 
 /// `@list`
@@ -20,20 +21,16 @@ impl<'c, 'a> Listed<'c, 'a> {
 
     /// The fields of the list that the next argument names, if it names one rather than
     /// how many fields follow; of no list it is an error. A call has one such place.
-    pub fn next(
-        &self,
-        args: &mut Args<'a>,
-    ) -> Result<Option<impl ExactSizeIterator<Item = Arg<'a>> + use<'a>>, Error> {
+    pub fn next(&self, args: &mut Args<'a>) -> Result<Option<&'a Listing>, Error> {
         let Some(name) = args.peek().and_then(|word| word.strip_prefix(b"@")) else {
             return Ok(None);
         };
         args.arg()?;
-        let keep = |list: &field_lists::FieldList| self.kept.keep(list.strings());
-        let strings = field_lists::with(&self.lock, |lists| lists.get(name).map(keep));
-        let strings = strings.ok_or_else(|| {
-            refuse(format!("FIELDS names {}, which is no field list", quoted(name)))
-        })?;
-        Ok(Some(strings.iter()))
+        let keep = |list: &field_lists::FieldList| self.kept.keep(list.listing());
+        let listing = field_lists::with(&self.lock, |lists| lists.get(name).map(keep));
+        listing
+            .map(Some)
+            .ok_or_else(|| refuse(format!("FIELDS names {}, which is no field list", quoted(name))))
     }
 
     /// The value of FIELDS: for each field `size` arguments, the first of them its name,
@@ -43,9 +40,10 @@ impl<'c, 'a> Listed<'c, 'a> {
         options: &mut Options<'_, 'a>,
         size: usize,
     ) -> Result<Vec<Arg<'a>>, Error> {
-        let Some(fields) = self.next(options.args())? else {
+        let Some(listing) = self.next(options.args())? else {
             return options.counted("fields that follow", size);
         };
+        let fields = listing.strings().iter();
         let count = fields.len();
         if options.args().left() < count * (size - 1) {
             return Err(refuse(format!("FIELDS of a list need a value for each of its {count}")));

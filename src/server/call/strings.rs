@@ -3,9 +3,10 @@
 use super::args::Arg;
 use crate::bug;
 use crate::server::border::raw::RedisModuleString;
+use std::any::Any;
 use std::cell::OnceCell;
 use std::marker::PhantomData;
-use std::ptr::{from_ref, null_mut};
+use std::ptr::{self, null_mut};
 use std::sync::Arc;
 
 /// Strings of the server's own that outlive a call, for what may come in the place of
@@ -29,6 +30,12 @@ impl Strings {
         Self(all.map(copy).collect())
     }
 
+    /// The string at a place.
+    pub fn get(&self, place: usize) -> Option<Arg<'_>> {
+        // SAFETY: it lives as long as this.
+        self.0.get(place).map(|raw| unsafe { Arg::from_raw(*raw) })
+    }
+
     /// The strings.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Arg<'_>> {
         // SAFETY: they live as long as this.
@@ -43,22 +50,23 @@ impl Drop for Strings {
     }
 }
 
-/// What a call keeps until it ends: strings that come in the place of arguments, once.
+/// What a call keeps until it ends: one thing, with strings that come in the place of
+/// arguments.
 #[derive(Default)]
 pub struct Kept<'a> {
-    strings: OnceCell<Arc<Strings>>,
+    thing: OnceCell<Arc<dyn Any + Send + Sync>>,
     runs: PhantomData<&'a ()>,
 }
 
 impl<'a> Kept<'a> {
-    /// Keeps strings.
-    pub fn keep(&self, strings: &Arc<Strings>) -> &'a Strings {
-        let kept = self.strings.get_or_init(|| strings.clone());
-        if !Arc::ptr_eq(kept, strings) {
-            bug("a call that keeps strings twice")
-        }
+    /// Keeps it.
+    pub fn keep<T: Any + Send + Sync>(&self, thing: &Arc<T>) -> &'a T {
+        let kept = self.thing.get_or_init(|| thing.clone());
+        let Some(kept) = kept.downcast_ref::<T>().filter(|kept| ptr::eq(*kept, &**thing)) else {
+            bug("a call that keeps two things")
+        };
         // SAFETY: a handler works for any 'a, so that nothing of it is left when the handler
         // ends; this stands in the call, which ends after it, and never changes.
-        unsafe { &*from_ref(&**kept) }
+        unsafe { &*ptr::from_ref(kept) }
     }
 }
