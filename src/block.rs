@@ -75,6 +75,12 @@ impl<H> Block<H> {
         unsafe { &mut self.start.as_mut().head }
     }
 
+    /// The head and the bytes, to be changed.
+    pub fn parts_mut(&mut self) -> (&mut H, &mut [u8]) {
+        // SAFETY: the block lives as long as its owner, which is borrowed alone.
+        unsafe { Self::parts_at(self.address()) }
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: as many bytes follow the start, in the same block.
@@ -123,6 +129,21 @@ impl<H> Block<H> {
         // SAFETY: promised by the caller.
         unsafe { &mut (*raw.cast::<Start<H>>()).head }
     }
+
+    /// The same with the bytes.
+    ///
+    /// # Safety
+    /// As for [`head_at`](Self::head_at).
+    pub unsafe fn parts_at<'a>(raw: *mut c_void) -> (&'a mut H, &'a mut [u8]) {
+        let start = raw.cast::<Start<H>>();
+        // SAFETY: promised by the caller. As many bytes follow the length, in the same
+        // block, and the head is none of them.
+        unsafe {
+            let bytes = raw.cast::<u8>().add(Self::BYTES_AT);
+            let bytes = std::slice::from_raw_parts_mut(bytes, (*start).length as usize);
+            (&mut (*start).head, bytes)
+        }
+    }
 }
 
 impl<H: std::fmt::Debug> std::fmt::Debug for Block<H> {
@@ -153,14 +174,16 @@ mod tests {
     fn a_block_keeps_its_head_and_all_parts_of_its_bytes() {
         let mut block = Block::new(String::from("head"), &[b"", b"ab", b"c"]).unwrap();
         assert_eq!((block.head().as_str(), block.bytes()), ("head", b"abc".as_slice()));
-        block.head_mut().push('!');
+        let (head, bytes) = block.parts_mut();
+        head.push('!');
+        bytes.copy_from_slice(b"cab");
         let raw = block.into_raw();
         // SAFETY: the pointer is used once as the owner, after it was looked at.
         let block = unsafe {
             assert_eq!(Block::<String>::head_at(raw), "head!");
             Block::<String>::from_raw(raw)
         };
-        assert_eq!(block.bytes(), b"abc");
+        assert_eq!(block.bytes(), b"cab");
         assert_eq!(Block::bare(()).bytes(), b"");
     }
 

@@ -40,6 +40,24 @@ impl Head {
         self.cost_ms = lifetime.cost_ms;
     }
 
+    /// Writes another answer over this one, if that is of the same version and as long, and
+    /// no older answers follow; whether it is. `bytes` are those of its block.
+    pub fn overwrite(
+        &mut self,
+        bytes: &mut [u8],
+        (version, value): (&[u8], &[u8]),
+        lifetime: Lifetime,
+    ) -> bool {
+        let own = bytes.split_at_mut_checked(self.version_length.into());
+        let (own_version, own) = own.unwrap_or_else(|| shorter_than_its_version());
+        if self.older.is_some() || own_version != version || own.len() != value.len() {
+            return false;
+        }
+        self.set_lifetime(lifetime);
+        own.copy_from_slice(value);
+        true
+    }
+
     /// Has older answers follow this one, in place of those that do.
     pub fn set_older(&mut self, older: Option<Answer>) {
         self.older = older;
@@ -92,7 +110,7 @@ impl Answer {
 
     fn parts(&self) -> (&[u8], &[u8]) {
         let parts = self.bytes().split_at_checked(self.head().version_length.into());
-        parts.unwrap_or_else(|| bug("an answer is shorter than its version"))
+        parts.unwrap_or_else(|| shorter_than_its_version())
     }
 
     /// How long the answer holds.
@@ -159,6 +177,11 @@ fn chain(answers: Vec<Answer>) -> Option<Answer> {
         answer.head_mut().older = older;
         Some(answer)
     })
+}
+
+#[cold]
+fn shorter_than_its_version() -> ! {
+    bug("an answer is shorter than its version")
 }
 
 /// Holds no answers.

@@ -25,8 +25,9 @@ pub trait Holder {
     /// Why it cannot be changed.
     type Error;
 
-    /// What can be changed in place of the answer written last, if it holds one.
-    fn newest(&mut self) -> Result<Option<&mut Head>, Self::Error>;
+    /// The answer written last, if it holds one: what can be changed in place of it, and its
+    /// bytes.
+    fn newest(&mut self) -> Result<Option<(&mut Head, &mut [u8])>, Self::Error>;
 
     /// Puts in what it is to hold, and gives back what it held.
     fn replace(&mut self, answers: Answer) -> Result<Option<Answer>, Self::Error>;
@@ -71,10 +72,29 @@ impl Change<'_> {
             (Some(_), None) => {}
             (Some(_), others) => {
                 let newest = key.newest()?;
-                newest.unwrap_or_else(|| bug("an answer just put in is gone")).set_older(others);
+                let (head, _) = newest.unwrap_or_else(|| bug("an answer just put in is gone"));
+                head.set_older(others);
             }
         }
         Ok(put.max(others_ms))
+    }
+
+    /// Writes the answer that is put in over the only one that a key holds, of the same
+    /// version and as long: what [`apply`](Self::apply) comes to, without another block.
+    /// Until when the key lives then; `None` where that cannot be.
+    pub fn overwrite<H: Holder>(
+        &self,
+        key: &mut H,
+        value: &[u8],
+    ) -> Result<Option<Millis>, H::Error> {
+        let Self { dropped, retimed, put: Some((version, lifetime)) } = self else {
+            return Ok(None);
+        };
+        let others = dropped.len() + retimed.len();
+        let newest = key.newest()?.filter(|_| others == 0);
+        let is_over =
+            newest.is_some_and(|(head, bytes)| head.overwrite(bytes, (version, value), *lifetime));
+        Ok(is_over.then_some(lifetime.stale_until_ms))
     }
 }
 
@@ -90,6 +110,11 @@ pub fn decide_put<'v>(
 ) -> Change<'v> {
     let others = answers.into_iter().flat_map(Answer::answers);
     let others = others.filter(|answer| answer.version() != version);
+    let put = Some((Cow::Borrowed(version), lifetime));
+    // Most keys hold one answer.
+    if others.clone().next().is_none() {
+        return Change { put, ..Change::default() };
+    }
     let (alive, dead): (Vec<_>, Vec<_>) =
         others.partition(|answer| answer.lifetime().is_alive(now_ms));
     let too_many = (alive.len() + 1).saturating_sub(keep.max(1));
@@ -100,7 +125,7 @@ pub fn decide_put<'v>(
     Change {
         dropped: dropped.map(|answer| Cow::Owned(answer.version().to_vec())).collect(),
         retimed: Vec::new(),
-        put: Some((Cow::Borrowed(version), lifetime)),
+        put,
     }
 }
 
@@ -150,8 +175,8 @@ mod tests {
     impl Holder for Option<Answer> {
         type Error = Infallible;
 
-        fn newest(&mut self) -> Result<Option<&mut Head>, Infallible> {
-            Ok(self.as_mut().map(Answer::head_mut))
+        fn newest(&mut self) -> Result<Option<(&mut Head, &mut [u8])>, Infallible> {
+            Ok(self.as_mut().map(Answer::parts_mut))
         }
 
         fn replace(&mut self, answers: Answer) -> Result<Option<Answer>, Infallible> {
@@ -170,12 +195,30 @@ mod tests {
         let change = crate::cache::codec::decode_change(&payload).unwrap();
         assert!(!change.is_too_much_for(key.as_ref()));
         let put = change.put.as_ref();
+        // Written over, it is what it is put in anew.
+        let mut over = key.as_ref().map(|key| key.duplicate().unwrap());
+        let over_ms = value.and_then(|value| change.overwrite(&mut over, value).unwrap());
+        let is_alone = key.as_ref().is_some_and(|key| key.answers().count() == 1);
+        let is_like = |held: &Answer| {
+            put.is_some_and(|(version, _)| held.version() == &**version)
+                && value.is_some_and(|value| held.value().len() == value.len())
+        };
+        assert_eq!(over_ms.is_some(), is_alone && key.as_ref().is_some_and(is_like));
         let answer = put.map(|(version, at)| Answer::of(version, value.unwrap(), *at).unwrap());
         let expires_ms = change.apply(key, answer).unwrap();
         if expires_ms.is_none() {
             *key = None;
         }
         assert_eq!(expires_ms, key.as_ref().map(Answer::expires_at_ms));
+        if over_ms.is_some() {
+            assert_eq!((over_ms, encoded(&over)), (expires_ms, encoded(key)));
+        }
+    }
+
+    fn encoded(key: &Option<Answer>) -> Vec<u8> {
+        let mut payload = Vec::new();
+        key.iter().for_each(|key| crate::cache::codec::encode(key, &mut payload));
+        payload
     }
 
     fn put(key: &mut Option<Answer>, version: &str, value: &str, lifetime: Lifetime, now: Millis) {
@@ -322,17 +365,19 @@ mod tests {
         #[test]
         fn never_answers_what_another_version_wrote(
             writes in prop::collection::vec(
-                (0u8..5, any::<u8>(), 1u64..50, 0u64..20, 0u64..20), 1..60),
+                (0u8..5, prop::collection::vec(any::<u8>(), 0..3), 1u64..50, 0u64..20, 0u64..20),
+                1..60,
+            ),
         ) {
             let mut key = None;
-            let mut oracle: Vec<(u8, u8, Lifetime)> = Vec::new();
+            let mut oracle: Vec<(u8, Vec<u8>, Lifetime)> = Vec::new();
             let mut now = 1_000;
             for (version, value, ttl, stale, step) in writes {
                 now += step;
                 let lifetime = Lifetime { stale_until_ms: now + ttl + stale, ..until(now + ttl) };
                 let put = (&[version][..], lifetime);
                 let change = decide_put(key.as_ref(), put, 2, |_| true, now);
-                commit(&mut key, &change, Some(&[value]));
+                commit(&mut key, &change, Some(&value));
                 oracle.retain(|(held, _, held_until)| {
                     *held != version && held_until.stale_until_ms > now
                 });
@@ -343,7 +388,7 @@ mod tests {
                         let expected = oracle
                             .iter()
                             .find(|(held, _, end)| *held == version && end.expires_at_ms > at)
-                            .map(|(_, value, _)| vec![*value]);
+                            .map(|(_, value, _)| value.clone());
                         let found = key.as_ref().and_then(|key| key.get(&[version], at));
                         let found = found.map(|answer| answer.value().to_vec());
                         prop_assert_eq!(found, expected);

@@ -2,7 +2,7 @@
 //! it.
 
 use super::arguments::KEY;
-use super::store::{answer, commit};
+use super::store::commit;
 use crate::cache::answer::Answer;
 use crate::cache::codec;
 use crate::cache::datatype::APPLY;
@@ -26,13 +26,7 @@ fn apply(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let change = codec::decode_change(call.args.arg()?.bytes())
         .ok_or_else(|| refuse("change is not a change of the answers of a key"))?;
-    let put = match &change.put {
-        Some((version, lifetime)) => {
-            let value = call.args.arg()?;
-            Some((answer(version, value, *lifetime)?, value))
-        }
-        None => None,
-    };
+    let value = change.put.as_ref().map(|_| call.args.arg()).transpose()?;
     call.args.end()?;
     let open = call.keys.write(key);
     {
@@ -40,13 +34,13 @@ fn apply(call: &mut Call) -> Result<(), Error> {
         if change.is_too_much_for(answers.as_deref()) {
             return Err(refuse("change would have the key hold too many versions"));
         }
-        if answers.is_none() && put.is_none() {
+        if answers.is_none() && value.is_none() {
             // A key that expired here already.
             call.reply.ok();
             return Ok(());
         }
     }
-    commit(open, &change, put)?;
+    commit(open, &change, value, None)?;
     if let Some((version, _)) = &change.put {
         // On a primary, where slots arrive or somebody mends by hand: who waits for
         // it has it, and no lease on it is worth anything.

@@ -61,7 +61,7 @@ fn drop_answers(call: &mut Call) -> Result<(), Error> {
         decide_drop(answers.as_deref(), options.version, options.stale, now_ms)
     };
     match change {
-        Some(change) => commit(open, &change, None)?,
+        Some(change) => commit(open, &change, None, None)?,
         None => drop(open),
     }
     leases::invalidate(&lock, call.db(), key.bytes(), options.version);

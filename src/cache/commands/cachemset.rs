@@ -2,7 +2,7 @@
 
 use super::arguments::{KEY, NUMKEYS, VERSION, check_size, version};
 use super::cacheset::{Permission, Set, permission};
-use super::store::{answer, put};
+use super::store::{Put, answer, put};
 use crate::cache::answer::Answer;
 use crate::cache::leases::{self, Place};
 use crate::flights::arguments::TOKEN;
@@ -54,15 +54,16 @@ fn mset(call: &mut Call) -> Result<(), Error> {
         answers.push(match permission {
             Permission::Set { cost_ms, token } => {
                 let lifetime = options.terms.lifetime(random_fraction, cost_ms, now_ms);
-                Some((answer(version, *value, lifetime)?, token))
+                let made = Some(answer(version, *value, lifetime)?);
+                Some(Put { value: *value, lifetime, token, made })
             }
             Permission::IsSet | Permission::Refused => None,
         });
     }
-    for ((key, value), answer) in pairs.into_iter().zip(answers) {
-        if let Some((answer, token)) = answer {
+    for ((key, _), answer) in pairs.into_iter().zip(answers) {
+        if let Some(answer) = answer {
             let place = Place { db, key: key.bytes(), version };
-            put(call.keys.write(key), &lock, place, answer, value, token, now_ms)?;
+            put(call.keys.write(key), &lock, place, answer, now_ms)?;
         }
     }
     leases::settle(&lock);

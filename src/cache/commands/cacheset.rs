@@ -1,7 +1,7 @@
 //! ML.CACHESET: an answer, kept under the version that gave it.
 
 use super::arguments::{KEY, VERSION, check_size, version};
-use super::store::{answer, put};
+use super::store::{Put, put};
 use crate::cache::answer::Answer;
 use crate::cache::config::TTL;
 use crate::cache::counts::Counter;
@@ -114,8 +114,7 @@ fn set(call: &mut Call) -> Result<(), Error> {
     match permission(&lock, place, options.token) {
         Permission::Set { cost_ms, token } => {
             let lifetime = options.terms.lifetime(random_fraction, cost_ms, now_ms);
-            let answer = answer(version, value, lifetime)?;
-            put(open, &lock, place, answer, value, token, now_ms)?;
+            put(open, &lock, place, Put { value, lifetime, token, made: None }, now_ms)?;
             leases::settle(&lock);
             call.reply.ok();
         }

@@ -17,8 +17,8 @@ use std::ffi::CStr;
 impl Holder for WriteKey<'_> {
     type Error = Error;
 
-    fn newest(&mut self) -> Result<Option<&mut Head>, Error> {
-        self.inner::<Answer>()
+    fn newest(&mut self) -> Result<Option<(&mut Head, &mut [u8])>, Error> {
+        self.block()
     }
 
     fn replace(&mut self, answers: Answer) -> Result<Option<Answer>, Error> {
@@ -32,19 +32,29 @@ pub fn answer(version: &[u8], value: Arg, lifetime: Lifetime) -> Result<Answer, 
         .ok_or_else(|| refuse("not enough memory for value"))
 }
 
-/// Puts the answer of a version, whose value came as an argument, into its key. Those
-/// who wait for it have it when leases are settled.
+/// An answer that is to be put into its key.
+pub struct Put<'a> {
+    /// Its value, as it came.
+    pub value: Arg<'a>,
+    /// How long it holds.
+    pub lifetime: Lifetime,
+    /// The lease that it is set under, if under one.
+    pub token: Option<Id>,
+    /// The answer, where it has been made already.
+    pub made: Option<Answer>,
+}
+
+/// Puts the answer of a version into its key. Those who wait for it have it when leases are
+/// settled.
 pub fn put(
     open: WriteKey,
     lock: &Lock,
     place: Place,
-    answer: Answer,
-    value: Arg,
-    token: Option<Id>,
+    put: Put,
     now_ms: Millis,
 ) -> Result<(), Error> {
     let Place { key, version, .. } = place;
-    let lifetime = answer.lifetime();
+    let Put { value, lifetime, token, made } = put;
     let change = {
         let answers = open.value_ref::<Answer>()?;
         state::with(lock, |state| {
@@ -53,7 +63,7 @@ pub fn put(
             decide_put(answers.as_deref(), (version, lifetime), keep, in_force, now_ms)
         })
     };
-    commit(open, &change, Some((answer, value)))?;
+    commit(open, &change, Some(value), made)?;
     let length = value.bytes().len() as u64;
     state::with(lock, |state| {
         let mut tally = state.tally(key, version);
@@ -65,17 +75,28 @@ pub fn put(
     Ok(())
 }
 
-/// Commits a change of what a key holds, on the primary and on whatever follows
-/// it; with the answer that is put in goes the argument that its value came as.
-pub fn commit(mut key: WriteKey, change: &Change, put: Option<(Answer, Arg)>) -> Result<(), Error> {
+/// Commits a change of what a key holds, on the primary and on whatever follows it. With an
+/// answer that is put in goes the argument that its value came as. It may have been made
+/// already; else it is written over the one that is there, if that can be.
+pub fn commit(
+    mut key: WriteKey,
+    change: &Change,
+    value: Option<Arg>,
+    made: Option<Answer>,
+) -> Result<(), Error> {
     const SET: &CStr = c"ml.cacheset";
     const DROP: &CStr = c"ml.cachedrop";
-    let event = if put.is_some() { SET } else { DROP };
-    let (answer, value) = put.unzip();
-    let lives = match change.apply(&mut key, answer)? {
-        Some(until_ms) => Lives::Until(until_ms),
-        None => Lives::Gone,
+    let event = if value.is_some() { SET } else { DROP };
+    let until_ms = match (&change.put, value) {
+        (Some((version, lifetime)), Some(value)) if made.is_none() => {
+            match change.overwrite(&mut key, value.bytes())? {
+                None => change.apply(&mut key, Some(answer(version, value, *lifetime)?))?,
+                until_ms => until_ms,
+            }
+        }
+        _ => change.apply(&mut key, made)?,
     };
+    let lives = until_ms.map_or(Lives::Gone, Lives::Until);
     let effect = || {
         let mut payload = Vec::new();
         codec::encode_change(change, &mut payload);

@@ -6,6 +6,7 @@
 
 use super::args::{Arg, DistinctKeys, FEW};
 use super::error::Error;
+use crate::block::Block;
 use crate::bug;
 use crate::server::border::callback::Callback;
 use crate::server::border::guard::guard;
@@ -573,6 +574,15 @@ impl<'k> WriteKey<'k> {
         // SAFETY: the server owns the value while the key is open, this is the
         // only open handle on it, and its type was checked.
         Ok(self.open.0.value::<T>()?.map(|raw| unsafe { T::inner(raw) }))
+    }
+
+    /// The same of a [block](crate::block::Block), with its bytes.
+    pub fn block<H>(&mut self) -> Result<Option<(&mut H, &mut [u8])>, Error>
+    where
+        Block<H>: DataType,
+    {
+        // SAFETY: as above.
+        Ok(self.open.0.value::<Block<H>>()?.map(|raw| unsafe { Block::parts_at(raw) }))
     }
 
     /// Puts a value into the key, in place of the one it held, which is given
