@@ -32,21 +32,21 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
 /// Seconds with at most six decimals, as whole microseconds: `60`, `0.25`.
 /// Exact: no float is involved.
 pub fn parse_seconds(text: &[u8]) -> Option<u64> {
-    let (whole, decimals) = match text.iter().position(|byte| *byte == b'.') {
-        None => (text, None),
-        Some(point) => (text.get(..point)?, text.get(point + 1..)),
-    };
-    let mut micros = u64::try_from(parse_integer(whole)?).ok()?.checked_mul(1_000_000)?;
-    if let Some(decimals) = decimals {
-        if decimals.is_empty() || decimals.len() > 6 {
-            return None;
-        }
-        let mut unit = 100_000;
-        for digit in decimals {
-            let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-            micros = micros.checked_add(u64::from(digit) * unit)?;
-            unit /= 10;
-        }
+    let whole = |text| u64::try_from(parse_integer(text)?).ok()?.checked_mul(1_000_000);
+    // Most have no decimals.
+    if let Some(micros) = whole(text) {
+        return Some(micros);
+    }
+    let point = text.iter().position(|byte| *byte == b'.')?;
+    let (mut micros, decimals) = (whole(text.get(..point)?)?, text.get(point + 1..)?);
+    if decimals.is_empty() || decimals.len() > 6 {
+        return None;
+    }
+    let mut unit = 100_000;
+    for digit in decimals {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        micros = micros.checked_add(u64::from(digit) * unit)?;
+        unit /= 10;
     }
     Some(micros)
 }

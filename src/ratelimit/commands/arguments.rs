@@ -3,6 +3,7 @@
 use crate::bounds::{MAX_AMOUNT, MAX_TTL_MS};
 use crate::bug;
 use crate::id::Id;
+use crate::number::parse_seconds;
 use crate::ratelimit::closing::Close;
 use crate::ratelimit::config::{ALGORITHM as DEFAULT_ALGORITHM, MAX_HOLDS};
 use crate::ratelimit::policy::{
@@ -68,6 +69,8 @@ pub const KEYWORDS: [&str; 3] = ["ALGORITHM", "BURST", "COST"];
 
 const AMOUNTS: RangeInclusive<i64> = 0..=MAX_AMOUNT.cast_signed();
 
+const WINDOWS_US: RangeInclusive<Micros> = MIN_WINDOW_US..=MAX_WINDOW_US;
+
 /// `COST n`
 pub fn cost(options: &mut Options) -> Result<Cost, Error> {
     Ok(options.integer(AMOUNTS)?.cast_unsigned())
@@ -76,9 +79,9 @@ pub fn cost(options: &mut Options) -> Result<Cost, Error> {
 /// `limit window`
 pub fn policy(args: &mut Args, now_us: Micros) -> Result<Policy, Error> {
     let limit = args.arg()?.integer("limit", AMOUNTS)?.cast_unsigned();
-    let window = args.arg()?;
-    let Some(close) = close(window.bytes()) else {
-        let window_us = window.decimal(MIN_WINDOW_US..=MAX_WINDOW_US).ok_or_else(|| {
+    let window = args.arg()?.bytes();
+    let Some(close) = close(window) else {
+        let window_us = parse_seconds(window).filter(|us| WINDOWS_US.contains(us)).ok_or_else(|| {
             refuse(
                 "window must be seconds from 0.001 to 31622400, with at most 6 decimals, or DAY, \
                  WEEK, MONTH or UNTIL and a moment",
