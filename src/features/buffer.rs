@@ -20,6 +20,9 @@ pub trait TakeText {
         others: impl Iterator<Item = usize>,
         text: &[u8],
     ) -> Option<()>;
+
+    /// Whether a text was taken for a place.
+    fn has(&self, place: usize) -> bool;
 }
 
 /// A buffer of values: places, one after the other.
@@ -254,6 +257,10 @@ impl TakeText for ValueBuffer {
         *self.place_mut(place) = kept;
         others.for_each(|place| *self.place_mut(place) = kept);
         Some(())
+    }
+
+    fn has(&self, place: usize) -> bool {
+        !matches!(self.places.get(place), Some(Place::Nothing))
     }
 }
 

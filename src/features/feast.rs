@@ -94,6 +94,11 @@ impl TakeText for Reading<'_> {
         let at_ms = moment(bytes).map_or(Found::Nothing, |at_ms| Found::Value(Value::I64(at_ms)));
         self.buffer.put(place, others, at_ms)
     }
+
+    /// What says nothing is as good as not there.
+    fn has(&self, place: usize) -> bool {
+        self.buffer.has(place)
+    }
 }
 
 #[cfg(test)]

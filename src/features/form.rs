@@ -9,6 +9,7 @@ use super::value::Value;
 use super::windows::Aggregate;
 use crate::number::{parse_integer, parse_seconds};
 use crate::time::{Micros, Millis};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What a call asks for of a field.
@@ -44,6 +45,16 @@ impl Form {
         match self {
             Self::One | Self::Window(..) => 1,
             Self::Numbers(count) => count,
+        }
+    }
+
+    /// What is asked for, as errors say it.
+    pub fn describe(self) -> Cow<'static, str> {
+        match self {
+            Self::One => "one value".into(),
+            Self::Numbers(1) => "one number".into(),
+            Self::Numbers(count) => format!("{count} numbers").into(),
+            Self::Window(..) => "windows that this span fits".into(),
         }
     }
 

@@ -349,6 +349,10 @@ impl TakeText for TensorRow<'_> {
         }
         Some(())
     }
+
+    fn has(&self, place: usize) -> bool {
+        self.status.get(place) != Some(&(Status::NotFound as u8))
+    }
 }
 
 impl TensorRow<'_> {
@@ -360,11 +364,6 @@ impl TensorRow<'_> {
     /// Whether all values are there.
     pub fn is_whole(&self) -> bool {
         self.status.iter().all(|status| *status == Status::Present as u8)
-    }
-
-    /// Whether anything was found for a place.
-    pub fn has(&self, place: usize) -> bool {
-        self.status.get(place) != Some(&(Status::NotFound as u8))
     }
 
     /// Has `default` stand in for a value that is not there, or else NaN; `None` when

@@ -180,6 +180,17 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Its type, as clients write it; of events what they are.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Vector(dtype, bytes) => {
+                format!("{}[{}]", dtype.name(), bytes.len() / dtype.bytes())
+            }
+            Self::Events(events) => events.describe(),
+            _ => self.type_name().to_owned(),
+        }
+    }
+
     /// The bytes of what is as long as it may be: of a text, a string, a vector.
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self {

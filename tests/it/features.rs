@@ -28,14 +28,18 @@ fn assert_like_hmget(client: &mut Client, key: &[u8], fields: &[Vec<u8>]) {
 fn few_and_many_fields_of_small_and_large_hashes_are_read_alike() {
     let server = Server::start();
     let mut client = server.client();
-    for size in [1, 100, 3_000] {
+    for size in [1, 100, 250, 3_000] {
         let key = format!("h{size}");
         for field in 0..size {
             call!(client, "HSET", &key, format!("f{field}"), format!("value {field}"));
         }
+        // Of few fields a table where one of them is long.
+        if size == 250 {
+            call!(client, "HSET", &key, "long", "x".repeat(100));
+        }
         let encoding = if size <= 100 { "listpack" } else { "hashtable" };
         assert_eq!(client.run(&format!("OBJECT ENCODING {key}")).text(), encoding);
-        for asked in [1, 2, 7, 300, 5_000] {
+        for asked in [1, 2, 7, 100, 300, 5_000] {
             // Present and missing ones, backwards, and some of them twice.
             let field =
                 |at: usize| format!("f{}", (at * 7919) % (size + size / 2 + 1)).into_bytes();

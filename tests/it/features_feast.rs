@@ -202,7 +202,7 @@ fn what_is_no_message_is_told_from_what_is_missing() {
     let error = get(&mut client, &["v:n"], &["STRICT"]).error();
     assert!(error.contains("'v:n'") && error.contains("missing"), "{error}");
     let error = get(&mut client, &["v:t"], &["AS", "TENSOR", "STRICT"]).error();
-    assert!(error.contains("'v:t'") && error.contains("several"), "{error}");
+    assert!(error.contains("'v:t'") && error.contains(", not one value"), "{error}");
 }
 
 #[test]

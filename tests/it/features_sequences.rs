@@ -78,7 +78,11 @@ fn items_keep_their_types_and_a_tensor_pads() {
     assert_eq!(tensor[3].bytes()[..8], [9f32, 0.1].map(f32::to_le_bytes).concat());
     // An aggregate of it is none.
     let error = client.run("ML.FEATUREGET 1 u FIELDS 1 sum(s,60) STRICT").error();
-    assert!(error.contains("'sum(s,60)'"), "{error}");
+    assert!(error.contains("'sum(s,60)'") && error.contains("is SEQUENCE["), "{error}");
+    // Nor is it a scalar.
+    let error = client.run("ML.FEATUREGET 1 u FIELDS 1 s AS TENSOR STRICT").error();
+    let words = ["'s'", "'u'", "is SEQUENCE[", "not one value"];
+    assert!(words.iter().all(|word| error.contains(word)), "{error}");
 }
 
 #[test]

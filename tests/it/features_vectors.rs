@@ -113,11 +113,13 @@ fn another_width_is_an_error_or_status_5_and_never_a_shifted_tensor() {
     assert_eq!(json, "[{\"e[3]\":0,\"x\":9},{\"e[3]\":[1.0,2.0,3.0],\"x\":8}]");
     for form in ["VALUES", "TENSOR", "JSON"] {
         let error = client.run(&format!("{asked} STRICT AS {form}")).error();
-        let words = ["'e[3]'", "'old'", "width"];
+        let words = ["'e[3]'", "'old'", "is F32[2], not 3 numbers"];
         assert!(words.iter().all(|word| error.contains(word)), "{form}: {error}");
     }
     let error = client.run("ML.FEATUREGET 1 new FIELDS 1 e AS TENSOR STRICT").error();
-    assert!(error.contains("'e'") && error.contains("one value"), "{error}");
+    assert!(error.contains("'e'") && error.contains("is F32[3], not one value"), "{error}");
+    let error = client.run("ML.FEATUREGET 1 new FIELDS 1 x[2] STRICT").error();
+    assert!(error.contains("'x[2]'") && error.contains("is I64, not 2 numbers"), "{error}");
     // Nor is a vector one number, or a number a vector.
     let (_, _, status) = tensor(&mut client, "ML.FEATUREGET 1 new FIELDS 4 e x[1] x[2] e[1]");
     assert_eq!(status, [5, 1, 5, 5]);
@@ -196,10 +198,11 @@ fn of_a_hash_the_field_s_bytes_are_read_and_the_literal_name_first() {
     }
     let answer = call!(client, "ML.FEATURES", "h", "e[2]", "f[1]", "f7[1]").items();
     assert_eq!(answer, [bulk(f32s(&[1.0, 2.0])), bulk("2.5"), Value::Nil]);
-    for (name, kind) in [("e[3]", "F32"), ("e[2]", "F64"), ("d[2]", "F32")] {
+    for (name, kind, bytes) in [("e[3]", "F32", 8), ("e[2]", "F64", 8), ("d[2]", "F32", 16)] {
         let asked = format!("ML.FEATUREGET 1 h FIELDS 1 {name} AS TENSOR STRICT TYPE {kind}");
         let error = client.run(&asked).error();
-        assert!(error.contains(name) && error.contains("width"), "{kind}: {error}");
+        let is = format!("is {bytes} bytes, not ");
+        assert!(error.contains(name) && error.contains(&is), "{kind}: {error}");
     }
     client.run("ML.FEATUREGET 1 h FIELDS 1 d[2] AS TENSOR STRICT TYPE F64").items();
 }

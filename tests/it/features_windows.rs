@@ -111,8 +111,12 @@ fn nothing_in_a_window_is_0_or_missing_and_another_span_is_status_5() {
     let values = client.run(&get).items()[0].items();
     assert_eq!(values[..2], [bulk("0"), bulk("0.0")]);
     assert_eq!(values[2..], nils(7).items());
-    for (field, word) in [("mean(x,60)", "missing"), ("sum(x,70)", "span"), ("sum(x,0.5)", "span")]
-    {
+    for (field, word) in [
+        ("mean(x,60)", "missing"),
+        ("sum(x,70)", "is WINDOWS SPAN 60 TILE 10, not windows that this span fits"),
+        ("sum(x,0.5)", "is WINDOWS SPAN 60 TILE 10, not windows that this span fits"),
+        ("x", "is WINDOWS SPAN 60 TILE 10, not one value"),
+    ] {
         let error = client.run(&format!("ML.FEATUREGET 1 u FIELDS 1 {field} STRICT")).error();
         assert!(error.contains(field) && error.contains(word), "{error}");
     }

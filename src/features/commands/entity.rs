@@ -469,6 +469,28 @@ impl<'e> Entity<'e> {
         }
     }
 
+    /// What stands at a place, as errors tell it: the type of a value, what events are,
+    /// of what nothing says the type how long it is.
+    #[cold]
+    pub fn describe(&self, place: usize) -> String {
+        let found = match &self.content {
+            Content::Nothing => None,
+            Content::Row { values, fields, states, .. } => {
+                served(fields, *states, place).map(|(_, _, field)| values.get(field).describe())
+            }
+            Content::Hash(buffer) => {
+                let names = [Some(place), self.call.fields.bare(place)];
+                names.into_iter().flatten().find_map(|name| match buffer.get(name) {
+                    Found::Value(Value::Text(text)) => Some(format!("{} bytes", text.len())),
+                    Found::Value(value) => Some(value.describe()),
+                    Found::Nested(_) => Some("values with others in them".to_owned()),
+                    _ => None,
+                })
+            }
+        };
+        found.unwrap_or_else(|| bug("a form of what is not there"))
+    }
+
     /// As many bytes as all texts that it holds together take at most; of events nobody
     /// knows beforehand.
     pub fn text_bytes(&self) -> Option<usize> {

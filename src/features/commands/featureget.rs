@@ -6,7 +6,7 @@ use super::fields::Fields;
 use super::listed::Listed;
 use super::write_options::{FIELDS, NUMBERS};
 use crate::bug;
-use crate::features::buffer::ValueBuffer;
+use crate::features::buffer::{TakeText, ValueBuffer};
 use crate::features::config::{MAX_REPLY_BYTES, MAX_VALUES};
 use crate::features::dtype::Dtype;
 use crate::features::feast;
@@ -276,8 +276,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Refuses, for STRICT, what was found for a field of a key and is no value.
-    fn check(&self, found: &Found, key: Arg, place: usize) -> Result<(), Error> {
+    /// Refuses, for STRICT, what was found for a field of an entity and is no value.
+    fn check(&self, found: &Found, entity: &Entity, key: Arg, place: usize) -> Result<(), Error> {
         let wrong = match found {
             Found::Value(_) | Found::Packed(_) | Found::Items(_) | Found::Nested(_) => {
                 return Ok(());
@@ -285,22 +285,24 @@ impl<'a> Request<'a> {
             Found::Spoilt => "is no value of Feast's",
             Found::TooOld => "is older than MAXAGE",
             Found::Nothing => "is missing",
-            Found::Misfit => match self.fields.form(place) {
-                FieldForm::Numbers(_) => "is of another width",
-                FieldForm::Window(..) => "has no tiles for that span",
-                FieldForm::One => "is asked for as one value, and has several",
-            },
+            Found::Misfit => {
+                let (is, form) = (entity.describe(place), self.fields.form(place));
+                return Err(self.wrong(key, place, &format!("is {is}, not {}", form.describe())));
+            }
         };
-        Err(refuse(format!("{} {wrong}", self.name(key, place))))
+        Err(self.wrong(key, place, wrong))
+    }
+
+    /// What is wrong with a field of a key.
+    fn wrong(&self, key: Arg, place: usize, what: &str) -> Error {
+        refuse(format!("{} {what}", self.name(key, place)))
     }
 
     /// Why a field of a key, which is no number of the tensor's type, is refused.
     fn no_nan(&self, key: Arg, place: usize, dtype: Dtype) -> Error {
-        refuse(format!(
-            "{} has no value of type {}, which has no NaN: give a DEFAULT",
-            self.name(key, place),
-            dtype.name()
-        ))
+        let dtype = dtype.name();
+        let what = format!("has no value of type {dtype}, which has no NaN: give a DEFAULT");
+        self.wrong(key, place, &what)
     }
 
     /// A field of a key, as errors name it.
@@ -333,7 +335,7 @@ fn values<'a>(
                     for place in 0..columns {
                         let found = entity.get(place);
                         if request.strict {
-                            request.check(&found, key.name, place)?;
+                            request.check(&found, entity, key.name, place)?;
                         }
                         let cost = match found {
                             Found::Value(value) => {
@@ -477,7 +479,7 @@ fn entity_row(
         }
         let default = defaults.get(place).copied();
         if request.strict {
-            request.check(&found, key, place)?;
+            request.check(&found, entity, key, place)?;
         }
         let pushed = match request.fields.form(place) {
             FieldForm::Numbers(columns) => tensor.push_wide(found, columns, default),
@@ -486,7 +488,7 @@ fn entity_row(
         pushed.ok_or_else(|| request.no_nan(key, place, tensor.dtype()))?;
         // What is a value elsewhere may be none of a tensor of this type.
         if request.strict && tensor.is_misfit() {
-            request.check(&Found::Misfit, key, place)?;
+            request.check(&Found::Misfit, entity, key, place)?;
         }
         Ok(())
     };
@@ -550,7 +552,7 @@ fn hash_row(
         } else {
             hash.count(0, 1);
             if request.strict {
-                request.check(&Found::Nothing, key, place)?;
+                return Err(request.wrong(key, place, "is missing"));
             }
         }
         let filled = row.fill_in(place, defaults.get(place).copied());
@@ -600,7 +602,7 @@ fn document<'a>(
             for place in &places {
                 let found = entity.get(*place);
                 if request.strict {
-                    request.check(&found, key.name, *place)?;
+                    request.check(&found, entity, key.name, *place)?;
                 }
                 let default = defaults.get(*place).map_or(&b"null"[..], Vec::as_slice);
                 let pushed = match found {
@@ -616,9 +618,7 @@ fn document<'a>(
                     }
                 };
                 pushed.map_err(|unwritten| match unwritten {
-                    Unwritten::NotText => {
-                        refuse(format!("{} is not UTF-8", request.name(key.name, *place)))
-                    }
+                    Unwritten::NotText => request.wrong(key.name, *place, "is not UTF-8"),
                     Unwritten::TooLong => too_long(unwritten),
                 })?;
             }

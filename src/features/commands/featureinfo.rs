@@ -3,7 +3,6 @@
 use crate::features::change::is_alive;
 use crate::features::layout::Layout;
 use crate::features::row::Row;
-use crate::features::value::Value;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::{MICROS_PER_MILLI, Millis};
 
@@ -60,18 +59,7 @@ fn describe(call: &Call, row: &Row, now_ms: Millis) {
         for field in fields {
             reply.array(2);
             reply.bytes(layout.field_name(field));
-            reply.bytes(type_of(values.get(field)).as_bytes());
+            reply.bytes(values.get(field).describe().as_bytes());
         }
-    }
-}
-
-/// The type of a value, as clients write it; of events what they are.
-fn type_of(value: Value) -> String {
-    match value {
-        Value::Vector(dtype, bytes) => {
-            format!("{}[{}]", value.type_name(), bytes.len() / dtype.bytes())
-        }
-        Value::Events(events) => events.describe(),
-        value => value.type_name().to_owned(),
     }
 }

@@ -389,17 +389,34 @@ impl Hash<'_> {
 
     /// Calls `work` with each field and its value, in one pass. A field may come
     /// twice, with the same value. A panic in `work` ends the pass with an error.
-    pub fn each(&self, mut work: impl FnMut(&[u8], &[u8])) -> Result<(), Error> {
+    pub fn each(&self, work: impl FnMut(&[u8], &[u8])) -> Result<(), Error> {
+        self.each_if(work, || true).map(|_| ())
+    }
+
+    /// The same, of a hash that the server holds as a list. Of one that it holds as a
+    /// table the fields of one bucket come, which may be none; then `is_worth_it` says
+    /// whether all others are to come as well. Whether all came.
+    pub fn each_if(
+        &self,
+        mut work: impl FnMut(&[u8], &[u8]),
+        is_worth_it: impl FnOnce() -> bool,
+    ) -> Result<bool, Error> {
         let mut pass = Pass { work: &mut work, panicked: false };
         // SAFETY: the key is open and holds a hash; the cursor is freed once; the
         // callback gets back the pointer to `pass`, which outlives the scan.
-        unsafe {
+        let all = unsafe {
             let cursor = api!(RedisModule_ScanCursorCreate());
             let data = (&raw mut pass).cast();
-            while api!(RedisModule_ScanKey(self.0.raw, cursor, Some(scanned), data)) != 0 {}
+            let step = || api!(RedisModule_ScanKey(self.0.raw, cursor, Some(scanned), data)) != 0;
+            let mut is_left = step();
+            let all = !is_left || is_worth_it();
+            while is_left && all {
+                is_left = step();
+            }
             api!(RedisModule_ScanCursorDestroy(cursor));
-        }
-        if pass.panicked { Err(Error::Internal) } else { Ok(()) }
+            all
+        };
+        if pass.panicked { Err(Error::Internal) } else { Ok(all) }
     }
 
     /// The value of a field, as HGET reads it; `None` when the hash has no
