@@ -78,7 +78,8 @@ impl<'v> Items<'v> {
         self.sequence().iter().map(|(_, value)| value).take(self.places)
     }
 
-    fn sequence(self) -> &'v Sequence {
+    /// The sequence that they are of.
+    pub fn sequence(self) -> &'v Sequence {
         match &**self.events {
             Events::Sequence(sequence) => sequence,
             Events::Windows(_) => bug("items of no sequence"),

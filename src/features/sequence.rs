@@ -106,7 +106,8 @@ impl Item {
         at.millis()
     }
 
-    fn value(&self) -> Value<'_> {
+    /// Its value.
+    pub fn value(&self) -> Value<'_> {
         match self {
             Self::Text(_, text) => Value::Text(text.0.bytes()),
             Self::String(_, text) => Value::String(text.0.bytes()),
@@ -197,6 +198,12 @@ impl Sequence {
     /// The items, newest first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Millis, Value<'_>)> {
         self.items.iter().rev().map(|item| (item.at_ms(), item.value()))
+    }
+
+    /// The items in two runs, the newer one first, in each the newest last.
+    pub fn runs(&self) -> [&[Item]; 2] {
+        let (older, newer) = self.items.as_slices();
+        [newer, older]
     }
 
     /// How many items there are.

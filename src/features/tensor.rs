@@ -163,6 +163,58 @@ impl Tensor {
         Some(())
     }
 
+    /// Appends so many numbers, if that is what was found: a vector of the tensor's type,
+    /// or items enough, none of them a text.
+    #[inline]
+    pub fn push_whole(&mut self, found: Found, columns: usize) -> bool {
+        let written = match found {
+            Found::Value(Value::Vector(dtype, bytes))
+                if dtype == self.dtype && bytes.len() == columns * dtype.bytes() =>
+            {
+                self.data.extend_from_slice(bytes);
+                true
+            }
+            Found::Items(items) if items.held() == columns => match self.dtype {
+                Dtype::F32 => self.write_all(items, |item| item.to_f32().map(f32::to_le_bytes)),
+                Dtype::F64 => self.write_all(items, |item| item.to_f64().map(f64::to_le_bytes)),
+                Dtype::I64 => self.write_all(items, |item| item.to_i64().map(i64::to_le_bytes)),
+            },
+            _ => false,
+        };
+        if written {
+            self.status.push(Status::Present as u8);
+        }
+        written
+    }
+
+    /// Appends all items, if they are numbers that the type holds.
+    fn write_all<const N: usize>(
+        &mut self,
+        items: Items,
+        number: impl Fn(Value) -> Option<[u8; N]>,
+    ) -> bool {
+        let start = self.data.len();
+        self.data.resize(start + items.held() * N, 0);
+        let cells = self.data.get_mut(start..).map(|cells| cells.as_chunks_mut().0);
+        let mut cells = cells.unwrap_or_else(|| bug("a tensor that did not grow"));
+        for run in items.sequence().runs() {
+            let (these, others) = cells.split_at_mut(run.len().min(cells.len()));
+            for (cell, item) in these.iter_mut().zip(run.iter().rev()) {
+                let value = item.value();
+                let is_number = matches!(value, Value::F32(_) | Value::F64(_) | Value::I64(_));
+                match is_number.then(|| number(value)).flatten() {
+                    Some(number) => *cell = number,
+                    None => {
+                        self.data.truncate(start);
+                        return false;
+                    }
+                }
+            }
+            cells = others;
+        }
+        true
+    }
+
     fn write_vector(&mut self, vector: Vector, default: Option<Value<'static>>) -> Option<Status> {
         if vector.dtype() == self.dtype {
             self.data.extend_from_slice(vector.bytes());
@@ -413,8 +465,11 @@ impl TensorRow<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::events::Events;
+    use super::super::sequence::Sequence;
     use super::*;
     use std::iter::empty;
+    use std::sync::Arc;
 
     fn text(text: &str) -> Found<'_> {
         Found::Value(Value::Text(text.as_bytes()))
@@ -566,6 +621,35 @@ mod tests {
             Tensor::new(Dtype::F32, 1, 1, false).unwrap().gather_f32s(&slots, &[2]);
         })
         .unwrap_err();
+    }
+
+    #[test]
+    fn what_is_as_it_is_asked_for_is_written_as_all_else() {
+        let mut sequence = Sequence::default();
+        // More than are kept: the ring begins anew within it.
+        for at_ms in 0..30u16 {
+            let item = Value::F32(f32::from(at_ms) / 8.0);
+            sequence.push(at_ms.into(), None, 20, [item].into_iter());
+        }
+        let events = Arc::new(Events::Sequence(sequence));
+        let vector = Value::Vector(Dtype::F64, &[7; 56]);
+        for kind in [Dtype::F32, Dtype::F64, Dtype::I64] {
+            for columns in [1, 7, 20, 21] {
+                let vector = Found::Value(vector);
+                for (found, is_whole) in [
+                    (Found::Items(Items::of(&events, columns)), columns < 21 && kind != Dtype::I64),
+                    (vector, columns == 7 && kind == Dtype::F64),
+                ] {
+                    let [mut at_once, mut any] =
+                        [(); 2].map(|()| Tensor::new(kind, columns, 1, false).unwrap());
+                    assert_eq!(at_once.push_whole(found, columns), is_whole);
+                    if is_whole {
+                        any.push_wide(found, columns, None).unwrap();
+                    }
+                    assert_eq!(at_once.parts(), any.parts());
+                }
+            }
+        }
     }
 
     #[test]

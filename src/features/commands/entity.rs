@@ -9,6 +9,7 @@ use crate::features::by_namespace::{self, Counts};
 use crate::features::config::MAX_VALUES;
 use crate::features::events::Events;
 use crate::features::feast;
+use crate::features::form::Form;
 use crate::features::found::Found;
 use crate::features::layout::ReadName;
 use crate::features::numbering::Numbering;
@@ -171,8 +172,10 @@ impl<'a> EntityReader<'a> {
         self.call.tally.turn_to(name.bytes());
         self.before = self.call.tally.counts.get();
         let call = &self.call;
-        let entity;
-        let content = match row {
+        // Put together where it stays, and looked at in one place: else it would be copied,
+        // and looking at it a call.
+        let (entity, unread);
+        match row {
             Some(row) => {
                 call.tally.add(|counts| counts.rows += 1);
                 let (layout, values) = row.parts();
@@ -191,27 +194,25 @@ impl<'a> EntityReader<'a> {
                     self.summaries.read(call, &values, fields, states)?;
                 }
                 let summaries = &self.summaries.of;
-                Ok(Content::Row { row, values, fields, states, summaries })
+                let content = Content::Row { row, values, fields, states, summaries };
+                (entity, unread) = (Entity::new(content, call, 0), None);
             }
             // It may still be a hash.
-            None => match open.hash()? {
-                None => Ok(Content::Nothing),
-                Some(hash) => {
+            None => {
+                unread = open.hash()?.map(|hash| {
                     call.tally.add(|counts| counts.hashes += 1);
                     let Reading { fields, feast, .. } = *call;
                     let (plan, buffer) = self.hashes.get_or_insert_with(|| {
                         (HashPlan::new(fields.in_hashes(feast)), ValueBuffer::new(self.most))
                     });
-                    Err(OpenHash { hash, plan, buffer, call })
-                }
-            },
-        };
-        work(match content {
-            Ok(content) => {
-                entity = Entity::new(content, call, 0);
-                Opened::Read(&entity)
+                    OpenHash { hash, plan, buffer, call }
+                });
+                entity = Entity::new(Content::Nothing, call, 0);
             }
-            Err(hash) => Opened::Hash(hash),
+        }
+        work(match unread {
+            Some(hash) => Opened::Hash(hash),
+            None => Opened::Read(&entity),
         })
     }
 
@@ -560,6 +561,12 @@ impl<'e> Entity<'e> {
             look(place, found)?;
         }
         Ok(())
+    }
+
+    /// What a value of a served row comes to that is asked for as so many numbers.
+    #[inline]
+    pub fn numbers(&self, value: Value<'e>, columns: usize) -> Found<'e> {
+        Form::Numbers(columns).of_row(value, self.call.oldest_ms)
     }
 
     /// Counts so many fields that were found.

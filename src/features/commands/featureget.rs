@@ -525,7 +525,18 @@ fn entity_row(
             }
             Step::Same(field, places) => {
                 let value = field.map(|field| values.get(field));
-                entity.each(value, places.clone(), |place, found| push(tensor, place, found))?;
+                for place in places.clone() {
+                    // What is as it is asked for is not looked at twice.
+                    if let Some(value) = value
+                        && let FieldForm::Numbers(columns) = request.fields.form(place)
+                        && tensor.push_whole(entity.numbers(value, columns), columns)
+                    {
+                        entity.count_found(1);
+                        continue;
+                    }
+                    entity
+                        .each(value, place..place + 1, |place, found| push(tensor, place, found))?;
+                }
             }
         }
     }
