@@ -28,7 +28,7 @@ pub struct Scan {
     /// Who asks.
     pub client: BlockedClient,
     ask: Arc<Ask>,
-    held: Held,
+    held: Arc<Held>,
     version: u16,
     /// Whether anything stale is asked for that there may be.
     has_stale: bool,

@@ -17,6 +17,7 @@ use crate::bug;
 use crate::id::Id;
 use crate::lifetime::Lifetime;
 use crate::time::Millis;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// How many vectors a write moves at most: three for each that is taken out are enough.
@@ -123,6 +124,8 @@ pub struct Shelves {
     /// The one that is emptied, and how far that is.
     emptied: Option<(usize, usize)>,
     count: usize,
+    /// What was held last, if it is what there is still.
+    held: RefCell<Option<Arc<Held>>>,
 }
 
 /// A vector that moved from one slot to another, and whom it belongs to.
@@ -190,6 +193,7 @@ impl Shelves {
 
     /// Begins a segment, where there is none: which shelf it is on.
     fn begin(&mut self, dim: usize) -> usize {
+        self.held.take();
         let before = self.last.and_then(|at| self.shelves.get(at)?.as_ref());
         let before = before.or_else(|| self.shelves.iter().flatten().next());
         let segment = Segment::new(dim, before.map(|shelf| &*shelf.segment));
@@ -209,6 +213,9 @@ impl Shelves {
     /// Writes down what has changed of a vector's owner.
     pub fn change(&mut self, slot: u32, change: impl FnOnce(&mut Owner)) {
         let (at, row) = place(slot);
+        if self.last != Some(at) {
+            self.held.take();
+        }
         let Some(Some(shelf)) = self.shelves.get_mut(at) else { no_shelf() };
         change(Arc::make_mut(&mut shelf.owners).get_mut(row).unwrap_or_else(|| no_shelf()));
     }
@@ -233,6 +240,7 @@ impl Shelves {
     }
 
     fn clear(&mut self, at: usize) {
+        self.held.take();
         if let Some(shelf) = self.shelves.get_mut(at) {
             *shelf = None;
         }
@@ -282,10 +290,14 @@ impl Shelves {
     }
 
     /// The shelves as they are now, to be read by threads, but for the one that is filled.
-    pub fn hold(&self) -> Held {
+    /// Taking them costs something for each; as long as nothing changes in them, once.
+    pub fn hold(&self) -> Arc<Held> {
         let full = |at: usize| Some(at) != self.last;
-        let shelves = self.shelves.iter().enumerate();
-        Held(shelves.map(|(at, shelf)| shelf.clone().filter(|_| full(at))).collect())
+        let take = || {
+            let shelves = self.shelves.iter().enumerate();
+            Held(shelves.map(|(at, shelf)| shelf.as_ref().filter(|_| full(at)).cloned()).collect())
+        };
+        Arc::clone(self.held.borrow_mut().get_or_insert_with(|| Arc::new(take())))
     }
 
     /// Looks for the vectors of a version most similar to a query, of those whose owners
@@ -451,6 +463,8 @@ mod tests {
         let query = Query::new(&Unit::read(&bytes(&random(0, 8))).unwrap());
         let mut best = Best::new(10_000, 0.0, Some(-1.0));
         assert!(held.scan(&query, 7, |_| true, &mut best, || true));
+        assert!(!Arc::ptr_eq(&held, &kept.shelves.hold()));
+        assert!(Arc::ptr_eq(&kept.shelves.hold(), &kept.shelves.hold()), "taken once");
         // The third segment was being filled.
         let scanned = best.hits().iter().chain(best.maybes()).map(|(_, id)| *id);
         let mut scanned: Vec<_> = scanned.collect();

@@ -14,6 +14,7 @@ use crate::rows::Rows;
 use crate::time::Millis;
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// How many versions a key may hold answers of.
@@ -283,7 +284,7 @@ impl Table {
     }
 
     /// The segments that threads can scan, and the number of a version in them.
-    pub fn hold(&self, version: &[u8]) -> Option<(Held, u16)> {
+    pub fn hold(&self, version: &[u8]) -> Option<(Arc<Held>, u16)> {
         Some((self.shelves.hold(), self.number_of(version)?))
     }
 
