@@ -1,9 +1,14 @@
 //! What is counted of the cache: of all keys, of each namespace, and of each
 //! version in force.
 
+use crate::flights::Gauges;
 use crate::stats::counters;
 
+/// The flights to answers.
+pub static FLIGHTS: Gauges = Gauges::new();
+
 counters! {
+    "cache":
     /// Fresh answers served.
     Hits = "hits",
     /// Reads that found no fresh answer.
@@ -28,4 +33,9 @@ counters! {
     EntriesWritten = "entries_written",
     /// Bytes of the answers written.
     BytesWritten = "bytes_written",
+    with
+    "open_leases" = &FLIGHTS.open,
+    "past_leases" = &FLIGHTS.past,
+    "lease_bytes" = &FLIGHTS.bytes,
+    "waiters" = &FLIGHTS.waiters,
 }

@@ -3,10 +3,9 @@
 
 use super::answer::Answer;
 use super::config::{LEASE_BYTES, LEASES, MAX_LEASE};
-use super::counts::Counter;
+use super::counts::{Counter, FLIGHTS};
 use super::reply::{Fetched, reply_fetched};
 use super::state;
-use super::stats;
 use crate::flights::{self, Again, Domain, Gauges, Room, grant_next};
 use crate::id::Id;
 use crate::server::{BlockedClient, Config, Event, Listener, Lock, Reply, look_at, monotonic, now};
@@ -80,12 +79,7 @@ impl Domain for Cache {
     /// Once that was asked for, the answer that is there.
     type Seen = Option<Option<Found>>;
 
-    const GAUGES: Gauges = Gauges {
-        open: &stats::LEASES,
-        past: &stats::PAST_LEASES,
-        bytes: &stats::LEASE_BYTES,
-        waiters: &stats::WAITERS,
-    };
+    const GAUGES: &'static Gauges = &FLIGHTS;
 
     const MAX_LEASE: &'static Config = &MAX_LEASE;
 

@@ -26,10 +26,11 @@ use crate::server::TypeSpec;
 
 pub use commands::{COMMANDS, CachePart, Left, PART};
 pub use config::CONFIGS;
+pub use counts::INFO;
 pub use leases::{LISTENER as LEASES, settle};
 pub use reply::{Fetched, reply_fetched};
 pub use state::{LISTENER, admits};
-pub use stats::{INFO, STATS};
+pub use stats::STATS;
 
 /// The data types of this domain.
 pub const TYPES: &[TypeSpec] = &[TypeSpec::of::<answer::Answer>()];

@@ -45,7 +45,7 @@ pub trait Domain: Sized + 'static {
     fn room() -> &'static Room<Self>;
 
     /// What INFO tells of them.
-    const GAUGES: Gauges;
+    const GAUGES: &'static Gauges;
 
     /// How long a lease, or a backoff, may be, in milliseconds.
     const MAX_LEASE: &'static Config;
@@ -135,13 +135,22 @@ pub type Flights<D> = SingleFlight<BlockedClient, <D as Domain>::Answer, <D as D
 /// What INFO tells of flights.
 pub struct Gauges {
     /// Leases open, and backoffs not over yet.
-    pub open: &'static Gauge,
+    pub open: Gauge,
     /// Leases that ran out or were completed, and are not forgotten.
-    pub past: &'static Gauge,
+    pub past: Gauge,
     /// What all of these take of memory, with those who wait.
-    pub bytes: &'static Gauge,
+    pub bytes: Gauge,
     /// Callers that wait.
-    pub waiters: &'static Gauge,
+    pub waiters: Gauge,
+}
+
+impl Gauges {
+    /// Of no flights.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        let [open, past, bytes, waiters] = [const { Gauge::new() }; 4];
+        Self { open, past, bytes, waiters }
+    }
 }
 
 /// One who waits.
@@ -190,10 +199,10 @@ impl<D: Domain> Default for State<D> {
             entered: BTreeSet::new(),
             anew: VecDeque::new(),
             told: true,
-            open: Share::none_of(D::GAUGES.open),
-            past: Share::none_of(D::GAUGES.past),
-            bytes: Share::none_of(D::GAUGES.bytes),
-            waiters: Share::none_of(D::GAUGES.waiters),
+            open: Share::none_of(&D::GAUGES.open),
+            past: Share::none_of(&D::GAUGES.past),
+            bytes: Share::none_of(&D::GAUGES.bytes),
+            waiters: Share::none_of(&D::GAUGES.waiters),
         }
     }
 }

@@ -708,12 +708,7 @@ impl Domain for Semantic {
     type Told = Told;
     type Seen = ();
 
-    const GAUGES: Gauges = Gauges {
-        open: &stats::LEASES,
-        past: &stats::PAST_LEASES,
-        bytes: &stats::LEASE_BYTES,
-        waiters: &stats::WAITERS,
-    };
+    const GAUGES: &'static Gauges = &stats::FLIGHTS;
 
     const MAX_LEASE: &'static Config = &MAX_LEASE;
 

@@ -4,11 +4,16 @@ use super::reply_count;
 use crate::bug;
 use crate::metrics::Counter;
 use crate::server::Reply;
+use std::ffi::CStr;
 
-/// The things that a domain counts, each with its name in ML.STATS: an enum `Counter`, and
-/// `Counts` of them.
+/// The things that a domain counts, each with its name in ML.STATS: an enum `Counter`,
+/// `Counts` of them, `TOTALS` of all namespaces, and the section of INFO that tells these
+/// by the domain's name and theirs, and further figures after them.
 macro_rules! counters {
-    ($($(#[$what:meta])+ $counter:ident = $name:literal,)+) => {
+    (
+        $domain:literal: $($(#[$what:meta])+ $counter:ident = $name:literal,)+
+        with $($figure:literal = $metric:expr,)*
+    ) => {
         /// One of the things counted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Counter {
@@ -29,10 +34,36 @@ macro_rules! counters {
 
         /// How much was counted of each.
         pub type Counts = $crate::stats::Counts<{ Counter::ALL.len() }>;
+
+        /// How much was counted of each, of all namespaces together.
+        pub static TOTALS: $crate::stats::Totals<{ Counter::ALL.len() }> =
+            $crate::stats::Totals::new();
+
+        /// The section of INFO.
+        #[allow(clippy::indexing_slicing)] // Checked when it is compiled.
+        pub static INFO: $crate::server::Section = $crate::server::Section {
+            name: $crate::stats::c_name(concat!($domain, "\0")),
+            fields: &[
+                $((
+                    $crate::stats::c_name(concat!($domain, "_", $name, "\0")),
+                    &TOTALS.0[Counter::$counter as usize],
+                ),)+
+                $(($crate::stats::c_name(concat!($domain, "_", $figure, "\0")), $metric),)*
+            ],
+        };
     };
 }
 
 pub(crate) use counters;
+
+/// A name as C has it, of a text that ends in its zero; checked when it is compiled.
+#[allow(clippy::panic)]
+pub const fn c_name(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(name) => name,
+        Err(_) => panic!("a name ends in its only zero"),
+    }
+}
 
 /// How much was counted of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

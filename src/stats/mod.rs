@@ -15,7 +15,7 @@ mod space_saving;
 pub use commands::{Sections, command};
 pub use config::CONFIGS;
 pub(crate) use counts::counters;
-pub use counts::{Counts, Totals};
+pub use counts::{Counts, Totals, c_name};
 pub use namespaces::Namespaces;
 pub use space_saving::SpaceSaving;
 
