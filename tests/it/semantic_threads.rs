@@ -574,6 +574,39 @@ fn who_asks_of_a_slot_that_moves_meanwhile_is_sent_on() {
 }
 
 #[test]
+fn who_asks_of_a_node_that_fails_over_meanwhile_is_let_go() {
+    let cluster = Cluster::start();
+    let key = (0..).map(|number| format!("{number}")).find(|key| cluster.owner(key) == 0).unwrap();
+    let (node, replica) = (&cluster.nodes[0], &cluster.nodes[3]);
+    let mut client = node.client();
+    fill(&mut client, &key);
+    replica.catch_up(node);
+    by_threads(&mut client, true);
+    hold(&mut client);
+    let mut crowd = Crowd::of(node, 2);
+    crowd.send_command(0, &command("ML.SEMGET", &key, &asked(), "HIT 0.9"));
+    crowd.send_command(1, &command("ML.SEMFETCH", &key, &asked(), "HIT 0.9 LEASE 9000"));
+    wait_for_scans(&mut client, 2);
+    let mut next = replica.client();
+    next.run("CLUSTER FAILOVER").ok();
+    wait_for("the nodes to change places", || {
+        next.run("ROLE").items()[0].text() == "master"
+            && client.run("ROLE").items()[0].text() == "slave"
+    });
+    go(&mut client);
+    crowd.wait_for(2);
+    for member in 0..2 {
+        let error = crowd.last(member).error();
+        // The server lets all who are blocked go as it becomes a replica.
+        assert!(["MOVED ", "UNBLOCKED "].iter().any(|code| error.starts_with(code)), "{error}");
+    }
+    wait_for_scans(&mut client, 0);
+    by_threads(&mut next, true);
+    let found = next.send(&command("ML.SEMFETCH", &key, &asked(), "HIT 0.9 LEASE 9000"));
+    assert_eq!(found.items()[1].items()[0].items()[2].text(), "a");
+}
+
+#[test]
 fn a_server_ends_in_the_middle_of_a_scan() {
     let (mut server, mut client, _) = furnished();
     let _crowd = in_the_middle(&server, &mut client, "HIT 0.9");
