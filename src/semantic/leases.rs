@@ -790,7 +790,8 @@ impl Domain for Semantic {
         let returned = searches::take_returned(lock, client);
         // All that has come since it asked was held against it, but for what it is behind
         // with: whoever finds a flight near it need look no further.
-        if !ask.is_behind.swap(false, Relaxed) && returned.is_none() {
+        let was_behind = ask.is_behind.swap(false, Relaxed);
+        if !was_behind && returned.is_none() {
             let place = (key.scope(), key.key());
             let near =
                 flights::look::<Self, _>(lock, |flights| nearest(flights, place, ask, monotonic()));
@@ -823,6 +824,8 @@ impl Domain for Semantic {
                 Some(Told { fetched, hits })
             }
             Outcome::Unseen => {
+                // Nobody has looked at what it is behind with.
+                ask.is_behind.store(was_behind, Relaxed);
                 flights::wait_again_to_be_decided::<Self>(lock, client, key);
                 searches::fetch(lock, client, key, ask);
                 None

@@ -684,6 +684,44 @@ fn near_callers_of_a_large_key_share_one_computation_and_few_scans() {
     crowd.assert_in_step();
 }
 
+/// A question that nothing in the key is near: a direction in a plane, in degrees.
+fn at(degrees: f64) -> Vec<f32> {
+    let unknown = random(&mut Random::new(1_234));
+    let [along, across] = [1.0, 0.0].map(|one| at_cosine(&unknown, one, 1.0, &mut Random::new(5)));
+    let (sine, cosine) = degrees.to_radians().sin_cos();
+    let mix = |(one, other): (&f32, &f32)| f64::from(*one) * cosine + f64::from(*other) * sine;
+    along.iter().zip(&across).map(mix).map(|one| one as f32).collect()
+}
+
+/// A lease on such a question, and callers who wait for its answer, in this order.
+fn waiting(server: &Server, client: &mut Client, lease: f64, behind: &[f64]) -> (String, Crowd) {
+    let fetch = |degrees, more: &str| {
+        command("ML.SEMFETCH", "k", &at(degrees), &format!("HIT 0.9 LEASE 600000{more}"))
+    };
+    let token = client.send(&fetch(lease, "")).items()[2].text();
+    let mut crowd = Crowd::of(server, behind.len());
+    for (member, degrees) in behind.iter().enumerate() {
+        crowd.send_command(member, &fetch(*degrees, " WAIT 600000"));
+        wait_for("it to wait", || told(client, "waits") == member as i64 + 1);
+    }
+    (token, crowd)
+}
+
+#[test]
+fn who_is_behind_another_twice_finds_what_came_meanwhile() {
+    let (server, mut client, _) = furnished();
+    let (token, mut crowd) = waiting(&server, &mut client, 15.0, &[20.0, 20.5, 0.0]);
+    hold(&mut client);
+    call!(client, "ML.SEMRELEASE", "k", token).integer();
+    wait_for_scans(&mut client, 3);
+    // One is searched for, and two are behind it: what comes is near the last only.
+    set(&mut client, "k", &at(-20.0), "come");
+    go(&mut client);
+    crowd.look_until("the first and the last", |crowd| crowd.answered() == [0, 2]);
+    assert_eq!(crowd.last(0).items()[0].text(), "LEASE");
+    assert_eq!(crowd.last(2).items()[1].items()[0].items()[2].text(), "come");
+}
+
 #[test]
 fn a_storm_of_all_that_can_happen_leaves_nobody_waiting() {
     const CALLERS: usize = 24;
