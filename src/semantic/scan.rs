@@ -17,6 +17,7 @@ use crate::id::Id;
 use crate::pool::Job;
 use crate::server::BlockedClient;
 use crate::time::Millis;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -109,7 +110,7 @@ pub struct Returned {
     /// What it has found.
     pub scanned: Scanned,
     /// The entries whose thresholds changed meanwhile.
-    pub changed: Vec<Id>,
+    pub changed: BTreeSet<Id>,
 }
 
 impl Returned {

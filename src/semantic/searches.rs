@@ -25,9 +25,13 @@ use crate::server::{
     let_in_anew, look_at, monotonic, now, refuse, wake,
 };
 use crate::time::MICROS_PER_MILLI;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// Of how many entries the thresholds may change during a scan. They are looked at once
+/// more when it is through, while everybody waits; where they are more, it begins again.
+const MOST_CHANGED: usize = 1_000;
 
 /// A key of a database.
 type Place = (i32, Box<[u8]>);
@@ -58,7 +62,7 @@ enum Stage {
     Behind,
     /// A thread has it, or is to have it next; the thresholds of some entries have changed
     /// meanwhile.
-    Running { scan: Arc<Scan>, changed: Vec<Id> },
+    Running { scan: Arc<Scan>, changed: BTreeSet<Id> },
 }
 
 /// What a caller of ML.SEMGET is told.
@@ -131,14 +135,15 @@ impl State {
         Some(search)
     }
 
-    /// Has those decided about whose scan holds what there is no more.
-    fn take_away(&mut self, is_gone: impl Fn(&Place) -> bool) {
-        self.returned.retain(|_, (place, _)| !is_gone(place));
+    /// Has those decided about whose scans are of no use any more. `ends` says which, of the
+    /// key and the entries whose thresholds have changed.
+    fn end_scans(&mut self, mut ends: impl FnMut(&Place, &mut BTreeSet<Id>) -> bool) {
+        self.returned.retain(|_, (place, returned)| !ends(place, &mut returned.changed));
         let Self { searches, running, due, .. } = self;
         running.retain(|client| {
             let Some(search) = searches.get_mut(client) else { return false };
-            if let Stage::Running { scan, .. } = &search.stage
-                && is_gone(&search.place)
+            if let Stage::Running { scan, changed } = &mut search.stage
+                && ends(&search.place, changed)
             {
                 give_up(scan);
                 search.stage = Stage::Waiting;
@@ -234,7 +239,7 @@ fn hand_out(lock: &Lock) {
         let is_running = STATE.with(lock, |state| {
             match scan.zip(state.searches.get_mut(&client)) {
                 Some((scan, search)) => {
-                    search.stage = Stage::Running { scan, changed: Vec::new() };
+                    search.stage = Stage::Running { scan, changed: BTreeSet::new() };
                     state.running.push(client);
                     true
                 }
@@ -404,30 +409,20 @@ pub fn fall_behind(lock: &Lock, db: i32, key: &[u8]) {
 /// The threshold of an entry has changed: scans of its key that are under way know it as it
 /// was.
 pub fn threshold_changed(lock: &Lock, db: i32, key: &[u8], id: Id) {
-    STATE.with(lock, |state| {
-        let State { searches, running, returned, .. } = state;
-        let is_here = |place: &Place| place.0 == db && *place.1 == *key;
-        for client in running {
-            if let Some(search) = searches.get_mut(client)
-                && is_here(&search.place)
-                && let Stage::Running { changed, .. } = &mut search.stage
-            {
-                changed.push(id);
-            }
-        }
-        let here = returned.values_mut().filter(|(place, _)| is_here(place));
-        here.for_each(|(_, returned)| returned.changed.push(id));
+    end_scans(lock, |place, changed| {
+        let is_here = place.0 == db && *place.1 == *key;
+        is_here && changed.insert(id) && changed.len() > MOST_CHANGED
     });
 }
 
 /// What a key held is gone. Also where keys are open, or just going.
 pub fn taken_away(lock: &Lock, db: i32, key: &[u8]) {
-    take_away(lock, |place| place.0 == db && *place.1 == *key);
+    end_scans(lock, |place, _| place.0 == db && *place.1 == *key);
 }
 
-fn take_away(lock: &Lock, is_gone: impl Fn(&Place) -> bool) {
+fn end_scans(lock: &Lock, ends: impl FnMut(&Place, &mut BTreeSet<Id>) -> bool) {
     let is_any_due = STATE.with(lock, |state| {
-        state.take_away(is_gone);
+        state.end_scans(ends);
         !state.due.is_empty()
     });
     if is_any_due {
@@ -438,9 +433,9 @@ fn take_away(lock: &Lock, is_gone: impl Fn(&Place) -> bool) {
 /// Follows what happens to the server as a whole.
 pub fn follow(lock: &Lock, event: Event) {
     match event {
-        Event::Flushed(db) => take_away(lock, |place| db.is_none_or(|db| db == place.0)),
-        Event::Swapped(one, other) => take_away(lock, |place| [one, other].contains(&place.0)),
-        Event::LoadingStarted => take_away(lock, |_| true),
+        Event::Flushed(db) => end_scans(lock, |place, _| db.is_none_or(|db| db == place.0)),
+        Event::Swapped(one, other) => end_scans(lock, |place, _| [one, other].contains(&place.0)),
+        Event::LoadingStarted => end_scans(lock, |_, _| true),
         Event::VersionsChanged | Event::LoadingEnded => {
             STATE.with(lock, |state| {
                 let retired = state.searches.iter().filter(|(_, search)| {

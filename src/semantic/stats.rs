@@ -16,7 +16,8 @@ pub static SCANNING: Gauge = Gauge::new();
 /// Scans that threads have done.
 pub static SCANS: metrics::Counter = metrics::Counter::new();
 
-/// Scans given up, because what they were of was taken away, or whoever asked has gone.
+/// Scans given up, because what they were of was taken away, too much of it changed, or
+/// whoever asked has gone.
 pub static SCANS_GIVEN_UP: metrics::Counter = metrics::Counter::new();
 
 counters! {

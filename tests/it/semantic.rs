@@ -370,6 +370,8 @@ fn what_only_asks_replicates_nothing_and_a_write_its_effect() {
     call!(client, "ML.SEMDROP", "none", "VERSION", "v").integer();
     assert_eq!(tap.names(&mut client), [""; 0]);
     call!(client, "ML.SEMTHRESHOLD", "k", &id, "0.5").integer();
+    // As it is already.
+    assert_eq!(call!(client, "ML.SEMTHRESHOLD", "k", &id, "0.50").integer(), 1);
     call!(client, "ML.SEMDROP", "k", "VERSION", "v").integer();
     assert_eq!(tap.names(&mut client), ["ML.APPLYSEMANTIC"; 2]);
 }

@@ -307,6 +307,26 @@ fn what_was_kept_from_answering_and_is_no_more_is_found_by_a_scan_under_way() {
 }
 
 #[test]
+fn of_entries_whose_thresholds_change_each_is_looked_at_once_and_of_many_none() {
+    let (server, mut client, _) = furnished();
+    let sets: Vec<_> = (0..1_100).map(|_| command("ML.SEMSET", "k", &near("d"), "half")).collect();
+    let ids: Vec<_> = client.pipeline(&sets).iter().map(Answer::text).collect();
+    let change = |id: &String, similarity: &str| {
+        let mut command = redis::cmd("ML.SEMTHRESHOLD");
+        command.arg("k").arg(id).arg(similarity);
+        command
+    };
+    let mut crowd = in_the_middle(&server, &mut client, "HIT 0.9");
+    let given_up = told(&mut client, "scans_given_up");
+    let by_turns = |turn: usize| change(&ids[0], ["0.5", "0.6"][turn % 2]);
+    client.pipeline(&(0..3_000).map(by_turns).collect::<Vec<_>>());
+    assert_eq!(told(&mut client, "scans_given_up"), given_up);
+    client.pipeline(&ids.iter().map(|id| change(id, "0.7")).collect::<Vec<_>>());
+    assert_eq!(told(&mut client, "scans_given_up"), given_up + 2, "they begin again");
+    check(&mut client, &mut crowd, "HIT 0.9", "many thresholds");
+}
+
+#[test]
 fn a_scan_begins_again_where_more_than_it_found_is_gone() {
     let (server, mut client, _) = furnished();
     // As many twins as are found for one that is asked for, and some behind them.

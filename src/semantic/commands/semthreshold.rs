@@ -32,17 +32,18 @@ fn threshold(call: &mut Call) -> Result<(), Error> {
     let now_ms = call.now() / MICROS_PER_MILLI;
     let (lock, place) = (call.lock(), (call.db(), key.bytes()));
     let open = call.keys.write(key);
-    let version: Option<Box<[u8]>> = open.value_ref::<Box<Table>>()?.and_then(|table| {
+    let found = open.value_ref::<Box<Table>>()?.and_then(|table| {
         let entry = table.get(id).filter(|entry| entry.lifetime.is_alive(now_ms))?;
-        Some(table.version(entry).into())
+        Some((Box::<[u8]>::from(table.version(entry)), entry.threshold))
     });
-    if let Some(version) = &version {
+    // Where it is what it was, there is nothing to write.
+    if let Some((version, _)) = found.as_ref().filter(|(_, before)| *before != similarity) {
         let threshold = Some((id, similarity));
         commit(open, &Change { threshold, ..Change::default() }, None)?;
         searches::threshold_changed(&lock, place.0, key.bytes(), id);
         leases::offer_entry(&lock, place, version, id, By::All);
         leases::settle(&lock);
     }
-    call.reply.integer(version.is_some().into());
+    call.reply.integer(found.is_some().into());
     Ok(())
 }
