@@ -259,6 +259,12 @@ const LATER_US: Monotonic = 100 * MICROS_PER_MILLI;
 /// have their turn then.
 const TURN_US: Monotonic = 5 * MICROS_PER_MILLI;
 
+/// A turn that begins now: tells whether it is over.
+pub fn turn() -> impl Fn() -> bool {
+    let until = monotonic().saturating_add(TURN_US);
+    move || monotonic() >= until
+}
+
 fn with_state<D: Domain, R>(lock: &Lock, work: impl FnOnce(&mut State<D>) -> R) -> R {
     D::room().state.with(lock, work)
 }
@@ -310,8 +316,7 @@ pub fn settle<D: Domain>(lock: &Lock) {
     if with_state::<D, _>(lock, |state| state.is_idle()) {
         return;
     }
-    let (now, paused) = (monotonic(), avoids_replica_traffic(lock));
-    let is_over = || monotonic() >= now.saturating_add(TURN_US);
+    let (now, paused, is_over) = (monotonic(), avoids_replica_traffic(lock), turn());
     with_state::<D, _>(lock, |state| {
         state.flights.set_limits(D::limits());
         if !paused {

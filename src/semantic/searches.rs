@@ -20,6 +20,7 @@ use super::stats::{SCANNING, SCANS, SCANS_GIVEN_UP};
 use super::table::Table;
 use crate::flights;
 use crate::id::Id;
+use crate::pool::Done;
 use crate::server::{
     BlockedClient, Call, Error, Event, Global, Lock, OnUnblock, Reply, Timer, User, Workers,
     let_in_anew, look_at, monotonic, now, refuse, wake,
@@ -80,6 +81,8 @@ struct State {
     running: Vec<BlockedClient>,
     /// Those behind another, by the key of the search that they are behind.
     behind: BTreeMap<Place, VecDeque<BlockedClient>>,
+    /// What has come back, and is to be seen to.
+    done: VecDeque<Done<Arc<Scan>>>,
     /// Those to be decided about, without anything that was found.
     due: VecDeque<BlockedClient>,
     /// What was found for those whom the flights decide about next.
@@ -219,10 +222,14 @@ fn begin(lock: &Lock, client: BlockedClient, (db, key): (i32, &[u8]), ask: Arc<A
     hand_out(lock);
 }
 
-/// Has those searched for that are next, as long as there is room.
+/// Has those searched for that are next, as long as there is room, until their turn is over.
 fn hand_out(lock: &Lock) {
     let is_any = || STATE.with(lock, |state| !state.waiting.is_empty());
+    let is_over = flights::turn();
     while is_any() && WORKERS.has_room(lock, THREADS.get_count()) {
+        if is_over() {
+            return see_to_soon(lock);
+        }
         let next = STATE.with(lock, |state| {
             let client = state.waiting.pop_front()?;
             let search = state.searches.get(&client)?;
@@ -256,15 +263,25 @@ fn hand_out(lock: &Lock) {
     }
 }
 
-/// Sees to what has come back, and to those who are to be decided about. Called while no key
-/// is open.
+/// Sees to what has come back, and to those who are to be decided about, until their turn is
+/// over. Called while no key is open.
 fn settle(lock: &Lock) {
-    for (scan, outcome) in WORKERS.take_done(lock) {
+    let is_over = flights::turn();
+    let done = WORKERS.take_done(lock);
+    STATE.with(lock, |state| state.done.extend(done));
+    while !is_over()
+        && let Some((scan, outcome)) = STATE.with(lock, |state| state.done.pop_front())
+    {
         came_back(lock, scan, outcome);
     }
-    while let Some(client) = STATE.with(lock, |state| state.due.pop_front()) {
+    while !is_over()
+        && let Some(client) = STATE.with(lock, |state| state.due.pop_front())
+    {
         let search = STATE.with(lock, |state| state.abandon(client));
         search.into_iter().for_each(|search| decide(lock, client, search, None));
+    }
+    if STATE.with(lock, |state| !state.done.is_empty() || !state.due.is_empty()) {
+        see_to_soon(lock);
     }
     hand_out(lock);
     flights::settle::<Semantic>(lock);
