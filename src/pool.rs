@@ -72,11 +72,14 @@ impl<J: Job> Pool<J> {
         missing
     }
 
-    /// So many threads could not be started: how many there are.
-    pub fn not_started(&self, threads: usize) -> usize {
-        let mut lists = self.lists();
-        lists.threads -= threads;
-        lists.threads
+    /// So many threads could not be started.
+    pub fn not_started(&self, threads: usize) {
+        self.lists().threads -= threads;
+    }
+
+    /// Whether there is any thread.
+    pub fn has_threads(&self) -> bool {
+        self.lists().threads > 0
     }
 
     /// Whether a job can be handed out: none waits for a thread longer than another job
@@ -188,7 +191,11 @@ mod tests {
         assert_eq!(pool.resize(1), 0);
         assert_eq!(pool.resize(0), 0);
         threads.drain(..).for_each(|thread| thread.join().unwrap());
-        assert_eq!((pool.resize(2), pool.not_started(1), pool.resize(2)), (2, 1, 1));
+        assert!(!pool.has_threads());
+        assert_eq!(pool.resize(2), 2);
+        pool.not_started(1);
+        assert!(pool.has_threads());
+        assert_eq!(pool.resize(2), 1);
     }
 
     #[test]

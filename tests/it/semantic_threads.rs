@@ -699,6 +699,33 @@ fn there_are_as_many_threads_as_are_asked_for_and_none_before_the_first_scan() {
 }
 
 #[test]
+fn where_no_thread_can_be_started_a_scan_is_done_at_once() {
+    const CALLERS: usize = 20;
+    let (server, mut client, _) = furnished();
+    client.run("ML.DEBUG FAULT threads").ok();
+    let mut crowd = Crowd::of(&server, CALLERS);
+    for member in 0..CALLERS {
+        let call = match member % 2 {
+            0 => command("ML.SEMGET", "k", &asked(), "HIT 0.9"),
+            _ => command("ML.SEMFETCH", "k", &asked(), "HIT 0.9 LEASE 9000"),
+        };
+        crowd.send_command(member, &call);
+    }
+    crowd.wait_for(CALLERS);
+    assert!((0..CALLERS).all(|member| crowd.last(member).items()[0].text() == "HIT"));
+    assert_eq!((told(&mut client, "scanning"), told(&mut client, "scans")), (0, CALLERS as i64));
+    let said = || server.log().matches("a thread could not be started").count();
+    assert_eq!(said(), 1, "once, until it succeeds");
+    client.run("ML.DEBUG FAULT nothing").ok();
+    let mut crowd = in_the_middle(&server, &mut client, "HIT 0.9");
+    check(&mut client, &mut crowd, "HIT 0.9", "with threads again");
+    client.run("ML.DEBUG FAULT threads").ok();
+    call!(client, "CONFIG", "SET", "ml.semantic-threads", 9).ok();
+    client.send(&command("ML.SEMGET", "k", &asked(), "HIT 0.9"));
+    assert_eq!(said(), 2);
+}
+
+#[test]
 fn near_callers_of_a_large_key_share_one_computation_and_few_scans() {
     const CALLERS: usize = 30;
     let (server, mut client, _) = furnished();

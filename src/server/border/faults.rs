@@ -23,10 +23,13 @@ pub enum Fault {
     Leak,
     /// The next call answers twice.
     Answer,
+    /// No thread can be started.
+    Threads,
 }
 
 impl Fault {
-    pub const ALL: [Self; 4] = [Self::Nothing, Self::Effects, Self::Leak, Self::Answer];
+    pub const ALL: [Self; 5] =
+        [Self::Nothing, Self::Effects, Self::Leak, Self::Answer, Self::Threads];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -34,6 +37,7 @@ impl Fault {
             Self::Effects => "effects",
             Self::Leak => "leak",
             Self::Answer => "answer",
+            Self::Threads => "threads",
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ML.DEBUG PANIC entry | ENTRIES
-//! ML.DEBUG FAULT nothing | effects | leak | answer
+//! ML.DEBUG FAULT nothing | effects | leak | answer | threads
 //! ML.DEBUG CLOCK microseconds | REAL
 //! ML.DEBUG EFFECTS WANTED
 //! ML.DEBUG WORK DONE
