@@ -53,7 +53,7 @@ pub enum Misfit {
     #[error("the TILE of both SPANs is the same")]
     SameTile,
     /// The windows that are there have another tile.
-    #[error("the field's windows have another TILE")]
+    #[error("the field's windows have another TILE, which ML.FEATUREINFO tells")]
     AnotherTile,
 }
 

@@ -35,7 +35,8 @@ pub const fn renew<D: Domain, T: DataType>(name: &'static CStr) -> Command {
 fn renew_lease<D: Domain, T: DataType>(call: &mut Call) -> Result<(), Error> {
     let key = call.args.arg()?;
     let token = token(call.args.arg()?);
-    let lease_us = lease_ms(call.args.arg()?, "ms", D::MAX_LEASE)?.saturating_mul(MICROS_PER_MILLI);
+    let lease_us =
+        lease_ms(call.args.arg()?, "milliseconds", D::MAX_LEASE)?.saturating_mul(MICROS_PER_MILLI);
     let lock = call.lock();
     call.keys.read(key).value_ref::<T>()?;
     let renewed = token.is_some_and(|token| {

@@ -47,7 +47,7 @@ pub enum Misfit {
     #[error("vector must have the {0} dimensions of those in the key")]
     Dimensions(usize),
     /// Made by something else.
-    #[error("EMBEDDER must be that of the key")]
+    #[error("EMBEDDER must be that of the key, which ML.SEMINFO tells")]
     Embedder,
     /// There are answers of too many versions already.
     #[error("key holds answers of {MAX_VERSIONS} versions already")]

@@ -17,7 +17,7 @@ pub const COMMAND: Command = Command {
     run: handler_updating(serve, updated),
     flags: c"write",
     categories: c"write",
-    arity: -11,
+    arity: -3,
     keys: Some(KeySpec::counted(1, KeyAccess::Varies)),
     arguments: &[
         Argument::integer(c"numkeys"),

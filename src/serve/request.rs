@@ -56,16 +56,17 @@ impl<'a> Request<'a> {
         if let Some(word) = args.peek() {
             let parts = PARTS.join(", ");
             return Err(refuse(format!(
-                "the parts must be {parts}, in that order, each at most once: not {}",
+                "the parts must be {parts}, in that order, each at most once, behind as many keys as \
+                 numkeys says: not {}",
                 quoted(word)
             )));
         }
+        let request = Self { admission, cache, features };
+        request.check()?;
         if let Some(key) = left.next() {
             let key = quoted(key.bytes());
             return Err(refuse(format!("key {key} is of no part: numkeys is too large")));
         }
-        let request = Self { admission, cache, features };
-        request.check()?;
         Ok(request)
     }
 

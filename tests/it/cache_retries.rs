@@ -110,7 +110,10 @@ fn a_renewed_lease_lasts_from_now_also_one_that_ran_out() {
     }
     for ms in ["0", "-1", "x", "3600001"] {
         let error = call!(client, "ML.CACHERENEW", "taken", OWN, ms).error();
-        assert!(error.starts_with("ERR ms must be an integer from 1 to 3600000"), "{error}");
+        assert!(
+            error.starts_with("ERR milliseconds must be an integer from 1 to 3600000"),
+            "{error}"
+        );
     }
     client.run("SET string x").ok();
     assert!(client.run(&format!("ML.CACHERENEW string {OWN} 9")).error().starts_with("WRONGTYPE"));

@@ -30,7 +30,7 @@ pub const COMMAND: Command = Command {
 fn renew(call: &mut Call) -> Result<(), Error> {
     let keys = call.args.distinct_keys()?;
     let id = Id::parse(call.args.arg()?.bytes());
-    let ttl_ms = ttl_ms(call.args.arg()?, "ms")?;
+    let ttl_ms = ttl_ms(call.args.arg()?, "milliseconds")?;
     call.args.end()?;
     let now_us = call.now();
     let decide = |_, value: Value| {

@@ -16,7 +16,7 @@ pub const COMMAND: Command = Command {
     run: handler(featurepush),
     flags: c"write deny-oom fast",
     categories: c"write fast",
-    arity: -6,
+    arity: -4,
     keys: Some(KeySpec::one(1, KeyAccess::Write)),
     arguments: &[
         Argument::key(c"key"),

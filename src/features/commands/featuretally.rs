@@ -19,7 +19,7 @@ pub const COMMAND: Command = Command {
     run: handler(featuretally),
     flags: c"write deny-oom fast",
     categories: c"write fast",
-    arity: -9,
+    arity: -2,
     keys: Some(KeySpec::one(1, KeyAccess::Write)),
     arguments: &[
         Argument::key(c"key"),

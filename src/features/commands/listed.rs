@@ -28,9 +28,10 @@ impl<'c, 'a> Listed<'c, 'a> {
         args.arg()?;
         let keep = |list: &field_lists::FieldList| self.kept.keep(list.listing());
         let listing = field_lists::with(&self.lock, |lists| lists.get(name).map(keep));
-        listing
-            .map(Some)
-            .ok_or_else(|| refuse(format!("FIELDS names {}, which is no field list", quoted(name))))
+        listing.map(Some).ok_or_else(|| {
+            let name = quoted(name);
+            refuse(format!("FIELDS names {name}, which is no field list: ML.FIELDLIST makes one"))
+        })
     }
 
     /// The value of FIELDS: for each field `size` arguments, the first of them its name,

@@ -46,7 +46,7 @@ pub fn vector(vector: Arg) -> Result<Unit, Error> {
 /// A similarity, in millionths; otherwise an error that names `what`.
 pub fn similarity(value: Arg, what: &str) -> Result<u32, Error> {
     let millionths = value.decimal(0..=MILLION.into()).ok_or_else(|| {
-        refuse(format!("{what} must be a similarity from 0 to 1, with at most six decimals"))
+        refuse(format!("{what} must be a cosine from 0 to 1, with at most six decimals"))
     })?;
     Ok(millionths as u32)
 }

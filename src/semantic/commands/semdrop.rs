@@ -14,7 +14,7 @@ pub const COMMAND: Command = Command {
     run: handler(drop_entries),
     flags: c"write",
     categories: c"write",
-    arity: 4,
+    arity: -2,
     keys: Some(KeySpec::one(1, KeyAccess::Update)),
     arguments: &[KEY, Argument::one_of(c"entries", &[ID.after(c"ID"), VERSION.after(c"VERSION")])],
     summary: c"Drops an entry, or those of a version.",

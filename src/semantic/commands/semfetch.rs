@@ -24,7 +24,7 @@ pub const fn command<V: InForce>() -> Command {
         run: handler(fetch::<V>),
         flags: c"write blocking",
         categories: c"write blocking",
-        arity: -8,
+        arity: -4,
         keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: ARGUMENTS,
         summary: c"Returns the answers nearest to a question, or has one caller compute one while those near wait.",

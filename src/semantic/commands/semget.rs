@@ -17,7 +17,7 @@ pub const fn command<V: InForce>() -> Command {
         run: handler(get::<V>),
         flags: c"readonly blocking",
         categories: c"read",
-        arity: -6,
+        arity: -4,
         keys: Some(KeySpec::one(1, KeyAccess::Read)),
         arguments: ARGUMENTS,
         summary: c"Returns the answers to the questions nearest to one.",
