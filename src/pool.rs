@@ -86,8 +86,14 @@ impl<J: Job> Pool<J> {
     /// takes, so that what it begins with is not old.
     pub fn has_room(&self) -> bool {
         let mut lists = self.lists();
-        lists.jobs.retain(|job| !job.is_given_up());
-        lists.jobs.len() < lists.wanted
+        let jobs = std::mem::take(&mut lists.jobs).into_iter();
+        let (given_up, jobs): (Vec<_>, Vec<_>) = jobs.partition(J::is_given_up);
+        lists.jobs = jobs.into();
+        let has_room = lists.jobs.len() < lists.wanted;
+        // What a job holds may take long to be freed: nobody waits for that.
+        drop(lists);
+        drop(given_up);
+        has_room
     }
 
     /// Hands a job out; gives it back where there is no room.
@@ -112,7 +118,11 @@ impl<J: Job> Pool<J> {
                 return None;
             }
             match lists.jobs.pop_front() {
-                Some(job) if job.is_given_up() => {}
+                Some(job) if job.is_given_up() => {
+                    drop(lists);
+                    drop(job);
+                    lists = self.lists();
+                }
                 Some(job) => return Some(job),
                 None => {
                     lists = self.changed.wait(lists).unwrap_or_else(PoisonError::into_inner);
@@ -196,6 +206,39 @@ mod tests {
         pool.not_started(1);
         assert!(pool.has_threads());
         assert_eq!(pool.resize(2), 1);
+    }
+
+    /// A job that is given up, and tells whether its pool was locked when it was dropped.
+    struct Held(std::sync::Weak<Pool<Held>>, Arc<AtomicBool>);
+
+    impl Job for Held {
+        type Outcome = ();
+
+        fn run(&self) {}
+
+        fn is_given_up(&self) -> bool {
+            self.0.strong_count() > 0
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            let pool = self.0.upgrade();
+            let is_locked = pool.is_some_and(|pool| pool.lists.try_lock().is_err());
+            self.1.fetch_or(is_locked, Relaxed);
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_what_was_given_up_to_be_dropped() {
+        let (pool, was_locked) = (Arc::new(Pool::default()), Arc::new(AtomicBool::new(false)));
+        pool.resize(2);
+        let give_up = || Held(Arc::downgrade(&pool), Arc::clone(&was_locked));
+        assert!(pool.push(give_up()).is_ok() && pool.has_room());
+        let wanted = Held(std::sync::Weak::new(), Arc::clone(&was_locked));
+        assert!(pool.push(give_up()).is_ok() && pool.push(wanted).is_ok());
+        assert!(pool.next().is_some_and(|next| !next.is_given_up()));
+        assert!(!was_locked.load(Relaxed));
     }
 
     #[test]

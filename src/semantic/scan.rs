@@ -18,8 +18,8 @@ use crate::pool::Job;
 use crate::server::BlockedClient;
 use crate::time::Millis;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many more are found than are asked for.
 const SPARE: usize = 8;
@@ -29,7 +29,9 @@ pub struct Scan {
     /// Who asks.
     pub client: BlockedClient,
     ask: Arc<Ask>,
-    held: Arc<Held>,
+    /// What it goes through, until a thread has it: that lets go of it where it was given
+    /// up, as whoever gives it up could be held up by that.
+    held: Mutex<Option<Arc<Held>>>,
     version: u16,
     /// Whether anything stale is asked for that there may be.
     has_stale: bool,
@@ -39,6 +41,7 @@ pub struct Scan {
 
 /// What a scan has found.
 pub struct Scanned {
+    held: Arc<Held>,
     query: Query,
     fresh: Best<Id>,
     /// What is stale, where that was looked for.
@@ -58,7 +61,7 @@ impl Scan {
         Some(Self {
             client,
             ask: Arc::clone(ask),
-            held,
+            held: Mutex::new(Some(held)),
             version,
             has_stale: ask.near().stale && table.has_stale(now_ms),
             now_ms,
@@ -72,8 +75,14 @@ impl Scan {
     }
 
     /// Whether it was to the end.
-    fn find(&self, query: &Query, serves: impl Fn(&Owner) -> bool, best: &mut Best<Id>) -> bool {
-        self.held.scan(query, self.version, serves, best, || !self.is_given_up.load(Relaxed))
+    fn find(
+        &self,
+        held: &Held,
+        query: &Query,
+        serves: impl Fn(&Owner) -> bool,
+        best: &mut Best<Id>,
+    ) -> bool {
+        held.scan(query, self.version, serves, best, || !self.is_given_up.load(Relaxed))
     }
 }
 
@@ -82,20 +91,21 @@ impl Job for Arc<Scan> {
     type Outcome = Option<Scanned>;
 
     fn run(&self) -> Option<Scanned> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let (near, now_ms) = (self.ask.near(), self.now_ms);
         let query = Query::new(&self.ask.vector);
         let mut fresh = Best::new(near.top + SPARE, near.hit, near.maybe);
-        if !self.find(&query, |owner| owner.is_fresh(now_ms), &mut fresh) {
+        if !self.find(&held, &query, |owner| owner.is_fresh(now_ms), &mut fresh) {
             return None;
         }
         let mut stale = None;
         if self.has_stale && fresh.hits().is_empty() {
             let best = stale.insert(Best::new(near.top + SPARE, near.hit, None));
-            if !self.find(&query, |owner| owner.is_stale(now_ms), best) {
+            if !self.find(&held, &query, |owner| owner.is_stale(now_ms), best) {
                 return None;
             }
         }
-        Some(Scanned { query, fresh, stale })
+        Some(Scanned { held, query, fresh, stale })
     }
 
     fn is_given_up(&self) -> bool {
@@ -148,12 +158,12 @@ impl Returned {
         version: &[u8],
         serves: impl Fn(&Owner) -> bool,
     ) -> Option<Best<Id>> {
-        let query = &self.scanned.query;
+        let Scanned { held, query, .. } = &self.scanned;
         let mut best = Best::after(found, top);
         let ids = found.hits().iter().chain(found.maybes()).map(|(_, id)| *id);
         let ids = ids.chain(self.changed.iter().copied());
         table.find_among(ids, |code| query.similarity(code), version, &serves, &mut best);
-        table.find_beside(&self.scan.held, query, version, &serves, &mut best);
+        table.find_beside(held, query, version, &serves, &mut best);
         best.is_complete_after(found).then_some(best)
     }
 }
