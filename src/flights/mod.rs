@@ -617,6 +617,15 @@ pub fn make_way<D: Domain>(
     });
 }
 
+/// Has one that is to be decided about, once something is known, make way for a caller that
+/// came later with its token, by which others are kept out for so long still.
+pub fn keep_out<D: Domain>(lock: &Lock, client: BlockedClient, left_us: Monotonic) {
+    with_state::<D, _>(lock, |state| {
+        let again = state.callers.get_mut(&client).and_then(|caller| caller.again.as_mut());
+        again.into_iter().for_each(|(_, again)| *again = Again::kept_out_for(left_us));
+    });
+}
+
 /// Takes note that something has come to a key for those who are to be decided anew there,
 /// and were in no flight.
 pub fn fall_behind<D: Domain>(lock: &Lock, scope: i32, key: &[u8]) {

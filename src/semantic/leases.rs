@@ -513,7 +513,11 @@ pub fn make_way(
     waits_in: Option<&Key>,
 ) {
     if let Some(token) = ask.token {
-        let is_same = |other: &Arc<Ask>| ask.is_same(other);
+        // Who was not decided about yet may have come later still.
+        let is_same = |other: &Arc<Ask>| !other.is_new.load(Relaxed) && ask.is_same(other);
+        for client in searches::end(lock, place, is_same) {
+            flights::keep_out::<Semantic>(lock, client, left_us);
+        }
         flights::make_way::<Semantic>(lock, place, (token, left_us), waits_in, is_same);
     }
 }

@@ -410,6 +410,30 @@ pub fn leave(lock: &Lock, client: BlockedClient) {
     }
 }
 
+/// Has those of the flights decided about that are searched for at a key, and of whom `is_one`
+/// says that there is no need: who they are.
+pub fn end(
+    lock: &Lock,
+    (db, key): (i32, &[u8]),
+    is_one: impl Fn(&Arc<Ask>) -> bool,
+) -> Vec<BlockedClient> {
+    let ended = STATE.with(lock, |state| {
+        let at = state.searches.iter().filter(|(_, search)| {
+            search.place.0 == db
+                && *search.place.1 == *key
+                && matches!(search.asker, Asker::Fetch)
+                && is_one(&search.ask)
+        });
+        let ended: Vec<_> = at.map(|(client, _)| *client).collect();
+        state.due.extend(&ended);
+        ended
+    });
+    if !ended.is_empty() {
+        see_to_soon(lock);
+    }
+    ended
+}
+
 /// An entry has come to a key: nobody held it against those who are behind another.
 pub fn fall_behind(lock: &Lock, db: i32, key: &[u8]) {
     STATE.with(lock, |state| {

@@ -800,6 +800,30 @@ fn who_is_behind_another_twice_finds_what_came_meanwhile() {
 }
 
 #[test]
+fn who_comes_again_with_its_token_is_the_only_one_while_the_one_before_is_searched_for() {
+    const OWN: &str = "0123456789abcdef0123456789abcdef";
+    let (server, mut client, _) = furnished();
+    let fetch = |degrees, more: &str| {
+        command("ML.SEMFETCH", "k", &at(degrees), &format!("HIT 0.9 LEASE 600000 {more}"))
+    };
+    let token = client.send(&fetch(0.0, "")).items()[2].text();
+    let mut crowd = Crowd::of(&server, 1);
+    crowd.send_command(0, &fetch(1.0, &format!("WAIT 600000 TOKEN {OWN}")));
+    wait_for("it to wait", || told(&mut client, "waits") == 1);
+    hold(&mut client);
+    call!(client, "ML.SEMRELEASE", "k", token).integer();
+    wait_for_scans(&mut client, 1);
+    // The same caller once more, which is decided about at once.
+    by_threads(&mut client, false);
+    let again = client.send(&fetch(1.0, &format!("TOKEN {OWN}"))).items();
+    assert_eq!((again[0].text(), again[2].text()), ("LEASE".into(), OWN.into()));
+    crowd.wait_for(1);
+    assert_eq!(crowd.last(0).items()[0].text(), "BUSY");
+    assert_eq!(told(&mut client, "scanning"), 0);
+    go(&mut client);
+}
+
+#[test]
 fn a_storm_of_all_that_can_happen_leaves_nobody_waiting() {
     const CALLERS: usize = 24;
     let (server, mut client, _) = furnished();
