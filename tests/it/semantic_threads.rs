@@ -82,6 +82,18 @@ fn wait_for_scans(client: &mut Client, count: i64) {
     wait_for("callers to be searched for", || told(client, "scanning") == count);
 }
 
+/// Ends a client's wait as its time does.
+const END_ITS_WAIT: &str = "CLIENT UNBLOCK {} TIMEOUT";
+
+/// Does something to each client that is blocked, which stands for `{}`.
+fn each_blocked(client: &mut Client, what: &str) {
+    let list = client.run("CLIENT LIST").text();
+    for line in list.lines().filter(|line| line.contains(" flags=b ")) {
+        let id = line.split(' ').next().unwrap().strip_prefix("id=").unwrap();
+        client.run(&what.replace("{}", id)).integer();
+    }
+}
+
 /// A call of each kind, in the middle of a scan.
 fn in_the_middle(server: &Server, client: &mut Client, more: &str) -> Crowd {
     hold(client);
@@ -416,20 +428,13 @@ fn where_nobody_can_wait_a_large_key_is_an_error_that_says_so() {
 #[test]
 fn who_leaves_or_is_unblocked_is_searched_for_no_more() {
     let (server, mut client, _) = furnished();
-    for how in
-        ["leave", "CLIENT KILL ID {}", "CLIENT UNBLOCK {} TIMEOUT", "CLIENT UNBLOCK {} ERROR"]
-    {
+    for how in ["leave", "CLIENT KILL ID {}", END_ITS_WAIT, "CLIENT UNBLOCK {} ERROR"] {
         let mut crowd = in_the_middle(&server, &mut client, "HIT 0.9");
         let given_up = told(&mut client, "scans_given_up");
         if how == "leave" {
             (0..2).for_each(|member| crowd.leave(member));
         } else {
-            let list = client.run("CLIENT LIST").text();
-            let blocked = list.lines().filter(|line| line.contains(" flags=b "));
-            for line in blocked {
-                let id = line.split(' ').next().unwrap().strip_prefix("id=").unwrap();
-                client.run(&how.replace("{}", id)).integer();
-            }
+            each_blocked(&mut client, how);
         }
         wait_for_scans(&mut client, 0);
         assert_eq!(told(&mut client, "scans_given_up"), given_up + 2, "{how}");
@@ -913,16 +918,20 @@ fn at_the_end_of_its_wait_a_caller_is_told_what_the_scan_for_it_found() {
     let first = client.send(&command("ML.SEMFETCH", "k", &unknown, short)).items();
     assert_eq!(first[0].text(), "MAYBE");
     let mut crowd = Crowd::of(&server, 1);
-    crowd.send_command(0, &command("ML.SEMFETCH", "k", &unknown, &format!("{short} WAIT 300")));
     let scans = told(&mut client, "scans");
+    crowd.send_command(0, &command("ML.SEMFETCH", "k", &unknown, &format!("{short} WAIT 600000")));
+    wait_for("it to wait", || told(&mut client, "waits") == 1);
+    each_blocked(&mut client, END_ITS_WAIT);
     crowd.wait_for(1);
     let told_at_the_end = crowd.last(0).items();
     assert_eq!((told_at_the_end[0].text(), &told_at_the_end[2]), ("MAYBE".into(), &Value::Nil));
     assert_eq!(told_at_the_end[1], first[1]);
-    assert!(told(&mut client, "scans") <= scans + 1);
+    assert_eq!(told(&mut client, "scans"), scans + 1);
     // Whose time is over while it is searched for knows nothing yet.
     hold(&mut client);
-    crowd.send_command(0, &command("ML.SEMFETCH", "k", &asked(), "HIT 0.9 LEASE 9 WAIT 50"));
+    crowd.send_command(0, &command("ML.SEMFETCH", "k", &asked(), "HIT 0.9 LEASE 9 WAIT 600000"));
+    wait_for_scans(&mut client, 1);
+    each_blocked(&mut client, END_ITS_WAIT);
     crowd.wait_for(1);
     assert_eq!(crowd.last(0).items()[0].text(), "BUSY");
     wait_for_scans(&mut client, 0);
