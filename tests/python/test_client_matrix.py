@@ -279,11 +279,51 @@ def test_fields_that_the_server_knows_by_a_name(ml):
         assert ml.answer(features(["user:2"])).numpy()[0, :2].tolist() == [7, 1.5]
     assert ml.featureget(["user:2"], stored) == ml.featureget(["user:2"], list(stored))
     assert ml.featuredel("user:2", fields=stored) == 2
+    assert ml.fieldlist("stored") == [b"age", b"score"]
     for fields in (profile, stored):
         ml.fieldlist(fields.name, None)
-    assert ml.fieldlists() == {}
+    assert ml.fieldlists() == {} and ml.fieldlist("stored") is None
     with pytest.raises(mlserve.ResponseError, match="FIELDS names 'profile', which is no field list"):
         ml.featureget(["user:1"], profile)
+
+
+def test_a_list_that_is_another_at_the_server_is_never_taken_for_its_own(ml):
+    there = mlserve.FieldList("wl", ["score", "age"])
+    here = mlserve.FieldList(b"wl", ["age", "score"])
+    ml.fieldlist(there.name, there)
+    ml.featureset("user:1", {"age": 31, "score": 0.5})
+    pipeline = ml.client.pipeline()
+    pipeline.featureget(["user:1"], here)
+    other = pipeline.featureget(["user:1"], there)
+    asked = [
+        lambda: ml.featureget(["user:1"], here),
+        lambda: ml.featuretensor(["user:1"], here),
+        lambda: ml.featuremset(["user:1"], here, [[1.0, 2.0]]),
+        lambda: ml.answer(pipeline.execute()),
+    ]
+    for ask in asked:
+        with pytest.raises(ValueError, match="FieldList b'wl' has .* at the server"):
+            ask()
+    assert other.value == ml.featureget(["user:1"], ["score", "age"])
+    # What the client itself tells the server is compared anew.
+    ml.fieldlist(here.name, here)
+    assert ml.featuretensor(["user:1"], here).numpy().tolist() == [[31, 0.5]]
+    with pytest.raises(ValueError, match="at the server"):
+        ml.featureget(["user:1"], there)
+    # What others tell it later is seen by the size of the answers.
+    ml.command("ML.FIELDLIST", "wl", "age")
+    for ask in (*asked[:2], lambda: ml.featureget_timed(["user:1"], here)):
+        with pytest.raises(ValueError, match="FieldList b'wl' is another at the server"):
+            ask()
+
+
+def test_a_list_is_asked_for_once_a_client(ml):
+    profile = mlserve.FieldList("profile", ["age", "score"])
+    ml.fieldlist(profile.name, profile)
+    ml.command("CONFIG", "RESETSTAT")
+    for _ in range(3):
+        ml.featuretensor(["user:1"], profile)
+    assert "cmdstat_ml.fieldlists:calls=1," in str(ml.command("INFO", "commandstats")).lower()
 
 
 def test_features_that_are_packed_once(ml):
@@ -368,6 +408,10 @@ WRONG = [
     (lambda ml: ml.stats("limit"), "section must be limits, cache, features or semantic: 'limit'"),
     (lambda ml: ml.delete(), "keys must not be empty"),
     (lambda ml: mlserve.Client("127.0.0.1", 6379), "a client is made by from_url"),
+    (lambda ml: mlserve.FieldList("x", "age"), "fields must be a list of them, not 'age' alone"),
+    (lambda ml: ml.serve(fetch=mlserve.calls.cacheget("a", "v"),
+                         features=mlserve.calls.featureget(["a"], ["b"])),
+     "fetch must be a call of ML.CACHEFETCH: <Call of ML.CACHEGET>"),
 ]
 
 
@@ -402,10 +446,21 @@ def test_a_request_in_one_call(ml):
     # An error of the features stands beside what was answered.
     strict = mlserve.calls.featureget(["none:{7}"], ["age"], strict=True)
     found = ml.serve(fetch=mlserve.calls.cachefetch("other:{7}", "v1", 60), features=strict)
-    assert found.fetch.token and found.features is None and "none:{7}" in str(found.error)
+    assert found.fetch.token and "none:{7}" in str(found.error)
+    with pytest.raises(mlserve.ResponseError, match="is missing"):
+        found.features
+    # What follows an error was not asked: there is no answer of it, either.
+    ml.command("SET", "text:{7}", "1")
+    found = ml.serve(
+        admit=mlserve.calls.admit({"open:{7}": mlserve.Limit(2, 60)}),
+        fetch=mlserve.calls.cachefetch("text:{7}", "v1", 60), features=tensor)
+    assert found and found.error.code == "WRONGTYPE"
+    for look in (lambda: found.fetch, lambda: found.features):
+        with pytest.raises(mlserve.ResponseError, match="wrong kind"):
+            look()
     with pytest.raises(TypeError, match="fetch"):
         ml.serve(fetch=mlserve.calls.cacheget("a", "v"), features=strict)
     with pytest.raises(ValueError, match="two of"):
         ml.serve(features=strict)
-    with pytest.raises(mlserve.ResponseError, match="WAIT"):
+    with pytest.raises(ValueError, match="fetch must have no wait"):
         ml.serve(fetch=mlserve.calls.cachefetch("{7}", "v", 5, wait=1), features=strict)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from mlserve._methods import checked
 from mlserve._where import Attempts, by_slot, not_given_up
+from mlserve.calls.features import fieldlists
 from mlserve.errors import Error, Unavailable
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Run:
 
     def one(self, call: Call[T]) -> Steps[T]:
         """A call."""
+        yield from self._agreed(call)
         program = self._program(call)
         if program is not None:
             return (yield from self._conducted(program))
@@ -76,6 +78,11 @@ class Run:
         outcomes: list[Any] = [None] * len(calls)
         together = []
         for place, call in enumerate(calls):
+            try:
+                yield from self._agreed(call)
+            except (Error, ValueError) as error:
+                outcomes[place] = error
+                continue
             if self._where.many and (call.everywhere or self._program(call) is not None):
                 try:
                     outcomes[place] = yield from self.one(call)
@@ -89,6 +96,18 @@ class Run:
             failed = isinstance(answer, Exception)
             outcomes[place] = answer if failed else calls[place].read(answer)
         return outcomes
+
+    def _agreed(self, call: Call[Any]) -> Steps[None]:
+        """Find out whether the list of fields of a call is the server's, if it is not known."""
+        if call.everywhere:
+            self._where.forget_lists()
+        elif call.fields is not None and not self._where.agrees(call):
+            # Of the node that the call goes to, as any primary was told.
+            lists = fieldlists(call.keys[:1])
+            told = lists.read(
+                checked((yield from self._answered([Attempts(self._where, lists)])))[0]
+            )
+            self._where.compared(call.fields, told)
 
     def learnt(self) -> Steps[None]:
         """Find out where the servers are, if it is not known."""

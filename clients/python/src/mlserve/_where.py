@@ -15,7 +15,7 @@ from mlserve.errors import Error, ResponseError, TimedOut, Unavailable, code_of,
 if TYPE_CHECKING:
     from mlserve._links import Address, Links
     from mlserve.calls import Call
-    from mlserve.results import Key
+    from mlserve.results import FieldList, Key
 
 SLOTS = 16_384
 REDIRECTIONS = 5
@@ -33,7 +33,44 @@ class Question(NamedTuple):
 Questions = Generator[Question, Any, None]
 
 
-class Server:
+class Lists:
+    """The lists of fields that are known to be here what they are at the server."""
+
+    def __init__(self) -> None:
+        """None so far."""
+        self._lists: dict[Key, list[Key]] = {}
+
+    def agrees(self, call: Call[Any]) -> bool:
+        """Whether a call may be sent, for all that it has to do with lists of fields."""
+        fields = call.fields
+        if fields is None:
+            return not call.everywhere
+        return self._lists.get(fields.name) == fields
+
+    def compared(self, fields: FieldList, told: dict[bytes, list[bytes]]) -> None:
+        """Raise ValueError where the server has other fields by that name, or another order."""
+        there = told.get(encoded(fields.name))
+        if there is None:
+            # The server refuses the call that names it.
+            return
+        if there != [encoded(field) for field in fields]:
+            raise ValueError(
+                f"the FieldList {fields.name!r} has {list(fields)} here, and {there} at the "
+                "server: give a changed list another name"
+            )
+        self._lists[fields.name] = list(fields)
+
+    def forget_lists(self) -> None:
+        """A list may be another from now on."""
+        self._lists.clear()
+
+
+def encoded(name: Key) -> bytes:
+    """A name as it is sent."""
+    return name.encode() if isinstance(name, str) else name
+
+
+class Server(Lists):
     """One server."""
 
     many = False
@@ -41,6 +78,7 @@ class Server:
 
     def __init__(self, address: Address) -> None:
         """At this address."""
+        super().__init__()
         self._address = address
 
     def of(self, call: Call[Any]) -> Address:  # noqa: ARG002
@@ -65,11 +103,11 @@ class Primary(Server):
 
     def __init__(self, links: Links, sentinels: Sequence[Address], name: str) -> None:
         """As these sentinels know it, asked over these links."""
+        # It is not known so far.
+        super().__init__("")
         self._links = links
         self._sentinels = list(sentinels)
         self._name = name
-        # It is not known so far.
-        self._address: Address = ""
         self.stale = True
 
     def lost(self, address: Address) -> None:
@@ -104,6 +142,7 @@ class Cluster(Server):
 
     def __init__(self, links: Links, addresses: Sequence[Address]) -> None:
         """As these nodes know them, asked over these links."""
+        super().__init__("")
         self._links = links
         self._known = list(addresses)
         self._slots: list[Address | None] = [None] * SLOTS

@@ -64,7 +64,7 @@ class Client(Maker, Awaiting):
     async def run(self, call: Call[T]) -> T:
         """Run a call that a function of `mlserve.calls` has made."""
         where = self._where
-        if where.many or where.stale:
+        if where.many or where.stale or not where.agrees(call):
             return await drive_async(self._begun().one(call), self._take)
         # What nearly all calls are has no steps.
         local = self._here()

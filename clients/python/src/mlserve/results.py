@@ -88,31 +88,46 @@ class Admission(NamedTuple):
 class Outcome(Generic[T]):
     """What came of a request in one call (ML.SERVE); true where it was let in."""
 
-    __slots__ = ("admission", "error", "features", "fetch")
+    __slots__ = ("_features", "_fetch", "admission", "error")
 
     def __init__(
         self,
         admission: Admission | None,
-        fetch: Fetch | None,
-        features: T | None,
+        fetch: Fetch | ResponseError | None,
+        features: T | ResponseError | None,
         error: ResponseError | None,
     ) -> None:
-        """The answers of the parts."""
+        """The answers of the parts, or the error that stands in place of one."""
         self.admission = admission
         """None where it was not asked for, or the answer was free."""
-        self.fetch = fetch
-        """None where it was not asked for, the request was denied, or there is an `error`."""
-        self.features = features
-        """None where nothing is to be computed, and where there is an `error`."""
+        self._fetch = fetch
+        self._features = features
         self.error = error
         """Why a part that was wanted is not there; what was taken before it is taken."""
+
+    @property
+    def fetch(self) -> Fetch | None:
+        """None where it was not asked for, or the request was denied; raises its error."""
+        return unless_error(self._fetch)
+
+    @property
+    def features(self) -> T | None:
+        """None where they were not asked for, or nothing is to be computed; raises their error."""
+        return unless_error(self._features)
 
     def __bool__(self) -> bool:
         """Whether the request was let in."""
         return self.admission is None or self.admission.admitted
 
     def __repr__(self) -> str:
-        return f"<Outcome {self.admission} {self.fetch} {self.features or self.error!r}>"
+        return f"<Outcome {self.admission} {self._fetch!r} {self._features!r}>"
+
+
+def unless_error(part: T | ResponseError | None) -> T | None:
+    """A part of an outcome; raises the error that stands in its place."""
+    if isinstance(part, Exception):
+        raise part
+    return part
 
 
 class Hold(NamedTuple):
@@ -445,13 +460,26 @@ class FieldList(list[Key]):
         client.fieldlist(profile.name, profile)
         client.featuretensor(users, profile)  # says FIELDS @profile
 
-    Taken wherever fields are, but by `features_of` and for values by name.
+    Taken wherever fields are, but by `features_of` and for values by name. Before a client
+    first uses one, it asks the server (ML.FIELDLISTS) what that has by the name: ValueError
+    where the fields, or their order, are others than here. A list that is changed later is
+    not asked for again: give a changed list another name.
     """
 
     def __init__(self, name: Key, fields: Iterable[Key]) -> None:
         """The name, 1 to 255 bytes, and the fields in order."""
-        super().__init__(fields)
+        from mlserve.calls.call import listed
+
+        super().__init__(listed("fields", fields))
         self.name = name
+
+    def check(self, what: str, found: int, wanted: int) -> None:
+        """Raise ValueError where an answer is of another size than the list."""
+        if found != wanted:
+            raise ValueError(
+                f"the FieldList {self.name!r} is another at the server: {found} {what} came where "
+                f"it has {wanted}; give a changed list another name"
+            )
 
 
 def widths_of(fields: Sequence[Key]) -> list[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from mlserve.results import Key
+    from mlserve.results import FieldList, Key
 
 T = TypeVar("T")
 
@@ -35,9 +35,10 @@ class Call(Generic[T]):
     - `wait`: how many seconds it may wait in the server.
     - `split`: what to run instead in a cluster, where its keys are in several slots.
     - `everywhere`: each node of a cluster is asked; the answer is that of the last.
+    - `fields`: the list of fields that it names, which must be the server's, too.
     """
 
-    __slots__ = ("again", "everywhere", "keys", "read", "split", "wait", "words")
+    __slots__ = ("again", "everywhere", "fields", "keys", "read", "split", "wait", "words")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Call(Generic[T]):
         wait: float = 0,
         split: Split[T] | None = None,
         everywhere: bool = False,
+        fields: FieldList | None = None,
     ) -> None:
         """What is sent, and what is made of the answer."""
         self.words = words
@@ -58,6 +60,7 @@ class Call(Generic[T]):
         self.wait = wait
         self.split = split
         self.everywhere = everywhere
+        self.fields = fields
 
     @property
     def name(self) -> str:
@@ -65,6 +68,9 @@ class Call(Generic[T]):
         if isinstance(self.words, bytes):
             return self.words.split(b"\r\n", 3)[2].decode()
         return str(self.words[0])
+
+    def __repr__(self) -> str:
+        return f"<Call of {self.name}>"
 
 
 # --- arguments ----------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from mlserve.calls.call import (
@@ -224,7 +225,8 @@ def featuremset(
             dim=dim,
         )
 
-    return Call(words, flags_of, names, again=True, split=in_order(part))
+    split = in_order(part)
+    return Call(words, flags_of, names, again=True, split=split, fields=list_of(columns))
 
 
 def featurepush(
@@ -394,7 +396,7 @@ def featuredel(
         words += ["VIEW", view]
     elif fields is not None:
         words += fields_words(fields_of(fields))
-    return Call(words, as_it_is, (key,), again=True)
+    return Call(words, as_it_is, (key,), again=True, fields=list_of(fields))
 
 
 def featureinfo(key: Key) -> Call[FeatureInfo | None]:
@@ -428,6 +430,19 @@ def featuregetall(key: Key, *, view: Key | None = None) -> Call[dict[bytes, Valu
 def fields_of(fields: Iterable[Key]) -> list[Key]:
     """The fields of a call; a field list stays one."""
     return fields if isinstance(fields, FieldList) else listed("fields", fields)
+
+
+def list_of(fields: Iterable[Key] | None) -> FieldList | None:
+    """The field list that the fields of a call are, if they are one."""
+    return fields if isinstance(fields, FieldList) else None
+
+
+def as_many(fields: Sequence[Key], rows: list[list[Value]]) -> list[list[Value]]:
+    """Rows of values, as many in each as there are fields."""
+    if isinstance(fields, FieldList):
+        for row in rows:
+            fields.check("values", len(row), len(fields))
+    return rows
 
 
 def fields_words(fields: Sequence[Key]) -> list[Word]:
@@ -492,7 +507,11 @@ def featureget(
             layout=layout,
         )
 
-    return Call(words, as_it_is, names, again=True, split=in_order(part))
+    def read(answer: Any) -> list[list[Value]]:
+        return as_many(columns, answer)
+
+    split = in_order(part)
+    return Call(words, read, names, again=True, split=split, fields=list_of(columns))
 
 
 def featureget_timed(
@@ -514,6 +533,7 @@ def featureget_timed(
 
     def read(answer: list[Any]) -> list[tuple[list[Value], list[float | None]]]:
         values, times = answer
+        as_many(columns, values)
         return [
             (row, [at / 1000 if at >= 0 else None for at in moments])
             for row, moments in zip(values, times, strict=True)
@@ -524,7 +544,8 @@ def featureget_timed(
             chosen(names, places), columns, max_age=max_age, strict=strict, layout=layout
         )
 
-    return Call(words, read, names, again=True, split=in_order(part))
+    split = in_order(part)
+    return Call(words, read, names, again=True, split=split, fields=list_of(columns))
 
 
 def featurejson(
@@ -559,7 +580,7 @@ def featurejson(
         ]
         return b"[" + b",".join(text[1:-1] for text in objects) + b"]"
 
-    return Call(words, as_it_is, names, again=True, split=split)
+    return Call(words, as_it_is, names, again=True, split=split, fields=list_of(columns))
 
 
 class Asked:
@@ -612,7 +633,7 @@ class Asked:
             parts: list[Tensor] = yield [self.of(chosen(names, group)) for group in groups]
             return self.merged(names, groups, parts)
 
-        return Call(packed, read, names, again=True, split=split)
+        return Call(packed, read, names, again=True, split=split, fields=list_of(self.fields))
 
     def merged(
         self, names: Sequence[Key], groups: Sequence[Sequence[int]], parts: Sequence[Tensor]
@@ -635,6 +656,10 @@ class Asked:
         self, names: Sequence[Key], data: bytes, status: bytes, times: bytes | None
     ) -> Tensor:
         """The fields of these entities."""
+        if isinstance(self.fields, FieldList):
+            each = len(names) * int(self.dtype[-1])
+            self.fields.check("numbers", len(data) // each, sum(self.widths))
+            self.fields.check("fields", len(status) // len(names), len(self.fields))
         return Tensor(names, self.fields, self.dtype, data, status, times, self.widths)
 
 
@@ -678,17 +703,25 @@ def featuretensor(
     ).of(keys)
 
 
-def fieldlist(name: Key, fields: Iterable[Key] | None) -> Call[None]:
+def fieldlist(
+    name: Key, fields: Iterable[Key] | EllipsisType | None = ...
+) -> Call[list[bytes] | None]:
     """Have a name stand for fields, in place of those before (ML.FIELDLIST).
 
     None has it stand for none. Calls that are given a `FieldList` of that name say it instead
-    of the fields. In a cluster each primary is told. It may be repeated.
+    of the fields. In a cluster each primary is told. By the name alone the result is what it
+    stands for, of a cluster at any node: a list, or None. It may be repeated.
     """
     words: list[Word] = ["ML.FIELDLIST", name]
+    if isinstance(fields, EllipsisType):
+        return Call(words, as_it_is, again=True)
     words += ["CLEAR"] if fields is None else listed("fields", fields)
     return Call(words, nothing, again=True, everywhere=True)
 
 
-def fieldlists() -> Call[dict[bytes, list[bytes]]]:
-    """All field lists, and the fields of each (ML.FIELDLISTS); of a cluster, any node's."""
-    return Call(["ML.FIELDLISTS"], pairs_of, again=True)
+def fieldlists(near: Sequence[Key] = ()) -> Call[dict[bytes, list[bytes]]]:
+    """All field lists, and the fields of each (ML.FIELDLISTS).
+
+    Of a cluster, any node's, or that of the first key in `near`. It may be repeated.
+    """
+    return Call(["ML.FIELDLISTS"], pairs_of, near, again=True)

@@ -33,6 +33,10 @@ def serve(
     are read where the answer is to be computed. With `free_hits` only what is to be computed
     has to be let in. In a cluster all keys share a slot.
 
+    Where a part is answered with an error, those before it stand: `outcome.error` is that
+    error, and `outcome.fetch` or `.features` raises it where it is that part, or was not asked
+    any more. Whoever has a lease by then gives it back.
+
     It is repeated after a lost connection where `admit`, if there is one, has a `hold`.
     """
     keys: list[Key] = []
@@ -48,6 +52,8 @@ def serve(
     for name, command, word, call in given:
         if not isinstance(call, Call) or call.name != command:
             raise TypeError(f"{name} must be a call of {command}: {call!r}")
+        if call.wait:
+            raise ValueError(f"{name} must have no wait: {call.wait!r}")
         # The command; the keys, but for one with their number.
         before = 1 + len(call.keys) + (command != "ML.CACHEFETCH")
         keys += call.keys
@@ -56,18 +62,27 @@ def serve(
             tail.append("FREEHITS")
 
     def read(answer: list[Any]) -> Outcome[T]:
-        # What comes after an error is not asked.
+        # The first part makes none; what comes after an error is not asked, and has no other
+        # answer than that.
         errors = [part for part in answer if isinstance(part, Exception)]
-        admission, fetched, found = (None if part in errors else part for part in answer)
+        error = response_error(errors[0], "ML.SERVE") if errors else None
+
+        def read_part(call: Call[Any] | None, part: Any) -> Any:
+            if call is None:
+                return None
+            return error if part is None or isinstance(part, Exception) else call.read(part)
+
+        admission, fetched, found = answer
         return Outcome(
             None if admit is None or admission is None else admit.read(admission),
-            None if fetch is None or fetched is None else fetch.read(fetched),
-            None if features is None or found is None else features.read(found),
-            response_error(errors[0], "ML.SERVE") if errors else None,
+            read_part(fetch, fetched),
+            read_part(features, found),
+            error,
         )
 
     words: list[Word] = ["ML.SERVE", len(keys), *keys, *tail]
-    return Call(words, read, keys, again=all(call.again for *_, call in given))
+    again = all(call.again for *_, call in given)
+    return Call(words, read, keys, again=again, fields=features.fields if features else None)
 
 
 def words_of(call: Call[Any]) -> list[Word]:
