@@ -1,7 +1,10 @@
 """mlserve.langchain, by the standard tests of LangChain (langchain-tests 1.1.9)."""
 
 import asyncio
+import logging
+import socket
 
+import mlserve
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.globals import get_llm_cache, set_llm_cache
@@ -99,6 +102,43 @@ def test_nearly_the_same_prompt_of_the_same_model_is_answered(url):
     assert cache.client.command("GET", "other", keys=["other"]) == b"1"
     cache.update(" ", "model", said("nothing"))
     assert cache.lookup(" ", "model") is None
+
+
+@pytest.fixture
+def away():
+    """The address of a port at which nobody listens."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        yield f"redis://127.0.0.1:{s.getsockname()[1]}"
+
+
+@pytest.mark.usefixtures("_no_cache_after")
+@pytest.mark.parametrize("made", [MlserveCache, circle])
+def test_a_server_that_is_away_is_an_empty_cache(made, away, caplog):
+    set_llm_cache(made(away))
+    model = GenericFakeChatModel(messages=iter(AIMessage(answer) for answer in "abc"))
+    with caplog.at_level(logging.WARNING, "mlserve"):
+        assert model.invoke([HumanMessage("at 0")]).content == "a"
+        assert model.invoke([HumanMessage("at 0")]).content == "b"
+
+    async def work():
+        return (await model.ainvoke([HumanMessage("at 0")])).content
+
+    assert asyncio.run(work()) == "c"
+    assert "the cache is away" in caplog.text
+
+
+def test_an_error_that_is_no_absence_is_raised(cache):
+    cache.client.command("SET", cache._names("prompt", "model")[0], "text")
+    with pytest.raises(mlserve.ResponseError, match="wrong kind"):
+        cache.lookup("prompt", "model")
+
+
+def test_a_question_that_cannot_be_embedded_is_not_found_and_not_kept(url, caplog):
+    cache = circle(url)
+    cache.update("no number", "model", said("a"))
+    assert cache.lookup("no number", "model") is None
+    assert "is not embedded" in caplog.text
 
 
 def test_what_is_in_doubt_is_judged_once(url):

@@ -158,6 +158,13 @@ def is_away(error: Exception) -> bool:
     return isinstance(error, Unavailable) or getattr(error, "code", None) in AWAY
 
 
+def missed(error: Error) -> None:
+    """Take a server that is away for an empty one, for caches that a library asks; else raise."""
+    if not is_away(error):
+        raise error
+    logger.warning("mlserve: the cache is away: %s", error)
+
+
 def policy_of(on_error: str) -> str:
     """What to do while the server is away, checked."""
     if on_error not in ("allow", "deny", "raise"):

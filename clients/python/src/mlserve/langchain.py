@@ -12,6 +12,9 @@ hash. The key is the namespace and the hash of the prompt. LangChain asks and se
 calls that nothing joins, so single flight is not possible here: what is missed at once is
 computed as often. `mlserve.cached` around the call has it.
 
+While the server is away nothing is found and nothing is kept, which is logged: the model is
+asked.
+
 `MlserveSemanticCache` answers nearly the same question as well, by LangChain's embeddings:
 
 ```python
@@ -28,18 +31,19 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.load import dumps, loads
 
-from mlserve import aio
+from mlserve import aio, calls
 from mlserve._clear import aclear, clear
 from mlserve._messages import question_of
-from mlserve._steps import Steps, run, run_async
+from mlserve._steps import Steps, logger, missed, run, run_async
 from mlserve.client import Client
+from mlserve.errors import Error
 from mlserve.semantic import SemanticCache, is_judge, looked_up
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
     from mlserve.calls import Seconds
-    from mlserve.semantic import Judge
+    from mlserve.semantic import Judge, Question
 
 __all__ = ["MlserveCache", "MlserveSemanticCache"]
 
@@ -65,12 +69,11 @@ class MlserveCache(BaseCache):
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """The answer, or None."""
-        return read(self.client.cacheget(*self._names(prompt, llm_string)))
+        return run(self.client, self._looked_up(prompt, llm_string))
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Keep an answer."""
-        names = self._names(prompt, llm_string)
-        self.client.cacheset(*names, dumps(return_val), ttl=self._ttl)
+        run(self.client, self._updated(prompt, llm_string, return_val))
 
     def clear(self, **_: Any) -> None:
         """Remove all answers of the namespace. O(all keys there are)."""
@@ -78,16 +81,29 @@ class MlserveCache(BaseCache):
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """The answer, or None."""
-        return read(await self.aclient.cacheget(*self._names(prompt, llm_string)))
+        return await run_async(self.aclient, self._looked_up(prompt, llm_string))
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Keep an answer."""
-        names = self._names(prompt, llm_string)
-        await self.aclient.cacheset(*names, dumps(return_val), ttl=self._ttl)
+        await run_async(self.aclient, self._updated(prompt, llm_string, return_val))
 
     async def aclear(self, **_: Any) -> None:
         """Remove all answers of the namespace. O(all keys there are)."""
         await aclear(self.aclient, self._prefix)
+
+    def _looked_up(self, prompt: str, llm_string: str) -> Steps[RETURN_VAL_TYPE | None]:
+        try:
+            return read((yield calls.cacheget(*self._names(prompt, llm_string))))
+        except Error as error:
+            missed(error)
+            return None
+
+    def _updated(self, prompt: str, llm_string: str, value: RETURN_VAL_TYPE) -> Steps[None]:
+        names = self._names(prompt, llm_string)
+        try:
+            yield calls.cacheset(*names, dumps(value), ttl=self._ttl)
+        except Error as error:
+            missed(error)
 
 
 class MlserveSemanticCache(BaseCache):
@@ -95,7 +111,8 @@ class MlserveSemanticCache(BaseCache):
 
     What is compared is the question: a prompt of text, or the text of the last message of a
     chat, if that is a user's. The model and its settings, and all that was said before, are
-    the scope: they must be the very same. Other chats are neither found nor kept.
+    the scope: they must be the very same. Other chats are neither found nor kept; nor is
+    anything while the server is away, or where the embedding fails, which is logged.
     """
 
     def __init__(
@@ -160,19 +177,37 @@ class MlserveSemanticCache(BaseCache):
     def _looked_up(
         self, cache: SemanticCache, prompt: str, llm_string: str
     ) -> Steps[RETURN_VAL_TYPE | None]:
-        asked = asked_by(prompt)
-        if asked is None:
+        question = yield from self._asked(cache, prompt, llm_string)
+        if question is None:
             return None
-        question = yield from cache.asking(asked[0], (llm_string, asked[1]))
-        _, answer = yield from looked_up(cache, question, self._judge)
+        try:
+            _, answer = yield from looked_up(cache, question, self._judge)
+        except Error as error:
+            missed(error)
+            return None
         return None if answer is None else answer.value
 
     def _updated(
         self, cache: SemanticCache, prompt: str, llm_string: str, value: RETURN_VAL_TYPE
     ) -> Steps[None]:
+        question = yield from self._asked(cache, prompt, llm_string)
+        if question is not None:
+            try:
+                yield from cache.setting(question, value)
+            except Error as error:
+                missed(error)
+
+    def _asked(self, cache: SemanticCache, prompt: str, llm_string: str) -> Steps[Question | None]:
+        """The question of a prompt; None where there is none, or it cannot be embedded."""
         asked = asked_by(prompt)
-        if asked is not None:
-            yield from cache.setting(asked[0], value, (llm_string, asked[1]))
+        if asked is None:
+            return None
+        try:
+            vector = yield cache.embedding(asked[0])
+        except Exception as error:
+            logger.warning("mlserve: a question of %s is not embedded: %s", cache.name, error)
+            return None
+        return cache.question(asked[0], cache.key((llm_string, asked[1])), vector)
 
 
 class Generations:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from litellm.caching.base_cache import BaseCache
 
-from mlserve._steps import is_away, logger
 from mlserve.errors import Error
 from mlserve.litellm._apart import Apart
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from mlserve.calls import Call
     from mlserve.litellm._settings import Settings
 
-__all__ = ["Backend", "missed"]
+__all__ = ["Backend"]
 
 
 class Backend(BaseCache):
@@ -57,10 +56,3 @@ class Backend(BaseCache):
     async def disconnect(self) -> None:
         """Close the connections."""
         await self.server.close()
-
-
-def missed(error: Error) -> None:
-    """A server that is away is as good as an empty one; other errors LiteLLM logs."""
-    if not is_away(error):
-        raise error
-    logger.warning("mlserve: the cache is away: %s", error)

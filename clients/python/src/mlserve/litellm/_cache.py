@@ -9,10 +9,10 @@ import litellm
 
 from mlserve import calls
 from mlserve._methods import checked
-from mlserve._steps import ask
+from mlserve._steps import ask, missed
 from mlserve.client import Client
 from mlserve.errors import Error
-from mlserve.litellm._backend import Backend, missed
+from mlserve.litellm._backend import Backend
 from mlserve.litellm._settings import Settings, configured
 
 if TYPE_CHECKING:

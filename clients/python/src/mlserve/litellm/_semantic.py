@@ -11,8 +11,9 @@ import litellm
 from mlserve import calls
 from mlserve._messages import question_of
 from mlserve._named import function_of
+from mlserve._steps import missed
 from mlserve.errors import Error
-from mlserve.litellm._backend import Backend, missed
+from mlserve.litellm._backend import Backend
 from mlserve.litellm._settings import Settings, configured
 from mlserve.semantic import SemanticCache, is_judge, looked_up
 
