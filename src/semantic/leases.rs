@@ -10,7 +10,6 @@
 //! it wait in that.
 
 use super::best::Best;
-use super::commands::store::misfit;
 use super::config::{LEASE_BYTES, LEASES, MAX_LEASE};
 use super::entry::Entry;
 use super::look::{self, Found, Looked, Near, Shown, Unseen};
@@ -672,7 +671,7 @@ impl Semantic {
         let place = (key.scope(), key.key());
         let checked = look_at(lock, key.scope(), key.key(), |open| {
             let (dim, embedder) = (ask.vector.dim(), ask.embedder.as_deref());
-            check(lock, place, open.value::<Table>()?, dim, embedder).map_err(misfit)
+            check(lock, place, open.value::<Table>()?, dim, embedder).map_err(Misfit::refusal)
         });
         checked.unwrap_or(Ok(()))
     }

@@ -11,13 +11,12 @@
 //! [flights](crate::flights), which decide about them. Of those that waited in a flight one
 //! a key is searched for at a time: those behind it may be near what it is to compute.
 
-use super::commands::store::misfit;
 use super::config::{INLINE_BYTES, LEASE_BYTES, THREADS};
 use super::leases::{Ask, Hit, Key, Semantic};
 use super::look::{self, Found, Unseen};
 use super::scan::{Returned, Scan, Scanned};
 use super::stats::{SCANNING, SCANS, SCANS_GIVEN_UP};
-use super::table::Table;
+use super::table::{Misfit, Table};
 use crate::flights;
 use crate::id::Id;
 use crate::pool::Done;
@@ -344,7 +343,7 @@ fn judge(
     let judged = look_at(lock, db, key, |open| {
         let table = open.value::<Table>()?;
         if let Some(table) = table {
-            table.check(ask.vector.dim(), ask.embedder.as_deref()).map_err(misfit)?;
+            table.check(ask.vector.dim(), ask.embedder.as_deref()).map_err(Misfit::refusal)?;
         }
         let found = look::get(lock, key, table, ask, returned);
         Ok(found.map(|Found { status, entries }| {

@@ -11,6 +11,7 @@ use crate::bug;
 use crate::by_id::ById;
 use crate::id::Id;
 use crate::rows::Rows;
+use crate::server::{Error, refuse};
 use crate::time::Millis;
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -52,6 +53,13 @@ pub enum Misfit {
     /// There are answers of too many versions already.
     #[error("key holds answers of {MAX_VERSIONS} versions already")]
     Versions,
+}
+
+impl Misfit {
+    /// The refusal of what does not go with what is there.
+    pub fn refusal(self) -> Error {
+        refuse(self.to_string())
+    }
 }
 
 /// What a key may hold.

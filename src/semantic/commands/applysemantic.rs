@@ -1,11 +1,11 @@
 //! ML.APPLYSEMANTIC: a change of a semantic cache, as replicas and the AOF take it.
 
 use super::arguments::KEY;
-use super::store::{check, commit, misfit, texts};
+use super::store::{check, commit, texts};
 use crate::semantic::codec;
 use crate::semantic::datatype::APPLY;
 use crate::semantic::searches;
-use crate::semantic::table::Table;
+use crate::semantic::table::{Misfit, Table};
 use crate::server::{Argument, Call, Command, Error, handler, refuse};
 
 /// ML.APPLYSEMANTIC
@@ -31,7 +31,7 @@ fn apply(call: &mut Call) -> Result<(), Error> {
             check(table, put)?;
         }
         if let (Some(table), Some((_, code))) = (table, &change.alias) {
-            table.check(code.dim(), None).map_err(misfit)?;
+            table.check(code.dim(), None).map_err(Misfit::refusal)?;
         }
         table.is_some()
     };

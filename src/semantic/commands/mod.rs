@@ -10,7 +10,7 @@ mod semget;
 mod seminfo;
 mod semset;
 mod semthreshold;
-pub(super) mod store;
+mod store;
 
 use super::leases::Semantic;
 use super::table::Table;

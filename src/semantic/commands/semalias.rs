@@ -2,13 +2,13 @@
 
 use super::InForce;
 use super::arguments::{ID, KEY, VECTOR, VERSION, vector, version};
-use super::store::{commit, misfit};
+use super::store::commit;
 use crate::flights::arguments::{TOKEN, token};
 use crate::semantic::change::Change;
 use crate::semantic::config::bounds;
 use crate::semantic::leases::{self, By};
 use crate::semantic::stats::{self, Counter};
-use crate::semantic::table::Table;
+use crate::semantic::table::{Misfit, Table};
 use crate::semantic::vector::OwnedCode;
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler, refuse};
 use crate::singleflight::Standing;
@@ -51,7 +51,7 @@ fn alias<V: InForce>(call: &mut Call) -> Result<(), Error> {
     let standing = {
         let table = open.value_ref::<Box<Table>>()?;
         let table = table.as_deref().map(|table| &**table);
-        leases::check(&lock, place, table, code.dim(), None).map_err(misfit)?;
+        leases::check(&lock, place, table, code.dim(), None).map_err(Misfit::refusal)?;
         let standing = by.and_then(|token| {
             let (flight, standing) =
                 leases::standing(&lock, place, version, (&vector, None), token)?;

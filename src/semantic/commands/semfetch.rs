@@ -3,7 +3,6 @@
 
 use super::InForce;
 use super::arguments::{KEY, VECTOR, VERSION, vector, version};
-use super::store::misfit;
 use crate::bounds::MAX_TTL_MS;
 use crate::flights::arguments::{LEASE, TOKEN, lease_ms, lease_us};
 use crate::flights::{self};
@@ -12,7 +11,7 @@ use crate::semantic::leases::{self, Ask, Fetched, Outcome, Semantic, Turn, decid
 use crate::semantic::look::{EMBEDDER_AND_DIGEST, HIT, MAYBE_AND_TOP, Near, reply_entries};
 use crate::semantic::searches;
 use crate::semantic::stats::{self, Counter};
-use crate::semantic::table::Table;
+use crate::semantic::table::{Misfit, Table};
 use crate::server::{Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler};
 use crate::time::{MICROS_PER_MILLI, Millis};
 use std::sync::Arc;
@@ -80,7 +79,7 @@ fn fetch<V: InForce>(call: &mut Call) -> Result<(), Error> {
     let open = call.keys.read(key);
     let table = open.value::<Table>()?;
     let embedder = ask.embedder.as_deref();
-    leases::check(&lock, place, table, ask.vector.dim(), embedder).map_err(misfit)?;
+    leases::check(&lock, place, table, ask.vector.dim(), embedder).map_err(Misfit::refusal)?;
     let outcome = decide(&lock, place, table, &ask, Turn::First, None);
     let make_way = |fetched: &Fetched, waits_in| {
         leases::make_way(&lock, place, &ask, fetched.keeps_out_us(), waits_in);

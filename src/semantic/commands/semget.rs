@@ -2,11 +2,10 @@
 
 use super::InForce;
 use super::arguments::{KEY, VECTOR, VERSION, vector, version};
-use super::store::misfit;
 use crate::semantic::leases::Ask;
 use crate::semantic::look::{self, EMBEDDER_AND_DIGEST, HIT, MAYBE_AND_TOP, Near, reply_entries};
 use crate::semantic::searches;
-use crate::semantic::table::Table;
+use crate::semantic::table::{Misfit, Table};
 use crate::server::{Argument, Call, Command, Error, KeyAccess, KeySpec, handler};
 use crate::time::MICROS_PER_MILLI;
 
@@ -48,7 +47,7 @@ fn get<V: InForce>(call: &mut Call) -> Result<(), Error> {
     let open = call.keys.read(key);
     let table = open.value::<Table>()?;
     if let Some(table) = table {
-        table.check(ask.vector.dim(), near.embedder).map_err(misfit)?;
+        table.check(ask.vector.dim(), near.embedder).map_err(Misfit::refusal)?;
     }
     let Ok(found) = look::get(&call.lock(), key.bytes(), table, &ask, None) else {
         return searches::get(call, key.bytes(), ask);

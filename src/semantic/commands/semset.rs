@@ -2,14 +2,14 @@
 
 use super::InForce;
 use super::arguments::{DIGEST, EMBEDDER, KEY, VECTOR, VERSION, digest, embedder, vector, version};
-use super::store::{check, commit, misfit, texts};
+use super::store::{check, commit, texts};
 use crate::flights::arguments::{TOKEN, token};
 use crate::flights::took_ms;
 use crate::semantic::change::{Change, Put};
 use crate::semantic::config::{TTL, bounds};
 use crate::semantic::leases::{self, By};
 use crate::semantic::stats::{self, Counter};
-use crate::semantic::table::{Table, cost};
+use crate::semantic::table::{Misfit, Table, cost};
 use crate::semantic::vector::OwnedCode;
 use crate::server::{
     Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, new_id,
@@ -97,7 +97,7 @@ fn set<V: InForce>(call: &mut Call) -> Result<(), Error> {
     let open = call.keys.write(key);
     let table = open.value_ref::<Box<Table>>()?;
     let table = table.as_deref().map(|table| &**table);
-    leases::check(&lock, place, table, vector.dim(), options.embedder).map_err(misfit)?;
+    leases::check(&lock, place, table, vector.dim(), options.embedder).map_err(Misfit::refusal)?;
     let under = options.token.map(|named| {
         let token = token(named)?;
         let asked = (&vector, options.digest);

@@ -18,12 +18,7 @@ pub fn texts(put: &Put) -> Result<Texts, Error> {
 pub fn check(table: Option<&Table>, put: &Put) -> Result<(), Error> {
     let Some(table) = table else { return Ok(()) };
     let checked = table.check(put.code.dim(), put.embedder);
-    checked.and_then(|()| table.check_version(put.version)).map_err(misfit)
-}
-
-/// The refusal of what does not go with what is there.
-pub fn misfit(misfit: Misfit) -> Error {
-    refuse(misfit.to_string())
+    checked.and_then(|()| table.check_version(put.version)).map_err(Misfit::refusal)
 }
 
 /// Commits a change of what a key holds, on the primary and on whatever follows it.
