@@ -573,8 +573,8 @@ pub fn wait_again<D: Domain>(
     with_state::<D, _>(lock, |state| {
         let user = state.callers.get(&client).and_then(|caller| caller.user.as_ref());
         let bytes = bytes + user.map_or(0, User::bytes);
-        let is_taken = token.is_some_and(|token| state.flights.is_awaited_by(flight, token));
-        let may = !is_taken && state.flights.may_wait(flight, bytes);
+        let other = token.and_then(|token| state.flights.awaited_by(flight, token));
+        let may = other.is_none_or(|other| other < client) && state.flights.may_wait(flight, bytes);
         if may {
             state.flights.wait(flight, client, token, lease_us, bytes, monotonic());
         }
@@ -589,27 +589,27 @@ pub fn asked<D: Domain>(lock: &Lock, client: BlockedClient) -> Option<D::Asked> 
 
 /// Has those who wait at a key, or are to be decided anew there, make way for a caller
 /// that came later with their token, by which others are kept out for so long still: those
-/// that `is_same` says have asked for the same. In the flight that the caller waits in
-/// itself, that was seen to.
+/// that `is_one` says came earlier and have asked for the same. In the flight that the caller
+/// waits in itself, that was seen to.
 pub fn make_way<D: Domain>(
     lock: &Lock,
     (scope, key): (i32, &[u8]),
     (token, left_us): (Id, Monotonic),
     waits_in: Option<&Key<D>>,
-    is_same: impl Fn(&D::Asked) -> bool,
+    is_one: impl Fn(BlockedClient, &D::Asked) -> bool,
 ) {
     with_state::<D, _>(lock, |state| {
         let State { flights, callers, anew, .. } = state;
         for (client, flight) in flights.waiting_with(scope, key, token) {
-            let is_same = callers.get(&client).is_some_and(|caller| is_same(&caller.asked));
-            if is_same && waits_in != Some(&flight) {
+            let is_one = callers.get(&client).is_some_and(|caller| is_one(client, &caller.asked));
+            if is_one && waits_in != Some(&flight) {
                 flights.replace(client, left_us);
             }
         }
         for client in anew {
             let caller = callers.get_mut(client).filter(|one| one.is_anew_at(scope, key));
             if let Some(Caller { asked, again: Some((_, again)), .. }) = caller
-                && is_same(asked)
+                && is_one(*client, asked)
             {
                 *again = Again::kept_out_for(left_us);
             }
@@ -713,9 +713,12 @@ impl<D: Domain> OnUnblock for Callers<D> {
     }
 
     fn ready(lock: &Lock, client: BlockedClient) {
-        note_state::<D>(lock, |state| {
+        // It may be to be decided anew, with no flight open.
+        with_state::<D, _>(lock, |state| {
             let caller = state.callers.get(&client);
             caller.into_iter().for_each(|caller| D::fall_behind(&caller.asked));
+        });
+        note_state::<D>(lock, |state| {
             if let Some((key, _)) = state.flights.waits_for(client, monotonic()) {
                 state.entered.insert(key.clone());
             }

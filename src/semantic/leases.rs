@@ -502,22 +502,24 @@ pub fn standing(
     })?
 }
 
-/// A caller has come with a token: those who wait with it for the same make way. `waits_in`
-/// is the flight that the caller waits in itself, if it does.
+/// A caller has come with a token: those who came before it and wait with the same make way.
+/// Of one who was made to wait until it could be decided about, others may have come after.
+/// `waits_in` is the flight that the caller waits in itself, if it does.
 pub fn make_way(
     lock: &Lock,
     place: (i32, &[u8]),
-    ask: &Ask,
+    (client, ask): (Option<BlockedClient>, &Ask),
     left_us: Monotonic,
     waits_in: Option<&Key>,
 ) {
     if let Some(token) = ask.token {
-        // Who was not decided about yet may have come later still.
-        let is_same = |other: &Arc<Ask>| !other.is_new.load(Relaxed) && ask.is_same(other);
-        for client in searches::end(lock, place, is_same) {
+        let is_one = |other: BlockedClient, asked: &Arc<Ask>| {
+            client.is_none_or(|client| other < client) && ask.is_same(asked)
+        };
+        for client in searches::end(lock, place, is_one) {
             flights::keep_out::<Semantic>(lock, client, left_us);
         }
-        flights::make_way::<Semantic>(lock, place, (token, left_us), waits_in, is_same);
+        flights::make_way::<Semantic>(lock, place, (token, left_us), waits_in, is_one);
     }
 }
 
@@ -813,7 +815,8 @@ impl Domain for Semantic {
         let (outcome, hits) = Self::decide(lock, key, ask, turn, returned.as_ref());
         let make_way = |fetched: &Fetched, waits_in| {
             if is_new {
-                make_way(lock, (key.scope(), key.key()), ask, fetched.keeps_out_us(), waits_in);
+                let (place, left_us) = ((key.scope(), key.key()), fetched.keeps_out_us());
+                make_way(lock, place, (Some(client), ask), left_us, waits_in);
             }
         };
         match outcome {

@@ -414,14 +414,14 @@ pub fn leave(lock: &Lock, client: BlockedClient) {
 pub fn end(
     lock: &Lock,
     (db, key): (i32, &[u8]),
-    is_one: impl Fn(&Arc<Ask>) -> bool,
+    is_one: impl Fn(BlockedClient, &Arc<Ask>) -> bool,
 ) -> Vec<BlockedClient> {
     let ended = STATE.with(lock, |state| {
-        let at = state.searches.iter().filter(|(_, search)| {
+        let at = state.searches.iter().filter(|(client, search)| {
             search.place.0 == db
                 && *search.place.1 == *key
                 && matches!(search.asker, Asker::Fetch)
-                && is_one(&search.ask)
+                && is_one(**client, &search.ask)
         });
         let ended: Vec<_> = at.map(|(client, _)| *client).collect();
         state.due.extend(&ended);

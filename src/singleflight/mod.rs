@@ -373,9 +373,10 @@ impl<W: Copy + Eq + Hash, A: Clone, Q: About> SingleFlight<W, A, Q> {
         }
     }
 
-    /// Whether somebody waits in a flight who brought a token.
-    pub fn is_awaited_by(&self, key: &FlightKey<Q>, token: Id) -> bool {
-        self.flights.get(key).is_some_and(|flight| flight.tokens.contains_key(&token))
+    /// Who waits in a flight and brought a token.
+    pub fn awaited_by(&self, key: &FlightKey<Q>, token: Id) -> Option<W> {
+        let flight = self.flights.get(key)?;
+        Some(flight.waiters.get(flight.tokens.get(&token)?)?.waiter)
     }
 
     /// Those who wait at a key and brought a token, and the flights that they wait in.

@@ -1034,7 +1034,13 @@ fn whoever_asks_and_waits_is_told_what_a_plain_list_of_all_says() {
                 crowd.forget(member);
             }
             let waits = oracle.flights.iter().map(|flight| flight.waiting.len()).sum::<usize>();
-            wait_for("all others to wait", || total(&mut client, "waiters") == waits as i64);
+            // In a flight, and not to be decided anew: until then others may overtake them.
+            wait_for("all others to wait", || {
+                let info = call!(client, "ML.SEMINFO", "k");
+                let at_the_key =
+                    if info == Value::Nil { 0 } else { info.map()["waiters"].integer() };
+                [total(&mut client, "waiters"), at_the_key] == [waits as i64; 2]
+            });
             let busy = |member: &usize| {
                 oracle.flights.iter().any(|flight| {
                     flight.holder == *member
@@ -1047,6 +1053,6 @@ fn whoever_asks_and_waits_is_told_what_a_plain_list_of_all_says() {
         wait_for("all to be gone", || total(&mut client, "waiters") == 0);
     }
     println!("{kinds:?}");
-    assert!(["HIT", "MAYBE", "LEASE"].iter().all(|kind| kinds[*kind] > 100), "{kinds:?}");
-    assert!(total(&mut client, "coalesced") > 50, "{}", total(&mut client, "coalesced"));
+    assert!(["HIT", "MAYBE", "LEASE"].iter().all(|kind| kinds[*kind] > 50), "{kinds:?}");
+    assert!(total(&mut client, "coalesced") > 10, "{}", total(&mut client, "coalesced"));
 }

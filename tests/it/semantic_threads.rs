@@ -829,6 +829,46 @@ fn who_comes_again_with_its_token_is_the_only_one_while_the_one_before_is_search
 }
 
 #[test]
+fn of_those_who_come_with_one_token_the_last_waits_whoever_is_searched_for_first() {
+    const OWN: &str = "0123456789abcdef0123456789abcdef";
+    const CALLERS: usize = 20;
+    let (server, mut client, _) = furnished();
+    let fetch = |degrees, more: &str| {
+        command("ML.SEMFETCH", "k", &at(degrees), &format!("HIT 0.9 LEASE 600000 {more}"))
+    };
+    for together in [false, true] {
+        let token = client.send(&fetch(0.0, "")).items()[2].text();
+        let mut crowd = Crowd::of(&server, CALLERS);
+        let before = told(&mut client, "waits");
+        if together {
+            hold(&mut client);
+        }
+        for member in 0..CALLERS {
+            crowd.send_command(member, &fetch(1.0, &format!("WAIT 600000 TOKEN {OWN}")));
+            match together {
+                true => wait_for_scans(&mut client, member as i64 + 1),
+                false => wait_for("it to wait", || {
+                    told(&mut client, "waits") == before + member as i64 + 1
+                }),
+            }
+        }
+        if together {
+            go(&mut client);
+        }
+        crowd.wait_for(CALLERS - 1);
+        for member in 0..CALLERS - 1 {
+            assert_eq!(crowd.last(member).items()[0].text(), "BUSY", "{member}");
+        }
+        assert!(!crowd.is_answered(CALLERS - 1), "{:?}", crowd.last(CALLERS - 1));
+        call!(client, "ML.SEMRELEASE", "k", token).integer();
+        crowd.wait_for(CALLERS);
+        let last = crowd.last(CALLERS - 1).items();
+        assert_eq!((last[0].text(), last[2].text()), ("LEASE".into(), OWN.into()));
+        assert_eq!(call!(client, "ML.SEMRELEASE", "k", OWN).integer(), 1);
+    }
+}
+
+#[test]
 fn a_storm_of_all_that_can_happen_leaves_nobody_waiting() {
     const CALLERS: usize = 24;
     let (server, mut client, _) = furnished();

@@ -82,7 +82,7 @@ fn fetch<V: InForce>(call: &mut Call) -> Result<(), Error> {
     leases::check(&lock, place, table, ask.vector.dim(), embedder).map_err(Misfit::refusal)?;
     let outcome = decide(&lock, place, table, &ask, Turn::First, None);
     let make_way = |fetched: &Fetched, waits_in| {
-        leases::make_way(&lock, place, &ask, fetched.keeps_out_us(), waits_in);
+        leases::make_way(&lock, place, (None, &ask), fetched.keeps_out_us(), waits_in);
     };
     let fetched = match &outcome {
         Outcome::Unseen => {

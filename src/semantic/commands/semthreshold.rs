@@ -37,11 +37,14 @@ fn threshold(call: &mut Call) -> Result<(), Error> {
         Some((Box::<[u8]>::from(table.version(entry)), entry.threshold))
     });
     // Where it is what it was, there is nothing to write.
-    if let Some((version, _)) = found.as_ref().filter(|(_, before)| *before != similarity) {
+    if let Some((version, before)) = found.as_ref().filter(|(_, before)| *before != similarity) {
         let threshold = Some((id, similarity));
         commit(open, &Change { threshold, ..Change::default() }, None)?;
         searches::threshold_changed(&lock, place.0, key.bytes(), id);
-        leases::offer_entry(&lock, place, version, id, By::All);
+        // Raised, it answers nobody that it did not answer before.
+        if similarity < *before {
+            leases::offer_entry(&lock, place, version, id, By::All);
+        }
         leases::settle(&lock);
     }
     call.reply.integer(found.is_some().into());

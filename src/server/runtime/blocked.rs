@@ -31,11 +31,11 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A client that waits: the server's handle of it, and a number, because the
-/// server may give the handle of one that is gone to another.
+/// server may give the handle of one that is gone to another. Who came later is more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockedClient {
-    handle: usize,
     number: u64,
+    handle: usize,
 }
 
 /// What becomes of those who wait.
