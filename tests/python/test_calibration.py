@@ -115,7 +115,7 @@ def test_pairs_are_read_of_texts_or_of_similarities():
     assert pairs[0].similarity == pytest.approx(cosine, abs=1e-6)
     assert pairs[2].similarity == pytest.approx(1)
     assert read_pairs(io.StringIO(FILE), embed_later) == pairs
-    lines = ["similarity,same", "0.5,1", "1,0"]
+    lines = ["similarity,same", "0.5,1.0", "1,0.0"]
     assert read_pairs(lines) == [Pair(0.5, True), Pair(1.0, False)]
     # Texts, where an embedder is given as well.
     assert read_pairs(["a,b,same,similarity", "aa,bb,1,-1", "a,a,0,-1"], embed)[1].similarity > 0.99
@@ -145,11 +145,13 @@ def test_a_judge_is_asked_as_by_the_cache():
     [
         (["a,b", "x,y"], "no column 'same': it has a, b"),
         (["a,same", "x,1"], "no column 'b'"),
-        (["a,b,same", "x,y,maybe"], "line 2: same must be 1 or 0: 'maybe'"),
+        (["a,b,same", "x,y,maybe"], "line 2: same must be 1, true or yes, or .*: 'maybe'"),
         (["a,b,same", "x,y,1", "x,,0"], "line 3: a and b must not be empty"),
         (["a,b,same", "x,y,1", "x,z,1"], "same must be 1 for some"),
         (["a,b,same"], "same must be 1 for some"),
-        ([""], "no column 'same'"),
+        ([""], "the file is empty"),
+        ([], "the file is empty"),
+        (["similarity,same", "1,1"], "no column 'a' of texts, as --embed and --judge want"),
     ],
 )
 def test_a_file_that_is_wrong_is_told_by_its_line(lines, message):
@@ -170,7 +172,7 @@ def test_an_embedder_that_says_the_same_of_all_is_told():
         read_pairs(lines, lambda _: [1.0] * 8)
     with pytest.raises(ValueError, match="zero or not finite: 'x'"):
         read_pairs(lines, lambda _: [0.0] * 8)
-    with pytest.raises(ValueError, match="want either a column, or --embed"):
+    with pytest.raises(ValueError, match="give --embed, or a column similarity"):
         read_pairs(lines)
 
 
@@ -196,6 +198,16 @@ def test_the_command_tells_thresholds_and_what_they_do(file, capsys):
     assert "MAYBE 0.524 finds 0.95 of those with the same answer" in told
 
 
+def test_where_hit_alone_finds_enough_no_maybe_is_told(tmp_path, capsys):
+    path = tmp_path / "pairs.csv"
+    lines = [f"{0.9 if same else 0.5},{same}" for same in [0, 1] * 20]
+    path.write_text("\n".join(["similarity,same", *lines]))
+    assert main(["calibrate", str(path), "--wrong", "0.01"]) == 0
+    told = capsys.readouterr().out
+    assert "HIT 0.502 alone finds 0.95 of those with the same answer: no MAYBE is needed" in told
+    assert "MAYBE 0" not in told
+
+
 def test_the_command_tells_it_as_json(file, capsys):
     assert main(["calibrate", str(file), "--json", "--recall", "0.5"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -216,7 +228,7 @@ def test_the_command_takes_functions_by_their_names(tmp_path):
         "    def embed(text): return [len(text), text.count('a'), 0, 0, 0, 0, 0, 1]\n"
         "async def judge(prompt, candidate): return prompt != candidate.prompt\n"
     )
-    command = [sys.executable, "-m", "mlserve.cli", "calibrate", "-"]
+    command = [sys.executable, "-m", "mlserve", "calibrate", "-"]
     functions = ["--embed", "mine:Models.embed", "--judge", "mine:judge"]
     done = subprocess.run(
         [*command, *functions], cwd=tmp_path, input=FILE + "a,zzzzzzzz,1,\n", capture_output=True,

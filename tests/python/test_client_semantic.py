@@ -106,13 +106,35 @@ def test_a_question_is_embedded_once(client):
 
 
 def test_a_scope_is_answered_by_itself_alone(cache):
-    for scope in ["acme", ("acme", "faq"), ["acme", "faq"], {"tenant": "acme"}]:
+    for scope in ["acme", ("acme", "faq"), ["acme", ("faq",)], {"tenant": "acme"}]:
         assert cache.get("at 0", scope).status == "MISS"
         cache.set("at 0", [str(scope)], scope)
     assert cache.get("at 0", ("acme", "faq")).value == ["('acme', 'faq')"]
     assert cache.get("at 0", "globex").status == cache.get("at 0").status == "MISS"
     # Those that would be one, were they strung together.
     assert cache.key(("x:y", "z")) != cache.key(("x", "y:z"))
+
+
+def test_one_value_is_the_scope_of_that_one(cache):
+    assert cache.key("acme") == cache.key(("acme",)) == cache.key(["acme"])
+    assert cache.key() == cache.key([]) != cache.key("")
+
+    @mlserve.semantic_cached(cache)
+    def answer(question, tenant):
+        return question
+
+    assert answer.key("at 0", "acme") == cache.key("acme")
+
+
+def test_an_argument_that_is_no_similarity_is_named(client, cache):
+    with pytest.raises(TypeError, match="hit must be a number, a cosine: 'a'"):
+        client.semget("k", "v", vector("0"), hit="a")
+    with pytest.raises(TypeError, match="maybe must be a number"):
+        client.semfetch("k", "v", vector("0"), numpy.float32(0.9), 1, maybe=[0.8])
+    with pytest.raises(TypeError, match="similarity must be a number"):
+        client.semthreshold("k", "0" * 32, "0.9")
+    with pytest.raises(TypeError, match="keep plain values, or give a serializer="):
+        cache.set("at 0", object())
 
 
 def test_a_conversation_is_the_question_in_the_scope_of_what_was_said(cache):
@@ -221,7 +243,10 @@ def test_an_embedder_that_says_the_same_of_all_is_told(client):
     [
         ({"hit": 1.5}, ValueError, "hit must be"),
         ({"hit": math.nan}, ValueError, "hit must be"),
-        ({"maybe": 0.95}, ValueError, "maybe must be"),
+        ({"hit": "0.9"}, TypeError, "hit must be a number, a cosine: '0.9'"),
+        ({"maybe": 0.951}, ValueError, "maybe must be"),
+        ({"maybe": "0.9"}, TypeError, "maybe must be a number"),
+        ({"top": "2"}, ValueError, "top must be"),
         ({"top": 0}, ValueError, "top must be"),
         ({"ttl": 0}, ValueError, "ttl must be"),
         ({"jitter": 101}, ValueError, "jitter must be"),
@@ -283,6 +308,33 @@ def test_nearly_the_same_question_is_computed_once(cache, model):
     ]  # fmt: skip
     # Without a judge nothing is a maybe.
     assert model.asked == ["at 0", "at 25"]
+
+
+def test_what_a_question_is_answered_with_can_be_dropped(url, cache, model):
+    @mlserve.semantic_cached(cache)
+    def answer(question, tenant):
+        return model(question)
+
+    for angle in (0, 25, 50):
+        answer(f"at {angle}", "acme")
+    answer("at 0", "globex")
+    cache.set("at 5", "another", "acme")
+    assert answer.drop("at 3", "acme") == 2
+    assert answer.drop("at 3", "acme") == 0
+    assert [cache.get(f"at {angle}", "acme").value for angle in (25, 50)] == ["to at 25", "to at 50"]
+    assert cache.get("at 0", "globex").value == "to at 0"
+
+    async def work():
+        async with mlserve.aio.Client.from_url(url) as client:
+            twin = mlserve.SemanticCache(client, vector, **HOW)
+
+            @mlserve.semantic_cached(twin)
+            async def answer(question, tenant):
+                return question
+
+            return await answer.drop("at 0", "globex")
+
+    assert asyncio.run(work()) == 1
 
 
 def test_all_other_arguments_are_the_scope(cache, model):

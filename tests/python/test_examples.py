@@ -234,5 +234,5 @@ def test_the_support_desk_answers_nearly_the_same_question_once(url, client, mon
         return one @ other / numpy.linalg.norm(one) / numpy.linalg.norm(other)
 
     assert similarity("How do I reset my password?", "How can I reset my password?") > 0.95
-    assert similarity("Where is parcel 7741?", "Where is parcel 7714?") > support_desk.HIT
+    assert similarity("Where is parcel 7741?", "Where is parcel 7714?") > 0.94
     assert similarity("How do I reset my password?", "The weather is nice today.") < 0.2

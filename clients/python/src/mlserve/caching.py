@@ -104,8 +104,8 @@ def plain(value: Any) -> None:
             plain(one)
     elif not (value is None or kind in (bool, int, float, str)):
         raise TypeError(
-            f"JSON does not give back a {kind.__qualname__} as it was: return plain values, or "
-            "give cached a serializer= (NUMPY for arrays; pickle if the server is trusted)"
+            f"JSON does not give back a {kind.__qualname__} as it was: keep plain values, or "
+            "give a serializer= (NUMPY for arrays; pickle if the server is trusted)"
         )
 
 

@@ -33,7 +33,11 @@ __all__ = ["Measured", "Pair", "Rate", "hit_for", "maybe_for", "measure", "read_
 
 DEVIATION = 0.001
 """How far off the server's similarities may be."""
-LABELS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+LABELS = {
+    "1": True, "1.0": True, "true": True, "yes": True,
+    "0": False, "0.0": False, "false": False, "no": False,
+}  # fmt: skip
+"""What `same` may be, in any case; 1.0 and 0.0 are what pandas makes of a column with gaps."""
 STEPS = [0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99]
 """Thresholds of the table that is told."""
 
@@ -166,18 +170,21 @@ def read_pairs(
 ) -> list[Pair]:
     """The pairs of a CSV file: columns `a`, `b` and `same`, or `similarity` in place of texts.
 
-    `embed` and `judge` are those of a SemanticCache, plain or async: `a` is the question
-    that was answered, `b` the one that is asked.
+    `a` is the question that was answered, `b` the one that is asked; `same` is 1, true or yes
+    where the answer fits both, else 0, false or no. `embed` and `judge` are those of a
+    SemanticCache, plain or async.
     """
     reader = csv.DictReader(lines)
     columns = reader.fieldnames or []
     given = "similarity" in columns
-    wanted = ["same", "similarity"] if given and embed is None else ["same", "a", "b"]
-    for name in wanted + (["a", "b"] if judge else []):
-        if name not in columns:
-            raise ValueError(f"the file has no column {name!r}: it has {', '.join(columns)}")
+    if not columns:
+        raise ValueError("the file is empty: it has no header")
     if embed is None and not given:
-        raise ValueError("similarities want either a column, or --embed for the texts")
+        raise ValueError("give --embed, or a column similarity")
+    for name in ["same", "a", "b"] if embed or judge else ["same"]:
+        if name not in columns:
+            why = "" if name == "same" else " of texts, as --embed and --judge want"
+            raise ValueError(f"the file has no column {name!r}{why}: it has {', '.join(columns)}")
     rows = list(reader)
     similarities = (
         [number(row, place) for place, row in enumerate(rows, 2)]
@@ -210,7 +217,9 @@ def label(row: dict[str, str], place: int) -> bool:
     """Whether a line says that the answer is the same."""
     text = (row["same"] or "").strip().lower()
     if text not in LABELS:
-        raise ValueError(f"line {place}: same must be 1 or 0: {row['same']!r}")
+        raise ValueError(
+            f"line {place}: same must be 1, true or yes, or 0, false or no: {row['same']!r}"
+        )
     return LABELS[text]
 
 
@@ -344,6 +353,7 @@ def told(report: dict[str, Any], options: argparse.Namespace) -> list[str]:
         for row in report["table"]
     ]
     z = normal(options.confidence)
+    found = f"finds {report['recall']:.4g} of those with the same answer"
     for one in report["chosen"]:
         wanted = f"{one['wanted']:.10g}"
         lines += [
@@ -356,7 +366,9 @@ def told(report: dict[str, Any], options: argparse.Namespace) -> list[str]:
             lines.append(f"  HIT {one['hit']}")
             lines.append(f"    {'as chosen':<34}{summary(one['alone'])}")
             lines.append(f"    {HALVES:<34}{summary(one['alone_other_half'])}")
-            if one["maybe"] is not None:
+            if one["maybe"] is None:
+                lines.append(f"  HIT {one['hit']} alone {found}: no MAYBE is needed")
+            else:
                 lines.append(f"  HIT {one['hit']} MAYBE {one['maybe']}")
                 lines.append(f"    judged: {shown(one['judged']['judged'])} of all pairs")
                 if options.judge:
@@ -367,10 +379,8 @@ def told(report: dict[str, Any], options: argparse.Namespace) -> list[str]:
             lines.append(
                 f"  {apart} pairs that differ cannot show {wanted}: {needed} are needed, none wrong"
             )
-    lines += [
-        "",
-        f"MAYBE {report['maybe']} finds {report['recall']:.4g} of those with the same answer",
-    ]
+    if any(one["hit"] is None or one["maybe"] is not None for one in report["chosen"]):
+        lines += ["", f"MAYBE {report['maybe']} {found}"]
     return lines
 
 

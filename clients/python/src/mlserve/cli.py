@@ -221,8 +221,9 @@ def add_calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "calibrate",
         help="find thresholds of the semantic cache from labelled pairs of questions",
         description="Finds HIT and MAYBE for wanted error rates. The file has a header, and the "
-        "columns a (a question that was answered), b (one that is asked) and same (1 where the "
-        "answer fits both, else 0); with a column similarity it needs no texts.",
+        "columns a (a question that was answered), b (one that is asked) and same (1, true or "
+        "yes where the answer fits both, else 0, false or no); with a column similarity it "
+        "needs no texts.",
     )
     command.add_argument("pairs", metavar="PAIRS.CSV", help="the file, or - for the input")
     command.add_argument(

@@ -56,7 +56,7 @@ from mlserve.caching import (
     understood,
     versions,
 )
-from mlserve.calls.semantic import vector_of
+from mlserve.calls.semantic import cosine, vector_of
 from mlserve.errors import Error
 from mlserve.results import NearFetch
 
@@ -180,11 +180,11 @@ class SemanticCache:
             raise TypeError(f"embed must be a function of a text: {embed!r}")
         if not isinstance(embedder, str) or not embedder:
             raise TypeError(f"embedder must name what embeds: {embedder!r}")
-        if not 0 <= hit <= 1:
+        if not 0 <= cosine("hit", hit) <= 1:
             raise ValueError(f"hit must be a similarity, from 0 to 1: {hit!r}")
-        if maybe is not None and not 0 <= maybe < hit:
-            raise ValueError(f"maybe must be a similarity from 0 on, below hit: {maybe!r}")
-        if not 1 <= top <= 64:
+        if maybe is not None and not 0 <= cosine("maybe", maybe) <= hit:
+            raise ValueError(f"maybe must be a similarity, from 0 to hit: {maybe!r}")
+        if not isinstance(top, int) or not 1 <= top <= 64:
             raise ValueError(f"top must be from 1 to 64: {top!r}")
         self.client = client
         self.name = name
@@ -205,7 +205,11 @@ class SemanticCache:
         awaited_where_it_can_be(client, "embed", embed)
 
     def key(self, scope: Any = ()) -> str:
-        """The key of a scope: any values that `mlserve.cached` makes keys of."""
+        """The key of a scope: a tuple or a list of any values that `mlserve.cached` makes keys of.
+
+        One value by itself is a tuple of that one: ("acme",), ["acme"] and "acme" are the same.
+        """
+        scope = tuple(scope) if isinstance(scope, (tuple, list)) else (scope,)
         return f"{self.name}:{keys.digest([self._embedder, scope], self._unicode)}"
 
     def get(self, prompt: str | Question, scope: Any = ()) -> Found:
@@ -367,6 +371,20 @@ class SemanticCache:
         accepted: bool = yield self.accept_call(found.question, answer, found.token)
         return accepted
 
+    def dropping(self, prompt: str | Question, scope: Any = ()) -> Steps[int]:
+        """Drop all that a question would be answered with; how many went."""
+        question = yield from self.asking(prompt, scope)
+        dropped = 0
+        while True:
+            near = yield self.get_call(question, judged=False)
+            if near.status != "HIT":
+                return dropped
+            gone = sum((yield [calls.semdrop(question.key, id=one.id) for one in near.entries]))
+            if not gone:
+                # Another was faster, or what is there is no longer served.
+                return dropped
+            dropped += gone
+
     def get_call(self, question: Question, *, judged: bool = True) -> Call[NearAnswers]:
         """What looks for answers; those that are to be judged only where they are."""
         return calls.semget(
@@ -456,6 +474,13 @@ class SemanticCached(Protocol[P, R_co]):
     def key(self, *args: Any, **kwargs: Any) -> str:
         """The key of the scope that these arguments are of."""
 
+    def drop(self, *args: Any, **kwargs: Any) -> Any:
+        """Drop all that these arguments would be answered with, without a judge.
+
+        How many answers went, awaited with an aio.Client: those as similar as the cache's
+        `hit`, of the version of now.
+        """
+
     @overload
     def __get__(self, owner: None, kind: object) -> Self: ...
     @overload
@@ -538,7 +563,16 @@ def semantic_cached(
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             return await run_async(client, steps(*args, **kwargs))  # type: ignore[arg-type]
 
+        def dropping(*args: Any, **kwargs: Any) -> Steps[int]:
+            text, scope = told(*args, **kwargs)
+            return cache.dropping(text, scope)
+
+        def drop(*args: Any, **kwargs: Any) -> Any:
+            taken: Any = run_async if isinstance(client, aio.Client) else run
+            return taken(client, dropping(*args, **kwargs))
+
         made: Any = awaited if isinstance(client, aio.Client) else plainly
+        made.drop = drop
         made.key = lambda *args, **kwargs: place(*args, **kwargs)[1]
         return cast("SemanticCached[P, R_co]", made)
 

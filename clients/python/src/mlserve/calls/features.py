@@ -117,6 +117,11 @@ def featureset(
         kind = type.get(field, "AUTO") if isinstance(type, Mapping) else type
         if hasattr(value, "dtype") and getattr(value, "ndim", 0) == 1:
             kind, word = vector_of(field, value)
+        elif isinstance(value, (list, tuple)):
+            raise TypeError(
+                f"value of {field!r} must be str, bytes, int, float or, of a vector, an array of "
+                f"numpy: {value!r}"
+            )
         else:
             word = word_of(f"value of {field!r}", value)
         kinds.append(kind if kind is None else server_type(kind))

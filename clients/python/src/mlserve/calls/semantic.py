@@ -43,6 +43,14 @@ def vector_of(vector: Any) -> bytes:
         raise TypeError(f"vector must be numbers, one after the other, not {shape}") from None
 
 
+def cosine(name: str, value: Any) -> float:
+    """A similarity, of whatever kind of number."""
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise TypeError(f"{name} must be a number, a cosine: {value!r}")
+    return float(number)
+
+
 def semset(
     key: Key,
     version: Key,
@@ -86,7 +94,7 @@ def near_words(
     """What semget and semfetch have in common."""
     words: list[Word] = []
     if maybe is not None:
-        words += ["MAYBE", decimals(maybe)]
+        words += ["MAYBE", decimals(cosine("maybe", maybe))]
     if top is not None:
         words += ["TOP", top]
     for name, text in (("EMBEDDER", embedder), ("DIGEST", digest)):
@@ -120,7 +128,8 @@ def semget(
     `maybe`: those are to be judged. At most `top` of them, else one. With the `digest` of
     an entry that is the hit. It may be repeated.
     """
-    words: list[Word] = ["ML.SEMGET", key, version, vector_of(vector), "HIT", decimals(hit)]
+    least = decimals(cosine("hit", hit))
+    words: list[Word] = ["ML.SEMGET", key, version, vector_of(vector), "HIT", least]
     words += near_words(maybe, top, embedder, digest)
 
     def read(answer: Any) -> NearAnswers:
@@ -152,7 +161,8 @@ def semfetch(
     question, and call semalias. `token` is the caller's own, else a new one. It may be
     repeated after a lost connection.
     """
-    words: list[Word] = ["ML.SEMFETCH", key, version, vector_of(vector), "HIT", decimals(hit)]
+    least = decimals(cosine("hit", hit))
+    words: list[Word] = ["ML.SEMFETCH", key, version, vector_of(vector), "HIT", least]
     words += lease_words(lease, wait)
     words += near_words(maybe, top, embedder, digest)
     words += ["TOKEN", token or new_id()]
@@ -223,7 +233,7 @@ def semthreshold(key: Key, id: str, similarity: float) -> Call[bool]:  # noqa: A
 
     False where there is no such entry. It may be repeated.
     """
-    words = ["ML.SEMTHRESHOLD", key, id, decimals(similarity)]
+    words = ["ML.SEMTHRESHOLD", key, id, decimals(cosine("similarity", similarity))]
     return Call(words, flag_of, (key,), again=True)
 
 
