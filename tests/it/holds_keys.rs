@@ -128,7 +128,7 @@ fn a_refused_settlement_has_settled_none_of_its_keys() {
         ("ML.SETTLE 3 p k p {} ACTUAL - 1 -", "twice"),
         ("ML.RENEW 2 p p {} 9000", "twice"),
         ("ML.RENEW 3 k p string {} 9", "WRONGTYPE"),
-        ("ML.RENEW 2 k p {} 0", "ms"),
+        ("ML.RENEW 2 k p {} 0", "milliseconds"),
     ] {
         let error = client.run(&call.replace("{}", ID)).error();
         assert!(error.contains(words), "{call}: {error}");
