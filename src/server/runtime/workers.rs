@@ -6,8 +6,9 @@
 //! job is decided by whoever is told, under the server's lock.
 //!
 //! Threads are started with the first job. Where none can be started (the system has too
-//! many, or no memory for it), jobs are done at once by whoever hands them out. The processes that the server forks to save
-//! have none: they run no command, and no callback of theirs locks what threads lock.
+//! many, or no memory for it), jobs are done at once by whoever hands them out. The
+//! processes that the server forks to save have none: they run no command, and no callback
+//! of theirs locks what threads lock.
 
 use super::global::{Global, Lock};
 use crate::pool::{Done, Job, Pool};
