@@ -20,6 +20,10 @@ PAGE = ROOT / "docs/benchmarks.md"
 BESIDE = ROOT / "docs/benchmarks"
 # Families with marks of their own on the page; all others are between those of `results`.
 APART = ("semantic",)
+RATIOS = (
+    "A ratio (×) is the median of the ratios of the rounds, in brackets the lowest and the highest: "
+    "it need not be that of the medians that stand beside each other."
+)
 
 # What the summary shows: a family, where not all of it the beginning of a group,
 # and a figure of it.
@@ -210,7 +214,9 @@ def write():
         raise SystemExit(f"nothing is kept under {KEPT}: scripts/bench --keep target/bench/NAME.json")
     BESIDE.mkdir(parents=True, exist_ok=True)
     for run in runs:
-        text = [f"# {run.server}\n", about(run)]
+        families = list(dict.fromkeys(family for family, _ in run.tables))
+        whose = f"{families[0]}, {run.server}" if len(families) == 1 else run.server
+        text = [f"# {whose}\n", about(run), f"{RATIOS}\n"]
         for (family, group), several in run.tables.items():
             text.append(f"## {family}: {group}\n\n{markdown(lines(several))}")
         (BESIDE / f"{run.file}.md").write_text("\n".join(text))

@@ -163,7 +163,9 @@ def test_a_part_of_the_page_that_nothing_is_kept_of_stays_as_it_is(tmp_path, mon
     assert "| ML.SEMGET | 1.000 = 0.25 [0.25, 0.25] × |" in text and "| ML.SEMGET | 700.00 |" in text
     assert "800.00 [800.00, 800.00], met | ≤ 803 |" in text and "redis-cell" not in text
     assert [text.count(mark) for mark in ("semantic -->", "results -->")] == [2, 2]
-    assert group in (tmp_path / "all/redis.md").read_text()
+    beside = (tmp_path / "all/redis.md").read_text()
+    assert beside.startswith("# semantic, Redis 1.2.3\n") and group in beside
+    assert f"\n{report.RATIOS}\n\n## semantic" in beside
 
     kept(tmp_path / "redis.json", figures.Figures("cache", "g", "GET", rounds={"cpu_us": [1]}))
     report.write()
