@@ -311,7 +311,7 @@ def test_decoded_responses(client, port):
         ("ML.ADMIT 1 k PERMIT 4 HOLD 9 FORCE", "FORCE"),
         ("ML.SETTLE 1 k id ACTUAL -1", "ACTUAL"),
         ("ML.SETTLE 1 k id ACTUAL 1 2", "ACTUAL"),
-        ("ML.RENEW 1 k id 0", "ms"),
+        ("ML.RENEW 1 k id 0", "milliseconds"),
         ("ML.CACHESET k v1 x EX 0", "EX"),
         ("ML.CACHESET k v1 x EX -5", "EX"),
         ("ML.CACHESET k v1 x PX 1.5", "PX"),
