@@ -400,13 +400,16 @@ pub fn take_returned(lock: &Lock, client: BlockedClient) -> Option<Returned> {
 
 /// Nobody waits any more for what one may be searched for.
 pub fn leave(lock: &Lock, client: BlockedClient) {
-    let is_any_due = STATE.with(lock, |state| {
-        state.abandon(client);
-        !state.due.is_empty()
-    });
+    change(lock, |state| _ = state.abandon(client));
+}
+
+/// Changes who is searched for, and has those seen to who are to be decided about by that.
+fn change<R>(lock: &Lock, work: impl FnOnce(&mut State) -> R) -> R {
+    let (outcome, is_any_due) = STATE.with(lock, |state| (work(state), !state.due.is_empty()));
     if is_any_due {
         see_to_soon(lock);
     }
+    outcome
 }
 
 /// Has those of the flights decided about that are searched for at a key, and of whom `is_one`
@@ -416,7 +419,7 @@ pub fn end(
     (db, key): (i32, &[u8]),
     is_one: impl Fn(BlockedClient, &Arc<Ask>) -> bool,
 ) -> Vec<BlockedClient> {
-    let ended = STATE.with(lock, |state| {
+    change(lock, |state| {
         let at = state.searches.iter().filter(|(client, search)| {
             search.place.0 == db
                 && *search.place.1 == *key
@@ -426,11 +429,7 @@ pub fn end(
         let ended: Vec<_> = at.map(|(client, _)| *client).collect();
         state.due.extend(&ended);
         ended
-    });
-    if !ended.is_empty() {
-        see_to_soon(lock);
-    }
-    ended
+    })
 }
 
 /// An entry has come to a key: nobody held it against those who are behind another.
@@ -461,13 +460,7 @@ pub fn taken_away(lock: &Lock, db: i32, key: &[u8]) {
 }
 
 fn end_scans(lock: &Lock, ends: impl FnMut(&Place, &mut BTreeSet<Id>) -> bool) {
-    let is_any_due = STATE.with(lock, |state| {
-        state.end_scans(ends);
-        !state.due.is_empty()
-    });
-    if is_any_due {
-        see_to_soon(lock);
-    }
+    change(lock, |state| state.end_scans(ends));
 }
 
 /// Follows what happens to the server as a whole.
