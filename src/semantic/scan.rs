@@ -20,9 +20,15 @@ use crate::time::Millis;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How many more are found than are asked for.
 const SPARE: usize = 8;
+
+/// How long a thread goes on before it lets others have its processor, the server's own
+/// thread first of all, where there are more of them than processors.
+const TURN: Duration = Duration::from_micros(50);
 
 /// A scan.
 pub struct Scan {
@@ -82,7 +88,14 @@ impl Scan {
         serves: impl Fn(&Owner) -> bool,
         best: &mut Best<Id>,
     ) -> bool {
-        held.scan(query, self.version, serves, best, || !self.is_given_up.load(Relaxed))
+        let mut begun = Instant::now();
+        held.scan(query, self.version, serves, best, || {
+            if begun.elapsed() >= TURN {
+                thread::yield_now();
+                begun = Instant::now();
+            }
+            !self.is_given_up.load(Relaxed)
+        })
     }
 }
 

@@ -92,14 +92,14 @@ pub struct Held(Vec<Option<Shelf>>);
 
 impl Held {
     /// Looks for the vectors of a version most similar to a query, as long as `goes_on`
-    /// says so before each segment; whether it was to the end.
+    /// says so after each segment; whether it was to the end.
     pub fn scan(
         &self,
         query: &Query,
         version: u16,
         serves: impl Fn(&Owner) -> bool,
         best: &mut Best<Id>,
-        goes_on: impl Fn() -> bool,
+        mut goes_on: impl FnMut() -> bool,
     ) -> bool {
         self.0.iter().flatten().all(|shelf| {
             shelf.scan(query, version, &serves, best);
