@@ -12,7 +12,7 @@ from .players import (
     CONNECTIONS, at_most_speed, awaiting, blocking, build, ioredis_is_there, recorded, relayed,
     with_asyncio, with_client, with_client_of_asyncio, with_ioredis, with_redis_py,
 )
-from .ways import AT_ONCE, HAND, OF_CLIENT, SERVE, WAYS
+from .ways import AT_ONCE, CLIENT_SERVE, HAND, OF_CLIENT, SERVE, WAYS
 
 REDIS_PY, ASYNCIO, IOREDIS = "redis-py", "redis-py, asyncio", "ioredis"
 DIRECT, NEAR, FAR = "on this machine", "by the relay", "by the relay, 0.5 ms away"

@@ -185,8 +185,19 @@ def client_at_once(request):
     return (HIT, fetch.value) if fetch.status is Status.HIT else (MISS, tensor.numpy()[0])
 
 
+def client_serve(request):
+    [outcome] = yield [calls.serve(
+        admit=calls.admit({f"rate:{request.user}": calls.Limit(LIMIT, WINDOW)}),
+        fetch=fetch_call(request), features=features_call(request))]
+    if not outcome:
+        return REFUSED
+    fetch = outcome.fetch
+    return (HIT, fetch.value) if fetch.status is Status.HIT else (MISS, outcome.features.numpy()[0])
+
+
 HAND, SERVE = "by hand, a trip each", "ML.SERVE"
 AT_ONCE = "ML commands in one pipeline"
+CLIENT_SERVE = "mlserve.Client, client.serve"
 WAYS = {
     HAND: Way(by_hand, with_module=False),
     "by hand, the limit a script": Way(by_hand_with_a_script, with_module=False),
@@ -198,4 +209,5 @@ WAYS = {
 OF_CLIENT = {
     "mlserve.Client, a trip each": Way(client_in_trips),
     "mlserve.Client, one pipeline": Way(client_at_once),
+    CLIENT_SERVE: Way(client_serve),
 }
