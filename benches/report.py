@@ -1,4 +1,4 @@
-"""Tables and pictures from what was kept: docs/benchmarks.md, between its marks,
+"""Tables and pictures from what was kept: docs/benchmarks.md, between the marks of each family,
 and docs/benchmarks/."""
 
 import json
@@ -18,8 +18,6 @@ from .server import ROOT
 KEPT = ROOT / "target/bench"
 PAGE = ROOT / "docs/benchmarks.md"
 BESIDE = ROOT / "docs/benchmarks"
-# Families with marks of their own on the page; all others are between those of `results`.
-APART = ("semantic",)
 RATIOS = (
     "A ratio (×) is the median of the ratios of the rounds, in brackets the lowest and the highest: "
     "it need not be that of the medians that stand beside each other."
@@ -205,17 +203,10 @@ class Run:
         return {key: group for key, group in self.tables.items()
                 if key[0] == family and key[1].startswith(beginning)}
 
-    def with_others(self, runs):
-        """The same, and what others were kept of the same server."""
-        all_of_it = copy(self)
-        all_of_it.tables = {key: group for run in runs if run.server == self.server
-                            for key, group in run.tables.items()}
-        return all_of_it
-
-    def only(self, wanted):
-        """The same of some of the families."""
+    def only(self, family):
+        """The same of one family."""
         some = copy(self)
-        some.tables = {key: group for key, group in self.tables.items() if wanted(key[0])}
+        some.tables = self.find(family, "")
         return some
 
 
@@ -232,28 +223,28 @@ def write():
             text.append(f"## {family}: {group}\n\n{markdown(lines(several))}")
         (BESIDE / f"{run.file}.md").write_text("\n".join(text))
     page = PAGE.read_text()
-    for family in APART:
-        page = put(page, family, [run.only(lambda name, family=family: name == family) for run in runs])
-    page = put(page, "results", [run.only(lambda name: name not in APART) for run in runs])
+    for family in dict.fromkeys(family for family, *_ in SUMMARY):
+        page = put(page, family, [run.only(family) for run in runs])
     PAGE.write_text(page)
 
 
-def put(page, mark, runs):
-    """The page with what was kept between two of its marks; as it is, where nothing was."""
+def put(page, family, runs):
+    """The page with what was kept of a family between its marks; as it is, where nothing was."""
     runs = [run for run in runs if run.tables]
     if not runs:
         return page
-    begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->\n"
+    begin, end = f"<!-- {family} -->\n", f"<!-- end of {family} -->\n"
     before, rest = page.split(begin)
-    return before + begin + "\n" + "\n".join(section(runs)) + "\n" + end + rest.split(end)[1]
+    return before + begin + "\n" + "\n".join(section(family, runs)) + "\n" + end + rest.split(end)[1]
 
 
-def section(runs):
+def section(family, runs):
     text = ["\n".join(f"- {about(run).strip()} [All figures](benchmarks/{run.file}.md)."
                       for run in runs) + "\n"]
-    runs = list({run.server: run.with_others(runs) for run in runs}.values())
-    text += pictures(runs)
-    text.append(f"### What was aimed at\n\n{markdown(aims(runs))}")
+    text += pictures(family, runs)
+    aimed = aims(runs)
+    if len(aimed) > 1:
+        text.append(f"### {family}: what was aimed at\n\n{markdown(aimed)}")
     sections = {}
     for family, beginning, unit, title in SUMMARY:
         groups = {}
@@ -325,7 +316,7 @@ def markdown(rows):
     return "".join("| " + " | ".join(row) + " |\n" for row in [head, rule, *rest])
 
 
-def pictures(runs):
+def pictures(family, runs):
     import matplotlib
 
     matplotlib.use("svg")
@@ -337,39 +328,40 @@ def pictures(runs):
     def keep(figure, name, what):
         figure.tight_layout()
         figure.savefig(BESIDE / f"{name}.svg", metadata={"Date": None})
-        plot.close(figure)
         text.append(f"![{what}](benchmarks/{name}.svg)\n")
 
-    for family in ("ratelimit", "cache"):
+    if family in BARS:
         figure, axes = plot.subplots(figsize=(8, 4.5))
-        if bars(axes, runs, family, "cpu_us"):
-            axes.set_xlabel("CPU time of the server for a call, in µs")
-            keep(figure, family, f"{family}: CPU time of the server for a call")
-    links = (request.DIRECT, request.FAR)
-    figure, several = plot.subplots(1, len(links), figsize=(8, 3.6))
-    drawn = [bars(axes, runs, "request", "p50_ms", request.title(request.REDIS_PY, link))
-             for axes, link in zip(several, links)]
-    if all(drawn):
-        for axes, link in zip(several, links):
+        bars(axes, runs, family, "cpu_us")
+        axes.set_xlabel("CPU time of the server for a call, in µs")
+        keep(figure, family, f"{family}: CPU time of the server for a call")
+    if family == "request":
+        figure, several = plot.subplots(1, 2, figsize=(8, 3.6))
+        for axes, link in zip(several, (request.DIRECT, request.FAR)):
+            bars(axes, runs, family, "p50_ms", request.title(request.REDIS_PY, link))
             axes.set(title=link, xlabel="ms, median")
         several[1].set_yticklabels([])
-        keep(figure, "request", f"request: ms until a request has its answer, {request.REDIS_PY}")
+        keep(figure, family, f"request: ms until a request has its answer, {request.REDIS_PY}")
     for name, axis, unit, label in SCALES:
+        if axis[0] != family:
+            continue
         figure, several = plot.subplots(1, len(runs), figsize=(4 * len(runs), 3.4), squeeze=False,
                                         sharey=True)
-        drawn = [curves(axes, run, axis, unit) for axes, run in zip(several[0], runs)]
-        if all(drawn):
-            first = several[0][0]  # All have its scale.
-            if unit == "rate":
-                first.set_ylim(bottom=0)
-            else:
-                first.set_yscale("log")
-            first.set_ylabel(label)
-            first.legend(fontsize=7)
-            keep(figure, name, f"{name}: {label}")
+        for axes, run in zip(several[0], runs):
+            curves(axes, run, axis, unit)
+        first = several[0][0]  # All have its scale.
+        if unit == "rate":
+            first.set_ylim(bottom=0)
+        else:
+            first.set_yscale("log")
+        first.set_ylabel(label)
+        first.legend(fontsize=7)
+        keep(figure, name, f"{name}: {label}")
+    plot.close("all")
     return text
 
 
+BARS = ("ratelimit", "cache")
 SCALES = [
     ("keys", ("scaling", " keys"), "rate", "thousands of calls a second"),
     ("pipelines", ("scaling", "pipelines of"), "rate", "thousands of calls a second"),
@@ -389,12 +381,9 @@ def bars(axes, runs, family, unit, beginning=""):
             height = 0.8 / len(runs)
             at = [row + place * height for row in range(len(names))]
             axes.barh(at, [figures.median(unit) for figures in group], height, label=run.server)
-    if not names:
-        return names
     axes.set_yticks([row + 0.4 - 0.4 / len(runs) for row in range(len(names))], names)
     axes.invert_yaxis()
     axes.legend(fontsize=7)
-    return names
 
 
 def curves(axes, run, axis, unit):
@@ -415,4 +404,3 @@ def curves(axes, run, axis, unit):
     for name, (numbers, values) in by_name.items():
         axes.plot(numbers, values, marker="o", markersize=3, label=name)
     axes.set(xscale="log", title=run.server, xlabel=end.split(" of ")[0].strip() or "callers")
-    return bool(by_name)

@@ -77,6 +77,7 @@ pub static MODULE: server::Module = server::Module {
         &cache::INFO,
         &features::INFO,
         &semantic::INFO,
+        &serve::INFO,
     ],
     listeners: &[
         cache::LISTENER,

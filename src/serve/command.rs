@@ -1,13 +1,15 @@
 //! ML.SERVE: a request to a model, served in one call.
 
 use super::request::{Request, updated};
+use super::stats;
 use crate::admission;
 use crate::bug;
 use crate::cache::{self, Fetched, Left};
 use crate::features::{self, Listed};
 use crate::ratelimit::arguments::HOLD;
 use crate::server::{
-    Argument, Call, Command, Error, KeyAccess, KeySpec, handler_updating, is_over_maxmemory,
+    Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler_updating,
+    is_over_maxmemory,
 };
 use crate::time::MICROS_PER_MILLI;
 
@@ -48,7 +50,7 @@ fn serve(call: &mut Call) -> Result<(), Error> {
         let asked = part.ask_first(call, *key, now_ms, |fetched| {
             reply.array(3);
             reply.null();
-            cache::reply_fetched(reply, fetched);
+            reply_fetched(reply, fetched);
             reply.null();
         })?;
         match asked {
@@ -77,7 +79,7 @@ fn serve(call: &mut Call) -> Result<(), Error> {
         Some((part, key)) if is_admitted => part.answer(call, *key, now_ms, left, |fetched| {
             begin();
             match fetched {
-                Ok(fetched) => cache::reply_fetched(reply, fetched),
+                Ok(fetched) => reply_fetched(reply, fetched),
                 Err(error) => reply.error(error),
             }
         }),
@@ -87,13 +89,14 @@ fn serve(call: &mut Call) -> Result<(), Error> {
                 Some(hit @ Fetched::Hit(..)) => {
                     reply.array(3);
                     reply.null();
-                    cache::reply_fetched(reply, hit);
+                    reply_fetched(reply, hit);
                 }
                 Some(stale) => {
                     begin();
-                    cache::reply_fetched(reply, stale);
+                    reply_fetched(reply, stale);
                 }
                 None => {
+                    stats::DENIED.increment();
                     begin();
                     reply.null();
                 }
@@ -101,6 +104,8 @@ fn serve(call: &mut Call) -> Result<(), Error> {
             false
         }
         _ => {
+            let counter = if is_admitted { &stats::TO_COMPUTE } else { &stats::DENIED };
+            counter.increment();
             begin();
             reply.null();
             is_admitted
@@ -115,4 +120,10 @@ fn serve(call: &mut Call) -> Result<(), Error> {
         _ => reply.null(),
     }
     Ok(())
+}
+
+/// Answers what the cache says, by which the call is counted.
+fn reply_fetched(reply: Reply, fetched: &Fetched) {
+    stats::count(fetched);
+    cache::reply_fetched(reply, fetched);
 }

@@ -7,8 +7,11 @@
 
 mod command;
 mod request;
+mod stats;
 
 use crate::server::Command;
+
+pub use stats::INFO;
 
 /// The commands of this domain.
 pub const COMMANDS: &[Command] = &[command::COMMAND];

@@ -311,6 +311,44 @@ fn info_counts_what_each_command_did() {
         ("UNLINK ev", "layouts -1 layout_bytes -101"),
         ("ML.FEATUREDEL w FIELDS 1 f", "layouts -1 layout_bytes -110"),
         ("UNLINK w x", "layouts -1 layout_bytes -200"),
+        (
+            "ML.SERVE 2 y z ADMIT LIMIT 9 60 CACHE v LEASE 90000",
+            "fixed_allowed 1 admission_admitted 1 cache_misses 1 cache_leases 1 cache_open_leases 1 \
+             cache_lease_bytes 514 serve_to_compute 1",
+        ),
+        (
+            "ML.SERVE 2 y z ADMIT LIMIT 9 60 CACHE v LEASE 90000",
+            "fixed_allowed 1 admission_admitted 1 cache_misses 1 serve_unanswered 1",
+        ),
+        (
+            "ML.CACHESET z v x",
+            "cache_entries_written 1 cache_bytes_written 1 cache_open_leases -1 cache_lease_bytes -514",
+        ),
+        (
+            "ML.SERVE 2 y z ADMIT LIMIT 9 60 CACHE v LEASE 90000",
+            "fixed_allowed 1 admission_admitted 1 cache_hits 1 serve_answered 1",
+        ),
+        (
+            "ML.SERVE 2 y z ADMIT LIMIT 3 60 CACHE v LEASE 90000",
+            "fixed_denied 1 admission_denied 1 serve_denied 1",
+        ),
+        (
+            "ML.SERVE 2 y z ADMIT LIMIT 3 60 CACHE v LEASE 90000 FREEHITS",
+            "cache_hits 1 serve_answered 1",
+        ),
+        (
+            "ML.SERVE 2 y f ADMIT LIMIT 3 60 CACHE w LEASE 90000 FREEHITS",
+            "fixed_denied 1 admission_denied 1 cache_misses 1 serve_denied 1",
+        ),
+        (
+            "ML.SERVE 2 y h ADMIT LIMIT 9 60 FEATURES FIELDS 1 f",
+            "fixed_allowed 1 admission_admitted 1 features_found 1 serve_to_compute 1",
+        ),
+        (
+            "ML.SERVE 2 y h ADMIT LIMIT 4 60 FEATURES FIELDS 1 f",
+            "fixed_denied 1 admission_denied 1 serve_denied 1",
+        ),
+        ("ML.SERVE 2 y h ADMIT LIMIT 9 60 CACHE v LEASE 90000", ""),
         ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x EX 900", "semantic_entries_written 1"),
         ("ML.SEMSET sem v aaaabbbbccccddddeeeeffffgggghhhh x EX 0", ""),
         (
