@@ -8,8 +8,7 @@ use crate::cache::{self, Fetched, Left};
 use crate::features::{self, Listed};
 use crate::ratelimit::arguments::HOLD;
 use crate::server::{
-    Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler_updating,
-    is_over_maxmemory,
+    Argument, Call, Command, Error, KeyAccess, KeySpec, Reply, handler_updating, is_over_maxmemory,
 };
 use crate::time::MICROS_PER_MILLI;
 
@@ -78,11 +77,8 @@ fn serve(call: &mut Call) -> Result<(), Error> {
     let is_to_compute = match &request.cache {
         Some((part, key)) if is_admitted => part.answer(call, *key, now_ms, left, |fetched| {
             begin();
-            match fetched {
-                Ok(fetched) => reply_fetched(reply, fetched),
-                Err(error) => reply.error(error),
-            }
-        }),
+            reply_fetched(reply, fetched);
+        })?,
         // Hits are free: who is to compute one early and may not has it all the same.
         Some((part, key)) if part.has_free_hits() => {
             part.serve_denied(call, *key, now_ms, |fetched| match fetched {

@@ -195,7 +195,15 @@ fn info_counts_what_each_command_did() {
     let (sections, fields) = counters(&mut client);
     assert_eq!(
         sections,
-        ["ml_ratelimit", "ml_permit", "ml_admission", "ml_cache", "ml_features", "ml_semantic"]
+        [
+            "ml_ratelimit",
+            "ml_permit",
+            "ml_admission",
+            "ml_cache",
+            "ml_features",
+            "ml_semantic",
+            "ml_serve"
+        ]
     );
     assert!(fields["ml_cache_entries_written"] == 1 && fields["ml_cache_hits"] == 0);
     for (call, moved) in [

@@ -57,7 +57,8 @@ impl<'a> CachePart<'a> {
 
     /// Asks first what is answered before the call is admitted, if there is such a thing: a
     /// version that is not in force, and with FREEHITS all that needs no lease. Of what is not
-    /// answered it says what is left. A key of another type is an error where it is looked at.
+    /// answered it says what is left. A key of another type is an error in any case: nothing
+    /// was charged for it yet.
     pub fn ask_first(
         &self,
         call: &Call<'a>,
@@ -66,11 +67,11 @@ impl<'a> CachePart<'a> {
         answer: impl FnOnce(&Fetched),
     ) -> Result<Option<Left>, Error> {
         let (lock, place) = (call.lock(), self.place(call, key));
+        let open = call.keys.read(key);
+        let answers = open.value_ref::<Answer>()?;
         if !self.fetch.free_hits && state::admits(&lock, place.key, place.version) {
             return Ok(Some(Left::All));
         }
-        let open = call.keys.read(key);
-        let answers = open.value_ref::<Answer>()?;
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         match look_first(&lock, place, &held, &self.fetch.asked) {
             // The lease that the caller has is granted as it stands.
@@ -105,25 +106,19 @@ impl<'a> CachePart<'a> {
         Ok(())
     }
 
-    /// Finds what is left, and gives it to be answered, or an error; whether the caller is to
-    /// compute.
+    /// Finds what is left, and gives it to be answered; whether the caller is to compute. It
+    /// fails where [`Self::ask_first`] did, and nowhere else.
     pub fn answer(
         &self,
         call: &Call<'a>,
         key: Arg<'a>,
         now_ms: Millis,
         left: Left,
-        answer: impl FnOnce(Result<&Fetched, &Error>),
-    ) -> bool {
+        answer: impl FnOnce(&Fetched),
+    ) -> Result<bool, Error> {
         let (lock, place) = (call.lock(), self.place(call, key));
         let open = call.keys.read(key);
-        let answers = match open.value_ref::<Answer>() {
-            Ok(answers) => answers,
-            Err(error) => {
-                answer(Err(&error));
-                return false;
-            }
-        };
+        let answers = open.value_ref::<Answer>()?;
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         let served = match left {
             Left::Lease => lease(&lock, place, held, &self.fetch.asked, new_id),
@@ -131,7 +126,7 @@ impl<'a> CachePart<'a> {
         };
         let fetched = served.at_once();
         flights::settle_later::<Cache>(&lock);
-        answer(Ok(&fetched));
-        matches!(fetched, Fetched::Lease(..))
+        answer(&fetched);
+        Ok(matches!(fetched, Fetched::Lease(..)))
     }
 }

@@ -88,46 +88,37 @@ class Admission(NamedTuple):
 class Outcome(Generic[T]):
     """What came of a request in one call (ML.SERVE); true where it was let in."""
 
-    __slots__ = ("_features", "_fetch", "admission", "error")
+    __slots__ = ("_features", "admission", "error", "fetch")
 
     def __init__(
         self,
         admission: Admission | None,
-        fetch: Fetch | ResponseError | None,
-        features: T | ResponseError | None,
+        fetch: Fetch | None,
+        features: T | None,
         error: ResponseError | None,
     ) -> None:
-        """The answers of the parts, or the error that stands in place of one."""
+        """The answers of the parts, or the error that stands in place of the features."""
         self.admission = admission
         """None where it was not asked for, or the answer was free."""
-        self._fetch = fetch
+        self.fetch = fetch
+        """None where it was not asked for, or the request was denied."""
         self._features = features
         self.error = error
-        """Why a part that was wanted is not there; what was taken before it is taken."""
-
-    @property
-    def fetch(self) -> Fetch | None:
-        """None where it was not asked for, or the request was denied; raises its error."""
-        return unless_error(self._fetch)
+        """Why the features are not there that were wanted; what was taken before is taken."""
 
     @property
     def features(self) -> T | None:
         """None where they were not asked for, or nothing is to be computed; raises their error."""
-        return unless_error(self._features)
+        if self.error is not None:
+            raise self.error
+        return self._features
 
     def __bool__(self) -> bool:
         """Whether the request was let in."""
         return self.admission is None or self.admission.admitted
 
     def __repr__(self) -> str:
-        return f"<Outcome {self.admission} {self._fetch!r} {self._features!r}>"
-
-
-def unless_error(part: T | ResponseError | None) -> T | None:
-    """A part of an outcome; raises the error that stands in its place."""
-    if isinstance(part, Exception):
-        raise part
-    return part
+        return f"<Outcome {self.admission} {self.fetch!r} {self.error or self._features!r}>"
 
 
 class Hold(NamedTuple):

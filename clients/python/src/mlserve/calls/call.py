@@ -127,6 +127,15 @@ def word_of(name: str, value: Any) -> Word:
     raise TypeError(f"{name} must be str, bytes, int or float: {value!r}")
 
 
+def bulk(word: Word) -> bytes:
+    """A word as RESP has it."""
+    if not isinstance(word, (bytes, str)):
+        value = word_of("an argument", word)
+        word = bytes(value) if isinstance(value, memoryview) else str(value)
+    text = word if isinstance(word, bytes) else word.encode()
+    return b"$%d\r\n%b\r\n" % (len(text), text)
+
+
 def decimals(value: float | Decimal) -> str:
     """A number with up to 6 decimals."""
     return f"{value:.6f}".rstrip("0").rstrip(".")

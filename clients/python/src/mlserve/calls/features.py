@@ -14,6 +14,7 @@ from mlserve.calls.call import (
     Seconds,
     Word,
     as_it_is,
+    bulk,
     check_mapping,
     chosen,
     decimals,
@@ -666,14 +667,6 @@ class Asked:
             self.fields.check("numbers", len(data) // each, sum(self.widths))
             self.fields.check("fields", len(status) // len(names), len(self.fields))
         return Tensor(names, self.fields, self.dtype, data, status, times, self.widths)
-
-
-def bulk(word: Word) -> bytes:
-    """A word as RESP has it."""
-    if not isinstance(word, (bytes, str)):
-        word = str(word_of("a key or field", word))
-    text = word if isinstance(word, bytes) else word.encode()
-    return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
 def featuretensor(

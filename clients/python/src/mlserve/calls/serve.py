@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlserve.calls.call import Call, Word
+from mlserve.calls.call import Call, bulk
 from mlserve.errors import response_error
 from mlserve.results import Outcome
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mlserve.results import Admission, Fetch, Key
 
 T = TypeVar("T")
+
+ADMIT, CACHE, FEATURES, FREEHITS = map(bulk, ("ADMIT", "CACHE", "FEATURES", "FREEHITS"))
 
 
 def serve(
@@ -33,18 +35,18 @@ def serve(
     are read where the answer is to be computed. With `free_hits` only what is to be computed
     has to be let in. In a cluster all keys share a slot.
 
-    Where a part is answered with an error, those before it stand: `outcome.error` is that
-    error, and `outcome.fetch` or `.features` raises it where it is that part, or was not asked
-    any more. Whoever has a lease by then gives it back.
+    Where the features are answered with an error, what came before stands: `outcome.error` is
+    that error, and `outcome.features` raises it. Whoever has a lease by then gives it back.
 
     It is repeated after a lost connection where `admit`, if there is one, has a `hold`.
     """
     keys: list[Key] = []
-    tail: list[Word] = []
-    parts: list[tuple[str, str, str, Call[Any] | None]] = [
-        ("admit", "ML.ADMIT", "ADMIT", admit),
-        ("fetch", "ML.CACHEFETCH", "CACHE", fetch),
-        ("features", "ML.FEATUREGET", "FEATURES", features),
+    tail: list[bytes] = []
+    count = 0
+    parts: list[tuple[str, str, bytes, Call[Any] | None]] = [
+        ("admit", "ML.ADMIT", ADMIT, admit),
+        ("fetch", "ML.CACHEFETCH", CACHE, fetch),
+        ("features", "ML.FEATUREGET", FEATURES, features),
     ]
     given = [(name, command, word, call) for name, command, word, call in parts if call is not None]
     if len(given) < 2:
@@ -55,45 +57,42 @@ def serve(
         if call.wait:
             raise ValueError(f"{name} must have no wait: {call.wait!r}")
         # The command; the keys, but for one with their number.
-        before = 1 + len(call.keys) + (command != "ML.CACHEFETCH")
+        own, packed = words_after(call, 1 + len(call.keys) + (call is not fetch))
         keys += call.keys
-        tail += [word, *words_of(call)[before:]]
-        if command == "ML.CACHEFETCH" and free_hits:
-            tail.append("FREEHITS")
+        tail += [word, packed]
+        count += 1 + own
+        if call is fetch and free_hits:
+            tail.append(FREEHITS)
+            count += 1
+
+    def read_part(call: Call[Any] | None, part: Any) -> Any:
+        return None if call is None or part is None else call.read(part)
 
     def read(answer: list[Any]) -> Outcome[T]:
-        # The first part makes none; what comes after an error is not asked, and has no other
-        # answer than that.
-        errors = [part for part in answer if isinstance(part, Exception)]
-        error = response_error(errors[0], "ML.SERVE") if errors else None
-
-        def read_part(call: Call[Any] | None, part: Any) -> Any:
-            if call is None:
-                return None
-            return error if part is None or isinstance(part, Exception) else call.read(part)
-
         admission, fetched, found = answer
+        error = response_error(found, "ML.SERVE") if isinstance(found, Exception) else None
         return Outcome(
-            None if admit is None or admission is None else admit.read(admission),
+            read_part(admit, admission),
             read_part(fetch, fetched),
-            read_part(features, found),
+            read_part(features, None if error else found),
             error,
         )
 
-    words: list[Word] = ["ML.SERVE", len(keys), *keys, *tail]
+    head = b"*%d\r\n$8\r\nML.SERVE\r\n" % (2 + len(keys) + count)
+    words = b"".join([head, bulk(len(keys)), *map(bulk, keys), *tail])
     again = all(call.again for *_, call in given)
     return Call(words, read, keys, again=again, fields=features.fields if features else None)
 
 
-def words_of(call: Call[Any]) -> list[Word]:
-    """The words of a call, also of one that is packed."""
-    if not isinstance(call.words, bytes):
-        return list(call.words)
-    words: list[Word] = []
-    at, end = call.words.index(b"\r\n") + 2, len(call.words)
-    while at < end:
-        start = call.words.index(b"\r\n", at) + 2
-        length = int(call.words[at + 1 : start - 2])
-        words.append(call.words[start : start + length])
-        at = start + length + 2
-    return words
+def words_after(call: Call[Any], before: int) -> tuple[int, bytes]:
+    """How many words of a call come after so many, and these, packed."""
+    words = call.words
+    if not isinstance(words, bytes):
+        rest = words[before:]
+        return len(rest), b"".join(map(bulk, rest))
+    at = words.index(b"\r\n") + 2
+    count = int(words[1 : at - 2])
+    for _ in range(before):
+        start = words.index(b"\r\n", at) + 2
+        at = start + int(words[at + 1 : start - 2]) + 2
+    return count - before, words[at:]
