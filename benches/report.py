@@ -332,31 +332,34 @@ def pictures(family, runs):
 
     if family in BARS:
         figure, axes = plot.subplots(figsize=(8, 4.5))
-        bars(axes, runs, family, "cpu_us")
-        axes.set_xlabel("CPU time of the server for a call, in µs")
-        keep(figure, family, f"{family}: CPU time of the server for a call")
+        if bars(axes, runs, family, "cpu_us"):
+            axes.set_xlabel("CPU time of the server for a call, in µs")
+            keep(figure, family, f"{family}: CPU time of the server for a call")
     if family == "request":
-        figure, several = plot.subplots(1, 2, figsize=(8, 3.6))
-        for axes, link in zip(several, (request.DIRECT, request.FAR)):
-            bars(axes, runs, family, "p50_ms", request.title(request.REDIS_PY, link))
-            axes.set(title=link, xlabel="ms, median")
-        several[1].set_yticklabels([])
-        keep(figure, family, f"request: ms until a request has its answer, {request.REDIS_PY}")
+        links = (request.DIRECT, request.FAR)
+        figure, several = plot.subplots(1, len(links), figsize=(8, 3.6))
+        drawn = [bars(axes, runs, family, "p50_ms", request.title(request.REDIS_PY, link))
+                 for axes, link in zip(several, links)]
+        if all(drawn):
+            for axes, link in zip(several, links):
+                axes.set(title=link, xlabel="ms, median")
+            several[1].set_yticklabels([])
+            keep(figure, family, f"request: ms until a request has its answer, {request.REDIS_PY}")
     for name, axis, unit, label in SCALES:
         if axis[0] != family:
             continue
         figure, several = plot.subplots(1, len(runs), figsize=(4 * len(runs), 3.4), squeeze=False,
                                         sharey=True)
-        for axes, run in zip(several[0], runs):
-            curves(axes, run, axis, unit)
-        first = several[0][0]  # All have its scale.
-        if unit == "rate":
-            first.set_ylim(bottom=0)
-        else:
-            first.set_yscale("log")
-        first.set_ylabel(label)
-        first.legend(fontsize=7)
-        keep(figure, name, f"{name}: {label}")
+        drawn = [curves(axes, run, axis, unit) for axes, run in zip(several[0], runs)]
+        if all(drawn):
+            first = several[0][0]  # All have its scale.
+            if unit == "rate":
+                first.set_ylim(bottom=0)
+            else:
+                first.set_yscale("log")
+            first.set_ylabel(label)
+            first.legend(fontsize=7)
+            keep(figure, name, f"{name}: {label}")
     plot.close("all")
     return text
 
@@ -381,9 +384,12 @@ def bars(axes, runs, family, unit, beginning=""):
             height = 0.8 / len(runs)
             at = [row + place * height for row in range(len(names))]
             axes.barh(at, [figures.median(unit) for figures in group], height, label=run.server)
+    if not names:
+        return names
     axes.set_yticks([row + 0.4 - 0.4 / len(runs) for row in range(len(names))], names)
     axes.invert_yaxis()
     axes.legend(fontsize=7)
+    return names
 
 
 def curves(axes, run, axis, unit):
@@ -404,3 +410,4 @@ def curves(axes, run, axis, unit):
     for name, (numbers, values) in by_name.items():
         axes.plot(numbers, values, marker="o", markersize=3, label=name)
     axes.set(xscale="log", title=run.server, xlabel=end.split(" of ")[0].strip() or "callers")
+    return bool(by_name)

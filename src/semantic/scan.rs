@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 /// How many more are found than are asked for.
 const SPARE: usize = 8;
 
-/// How long a thread goes on before it lets others have its processor, the server's own
-/// thread first of all, where there are more of them than processors.
+/// How long a thread goes on at least before it lets others have its processor, the server's
+/// own thread first of all, where there are more of them than processors.
 const TURN: Duration = Duration::from_micros(50);
 
 /// A scan.

@@ -1,7 +1,7 @@
 //! ML.SERVE: a request to a model, served in one call.
 
 use super::request::{Request, updated};
-use super::stats;
+use super::stats::{Ending, count};
 use crate::admission;
 use crate::bug;
 use crate::cache::{self, Fetched, Left};
@@ -46,12 +46,13 @@ fn serve(call: &mut Call) -> Result<(), Error> {
     cache::settle(&lock);
     let mut left = Left::All;
     if let Some((part, key)) = &request.cache {
+        part.check(call, *key)?;
         let asked = part.ask_first(call, *key, now_ms, |fetched| {
             reply.array(3);
             reply.null();
-            reply_fetched(reply, fetched);
+            end_by(reply, fetched);
             reply.null();
-        })?;
+        });
         match asked {
             Some(is_left) => left = is_left,
             None => return Ok(()),
@@ -77,31 +78,30 @@ fn serve(call: &mut Call) -> Result<(), Error> {
     let is_to_compute = match &request.cache {
         Some((part, key)) if is_admitted => part.answer(call, *key, now_ms, left, |fetched| {
             begin();
-            reply_fetched(reply, fetched);
-        })?,
+            end_by(reply, fetched);
+        }),
         // Hits are free: who is to compute one early and may not has it all the same.
         Some((part, key)) if part.has_free_hits() => {
             part.serve_denied(call, *key, now_ms, |fetched| match fetched {
                 Some(hit @ Fetched::Hit(..)) => {
                     reply.array(3);
                     reply.null();
-                    reply_fetched(reply, hit);
+                    end_by(reply, hit);
                 }
                 Some(stale) => {
                     begin();
-                    reply_fetched(reply, stale);
+                    end_by(reply, stale);
                 }
                 None => {
-                    stats::DENIED.increment();
+                    count(Ending::Denied);
                     begin();
                     reply.null();
                 }
-            })?;
+            });
             false
         }
         _ => {
-            let counter = if is_admitted { &stats::TO_COMPUTE } else { &stats::DENIED };
-            counter.increment();
+            count(if is_admitted { Ending::ToCompute } else { Ending::Denied });
             begin();
             reply.null();
             is_admitted
@@ -118,8 +118,8 @@ fn serve(call: &mut Call) -> Result<(), Error> {
     Ok(())
 }
 
-/// Answers what the cache says, by which the call is counted.
-fn reply_fetched(reply: Reply, fetched: &Fetched) {
-    stats::count(fetched);
+/// Answers what the cache says, and counts the call by it.
+fn end_by(reply: Reply, fetched: &Fetched) {
+    count(fetched.into());
     cache::reply_fetched(reply, fetched);
 }

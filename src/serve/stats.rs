@@ -4,17 +4,33 @@ use crate::cache::Fetched;
 use crate::metrics::Counter;
 use crate::server::Section;
 
-/// Calls that had their answer, fresh or stale, from the cache.
+/// How a call ended.
+#[derive(Clone, Copy)]
+pub enum Ending {
+    /// With its answer, fresh or stale, from the cache.
+    Answered,
+    /// The caller is to compute it.
+    ToCompute,
+    /// Another computes it, or its version is not in force.
+    Unanswered,
+    /// It was not let in, and there was no answer.
+    Denied,
+}
+
+impl From<&Fetched<'_>> for Ending {
+    fn from(fetched: &Fetched) -> Self {
+        match fetched {
+            Fetched::Hit(..) | Fetched::Stale(..) => Self::Answered,
+            Fetched::Lease(..) => Self::ToCompute,
+            Fetched::Busy(_) | Fetched::Retired => Self::Unanswered,
+        }
+    }
+}
+
 static ANSWERED: Counter = Counter::new();
-
-/// Calls that are to compute it.
-pub static TO_COMPUTE: Counter = Counter::new();
-
-/// Calls that another computes for, or whose version is not in force.
+static TO_COMPUTE: Counter = Counter::new();
 static UNANSWERED: Counter = Counter::new();
-
-/// Calls that were not let in, and had no answer.
-pub static DENIED: Counter = Counter::new();
+static DENIED: Counter = Counter::new();
 
 /// The section of INFO.
 pub static INFO: Section = Section {
@@ -27,12 +43,13 @@ pub static INFO: Section = Section {
     ],
 };
 
-/// Counts a call by what the cache said.
-pub fn count(fetched: &Fetched) {
-    let counter = match fetched {
-        Fetched::Hit(..) | Fetched::Stale(..) => &ANSWERED,
-        Fetched::Lease(..) => &TO_COMPUTE,
-        Fetched::Busy(_) | Fetched::Retired => &UNANSWERED,
+/// Counts a call.
+pub fn count(ending: Ending) {
+    let counter = match ending {
+        Ending::Answered => &ANSWERED,
+        Ending::ToCompute => &TO_COMPUTE,
+        Ending::Unanswered => &UNANSWERED,
+        Ending::Denied => &DENIED,
     };
     counter.increment();
 }

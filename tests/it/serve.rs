@@ -145,12 +145,13 @@ fn an_error_of_what_is_asked_first_is_one_of_the_whole() {
     let server = Server::start();
     let mut client = server.client();
     furnish(&mut client);
+    client.run("ML.RATELIMIT full 1 3600").items();
     let before = client.footprint();
     for call in [
         "ML.SERVE 2 e3 c ADMIT LIMIT 9 3600 CACHE v LEASE 9",
         "ML.SERVE 2 l e3 ADMIT LIMIT 9 3600 CACHE v LEASE 9 FREEHITS",
         "ML.SERVE 2 l e3 ADMIT LIMIT 9 3600 CACHE v LEASE 9",
-        "ML.SERVE 2 full e3 ADMIT LIMIT 9 3600 CACHE v LEASE 9",
+        "ML.SERVE 2 full e3 ADMIT LIMIT 1 3600 CACHE v LEASE 9",
         "ML.SERVE 2 e3 e0 CACHE v LEASE 9 FEATURES FIELDS @both",
         "ML.SERVE 2 e0 c ADMIT PERMIT 9 HOLD 9 CACHE v LEASE 9 FREEHITS",
         "ML.SERVE 3 l e0 full ADMIT LIMIT 9 3600 LIMIT 9 60 CACHE v LEASE 9",
@@ -160,6 +161,30 @@ fn an_error_of_what_is_asked_first_is_one_of_the_whole() {
         assert_eq!(client.footprint(), before, "{call}");
     }
     assert_eq!(fetch(&mut client, "c v LEASE 9").brief(), "LEASE", "none was taken");
+}
+
+#[test]
+fn a_key_is_read_once_as_the_server_counts() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("ML.CACHESET there v x").ok();
+    let reads = |client: &mut Client, call: &str| {
+        let read = |client: &mut Client| {
+            ["keyspace_hits", "keyspace_misses"]
+                .map(|name| client.info(name).parse::<i64>().unwrap())
+        };
+        let before = read(client);
+        client.run(call).items();
+        let after = read(client);
+        [after[0] - before[0], after[1] - before[1]]
+    };
+    for (call, hits_and_misses) in [
+        ("ML.SERVE 2 l c ADMIT LIMIT 3 3600 CACHE v LEASE 60000", [0, 1]),
+        ("ML.SERVE 2 l there ADMIT LIMIT 3 3600 CACHE v LEASE 60000", [1, 0]),
+        ("ML.SERVE 2 l there ADMIT LIMIT 2 3600 CACHE v LEASE 60000", [0, 0]),
+    ] {
+        assert_eq!(reads(&mut client, call), hits_and_misses, "{call}");
+    }
 }
 
 #[test]

@@ -141,7 +141,7 @@ def kept(path, *several, others=0.0):
 def test_a_part_of_the_page_that_nothing_is_kept_of_stays_as_it_is(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- semantic -->\nold\n<!-- end of semantic -->\nb\n"
-                    "<!-- results -->\nof others\n<!-- end of results -->\nc\n")
+                    "<!-- cache -->\nof others\n<!-- end of cache -->\nc\n")
     monkeypatch.setattr(report, "PAGE", page)
     monkeypatch.setattr(report, "KEPT", tmp_path)
     monkeypatch.setattr(report, "BESIDE", tmp_path / "all")
@@ -162,7 +162,7 @@ def test_a_part_of_the_page_that_nothing_is_kept_of_stays_as_it_is(tmp_path, mon
     # An aim at a figure itself, and not at a ratio; of aims that nothing is known of, nothing.
     assert "| ML.SEMGET | 1.000 = 0.25 [0.25, 0.25] × |" in text and "| ML.SEMGET | 700.00 |" in text
     assert "800.00 [800.00, 800.00], met | ≤ 803 |" in text and "redis-cell" not in text
-    assert [text.count(mark) for mark in ("semantic -->", "results -->")] == [2, 2]
+    assert [text.count(mark) for mark in ("semantic -->", "cache -->")] == [2, 2]
     beside = (tmp_path / "all/redis.md").read_text()
     assert beside.startswith("# semantic, Redis 1.2.3\n") and group in beside
     assert f"\n{report.RATIOS}\n\n## semantic" in beside

@@ -459,6 +459,11 @@ def test_a_request_in_one_call(ml):
     assert not ml.command("EXISTS", "open:{7}")
     with pytest.raises(TypeError, match="fetch"):
         ml.serve(fetch=mlserve.calls.cacheget("a", "v"), features=strict)
+    with pytest.raises(TypeError, match="fetch must be a call of ML.CACHEFETCH"):
+        ml.serve(fetch=mlserve.calls.command("ML.CACHEFETCH", "k", "v", "LEASE", 5), features=strict)
+    with pytest.raises(ValueError, match="free_hits needs admit and fetch"):
+        ml.serve(
+            fetch=mlserve.calls.cachefetch("{7}", "v", 5), features=strict, free_hits=True)
     with pytest.raises(ValueError, match="two of"):
         ml.serve(features=strict)
     with pytest.raises(ValueError, match="fetch must have no wait"):

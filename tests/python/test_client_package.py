@@ -20,6 +20,7 @@ import mlserve
 import mlserve.aio
 from mlserve import Limit, Permit, Status, calls
 from mlserve._commands import Commands
+from mlserve.calls.call import bulk
 from mlserve.server import Server
 
 # The commands whose method has another name: `features` prepares what is asked repeatedly.
@@ -81,8 +82,21 @@ def tokens_of(arguments):
 
 
 def said_as(word):
-    """A word of a call as text; of some parts they are packed already."""
     return word.decode("latin-1") if isinstance(word, bytes) else word
+
+
+@pytest.mark.parametrize(("word", "sent"), [
+    (7, b"7"), (0.5, b"0.5"), ("\u00e9", b"\xc3\xa9"), (b"\xff", b"\xff"), (numpy.float64(0.5), b"0.5"),
+    (numpy.array(b"k"), b"k"), (memoryview(b"k"), b"k"),
+])
+def test_a_word_is_packed_as_the_libraries_send_it(word, sent):
+    assert bulk(word) == b"$%d\r\n%b\r\n" % (len(sent), sent)
+
+
+@pytest.mark.parametrize("word", [None, True, [1]])
+def test_what_is_no_word_is_named(word):
+    with pytest.raises(TypeError, match="an entity must be str"):
+        bulk(word, "an entity")
 
 
 HELD = "0" * 32

@@ -3,6 +3,7 @@
 use super::arguments::{VERSION, version};
 use super::cachefetch::{EARLY, Fetch};
 use super::look::{Held, lease, look, look_first, may_lease, served};
+use crate::bug;
 use crate::cache::answer::Answer;
 use crate::cache::leases::{Cache, Place};
 use crate::cache::reply::Fetched;
@@ -51,39 +52,44 @@ impl<'a> CachePart<'a> {
         self.fetch.free_hits
     }
 
+    /// Refuses a key of another type. It comes before all that follows, so that nothing was
+    /// charged or taken then.
+    pub fn check(&self, call: &mut Call<'a>, key: Arg<'a>) -> Result<(), Error> {
+        call.keys.check::<Answer>(key)
+    }
+
     fn place(&self, call: &Call, key: Arg<'a>) -> Place<'a> {
         Place { db: call.db(), key: key.bytes(), version: self.version }
     }
 
     /// Asks first what is answered before the call is admitted, if there is such a thing: a
     /// version that is not in force, and with FREEHITS all that needs no lease. Of what is not
-    /// answered it says what is left. A key of another type is an error in any case: nothing
-    /// was charged for it yet.
+    /// answered it says what is left.
     pub fn ask_first(
         &self,
         call: &Call<'a>,
         key: Arg<'a>,
         now_ms: Millis,
         answer: impl FnOnce(&Fetched),
-    ) -> Result<Option<Left>, Error> {
+    ) -> Option<Left> {
         let (lock, place) = (call.lock(), self.place(call, key));
-        let open = call.keys.read(key);
-        let answers = open.value_ref::<Answer>()?;
         if !self.fetch.free_hits && state::admits(&lock, place.key, place.version) {
-            return Ok(Some(Left::All));
+            return Some(Left::All);
         }
+        let open = call.keys.read(key);
+        let answers = open.value_ref::<Answer>().unwrap_or_else(|_| unchecked());
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         match look_first(&lock, place, &held, &self.fetch.asked) {
             // The lease that the caller has is granted as it stands.
-            Some(Fetched::Lease(..)) => return Ok(Some(Left::All)),
+            Some(Fetched::Lease(..)) => return Some(Left::All),
             Some(fetched) => answer(&fetched),
             None => match may_lease(&lock, place) {
-                Ok(()) => return Ok(Some(Left::Lease)),
+                Ok(()) => return Some(Left::Lease),
                 Err(refusal) => answer(&served(&lock, place, held, Err(refusal)).at_once()),
             },
         }
         flights::settle_later::<Cache>(&lock);
-        Ok(None)
+        None
     }
 
     /// What is served of what is there to a caller that was to have a lease, and was not let
@@ -94,20 +100,18 @@ impl<'a> CachePart<'a> {
         key: Arg<'a>,
         now_ms: Millis,
         answer: impl FnOnce(Option<&Fetched>),
-    ) -> Result<(), Error> {
+    ) {
         let (lock, place) = (call.lock(), self.place(call, key));
         let open = call.keys.read(key);
-        let answers = open.value_ref::<Answer>()?;
+        let answers = open.value_ref::<Answer>().unwrap_or_else(|_| unchecked());
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         match held.is_any() {
             true => answer(Some(&served(&lock, place, held, Err(Refusal::Full)).at_once())),
             false => answer(None),
         }
-        Ok(())
     }
 
-    /// Finds what is left, and gives it to be answered; whether the caller is to compute. It
-    /// fails where [`Self::ask_first`] did, and nowhere else.
+    /// Finds what is left, and gives it to be answered; whether the caller is to compute.
     pub fn answer(
         &self,
         call: &Call<'a>,
@@ -115,10 +119,10 @@ impl<'a> CachePart<'a> {
         now_ms: Millis,
         left: Left,
         answer: impl FnOnce(&Fetched),
-    ) -> Result<bool, Error> {
+    ) -> bool {
         let (lock, place) = (call.lock(), self.place(call, key));
         let open = call.keys.read(key);
-        let answers = open.value_ref::<Answer>()?;
+        let answers = open.value_ref::<Answer>().unwrap_or_else(|_| unchecked());
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         let served = match left {
             Left::Lease => lease(&lock, place, held, &self.fetch.asked, new_id),
@@ -127,6 +131,11 @@ impl<'a> CachePart<'a> {
         let fetched = served.at_once();
         flights::settle_later::<Cache>(&lock);
         answer(&fetched);
-        Ok(matches!(fetched, Fetched::Lease(..)))
+        matches!(fetched, Fetched::Lease(..))
     }
+}
+
+#[cold]
+fn unchecked() -> ! {
+    bug("a key of another type than was found when it was checked")
 }

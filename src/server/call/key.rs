@@ -13,7 +13,8 @@ use crate::server::border::guard::guard;
 use crate::server::border::raw::{
     REDISMODULE_HASH_NONE, REDISMODULE_KEYTYPE_EMPTY, REDISMODULE_KEYTYPE_HASH,
     REDISMODULE_NO_EXPIRE, REDISMODULE_NOTIFY_GENERIC, REDISMODULE_NOTIFY_MODULE, REDISMODULE_OK,
-    REDISMODULE_READ, REDISMODULE_WRITE, RedisModuleCtx, RedisModuleKey, RedisModuleString,
+    REDISMODULE_OPEN_KEY_NOTOUCH, REDISMODULE_READ, REDISMODULE_WRITE, RedisModuleCtx,
+    RedisModuleKey, RedisModuleString,
 };
 use crate::server::declare::datatype::{DataType, RawValue};
 use crate::server::runtime::propagation::effects_are_wanted;
@@ -139,6 +140,21 @@ impl<'a> Keyspace<'a> {
         // SAFETY: the context is valid for all of 'a, and the borrow keeps all
         // keys from being written to.
         ReadKey(unsafe { OpenKey::open(self.ctx, key, REDISMODULE_READ) })
+    }
+
+    /// Refuses a key that holds anything of another type. That is no use of the key: it is
+    /// not counted among the reads, nor does it keep the key from being evicted. What it
+    /// holds comes from memory meanwhile.
+    pub fn check<T: DataType>(&mut self, key: Arg<'a>) -> Result<(), Error> {
+        const MODE: u32 = REDISMODULE_READ | REDISMODULE_WRITE | REDISMODULE_OPEN_KEY_NOTOUCH;
+        let _writing = Writing::begin();
+        // SAFETY: the context is valid for all of 'a, and the borrow keeps this the only open
+        // key.
+        let open = unsafe { OpenKey::open(self.ctx, key, MODE) };
+        if let Some(value) = open.value::<T>()? {
+            fetch(value.cast_const());
+        }
+        Ok(())
     }
 
     /// Opens a key for writing; until it is closed, no other key is opened.

@@ -65,6 +65,8 @@ class Links:
         self._kind: Any = kind if asynchronous else timed(kind)
         # Bytes stay bytes, and time is kept by the client.
         self.options = {"protocol": 3, **options, "decode_responses": False}
+        # Some calls are packed before a connection is known; a key is the same in all of them.
+        self.options.update(encoding="utf-8", encoding_errors="strict")
         self.options.update(retry=None, retry_on_timeout=False, health_check_interval=0)
         # By asyncio a task would be made for each read that has a time-out of its own.
         self.options.update(socket_timeout=None, socket_connect_timeout=None)

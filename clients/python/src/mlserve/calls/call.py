@@ -127,11 +127,11 @@ def word_of(name: str, value: Any) -> Word:
     raise TypeError(f"{name} must be str, bytes, int or float: {value!r}")
 
 
-def bulk(word: Word) -> bytes:
-    """A word as RESP has it."""
+def bulk(word: Word, name: str = "a key or field") -> bytes:
+    """A word as RESP has it; `name` is what an error calls it."""
     if not isinstance(word, (bytes, str)):
-        value = word_of("an argument", word)
-        word = bytes(value) if isinstance(value, memoryview) else str(value)
+        value: Any = word_of(name, word)
+        word = bytes(value) if isinstance(value, (bytes, memoryview)) else str(value)
     text = word if isinstance(word, bytes) else word.encode()
     return b"$%d\r\n%b\r\n" % (len(text), text)
 

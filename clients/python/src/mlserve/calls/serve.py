@@ -51,8 +51,10 @@ def serve(
     given = [(name, command, word, call) for name, command, word, call in parts if call is not None]
     if len(given) < 2:
         raise ValueError("two of admit, fetch and features must be given")
+    if free_hits and (admit is None or fetch is None):
+        raise ValueError("free_hits needs admit and fetch")
     for name, command, word, call in given:
-        if not isinstance(call, Call) or call.name != command:
+        if not isinstance(call, Call) or call.name != command or not call.keys:
             raise TypeError(f"{name} must be a call of {command}: {call!r}")
         if call.wait:
             raise ValueError(f"{name} must have no wait: {call.wait!r}")
@@ -89,7 +91,7 @@ def words_after(call: Call[Any], before: int) -> tuple[int, bytes]:
     words = call.words
     if not isinstance(words, bytes):
         rest = words[before:]
-        return len(rest), b"".join(map(bulk, rest))
+        return len(rest), b"".join([bulk(word, "an argument of ML.SERVE") for word in rest])
     at = words.index(b"\r\n") + 2
     count = int(words[1 : at - 2])
     for _ in range(before):
