@@ -121,7 +121,7 @@ INFO = {
     "semantic_scans_given_up": "Scans whose key was taken away, or whose caller has gone.",
     "serve_answered": "Calls of ML.SERVE answered from the cache.",
     "serve_to_compute": "Calls of ML.SERVE that are to compute their answer.",
-    "serve_unanswered": "Calls of ML.SERVE that another computes for, or of a version not in force.",
+    "serve_unanswered": "Calls of ML.SERVE that another computes for, or of a retired version.",
     "serve_denied": "Calls of ML.SERVE denied that had no answer.",
     "features_layouts": "Sets of field names that rows share now.",
     "features_layout_bytes": "Memory of these sets and of their table.",
