@@ -94,13 +94,13 @@ def main():
         return report.write()
     meanwhile = report.Meanwhile()
     kept = []
-    name = None
+    with started(given.server, [MODULE]) as server:
+        name = server.name()
     for family in given.families or FAMILIES:
         if family == "instructions":
             measured = list(instructions.family(given.server, given))
         else:
             with started(given.server, [MODULE, *given.load_peer]) as server:
-                name = server.name()
                 measured = list(measure(family, server, given))
         for (_, group), several in tables(measured).items():
             print_table(f"{family}: {group}", several)
