@@ -164,6 +164,32 @@ fn an_error_of_what_is_asked_first_is_one_of_the_whole() {
 }
 
 #[test]
+fn what_the_features_refuse_whatever_is_there_is_an_error_of_the_whole() {
+    let server = Server::start();
+    let mut client = server.client();
+    furnish(&mut client);
+    let before = client.footprint();
+    for (features, told) in [
+        ("FIELDS @both AS TENSOR DEFAULT abc", "'abc'"),
+        ("FIELDS @both AS TENSOR TYPE I64 DEFAULTS 2 1 0.5", "'0.5'"),
+        ("FIELDS @both AS TENSOR WITHTIMES DEFAULTS 1 2", "DEFAULTS"),
+        ("FIELDS 1 no_text AS JSON", "field"),
+        ("FIELDS @both AS JSON DEFAULT no_text", "DEFAULT"),
+    ] {
+        let call =
+            format!("ML.SERVE 3 l c e0 ADMIT LIMIT 9 3600 CACHE v LEASE 9000 FEATURES {features}");
+        let words = call.split(' ').map(|word| match word {
+            "no_text" => b"\xff".to_vec(),
+            word => word.as_bytes().to_vec(),
+        });
+        let error = call!(client, &words.collect::<Vec<_>>()).error();
+        assert!(error.contains(told), "{call}: {error}");
+        assert_eq!(client.footprint(), before, "{call}");
+    }
+    assert_eq!(fetch(&mut client, "c v LEASE 9").brief(), "LEASE", "none was taken");
+}
+
+#[test]
 fn a_key_is_read_once_as_the_server_counts() {
     let server = Server::start();
     let mut client = server.client();
@@ -182,6 +208,9 @@ fn a_key_is_read_once_as_the_server_counts() {
         ("ML.SERVE 2 l c ADMIT LIMIT 3 3600 CACHE v LEASE 60000", [0, 1]),
         ("ML.SERVE 2 l there ADMIT LIMIT 3 3600 CACHE v LEASE 60000", [1, 0]),
         ("ML.SERVE 2 l there ADMIT LIMIT 2 3600 CACHE v LEASE 60000", [0, 0]),
+        ("ML.SERVE 2 l there ADMIT LIMIT 2 3600 CACHE v LEASE 60000 FREEHITS", [1, 0]),
+        ("ML.SERVE 2 l d ADMIT LIMIT 3 3600 CACHE v LEASE 60000 FREEHITS", [0, 1]),
+        ("ML.SERVE 2 l e ADMIT LIMIT 3 3600 CACHE v LEASE 60000 FREEHITS", [0, 1]),
     ] {
         assert_eq!(reads(&mut client, call), hits_and_misses, "{call}");
     }

@@ -441,7 +441,7 @@ def test_a_request_in_one_call(ml):
     ml.cacheset("pred:{7}", "v1", "good", token=found.fetch.token)
     found = serve(tensor, free_hits=True)
     assert (found.admission, found.fetch.value, found.features) == (None, b"good", None)
-    assert serve(tensor).fetch.value == b"good"
+    assert serve(ml.features(profile).call(["user:{7}"])).fetch.value == b"good"
     denied = serve(tensor)
     assert not denied and denied.fetch is None and denied.admission.binding == "rpm:{7}"
     # An error of the features stands beside what was answered.

@@ -88,6 +88,7 @@ def said_as(word):
 @pytest.mark.parametrize(("word", "sent"), [
     (7, b"7"), (0.5, b"0.5"), ("\u00e9", b"\xc3\xa9"), (b"\xff", b"\xff"), (numpy.float64(0.5), b"0.5"),
     (numpy.array(b"k"), b"k"), (memoryview(b"k"), b"k"),
+    (bytearray(b"k"), b"k"),
 ])
 def test_a_word_is_packed_as_the_libraries_send_it(word, sent):
     assert bulk(word) == b"$%d\r\n%b\r\n" % (len(sent), sent)

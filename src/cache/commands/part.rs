@@ -54,8 +54,8 @@ impl<'a> CachePart<'a> {
 
     /// Refuses a key of another type. It comes before all that follows, so that nothing was
     /// charged or taken then.
-    pub fn check(&self, call: &mut Call<'a>, key: Arg<'a>) -> Result<(), Error> {
-        call.keys.check::<Answer>(key)
+    pub fn check(&self, call: &Call<'a>, key: Arg<'a>) -> Result<(), Error> {
+        call.keys.peek(key).value_ref::<Answer>().map(drop)
     }
 
     fn place(&self, call: &Call, key: Arg<'a>) -> Place<'a> {
@@ -102,7 +102,7 @@ impl<'a> CachePart<'a> {
         answer: impl FnOnce(Option<&Fetched>),
     ) {
         let (lock, place) = (call.lock(), self.place(call, key));
-        let open = call.keys.read(key);
+        let open = call.keys.peek(key);
         let answers = open.value_ref::<Answer>().unwrap_or_else(|_| unchecked());
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         match held.is_any() {
@@ -121,7 +121,10 @@ impl<'a> CachePart<'a> {
         answer: impl FnOnce(&Fetched),
     ) -> bool {
         let (lock, place) = (call.lock(), self.place(call, key));
-        let open = call.keys.read(key);
+        let open = match left {
+            Left::All => call.keys.read(key),
+            Left::Lease => call.keys.peek(key),
+        };
         let answers = open.value_ref::<Answer>().unwrap_or_else(|_| unchecked());
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         let served = match left {

@@ -251,7 +251,47 @@ impl<'a> Request<'a> {
         if in_feast {
             self.feast = Some(self.feast_names()?);
         }
-        Ok(())
+        self.check_form()
+    }
+
+    /// Refuses what the form of the answer refuses whatever the keys hold: so that a request
+    /// in one call is refused before anything is done for it.
+    fn check_form(&self) -> Result<(), Error> {
+        match self.form {
+            Form::Values => Ok(()),
+            Form::Tensor(dtype) => {
+                let each = 1 + if self.timed { size_of::<i64>() } else { 0 };
+                let numbers = self.fields.columns().saturating_mul(dtype.bytes());
+                let entity = numbers.saturating_add(self.fields.len() * each);
+                check(self.keys.len().saturating_mul(entity))?;
+                self.numbers(dtype).map(drop)
+            }
+            Form::Json => {
+                let is_text = |what: &str, text: &[u8]| match str::from_utf8(text) {
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(not_text(what, text)),
+                };
+                // A name stands in each object between quotes, with a colon, a digit and a comma.
+                let mut object = 2usize;
+                for place in distinct(&self.fields) {
+                    let name = self.fields.name(place);
+                    is_text("field", name)?;
+                    object = object.saturating_add(name.len() + 5);
+                }
+                check(object.saturating_mul(self.keys.len()))?;
+                self.defaults.map(|default| is_text("DEFAULT", default)).map(drop)
+            }
+        }
+    }
+
+    /// What stands in for a number, which must be one that the tensor holds.
+    fn numbers(&self, dtype: Dtype) -> Result<Defaults<Value<'static>>, Error> {
+        self.defaults.map(|text| {
+            Value::Text(text).to(dtype).ok_or_else(|| {
+                let (dtype, text) = (dtype.name(), quoted(text));
+                refuse(format!("DEFAULT must be a number of type {dtype}, not {text}"))
+            })
+        })
     }
 
     /// The names of the fields as Feast's store writes them.
@@ -395,16 +435,9 @@ fn tensor<'a>(
 ) -> Result<(), Error> {
     let fields = &request.fields;
     let (rows, places, columns) = (request.keys.len(), fields.len(), fields.columns());
-    let each = 1 + if request.timed { size_of::<i64>() } else { 0 };
-    let entity = columns.saturating_mul(dtype.bytes()).saturating_add(places * each);
-    check(rows.saturating_mul(entity))?;
     let mut tensor = Tensor::new(dtype, rows * columns, rows * places, request.timed)
         .ok_or_else(|| refuse("not enough memory for the tensor"))?;
-    // What stands in for a number must be one that the tensor holds.
-    let defaults = request.defaults.map(|text| {
-        let number = Value::Text(text).to(dtype);
-        number.ok_or_else(|| refuse(format!("DEFAULT must be a number of type {}", dtype.name())))
-    })?;
+    let defaults = request.numbers(dtype)?;
     let mut repeats = Repeats::new();
     let mut count = 0;
     each_key(&call.keys, &request.keys, fields.are_plain(), |key| {
@@ -575,6 +608,11 @@ fn hash_row(
 /// What writes a text as JSON does, in at most so many bytes.
 type Escape = fn(&[u8], usize) -> Result<Vec<u8>, Unwritten>;
 
+#[cold]
+fn not_text(what: &str, text: &[u8]) -> Error {
+    refuse(format!("{what} {} is not UTF-8", quoted(text)))
+}
+
 fn document<'a>(
     call: &Call<'a>,
     request: &Request<'a>,
@@ -586,17 +624,13 @@ fn document<'a>(
     let mut left = most_bytes();
     let mut escaped = |what: &str, text: &[u8], escape: Escape| {
         let escaped = escape(text, left).map_err(|unwritten| match unwritten {
-            Unwritten::NotText => refuse(format!("{what} {} is not UTF-8", quoted(text))),
+            Unwritten::NotText => not_text(what, text),
             Unwritten::TooLong => too_long(),
         })?;
         left -= escaped.len();
         Ok(escaped)
     };
     let field = |place: &usize| request.fields.name(*place);
-    // A name stands in each object between quotes, with a colon, a digit and a comma.
-    let object =
-        places.iter().map(field).fold(2usize, |sum, name| sum.saturating_add(name.len() + 5));
-    check(object.saturating_mul(entities))?;
     let names = places.iter().map(field).map(|name| escaped("field", name, json::string));
     let names = names.collect::<Result<_, _>>()?;
     let defaults = request.defaults.map(|default| escaped("DEFAULT", default, json::text))?;

@@ -101,11 +101,14 @@ impl<'a> Fields<'a> {
         let name_bytes = names.iter().map(|field| field.name.len() as u64).sum();
         let mut fields = Self::plain(Names::Read(Vec::new()), count, name_bytes);
         if names.iter().any(|field| Form::may_cut(field.name)) {
-            let cut = |field: &Field<'a>| Form::cut(field.name);
-            let cuts: Vec<_> = names.iter().map(cut).collect();
             let mut known = HashMap::new();
             fields.columns = 0;
-            for (place, (field, form)) in cuts.into_iter().enumerate() {
+            fields.cuts.reserve_exact(count);
+            for place in 0..count {
+                let Some((field, form)) = names.get(place).map(|field| Form::cut(field.name))
+                else {
+                    break;
+                };
                 let (mut bare, mut window) = (None, 0);
                 match form {
                     Form::One => {}

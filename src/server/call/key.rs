@@ -142,19 +142,14 @@ impl<'a> Keyspace<'a> {
         ReadKey(unsafe { OpenKey::open(self.ctx, key, REDISMODULE_READ) })
     }
 
-    /// Refuses a key that holds anything of another type. That is no use of the key: it is
-    /// not counted among the reads, nor does it keep the key from being evicted. What it
-    /// holds comes from memory meanwhile.
-    pub fn check<T: DataType>(&mut self, key: Arg<'a>) -> Result<(), Error> {
+    /// Opens a key for reading that is read, or was, in the same call once more: it counts
+    /// neither among the reads nor as a use that keeps the key from being evicted.
+    pub fn peek<'k>(&'k self, key: Arg<'a>) -> ReadKey<'k> {
+        // As for writing, which no server counts among the reads.
         const MODE: u32 = REDISMODULE_READ | REDISMODULE_WRITE | REDISMODULE_OPEN_KEY_NOTOUCH;
-        let _writing = Writing::begin();
-        // SAFETY: the context is valid for all of 'a, and the borrow keeps this the only open
-        // key.
-        let open = unsafe { OpenKey::open(self.ctx, key, MODE) };
-        if let Some(value) = open.value::<T>()? {
-            fetch(value.cast_const());
-        }
-        Ok(())
+        // SAFETY: the context is valid for all of 'a, and the borrow keeps all
+        // keys from being written to.
+        ReadKey(unsafe { OpenKey::open(self.ctx, key, MODE) })
     }
 
     /// Opens a key for writing; until it is closed, no other key is opened.

@@ -22,7 +22,16 @@ from mlserve.client import Client, Pipeline
 from mlserve.errors import Error, ModuleMissing, ResponseError, TimedOut, Unavailable
 from mlserve.featurelog import FeatureLog
 from mlserve.quota import Quota
-from mlserve.results import Admission, Fetch, FieldList, FieldStatus, RateLimit, Status, Tensor
+from mlserve.results import (
+    Admission,
+    Fetch,
+    FieldList,
+    FieldStatus,
+    Outcome,
+    RateLimit,
+    Status,
+    Tensor,
+)
 from mlserve.semantic import SemanticCache, semantic_cached
 
 __all__ = [
@@ -40,6 +49,7 @@ __all__ = [
     "Limit",
     "Limited",
     "ModuleMissing",
+    "Outcome",
     "Permit",
     "Pipeline",
     "Quota",

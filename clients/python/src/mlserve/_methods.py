@@ -66,6 +66,10 @@ class Features(Generic[R]):
         """The fields of these entities, a row for each."""
         return self._run(self._asked.of(keys))
 
+    def call(self, keys: Iterable[Key]) -> Call[Tensor]:
+        """The call for these entities, not run: a part of `serve`."""
+        return self._asked.of(keys)
+
 
 class Blocking:
     """Marks what answers at once."""

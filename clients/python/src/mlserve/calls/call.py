@@ -130,7 +130,7 @@ def word_of(name: str, value: Any) -> Word:
 def bulk(word: Word, name: str = "a key or field") -> bytes:
     """A word as RESP has it; `name` is what an error calls it."""
     if not isinstance(word, (bytes, str)):
-        value: Any = word_of(name, word)
+        value: Any = bytes(word) if isinstance(word, bytearray) else word_of(name, word)
         word = bytes(value) if isinstance(value, (bytes, memoryview)) else str(value)
     text = word if isinstance(word, bytes) else word.encode()
     return b"$%d\r\n%b\r\n" % (len(text), text)

@@ -26,7 +26,7 @@ def serve(
     """Let a request in, and read its answer, or what to compute it from (ML.SERVE).
 
         client.serve(
-            admit=calls.admit({"{u7}:rpm": Limit(60, 60)}),
+            admit=calls.admit({"rpm:{u7}": Limit(60, 60)}),
             fetch=calls.cachefetch("pred:{u7}", "v1", lease=5),
             features=calls.featuretensor(["user:{u7}"], profile),
         )
