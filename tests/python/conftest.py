@@ -180,8 +180,14 @@ def running_cluster(module):
 @pytest.fixture
 def cluster_port(running_cluster):
     """The first port of a cluster that is empty."""
-    with RedisCluster(host="127.0.0.1", port=running_cluster) as client:
-        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+
+    def is_empty():
+        # After a failover, or a slot that moved, nodes take a moment until all say the same.
+        with contextlib.suppress(redis.RedisError), \
+                RedisCluster(host="127.0.0.1", port=running_cluster) as client:  # fmt: skip
+            return client.flushall(target_nodes=RedisCluster.PRIMARIES)
+
+    until(is_empty)
     return running_cluster
 
 
