@@ -184,9 +184,7 @@ fn migrate(cluster: &Cluster, slot: u16, from: usize, to: usize) {
             call!(at_source, "MIGRATE", "127.0.0.1", target.port(), "", 0, 5_000, "KEYS", keys);
         assert!(["OK", "NOKEY"].contains(&moved.text().as_str()), "{moved:?}");
     }
-    for node in cluster.nodes.iter().take(3) {
-        call!(node.client(), "CLUSTER", "SETSLOT", slot, "NODE", &target_id).ok();
-    }
+    cluster.assign(slot, to);
 }
 
 /// The slots of all keys of the ledger that are with a node.

@@ -608,9 +608,7 @@ fn who_asks_of_a_slot_that_moves_meanwhile_is_sent_on() {
             "{error}"
         );
     }
-    for node in cluster.nodes.iter().take(3) {
-        call!(node.client(), "CLUSTER", "SETSLOT", slot, "NODE", &other).ok();
-    }
+    cluster.assign(slot, 1);
     go(&mut client);
     wait_for_scans(&mut client, 0);
     by_threads(&mut target, true);

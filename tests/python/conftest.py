@@ -177,17 +177,36 @@ def running_cluster(module):
         redis.Redis(port=port).ping()
 
 
+NODES = 6  # That scripts/cluster starts.
+
+
+def nodes_agree(first_port):
+    """Whether the nodes of a cluster say the same of who serves which slots, by which claim.
+
+    Only then may a slot be moved: a node that has not heard of the newest claim (its epoch)
+    makes an older one, which the others do not believe, and the slot is lost.
+    """
+    views = set()
+    for port in range(first_port, first_port + NODES):
+        with redis.Redis(port=port, decode_responses=True) as node:
+            if node.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                return False
+            known = node.execute_command("CLUSTER NODES").values()
+        if not all(one["connected"] for one in known):
+            return False
+        views.add(frozenset(
+            (one["node_id"], one["master_id"], one["epoch"], str(one["slots"]),
+             str(one["migrations"]), "fail" in one["flags"]) for one in known))  # fmt: skip
+    return len(views) == 1
+
+
 @pytest.fixture
 def cluster_port(running_cluster):
-    """The first port of a cluster that is empty."""
-
-    def is_empty():
-        # After a failover, or a slot that moved, nodes take a moment until all say the same.
-        with contextlib.suppress(redis.RedisError), \
-                RedisCluster(host="127.0.0.1", port=running_cluster) as client:  # fmt: skip
-            return client.flushall(target_nodes=RedisCluster.PRIMARIES)
-
-    until(is_empty)
+    """The first port of a cluster that is empty, and whose nodes agree."""
+    # After a failover, or a slot that moved, they take a moment.
+    until(lambda: nodes_agree(running_cluster))
+    with RedisCluster(host="127.0.0.1", port=running_cluster) as client:
+        client.flushall(target_nodes=RedisCluster.PRIMARIES)
     return running_cluster
 
 

@@ -11,7 +11,7 @@ import uuid
 import numpy
 import pytest
 import redis
-from conftest import ROOT
+from conftest import NODES, ROOT, nodes_agree
 from test_client_cached_alike import cached_by  # noqa: F401
 from test_client_faults import TIMEOUT, Trial, answers, kind, trial, until  # noqa: F401
 from test_client_matrix import Caller
@@ -145,13 +145,14 @@ def test_a_slot_that_moves_is_followed(ml, cluster_port):
             # The key goes first: whoever asks the old node for it is sent on with ASK.
             here.execute_command("MIGRATE", "127.0.0.1", taker.port, "moving:1", 0, 5000)
             asked = ml.ratelimit("moving:1", 5, 60)
-            # The taker first, whose claim is the newest then: else the others may believe
-            # what the giver had told them before, and give the slot back.
+            # The taker first: until it claims the slot, others may give it back to the giver.
             for node in sorted(admin.get_primaries(), key=lambda node: node != taker):
                 with contextlib.suppress(redis.ResponseError):
                     node.redis_connection.execute_command(
                         "CLUSTER", "SETSLOT", slot, "NODE", ids[taker])  # fmt: skip
-            return asked, ml.ratelimit("moving:1", 5, 60)
+            moved = ml.ratelimit("moving:1", 5, 60)
+            until(lambda: nodes_agree(cluster_port))
+            return asked, moved
 
         asked, moved = move(source, target)
         assert (asked.remaining, moved.remaining) == (3, 2)
@@ -218,10 +219,10 @@ def agrees(admin):
 
 
 class Nodes:
-    """The nodes that scripts/cluster started: six, from this port on."""
+    """The nodes that scripts/cluster started, from this port on."""
 
     def __init__(self, cluster_port):
-        self.ports = range(cluster_port, cluster_port + 6)
+        self.ports = range(cluster_port, cluster_port + NODES)
         self.admins = {port: redis.Redis(port=port, decode_responses=True) for port in self.ports}
 
     def serving(self, key):
@@ -234,10 +235,10 @@ class Nodes:
         raise AssertionError(f"nobody serves {key}")
 
     def whole(self):
-        """Whether each node finds the cluster whole, and each replica has its primary's data."""
+        """Whether the nodes agree, and each replica has its primary's data."""
+        if not nodes_agree(self.ports[0]):
+            return False
         for admin in self.admins.values():
-            if not agrees(admin):
-                return False
             found = admin.info("replication")
             if found.get("master_link_status", "up") != "up":
                 return False
@@ -249,7 +250,7 @@ class Nodes:
         """Starts a node that was killed, as scripts/cluster did, and has it stopped by it."""
         directory = ROOT / f"target/cluster/{port}"
         command = [executable, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
-        command += ["--save", "", "--cluster-enabled", "yes", "--cluster-port", str(port + 6)]
+        command += ["--save", "", "--cluster-enabled", "yes", "--cluster-port", str(port + NODES)]
         command += ["--shutdown-timeout", "0", "--loadmodule", str(module)]
         subprocess.run(["setsid", "--fork", *command], stdin=subprocess.DEVNULL,
                        stdout=subprocess.DEVNULL, check=True)  # fmt: skip

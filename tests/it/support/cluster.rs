@@ -70,6 +70,16 @@ impl Cluster {
         cluster
     }
 
+    /// Tells the primaries that a slot is another's now. That one first: until it claims
+    /// the slot, others may give it back to the one that had it.
+    pub fn assign(&self, slot: u16, to: usize) {
+        let id = id(&self.nodes[to]);
+        let others = (0..PRIMARIES).filter(|place| *place != to);
+        for place in std::iter::once(to).chain(others) {
+            call!(self.nodes[place].client(), "CLUSTER", "SETSLOT", slot, "NODE", &id).ok();
+        }
+    }
+
     /// A client of the whole cluster.
     pub fn client(&self) -> ClusterClient {
         let ports = self.nodes.iter().map(Server::port).collect();
