@@ -40,10 +40,8 @@ pub fn text(text: &[u8], most: usize) -> Result<Vec<u8>, Unwritten> {
 }
 
 /// A document under construction.
-pub struct Document {
-    /// The names of the fields, as JSON writes them, a comma before and a colon
-    /// after each.
-    names: Vec<Vec<u8>>,
+pub struct Document<'n> {
+    names: &'n Names,
     text: Bounded,
     fields: usize,
     entities: usize,
@@ -90,18 +88,27 @@ impl Bounded {
     }
 }
 
-impl Document {
-    /// An empty one, to be of so many objects with these fields and of at most so
-    /// many bytes; `None` where the names alone are more.
-    pub fn new(names: Vec<Vec<u8>>, entities: usize, most: usize) -> Option<Self> {
+/// The names of the fields of each object, as JSON writes them, a comma before and a colon
+/// after each.
+pub struct Names(Vec<Vec<u8>>);
+
+impl Names {
+    /// Those of [strings](string), for so many objects, which are to be at most so many bytes;
+    /// `None` where the names alone are more.
+    pub fn of(names: Vec<Vec<u8>>, entities: usize, most: usize) -> Option<Self> {
         // A colon, a digit and a comma go with each name.
         let object = names.iter().fold(2, |sum: usize, name| sum.saturating_add(name.len() + 3));
-        if object.saturating_mul(entities) > most {
-            return None;
-        }
+        let fits = object.saturating_mul(entities) <= most;
+        let written = names.into_iter().map(|name| [b",", name.as_slice(), b":"].concat());
+        fits.then(|| Self(written.collect()))
+    }
+}
+
+impl<'n> Document<'n> {
+    /// An empty one, of objects with these fields, to be of at most so many bytes.
+    pub fn new(names: &'n Names, most: usize) -> Self {
         let text = Bounded { bytes: b"[".to_vec(), most };
-        let names = names.into_iter().map(|name| [b",", name.as_slice(), b":"].concat()).collect();
-        Some(Self { names, text, fields: 0, entities: 0, printer: Printer::default() })
+        Self { names, text, fields: 0, entities: 0, printer: Printer::default() }
     }
 
     /// Begins the next object; returns where it does.
@@ -207,7 +214,7 @@ impl Document {
     }
 
     fn push_name(&mut self) -> Result<(), Unwritten> {
-        let name = self.names.get(self.fields);
+        let name = self.names.0.get(self.fields);
         // No comma before the first.
         let name = name.and_then(|name| name.get(usize::from(self.fields == 0)..));
         self.text.push(name.unwrap_or_else(|| bug("a field without a name")))?;
@@ -242,9 +249,9 @@ mod tests {
     use super::super::dtype::{Dtype, Vector};
     use super::*;
 
-    fn document(names: &[&str], most: usize) -> Document {
-        let names = names.iter().map(|name| string(name.as_bytes(), most).unwrap());
-        Document::new(names.collect(), 1, most).unwrap()
+    fn named(names: &[&str]) -> Names {
+        let names = names.iter().map(|name| string(name.as_bytes(), 100).unwrap());
+        Names::of(names.collect(), 1, 100).unwrap()
     }
 
     fn finished(document: Document) -> String {
@@ -253,7 +260,8 @@ mod tests {
 
     #[test]
     fn numbers_stay_as_written_and_everything_else_is_a_string() {
-        let mut document = document(&["a", "\"b"], 1_000);
+        let names = named(&["a", "\"b"]);
+        let mut document = Document::new(&names, 1_000);
         let start = document.begin().unwrap();
         document.push(Value::Text(b"84.50")).unwrap();
         document.push(Value::Text("DE\n\u{e9}".as_bytes())).unwrap();
@@ -274,13 +282,14 @@ mod tests {
              {\"a\":\"84.50\",\"\\\"b\":\"12\"},{\"a\":84.50,\"\\\"b\":\"DE\\né\"}]"
         );
         assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
-        assert_eq!(finished(Document::new(Vec::new(), 0, 2).unwrap()), "[]");
+        assert_eq!(finished(Document::new(&named(&[]), 2)), "[]");
     }
 
     #[test]
     fn what_is_no_text_is_refused() {
         for value in [Value::Text(b"\xff"), Value::String(b"\xff")] {
-            let mut document = document(&["a"], 1_000);
+            let names = named(&["a"]);
+            let mut document = Document::new(&names, 1_000);
             document.begin().unwrap();
             assert_eq!(document.push(value), Err(Unwritten::NotText));
         }
@@ -288,7 +297,8 @@ mod tests {
 
     #[test]
     fn vectors_and_items_are_arrays() {
-        let mut document = document(&["a"], 1_000);
+        let names = named(&["a"]);
+        let mut document = Document::new(&names, 1_000);
         let vector = [1.5f32, f32::NAN].map(f32::to_le_bytes);
         let vector = Vector::new(Dtype::F32, vector.as_flattened()).unwrap();
         let start = document.begin().unwrap();
@@ -316,7 +326,8 @@ mod tests {
     #[test]
     fn a_document_is_no_longer_than_it_may_be() {
         let write = |most: usize| {
-            let mut document = document(&["a"], most);
+            let names = named(&["a"]);
+            let mut document = Document::new(&names, most);
             let start = document.begin()?;
             document.push(Value::Text(b"\0\0\0"))?;
             let object = document.end(start)?;
@@ -329,13 +340,14 @@ mod tests {
             assert_eq!(write(most), Err(Unwritten::TooLong), "{most}");
         }
         let name = vec![b"\"a\"".to_vec()];
-        assert!(Document::new(name.clone(), 10, 79).is_none(), "the names alone are more");
-        assert!(Document::new(name, 10, 80).is_some());
+        assert!(Names::of(name.clone(), 10, 79).is_none(), "the names alone are more");
+        assert!(Names::of(name, 10, 80).is_some());
     }
 
     #[test]
     fn typed_numbers_are_printed_shortly_and_what_is_not_finite_is_null() {
-        let mut document = document(&["a"], 1_000);
+        let names = named(&["a"]);
+        let mut document = Document::new(&names, 1_000);
         for value in [
             Value::I64(i64::MIN),
             Value::F32(0.1),

@@ -46,13 +46,12 @@ fn serve(call: &mut Call) -> Result<(), Error> {
     cache::settle(&lock);
     let mut left = Left::All;
     if let Some((part, key)) = &request.cache {
-        part.check(call, *key)?;
         let asked = part.ask_first(call, *key, now_ms, |fetched| {
             reply.array(3);
             reply.null();
             end_by(reply, fetched);
             reply.null();
-        });
+        })?;
         match asked {
             Some(is_left) => left = is_left,
             None => return Ok(()),

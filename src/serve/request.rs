@@ -51,7 +51,7 @@ impl<'a> Request<'a> {
         let features = match begins(args, "FEATURES")? {
             false => None,
             true if left.len() == 0 => return Err(no_key("FEATURES", "one an entity")),
-            true => Some(features::Request::parse(args, left.by_ref().collect(), listed)?),
+            true => Some(features::Request::parse(args, left.by_ref().collect(), listed, PARTS)?),
         };
         if let Some(word) = args.peek() {
             let parts = PARTS.join(", ");

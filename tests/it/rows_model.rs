@@ -615,6 +615,8 @@ fn random_rows_are_what_the_model_holds_by_every_path() {
                 compare(&mut clients, &mut random, &mut model, &format!("reloaded, {context}"));
                 clients[0].run("DEBUG LOADAOF").ok();
                 compare(&mut clients, &mut random, &mut model, &format!("from AOF, {context}"));
+                // That of an earlier round may be under way still.
+                clients[0].wait_for_rewrite();
                 clients[0].run("BGREWRITEAOF").text();
                 for key in KEYS {
                     if let Value::BulkString(payload) = call!(clients[0], "DUMP", key) {

@@ -35,7 +35,7 @@ pub const COMMAND: Command = Command {
 /// ML.CACHEMSET numkeys key value [key value ...] version
 /// [EX s | PX ms | EXAT s | PXAT ms] [STALE ms] [JITTER percent] [TOKEN token]
 fn mset(call: &mut Call) -> Result<(), Error> {
-    let pairs = call.args.counted_pairs("numkeys", "keys, each with its value")?;
+    let pairs = call.args.counted_pairs("numkeys", "keys, each with its value,")?;
     let version = version(call.args.arg()?)?;
     let now_ms = call.now() / MICROS_PER_MILLI;
     let options = Set::parse(&mut call.args, Set::WORDS_OF_MANY, now_ms)?;

@@ -10,7 +10,7 @@ use crate::cache::reply::Fetched;
 use crate::cache::state;
 use crate::flights;
 use crate::flights::arguments::{LEASE, TOKEN};
-use crate::server::{Arg, Args, Argument, Call, Error, new_id};
+use crate::server::{Arg, Args, Argument, Call, Error, ReadKey, ValueRef, new_id};
 use crate::singleflight::Refusal;
 use crate::time::Millis;
 
@@ -52,44 +52,40 @@ impl<'a> CachePart<'a> {
         self.fetch.free_hits
     }
 
-    /// Refuses a key of another type. It comes before all that follows, so that nothing was
-    /// charged or taken then.
-    pub fn check(&self, call: &Call<'a>, key: Arg<'a>) -> Result<(), Error> {
-        call.keys.peek(key).value_ref::<Answer>().map(drop)
-    }
-
     fn place(&self, call: &Call, key: Arg<'a>) -> Place<'a> {
         Place { db: call.db(), key: key.bytes(), version: self.version }
     }
 
     /// Asks first what is answered before the call is admitted, if there is such a thing: a
     /// version that is not in force, and with FREEHITS all that needs no lease. Of what is not
-    /// answered it says what is left.
+    /// answered it says what is left. A key of another type is refused, before anything was
+    /// charged or taken.
     pub fn ask_first(
         &self,
         call: &Call<'a>,
         key: Arg<'a>,
         now_ms: Millis,
         answer: impl FnOnce(&Fetched),
-    ) -> Option<Left> {
+    ) -> Result<Option<Left>, Error> {
         let (lock, place) = (call.lock(), self.place(call, key));
         if !self.fetch.free_hits && state::admits(&lock, place.key, place.version) {
-            return Some(Left::All);
+            // It is read, and that is counted, once the call is admitted.
+            return call.keys.peek(key).value_ref::<Answer>().map(|_| Some(Left::All));
         }
         let open = call.keys.read(key);
-        let answers = open.value_ref::<Answer>().unwrap_or_else(|_| unchecked());
+        let answers = open.value_ref::<Answer>()?;
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         match look_first(&lock, place, &held, &self.fetch.asked) {
             // The lease that the caller has is granted as it stands.
-            Some(Fetched::Lease(..)) => return Some(Left::All),
+            Some(Fetched::Lease(..)) => return Ok(Some(Left::All)),
             Some(fetched) => answer(&fetched),
             None => match may_lease(&lock, place) {
-                Ok(()) => return Some(Left::Lease),
+                Ok(()) => return Ok(Some(Left::Lease)),
                 Err(refusal) => answer(&served(&lock, place, held, Err(refusal)).at_once()),
             },
         }
         flights::settle_later::<Cache>(&lock);
-        None
+        Ok(None)
     }
 
     /// What is served of what is there to a caller that was to have a lease, and was not let
@@ -103,7 +99,7 @@ impl<'a> CachePart<'a> {
     ) {
         let (lock, place) = (call.lock(), self.place(call, key));
         let open = call.keys.peek(key);
-        let answers = open.value_ref::<Answer>().unwrap_or_else(|_| unchecked());
+        let answers = checked(&open);
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         match held.is_any() {
             true => answer(Some(&served(&lock, place, held, Err(Refusal::Full)).at_once())),
@@ -125,7 +121,7 @@ impl<'a> CachePart<'a> {
             Left::All => call.keys.read(key),
             Left::Lease => call.keys.peek(key),
         };
-        let answers = open.value_ref::<Answer>().unwrap_or_else(|_| unchecked());
+        let answers = checked(&open);
         let held = Held::of(answers.as_deref(), self.version, now_ms);
         let served = match left {
             Left::Lease => lease(&lock, place, held, &self.fetch.asked, new_id),
@@ -138,7 +134,7 @@ impl<'a> CachePart<'a> {
     }
 }
 
-#[cold]
-fn unchecked() -> ! {
-    bug("a key of another type than was found when it was checked")
+/// What is in a key that [`CachePart::ask_first`] has not refused.
+fn checked<'k>(open: &'k ReadKey) -> Option<ValueRef<'k, Answer>> {
+    open.value_ref().unwrap_or_else(|_| bug("a key of another type than when it was checked"))
 }

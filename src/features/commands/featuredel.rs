@@ -53,9 +53,7 @@ fn parse<'a>(args: &mut Args<'a>, listed: &Listed<'_, 'a>) -> Result<Deletion<'a
         _ => {
             let names: Vec<_> = match listed.next(args)? {
                 Some(listing) => listing.strings().iter().map(Arg::bytes).collect(),
-                None => {
-                    args.counted("FIELDS", "fields that follow")?.map(|name| name.bytes()).collect()
-                }
+                None => args.counted("FIELDS", "fields")?.map(|name| name.bytes()).collect(),
             };
             Deletion::Fields(names)
         }

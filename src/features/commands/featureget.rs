@@ -17,7 +17,7 @@ use crate::features::resolved::Step;
 use crate::features::tensor::{NO_TIME, Tensor, TensorRow};
 use crate::features::value::Value;
 use crate::server::{
-    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, handler, quoted, refuse,
+    Arg, Args, Argument, Call, Command, Error, KeyAccess, KeySpec, Options, handler, quoted, refuse,
 };
 use crate::time::{Micros, Millis};
 use std::collections::HashSet;
@@ -90,19 +90,30 @@ const LAYOUT: Argument =
 fn featureget(call: &mut Call) -> Result<(), Error> {
     let keys = call.args.counted("numkeys", "keys")?.collect();
     let listed = Listed::new(call.lock(), &call.kept);
-    let request = Request::parse(&mut call.args, keys, &listed)?;
+    let request = Request::parse(&mut call.args, keys, &listed, &[])?;
     request.answer(call, call.now())
 }
 
-/// How values are answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+/// How values are answered, and what stands in for those that are missing.
+enum Form<'a> {
     /// As arrays of what is stored.
-    Values,
+    Values(Defaults<&'a [u8]>),
     /// As one buffer of numbers.
-    Tensor(Dtype),
+    Tensor(Dtype, Defaults<Value<'static>>),
     /// As one JSON document.
-    Json,
+    Json(Json),
+}
+
+/// What writes a text as JSON does, in at most so many bytes.
+type Escape = fn(&[u8], usize) -> Result<Vec<u8>, Unwritten>;
+
+/// What a document is made from.
+struct Json {
+    /// The fields that each object has: of a name that is asked for twice the first.
+    places: Vec<usize>,
+    names: json::Names,
+    /// As the document has them.
+    defaults: Defaults<Vec<u8>>,
 }
 
 /// What stands in for a field that is missing.
@@ -142,9 +153,7 @@ pub struct Request<'a> {
     /// The features of each.
     fields: Fields<'a>,
     /// How they are answered.
-    form: Form,
-    /// What stands in for a field that is missing.
-    defaults: Defaults<&'a [u8]>,
+    form: Form<'a>,
     /// Values whose event time is longer ago than this are too old.
     max_age_ms: Option<Millis>,
     /// Whether a field that is missing, or too old, is an error.
@@ -156,12 +165,13 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// `FIELDS m field [field ...] [AS ...] ...`: all that stands behind the keys, to the end
-    /// of the call.
+    /// `FIELDS m field [field ...] [AS ...] ...`: what stands behind the keys, and ends before
+    /// one of these words.
     pub fn parse(
         args: &mut Args<'a>,
         keys: Vec<Arg<'a>>,
         listed: &Listed<'_, 'a>,
+        ends: &'static [&'static str],
     ) -> Result<Self, Error> {
         args.arg()?.one_of("the argument after the keys", &["FIELDS"])?;
         let fields = match listed.next(args)? {
@@ -187,47 +197,39 @@ impl<'a> Request<'a> {
         let mut request = Self {
             keys,
             fields,
-            form: Form::Values,
-            defaults: Defaults::None,
+            form: Form::Values(Defaults::None),
             max_age_ms: None,
             strict: false,
             timed: false,
             feast: None,
         };
-        request.options(args)?;
+        request.options(args.options_before(ends))?;
         Ok(request)
     }
 
-    fn options(&mut self, args: &mut Args<'a>) -> Result<(), Error> {
+    fn options(&mut self, mut options: Options<'_, 'a>) -> Result<(), Error> {
         const KNOWN: &[&str] =
             &["AS", "TYPE", "DEFAULT", "DEFAULTS", "MAXAGE", "STRICT", "WITHTIMES", "LAYOUT"];
         const FORMS: &[&str] = &["VALUES", "TENSOR", "JSON"];
-        let (mut dtype, mut in_feast) = (None, false);
-        let mut options = args.options();
+        let (mut form, mut dtype, mut in_feast) = (0, None, false);
+        let mut defaults = Defaults::None;
         while let Some(option) = options.next(KNOWN)? {
             match option {
-                "AS" => {
-                    self.form = match options.value()?.one_of("AS", FORMS)? {
-                        0 => Form::Values,
-                        1 => Form::Tensor(Dtype::default()),
-                        _ => Form::Json,
-                    }
-                }
+                "AS" => form = options.value()?.one_of("AS", FORMS)?,
                 "TYPE" => {
                     dtype = Some(Dtype::at(options.value()?.one_of("TYPE", &Dtype::NAMES)?));
                 }
                 "DEFAULT" => {
                     options.excludes(KNOWN, &["DEFAULTS"])?;
-                    self.defaults = Defaults::Same(options.value()?.bytes());
+                    defaults = Defaults::Same(options.value()?.bytes());
                 }
                 "DEFAULTS" => {
                     options.excludes(KNOWN, &["DEFAULT"])?;
-                    let defaults = options.counted("values that follow", 1)?;
-                    if defaults.len() != self.fields.len() {
+                    let each = options.counted("values", 1)?;
+                    if each.len() != self.fields.len() {
                         return Err(refuse("DEFAULTS must be as many as FIELDS"));
                     }
-                    let defaults = defaults.iter().map(|default| default.bytes());
-                    self.defaults = Defaults::Each(defaults.collect());
+                    defaults = Defaults::Each(each.iter().map(|default| default.bytes()).collect());
                 }
                 "MAXAGE" => {
                     self.max_age_ms = Some(options.integer(1..=i64::MAX)?.cast_unsigned());
@@ -240,58 +242,56 @@ impl<'a> Request<'a> {
                 _ => self.strict = true,
             }
         }
-        match (dtype, &mut self.form) {
-            (None, _) => {}
-            (Some(dtype), Form::Tensor(of)) => *of = dtype,
-            (Some(_), _) => return Err(refuse("TYPE goes with AS TENSOR only")),
-        }
-        if self.timed && self.form == Form::Json {
-            return Err(refuse("WITHTIMES goes with AS VALUES and AS TENSOR only"));
-        }
         if in_feast {
             self.feast = Some(self.feast_names()?);
         }
-        self.check_form()
+        // What the form refuses whatever the keys hold is refused here: so that a request in
+        // one call is refused before anything is done for it.
+        // The places are those in FORMS.
+        self.form = match (form, dtype) {
+            (0, None) => Form::Values(defaults),
+            (1, dtype) => self.tensor(dtype.unwrap_or_default(), &defaults)?,
+            (_, Some(_)) => return Err(refuse("TYPE goes with AS TENSOR only")),
+            _ if self.timed => {
+                return Err(refuse("WITHTIMES goes with AS VALUES and AS TENSOR only"));
+            }
+            _ => Form::Json(self.json(&defaults)?),
+        };
+        Ok(())
     }
 
-    /// Refuses what the form of the answer refuses whatever the keys hold: so that a request
-    /// in one call is refused before anything is done for it.
-    fn check_form(&self) -> Result<(), Error> {
-        match self.form {
-            Form::Values => Ok(()),
-            Form::Tensor(dtype) => {
-                let each = 1 + if self.timed { size_of::<i64>() } else { 0 };
-                let numbers = self.fields.columns().saturating_mul(dtype.bytes());
-                let entity = numbers.saturating_add(self.fields.len() * each);
-                check(self.keys.len().saturating_mul(entity))?;
-                self.numbers(dtype).map(drop)
-            }
-            Form::Json => {
-                let is_text = |what: &str, text: &[u8]| match str::from_utf8(text) {
-                    Ok(_) => Ok(()),
-                    Err(_) => Err(not_text(what, text)),
-                };
-                // A name stands in each object between quotes, with a colon, a digit and a comma.
-                let mut object = 2usize;
-                for place in distinct(&self.fields) {
-                    let name = self.fields.name(place);
-                    is_text("field", name)?;
-                    object = object.saturating_add(name.len() + 5);
-                }
-                check(object.saturating_mul(self.keys.len()))?;
-                self.defaults.map(|default| is_text("DEFAULT", default)).map(drop)
-            }
-        }
-    }
-
-    /// What stands in for a number, which must be one that the tensor holds.
-    fn numbers(&self, dtype: Dtype) -> Result<Defaults<Value<'static>>, Error> {
-        self.defaults.map(|text| {
+    fn tensor(&self, dtype: Dtype, defaults: &Defaults<&[u8]>) -> Result<Form<'a>, Error> {
+        let each = 1 + if self.timed { size_of::<i64>() } else { 0 };
+        let numbers = self.fields.columns().saturating_mul(dtype.bytes());
+        let entity = numbers.saturating_add(self.fields.len() * each);
+        check(self.keys.len().saturating_mul(entity))?;
+        let defaults = defaults.map(|text| {
             Value::Text(text).to(dtype).ok_or_else(|| {
                 let (dtype, text) = (dtype.name(), quoted(text));
                 refuse(format!("DEFAULT must be a number of type {dtype}, not {text}"))
             })
-        })
+        })?;
+        Ok(Form::Tensor(dtype, defaults))
+    }
+
+    fn json(&self, defaults: &Defaults<&[u8]>) -> Result<Json, Error> {
+        // What is escaped is longer than it was, up to six times.
+        let mut left = most_bytes();
+        let mut escaped = |what: &str, text: &[u8], escape: Escape| {
+            let escaped = escape(text, left).map_err(|unwritten| match unwritten {
+                Unwritten::NotText => refuse(format!("{what} {} is not UTF-8", quoted(text))),
+                Unwritten::TooLong => too_long(),
+            })?;
+            left -= escaped.len();
+            Ok(escaped)
+        };
+        let places = distinct(&self.fields);
+        let names = places.iter().map(|place| self.fields.name(*place));
+        let names = names.map(|name| escaped("field", name, json::string));
+        let names = names.collect::<Result<_, _>>()?;
+        let names = json::Names::of(names, self.keys.len(), most_bytes()).ok_or_else(too_long)?;
+        let defaults = defaults.map(|default| escaped("DEFAULT", default, json::text))?;
+        Ok(Json { places, names, defaults })
     }
 
     /// The names of the fields as Feast's store writes them.
@@ -309,10 +309,10 @@ impl<'a> Request<'a> {
         let (fields, feast, max_age_ms) = (&self.fields, self.feast.as_ref(), self.max_age_ms);
         let lock = call.lock();
         let mut reader = EntityReader::new(lock, fields, feast, now_us, max_age_ms, most_bytes());
-        match self.form {
-            Form::Values => values(call, self, &mut reader),
-            Form::Tensor(dtype) => tensor(call, self, &mut reader, dtype),
-            Form::Json => document(call, self, &mut reader),
+        match &self.form {
+            Form::Values(defaults) => values(call, self, &mut reader, defaults),
+            Form::Tensor(dtype, defaults) => tensor(call, self, &mut reader, *dtype, defaults),
+            Form::Json(json) => document(call, self, &mut reader, json),
         }
     }
 
@@ -355,6 +355,7 @@ fn values<'a>(
     call: &Call<'a>,
     request: &Request<'a>,
     reader: &mut EntityReader<'a>,
+    defaults: &Defaults<&[u8]>,
 ) -> Result<(), Error> {
     let columns = request.fields.len();
     let most = most_bytes();
@@ -381,7 +382,7 @@ fn values<'a>(
                             Found::Value(value) => {
                                 VALUE_BYTES + value.bytes().map_or(0, <[u8]>::len)
                             }
-                            found => reply_bytes(found, request.defaults.get(place).copied()),
+                            found => reply_bytes(found, defaults.get(place).copied()),
                         };
                         let cost = cost.saturating_add(each);
                         left = left.checked_sub(cost).ok_or_else(too_long)?;
@@ -411,7 +412,7 @@ fn values<'a>(
     for first in &entities {
         call.reply.array(columns);
         for column in 0..columns {
-            let default = request.defaults.get(column).copied();
+            let default = defaults.get(column).copied();
             answers.reply(buffer.get(first + column), default);
         }
     }
@@ -432,12 +433,12 @@ fn tensor<'a>(
     request: &Request<'a>,
     reader: &mut EntityReader<'a>,
     dtype: Dtype,
+    defaults: &Defaults<Value<'static>>,
 ) -> Result<(), Error> {
     let fields = &request.fields;
     let (rows, places, columns) = (request.keys.len(), fields.len(), fields.columns());
     let mut tensor = Tensor::new(dtype, rows * columns, rows * places, request.timed)
         .ok_or_else(|| refuse("not enough memory for the tensor"))?;
-    let defaults = request.numbers(dtype)?;
     let mut repeats = Repeats::new();
     let mut count = 0;
     each_key(&call.keys, &request.keys, fields.are_plain(), |key| {
@@ -455,11 +456,11 @@ fn tensor<'a>(
                         (0..columns).for_each(|_| tensor.push_time(NO_TIME));
                     }
                     let row = tensor.append_row(columns, most_bytes());
-                    return hash_row(request, key.name, &hash, row, &defaults);
+                    return hash_row(request, key.name, &hash, row, defaults);
                 }
                 Opened::Hash(hash) => {
                     let entity = hash.read()?;
-                    return entity_row(request, key.name, &entity, &mut tensor, &defaults);
+                    return entity_row(request, key.name, &entity, &mut tensor, defaults);
                 }
             };
             if dtype == Dtype::F32
@@ -472,7 +473,7 @@ fn tensor<'a>(
                 }
                 return Ok(0);
             }
-            entity_row(request, key.name, entity, &mut tensor, &defaults)
+            entity_row(request, key.name, entity, &mut tensor, defaults)
         })?;
         repeats.remember(key.name, read, number, reader);
         Ok(())
@@ -605,37 +606,13 @@ fn hash_row(
     Ok(bytes)
 }
 
-/// What writes a text as JSON does, in at most so many bytes.
-type Escape = fn(&[u8], usize) -> Result<Vec<u8>, Unwritten>;
-
-#[cold]
-fn not_text(what: &str, text: &[u8]) -> Error {
-    refuse(format!("{what} {} is not UTF-8", quoted(text)))
-}
-
 fn document<'a>(
     call: &Call<'a>,
     request: &Request<'a>,
     reader: &mut EntityReader<'a>,
+    json: &Json,
 ) -> Result<(), Error> {
-    let places = distinct(&request.fields);
-    let entities = request.keys.len();
-    // What is escaped is longer than it was, up to six times.
-    let mut left = most_bytes();
-    let mut escaped = |what: &str, text: &[u8], escape: Escape| {
-        let escaped = escape(text, left).map_err(|unwritten| match unwritten {
-            Unwritten::NotText => not_text(what, text),
-            Unwritten::TooLong => too_long(),
-        })?;
-        left -= escaped.len();
-        Ok(escaped)
-    };
-    let field = |place: &usize| request.fields.name(*place);
-    let names = places.iter().map(field).map(|name| escaped("field", name, json::string));
-    let names = names.collect::<Result<_, _>>()?;
-    let defaults = request.defaults.map(|default| escaped("DEFAULT", default, json::text))?;
-    let document = Document::new(names, entities, most_bytes());
-    let mut document = document.ok_or_else(too_long)?;
+    let mut document = Document::new(&json.names, most_bytes());
     let too_long = |_: Unwritten| too_long();
     let mut repeats = Repeats::new();
     each_key(&call.keys, &request.keys, request.fields.are_plain(), |key| {
@@ -644,12 +621,12 @@ fn document<'a>(
         }
         let (read, object) = reader.read(key, |entity| {
             let start = document.begin().map_err(too_long)?;
-            for place in &places {
+            for place in &json.places {
                 let found = entity.get(*place);
                 if request.strict {
                     request.check(&found, entity, key.name, *place)?;
                 }
-                let default = defaults.get(*place).map_or(&b"null"[..], Vec::as_slice);
+                let default = json.defaults.get(*place).map_or(&b"null"[..], Vec::as_slice);
                 let pushed = match found {
                     Found::Value(value) => document.push(value),
                     Found::Items(items) => document.push_array(items.each(), default),

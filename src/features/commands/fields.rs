@@ -105,10 +105,8 @@ impl<'a> Fields<'a> {
             fields.columns = 0;
             fields.cuts.reserve_exact(count);
             for place in 0..count {
-                let Some((field, form)) = names.get(place).map(|field| Form::cut(field.name))
-                else {
-                    break;
-                };
+                let name = names.get(place).unwrap_or_else(|| bug("a field that was not counted"));
+                let (field, form) = Form::cut(name.name);
                 let (mut bare, mut window) = (None, 0);
                 match form {
                     Form::One => {}

@@ -42,7 +42,7 @@ impl<'c, 'a> Listed<'c, 'a> {
         size: usize,
     ) -> Result<Vec<Arg<'a>>, Error> {
         let Some(listing) = self.next(options.args())? else {
-            return options.counted("fields that follow", size);
+            return options.counted("fields", size);
         };
         let fields = listing.strings().iter();
         let count = fields.len();

@@ -123,7 +123,7 @@ impl<'a> WriteOptions<'a> {
                 }
                 "TYPES" => {
                     options.excludes(known, &["TYPE", "DIM"])?;
-                    let kinds = options.counted("types that follow", 1)?;
+                    let kinds = options.counted("types", 1)?;
                     let kinds = kinds.iter().map(|kind| Kind::of(*kind, taken));
                     all.kinds = Some(kinds.collect::<Result<_, _>>()?);
                 }

@@ -74,7 +74,8 @@ impl<'a> Arg<'a> {
     /// names `what` and them.
     fn count(self, what: &str, things: &str, most: usize) -> Result<usize, Error> {
         let count = parse_integer(self.bytes()).and_then(|count| usize::try_from(count).ok());
-        let wrong = || refuse(format!("{what} must be the number of {things}"));
+        let wrong =
+            || refuse(format!("{what} must be the number of {things} that follow: 1 or more"));
         count.filter(|count| (1..=most).contains(count)).ok_or_else(wrong)
     }
 
@@ -287,7 +288,8 @@ impl<'a> Options<'_, 'a> {
         let found =
             known.iter().zip(0u32..).find(|(keyword, _)| is_keyword(word, keyword.as_bytes()));
         let Some((keyword, place)) = found else {
-            return Err(refuse(format!("unknown option {}", quoted(word))));
+            let (word, known) = (quoted(word), known.join(", "));
+            return Err(refuse(format!("unknown option {word}: it must be one of {known}")));
         };
         let bit = bit(place);
         if self.seen & bit != 0 {
