@@ -20,23 +20,31 @@ fn assert_nobody_waits(client: &mut Client, key: &str, context: &str) {
 
 #[test]
 fn leases_that_end_together_are_handed_over_in_turns() {
-    const KEYS: usize = 600;
     let server = Server::start();
     let mut client = server.client();
-    let mut crowd = Crowd::of(&server, KEYS);
-    for member in 0..KEYS {
-        lease(&mut client, &format!("k{member} v"), 60_000);
-        crowd.send(member, &format!("ML.CACHEFETCH k{member} v LEASE 60000 WAIT 60000"));
-    }
-    wait_for("all to wait", || total(&mut client, "waiters") == KEYS as i64);
-    let commands = ["FLUSHALL ASYNC", "ML.CACHEFETCH other v LEASE 60000", "INFO everything"];
-    let info = client.run_all(&commands).pop().unwrap().text();
-    let left = info.lines().find_map(|line| line.strip_prefix("ml_cache_waiters:"));
-    let left: usize = left.unwrap().parse().unwrap();
-    assert!((1..KEYS).contains(&left), "{left} wait still when others have their turn");
-    crowd.wait_for(KEYS);
-    assert!((0..KEYS).all(|member| crowd.row(member).status == "LEASE"));
-    crowd.assert_in_step();
+    // How many are handed over before others have their turn depends on the machine.
+    let mut are_in_turns = [600, 1_200, 2_400].into_iter().map(|keys| {
+        let mut crowd = Crowd::of(&server, keys);
+        for member in 0..keys {
+            lease(&mut client, &format!("k{member} v"), 60_000);
+            crowd.send(member, &format!("ML.CACHEFETCH k{member} v LEASE 60000 WAIT 60000"));
+        }
+        wait_for("all to wait", || total(&mut client, "waiters") == keys as i64);
+        let commands = ["FLUSHALL ASYNC", "ML.CACHEFETCH other v LEASE 60000", "INFO everything"];
+        let info = client.run_all(&commands).pop().unwrap().text();
+        let left = info.lines().find_map(|line| line.strip_prefix("ml_cache_waiters:"));
+        let left: usize = left.unwrap().parse().unwrap();
+        assert!(left < keys, "{left} wait still");
+        crowd.wait_for(keys);
+        assert!((0..keys).all(|member| crowd.row(member).status == "LEASE"));
+        crowd.assert_in_step();
+        client.run("FLUSHALL").ok();
+        left > 0
+    });
+    assert!(
+        are_in_turns.any(|is_in_turns| is_in_turns),
+        "nobody waits when others have their turn"
+    );
 }
 
 #[test]
