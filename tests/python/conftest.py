@@ -7,6 +7,7 @@ where MLSERVE_MODULE says.
 import contextlib
 import os
 import random
+import runpy
 import shutil
 import socket
 import subprocess
@@ -24,8 +25,17 @@ MODULE = Path(os.environ.get("MLSERVE_MODULE", ROOT / "target/release/libmlserve
 collect_ignore = [] if os.environ.get("MLSERVE_OLD_MODULE") else ["test_package_upgrade.py"]
 # Feast has an environment of its own: see scripts/test.
 collect_ignore += [] if find_spec("feast") else ["test_adapter_feast.py"]
+# With its patience, tests use clients as others do, who name no time-out.
+PATIENT = Path(__file__).parent / "patient"
+runpy.run_path(str(PATIENT / "sitecustomize.py"))
 # Its assertions are as good as those of tests.
 pytest.register_assert_rewrite("upgrade")
+
+
+def patient(**more):
+    """The environment of a program that uses mlserve, and is to be as patient as the tests."""
+    path = [str(PATIENT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), **more}
 
 
 def free_port():

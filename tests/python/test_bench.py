@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy
 import pytest
-from conftest import ROOT
+from conftest import ROOT, patient
 
 sys.path.insert(0, str(ROOT))
 
@@ -25,7 +25,7 @@ IN_ONE_TRIP = ("by hand, in one pipeline", AT_ONCE, SERVE)
 
 def bench(*arguments):
     return subprocess.run([ROOT / "scripts/bench", *arguments], check=True, text=True,
-                          capture_output=True, timeout=600).stdout
+                          capture_output=True, timeout=600, env=patient()).stdout
 
 
 def test_every_family_measures_all_its_cases(tmp_path):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ import httpx
 import mlserve
 import numpy
 import pytest
-from conftest import ROOT, free_port, until
+from conftest import ROOT, free_port, patient, until
 
 EXAMPLES = ROOT / "examples"
 WORDS = "one two three four five six seven eight nine ten"
@@ -36,7 +35,7 @@ def serve(url, tmp_path):
                     subprocess.Popen(
                         [*command, "--port", str(port)],
                         cwd=EXAMPLES,
-                        env={**os.environ, "REDIS_URL": url},
+                        env=patient(REDIS_URL=url),
                         stdout=log,
                         stderr=log,
                     )
@@ -163,7 +162,7 @@ def test_the_gateway_has_calls_wait_for_a_slot_and_a_caller_hang_up(serve, clien
 def test_ranking(url):
     ran = subprocess.run(
         [sys.executable, EXAMPLES / "ranking.py"],
-        env={**os.environ, "REDIS_URL": url}, capture_output=True, text=True, timeout=60)
+        env=patient(REDIS_URL=url), capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     lines = ran.stdout.splitlines()
     assert lines[0] == "a batch that comes late changed 0 of 200 items"
@@ -178,7 +177,7 @@ def test_a_session(url):
     for _ in range(2):  # What an earlier run has left is in nobody's way.
         ran = subprocess.run(
             [sys.executable, EXAMPLES / "session.py"],
-            env={**os.environ, "REDIS_URL": url}, capture_output=True, text=True, timeout=60)
+            env=patient(REDIS_URL=url), capture_output=True, text=True, timeout=60)
         assert ran.returncode == 0, ran.stderr
         assert ran.stdout.splitlines() == [
             "30 of 30 events were new, and 0 when they came again",
@@ -208,7 +207,7 @@ def test_the_support_desk_answers_nearly_the_same_question_once(url, client, mon
     """With real embeddings, whose weights come with a package."""
     run = [sys.executable, "support_desk.py"]
     done = subprocess.run(
-        run, cwd=EXAMPLES, env={**os.environ, "REDIS_URL": url}, capture_output=True, text=True,
+        run, cwd=EXAMPLES, env=patient(REDIS_URL=url), capture_output=True, text=True,
         timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,5 @@
 """The code of the documents runs, and does what they say."""
 
-import os
 import subprocess
 import sys
 
@@ -9,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import pages
-from conftest import ROOT
+from conftest import ROOT, patient
 
 
 class Model:
@@ -85,7 +84,7 @@ def test_the_cookbook(section, start_server, request):
 def test_a_session_is_told_again_from_its_start(start_server):
     """What sequences and windows remember of an earlier run, and of the example, is none of it."""
     port = start_server()
-    environment = {**os.environ, "REDIS_URL": f"redis://127.0.0.1:{port}"}
+    environment = patient(REDIS_URL=f"redis://127.0.0.1:{port}")
     subprocess.run([sys.executable, "examples/session.py"], cwd=ROOT, env=environment, check=True,
                    stdout=subprocess.DEVNULL, timeout=60)  # fmt: skip
     for _ in range(2):

@@ -1,6 +1,5 @@
 """scripts/run as its user sees it, in a directory of its own."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -8,13 +7,13 @@ import subprocess
 import pytest
 import redis
 
-from conftest import ROOT, free_port, wait_for
+from conftest import ROOT, free_port, patient, wait_for
 
 
 @pytest.fixture
 def run(module, tmp_path):
     """Calls scripts/run; whatever it leaves running ends with the test."""
-    environment = {**os.environ, "MLSERVE_RUN_DIR": str(tmp_path / "run"), "MLSERVE_MODULE": str(module)}
+    environment = patient(MLSERVE_RUN_DIR=str(tmp_path / "run"), MLSERVE_MODULE=str(module))
 
     def run(*options):
         return subprocess.run(
