@@ -120,7 +120,7 @@ def test_arguments_that_make_no_key_or_cost_are_named(client):
 def test_a_limit_has_windows_that_close_at_a_moment(client):
     moments = iter(time.time() + hours * 3600 for hours in (1, 1, 2))
     asked = mlserve.limit(
-        100, timedelta(minutes=1), 5, 0.5, 2, "MONTH", 9, mlserve.Until(lambda: next(moments)),
+        100, timedelta(minutes=1), 5, 30.5, 2, "MONTH", 9, mlserve.Until(lambda: next(moments)),
         key="k", cost=numpy.int64(2))
     admitted = mlserve.admit(client, asked)
     with admitted as admission:
@@ -128,7 +128,7 @@ def test_a_limit_has_windows_that_close_at_a_moment(client):
     windows = [(window.window, window.limit, window.used)
                for window in client.limitinfo("k").windows]
     assert sorted(windows, key=str) == [
-        ("MONTH", 2, 2), ("UNTIL", 9, 2), (0.5, 5, 2), (60.0, 100, 2)]
+        ("MONTH", 2, 2), ("UNTIL", 9, 2), (30.5, 5, 2), (60.0, 100, 2)]
     with pytest.raises(mlserve.Limited, match="'k' denies: again in"), admitted:
         pass
     asked = mlserve.limit(1, "DAY", key="other", cost=2)
@@ -223,13 +223,14 @@ def test_pitfall_clients_4_a_cancelled_admission_gives_back_what_it_took(url, cl
                 await asyncio.Event().wait()
 
         async def wait():
-            async with mlserve.admit(aio, slots, hold=60, wait=4):
+            async with mlserve.admit(aio, slots, hold=60, wait=60):
                 pass
 
         holder = asyncio.create_task(work())
         await inside.wait()
         waiter = asyncio.create_task(wait())
         while not (await aio.limitinfo("{a}:slots")).waiters:
+            assert not waiter.done(), waiter.result()
             await asyncio.sleep(0.005)
         for task in waiter, holder:
             task.cancel()

@@ -162,20 +162,20 @@ def test_a_slot_that_moves_is_followed(ml, cluster_port):
 
 def test_what_a_call_waits_in_one_slot_is_no_time_of_the_next(ml, cluster_port):
     """A time-out shorter than the wait: of all nodes asked, each still has all of it."""
-    short = ClusterCaller(f"redis://127.0.0.1:{cluster_port}", ml.loop is not None, timeout=0.4)
+    short = ClusterCaller(f"redis://127.0.0.1:{cluster_port}", ml.loop is not None, timeout=1.5)
     held = ml.admit({"gpu:1": Permit(1)}, hold=60)
     assert short.limitinfo("user:rpm") is short.limitinfo("late") is None  # Connected by now.
     items = {"user:rpm": Limit(10, 60), "gpu:1": Permit(1), "late": Limit(10, 60)}
-    denied = short.admit(items, hold=60, wait=1.2)
+    denied = short.admit(items, hold=60, wait=2.5)
     assert not denied and denied.binding == "gpu:1"
     # Whoever waited in vain gives back what the slots before had granted.
     assert ml.limitinfo("user:rpm") is None
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(short.admit, items, hold=60, wait=20)
         with mlserve.Client.cluster(f"redis://127.0.0.1:{cluster_port}") as other:
-            while not other.limitinfo("gpu:1").waiters:
-                time.sleep(0.01)
-            time.sleep(0.8)  # The wait is what is tried: longer than the time-out.
+            until(lambda: waiting.done() or other.limitinfo("gpu:1").waiters)
+            assert not waiting.done(), waiting.result()
+            time.sleep(2)  # The wait is what is tried: longer than the time-out.
             assert other.settle(["gpu:1"], held.id) == [True]
         assert waiting.result(), "the slots after the one that waited are asked in time"
     assert ml.limitinfo("late").windows[0].used == 1

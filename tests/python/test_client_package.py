@@ -14,7 +14,7 @@ import time
 
 import numpy
 import pytest
-from conftest import servers
+from conftest import servers, until
 
 import mlserve
 import mlserve.aio
@@ -453,11 +453,11 @@ def test_what_waited_and_lost_its_connection_waits_again(url, asynchronous):
 
     def waits():
         if not asynchronous:
-            with mlserve.Client.from_url(url, timeout=0.4) as client:
+            with mlserve.Client.from_url(url, timeout=1.5) as client:
                 return client.run(make)
 
         async def waiting():
-            async with mlserve.aio.Client.from_url(url, timeout=0.4) as client:
+            async with mlserve.aio.Client.from_url(url, timeout=1.5) as client:
                 return await client.run(make)
 
         return asyncio.run(waiting())
@@ -468,16 +468,15 @@ def test_what_waited_and_lost_its_connection_waits_again(url, asynchronous):
     ):
         holder = other.admit({"gpu": Permit(1)}, hold=60)
         waiting = threads.submit(waits)
-        while not other.limitinfo("gpu").waiters:
-            time.sleep(0.01)
-        time.sleep(0.8)  # The wait is what is tried: longer than the time-out.
+        until(lambda: waiting.done() or other.limitinfo("gpu").waiters)
+        assert not waiting.done(), waiting.result()
+        time.sleep(2)  # The wait is what is tried: longer than the time-out.
         listed = other.command("CLIENT", "LIST").decode().splitlines()
         blocked = [line.split("id=", 1)[1].split(" ", 1)[0] for line in listed if " flags=b " in line]
         assert len(blocked) == 1
         assert other.command("CLIENT", "KILL", "ID", blocked[0]) == 1
-        while not other.limitinfo("gpu").waiters:
-            assert not waiting.done(), waiting.result()
-            time.sleep(0.01)
+        until(lambda: waiting.done() or other.limitinfo("gpu").waiters)
+        assert not waiting.done(), waiting.result()
         other.settle(["gpu"], holder.id)
         assert waiting.result().id == make.words[make.words.index("ID") + 1]
 
@@ -543,14 +542,14 @@ def test_pitfall_4_waiters_leave_connections_for_those_they_wait_for(url, asynch
 
 
 def test_pitfall_4_a_pool_that_is_exhausted_says_so(server, url):
-    with mlserve.Client.from_url(url, timeout=0.2, max_connections=1) as client:
+    with mlserve.Client.from_url(url, timeout=2, max_connections=1) as client:
         holder = client.admit({"gpu": Permit(1)}, hold=60)
         waiting = threading.Thread(target=client.admit, args=[{"gpu": Permit(1)}],
                                    kwargs={"hold": 60, "wait": 20})  # fmt: skip
         waiting.start()
         with mlserve.Client.from_url(url) as other:
-            while not other.limitinfo("gpu").waiters:
-                time.sleep(0.01)
+            until(lambda: not waiting.is_alive() or other.limitinfo("gpu").waiters)
+            assert waiting.is_alive()
             with pytest.raises(mlserve.TimedOut, match="all of 1 connections are in use, 1 of"):
                 client.ratelimit("k", 1, 1)
             other.settle(["gpu"], holder.id)
