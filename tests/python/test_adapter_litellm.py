@@ -97,7 +97,7 @@ async def request(work):
 
 
 async def until(right):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not right():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
@@ -296,9 +296,9 @@ def test_hundreds_at_once_in_two_workers_are_exactly_the_limit(store):
 
 def test_a_hold_is_renewed_while_the_request_lives(store):
     async def work():
-        worker = Worker(store.url, hold=0.2)
+        worker = Worker(store.url, hold=3)
         await worker.admit(descriptor(tpm=100, slots=1), estimate=40)
-        await until(lambda: store.calls("RENEW") >= 3)
+        await until(lambda: store.calls("RENEW") >= 2)
         assert store.slots() == 1
         await worker.succeed(3)
         assert (store.used("tokens"), store.slots()) == (3, 0)
@@ -331,7 +331,7 @@ def test_a_hold_is_renewed_for_an_hour_at_most(store):
 
 def test_a_worker_that_dies_keeps_no_slot(store):
     async def work():
-        await Worker(store.url, hold=0.2).admit(descriptor(slots=1))
+        await Worker(store.url, hold=3).admit(descriptor(slots=1))
 
     run(work())
     assert store.slots() == 1
@@ -345,12 +345,12 @@ def test_a_worker_that_dies_keeps_no_slot(store):
 
 def test_a_busy_event_loop_is_no_server_that_is_away(store):
     async def work():
-        worker = Worker(store.url, timeout=0.2)
+        worker = Worker(store.url, timeout=2)
         await worker.admit(descriptor("warm", rpm=1))
         asking = asyncio.create_task(request(worker.admit(descriptor(rpm=10))))
         for _ in range(3):
             await asyncio.sleep(0)
-        time.sleep(0.6)  # noqa: ASYNC251 # The worker is busy.
+        time.sleep(3)  # noqa: ASYNC251 # The worker is busy.
         await asking
         assert store.used("requests") == 1
 
@@ -600,7 +600,7 @@ def test_several_are_kept_in_one_call(cache, store):
         (None, 60),
         (5, 5),
         ("7", 7),
-        (0.5, 0.5),
+        (8.5, 8.5),
         (datetime.timedelta(seconds=9), 9),
         ("soon", 60),
         (float("inf"), 60),
@@ -609,7 +609,7 @@ def test_several_are_kept_in_one_call(cache, store):
 )
 def test_how_long_an_answer_is_kept(cache, store, asked, ttl):
     cache.set_cache("k", 1, ttl=asked)
-    assert ttl - 0.5 < store.client.cacheinfo("litellm:k").versions[0].ttl <= ttl
+    assert max(ttl - 5, 0) < store.client.cacheinfo("litellm:k").versions[0].ttl <= ttl
 
 
 @pytest.mark.parametrize("ttl", [0, -1, "0"])

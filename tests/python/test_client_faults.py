@@ -364,11 +364,11 @@ def test_what_was_never_found_says_why(url, kind):
 def held_up(url, ask):
     """What a client answers whose loop is held up once a call is sent, past its time-out."""
     async def main():
-        async with mlserve.aio.Client.from_url(url, timeout=0.2) as client:
+        async with mlserve.aio.Client.from_url(url, timeout=1) as client:
             assert await client.command("PING") == b"PONG"
             asked = asyncio.create_task(ask(client))
             await asyncio.sleep(0)
-            time.sleep(0.4)  # What holds the loop up.
+            time.sleep(2)  # What holds the loop up.
             return await asked
 
     return asyncio.run(main())

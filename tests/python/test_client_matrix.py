@@ -70,7 +70,7 @@ def test_limits(ml):
     assert first and first.granted == 2 and (first.limit, first.remaining) == (3, 1)
     assert first.retry_after == 0 and 59 < first.reset_after <= 60 and first.id is None
     denied = ml.ratelimit("user:1", 3, timedelta(minutes=1), cost=2)
-    assert not denied and denied.granted == 0 and 59 < denied.retry_after <= 60
+    assert not denied and denied.granted == 0 and 30 < denied.retry_after <= 60
     assert ml.ratelimit("user:1", 3, 60, cost=4).retry_after == math.inf
     assert ml.ratelimit("user:1", 3, 60, cost=2, partial=True).granted == 1
     assert ml.ratelimit("user:1", 3, 60, cost=2, force=True).remaining == -2
@@ -78,12 +78,12 @@ def test_limits(ml):
     assert ml.ratelimit("user:2", 5, "DAY", peek=True).remaining == 5
     later = datetime.now(timezone.utc) + timedelta(hours=1)
     assert 3590 < ml.ratelimit("user:2", 5, Until(later)).reset_after < 3601
-    held = ml.ratelimit("user:3", 10, 1.5, algorithm="GCRA", burst=20, cost=5, hold=2)
+    held = ml.ratelimit("user:3", 10, 90.5, algorithm="GCRA", burst=20, cost=5, hold=60)
     info = ml.limitinfo("user:3")
     assert info.algorithm == "GCRA" and info.in_use is None and info.waiters == 0
-    assert info.windows[0][:3] == (1.5, 10, 20)
-    assert info.holds[0].id == held.id[:8] and 1 < info.holds[0].ttl <= 2
-    assert ml.renew(["user:3"], held.id, 10) == [True]
+    assert info.windows[0][:3] == (90.5, 10, 20)
+    assert info.holds[0].id == held.id[:8] and 30 < info.holds[0].ttl <= 60
+    assert ml.renew(["user:3"], held.id, 100) == [True]
     assert ml.settle(["user:3"], held.id, [3]) == [True]
     assert ml.settle(["user:3"], held.id) == [False]
     assert ml.limitinfo("nobody") is None
@@ -102,7 +102,7 @@ def test_admission(ml):
     assert list(admission.rows) == [b"{a}:rpm", "{a}:gpu"]
     assert admission.rows["{a}:gpu"].remaining == 0
     denied = ml.admit(items, hold=60)
-    assert not denied and denied.binding == "{a}:gpu" and 59 < denied.retry_after <= 60
+    assert not denied and denied.binding == "{a}:gpu" and 30 < denied.retry_after <= 60
     assert denied.id is None and denied.rows[b"{a}:rpm"].granted == 0
     assert not ml.admit(items, peek=True)
     assert not ml.admit(items, hold=60, wait=0.02, priority=3)
