@@ -379,7 +379,10 @@ def lease_in_process(url, algorithm, seconds, moments):
     mlserve.quota.now = remembered
     asked = mlserve.limit("100/second", key="k", algorithm=algorithm)
     until = clock() + seconds
-    with mlserve.Client.from_url(url, timeout=5) as client, mlserve.Quota(client, asked, life=0.1) as quota:
+    with (
+        mlserve.Client.from_url(url, timeout=5) as client,
+        mlserve.Quota(client, asked, life=0.5) as quota,
+    ):
 
         def work():
             while clock() < until:
@@ -406,7 +409,7 @@ def test_processes_of_threads_lease_no_more_than_the_limit(url, algorithm):
     context = multiprocessing.get_context("fork")
     moments = context.Queue()
     processes = [
-        context.Process(target=lease_in_process, args=(url, algorithm, 2.5, moments))
+        context.Process(target=lease_in_process, args=(url, algorithm, 3.5, moments))
         for _ in range(3)
     ]
     for process in processes:
@@ -420,8 +423,8 @@ def test_processes_of_threads_lease_no_more_than_the_limit(url, algorithm):
     elif algorithm == "GCRA":
         Bucket.check([int(at * 1e6) for at in units], 100, 10**6, 100)
     else:
-        # Three or four windows of a second were open, and a denial waits for the next.
-        assert len(units) <= 400
+        # The first may be of a window that is nearly over, each of the others lasts a second.
+        assert len(units) <= 100 * (math.floor(units[-1] - units[0]) + 2)
 
 
 def test_a_block_of_a_fixed_window_is_not_asked_for_twice():

@@ -186,8 +186,9 @@ def test_names_that_would_command_a_terminal_are_escaped(server, client):
 
 
 def run_top(*words):
-    command = [sys.executable, "-m", "mlserve.cli", "top", "--interval", "0.2", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    command = [sys.executable, "-m", "mlserve.cli", "top", "--interval", "0.2", "--timeout", "10"]
+    command += words
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_command_prints_plain_lines_where_there_is_no_terminal(server, client):
