@@ -214,7 +214,7 @@ def nodes_agree(first_port):
 def cluster_port(running_cluster):
     """The first port of a cluster that is empty, and whose nodes agree."""
     # After a failover, or a slot that moved, they take a moment.
-    until(lambda: nodes_agree(running_cluster))
+    until(lambda: nodes_agree(running_cluster), seconds=90)
     with RedisCluster(host="127.0.0.1", port=running_cluster) as client:
         client.flushall(target_nodes=RedisCluster.PRIMARIES)
     return running_cluster
