@@ -303,7 +303,7 @@ fn a_wait_ends_in_one_way_and_leaves_nothing() {
     for (name, expected, end) in ends {
         let key = name.replace(' ', "-");
         hold(&mut client, &format!("2 {key} {key}:p LIMIT 1 3600 PERMIT 9 HOLD 600000"));
-        let wait_ms = if name.contains("time being") { 300 } else { 600_000 };
+        let wait_ms = if name.contains("time being") { 3_000 } else { 600_000 };
         let mut crowd = Crowd::of(&server, 1);
         crowd.send(0, "CLIENT ID");
         crowd.wait_for(1);
@@ -348,7 +348,7 @@ fn one_that_dies_or_is_unblocked_as_it_is_let_in_is_answered_once_at_most() {
         crowd.send(0, "CLIENT ID");
         crowd.look_until("its id", |crowd| crowd.is_answered(0));
         let end = how.replace("{}", &crowd.answers(0)[0].integer().to_string());
-        join(&mut crowd, &mut client, 0, "1 p PERMIT 1 HOLD 300 WAIT 600000");
+        join(&mut crowd, &mut client, 0, "1 p PERMIT 1 HOLD 2000 WAIT 600000");
         join(&mut crowd, &mut client, 1, &format!("1 p PERMIT 1 {LONG}"));
         client.run_all(&[format!("ML.SETTLE 1 p {first}"), format!("CLIENT {end}")]);
         // At once, or when the permit of one who heard nothing of it has run out.
@@ -453,13 +453,13 @@ fn a_hold_that_runs_out_and_a_window_that_slides_let_the_next_in() {
     let server = Server::start();
     let mut client = server.client();
     for algorithm in ["FIXED", "SLIDING", "GCRA"] {
-        let call = format!("1 {algorithm} LIMIT 2 0.5 ALGORITHM {algorithm}");
+        let call = format!("1 {algorithm} LIMIT 2 2 ALGORITHM {algorithm}");
         assert!(Admission::ask(&mut client, &format!("{call} COST 2")).admitted);
         let mut crowd = queue(&server, &[&format!("{call} COST 2 WAIT 600000")]);
         assert!(told(&mut crowd, 0).admitted, "{algorithm}");
     }
-    hold(&mut client, "1 p PERMIT 1 HOLD 300");
-    let call = "1 p PERMIT 1 HOLD 300 WAIT 600000";
+    hold(&mut client, "1 p PERMIT 1 HOLD 2000");
+    let call = "1 p PERMIT 1 HOLD 2000 WAIT 600000";
     let mut crowd = queue(&server, &[call]);
     join(&mut Crowd::of(&server, 1), &mut client, 0, call);
     assert!(told(&mut crowd, 0).admitted);

@@ -105,7 +105,7 @@ fn a_waiter_is_let_into_nothing_that_its_user_may_not_have_any_more() {
         }
         assert_eq!(Info::of(&mut client, "q").unwrap().used(), [1], "{revoked}");
         // At the end of the wait.
-        let mut crowd = crowd_of_user(&server, 1, "2 p q PERMIT 1 LIMIT 9 60 HOLD 9 WAIT 300");
+        let mut crowd = crowd_of_user(&server, 1, "2 p q PERMIT 1 LIMIT 9 60 HOLD 9 WAIT 3000");
         call!(client, "ACL", "SETUSER", "app", &words).ok();
         crowd.wait_for(1);
         let error = crowd.last(0).error();
@@ -214,13 +214,13 @@ fn nobody_is_let_in_while_writes_are_paused() {
     // One who was let in would be replicated: the server ends where it is then.
     let replica = server.replica("");
     let mut tap = Tap::on(&server);
-    hold(&mut client, "2 p q PERMIT 1 PERMIT 1 HOLD 250");
+    hold(&mut client, "2 p q PERMIT 1 PERMIT 1 HOLD 2000");
     let mut crowd = queue(
         &server,
         &[
             "1 p PERMIT 1 HOLD 600000 WAIT 600000",
             // The end of a wait in the midst of it.
-            "1 q PERMIT 1 HOLD 600000 WAIT 700",
+            "1 q PERMIT 1 HOLD 600000 WAIT 5000",
             "1 q PERMIT 1 HOLD 600000 WAIT 600000",
         ],
     );

@@ -145,7 +145,8 @@ fn ask_and_wait(client: &mut Client, port: u16) -> TcpStream {
     socket
 }
 
-const MAKES_WAIT: &str = "repl-diskless-sync yes\nrepl-diskless-sync-delay 3600";
+const MAKES_WAIT: &str =
+    "repl-diskless-sync yes\nrepl-diskless-sync-delay 3600\nrepl-backlog-size 256mb";
 
 /// A server that is started from the dump of another, and continues from there.
 fn continue_from_the_dump(primary: &Server) -> Server {
@@ -179,7 +180,7 @@ fn an_aof() {
 
 #[test]
 fn an_aof_while_a_child_saves() {
-    each_round("an AOF while a child saves", "rdb-key-save-delay 500", |mut server, way| {
+    each_round("an AOF while a child saves", "rdb-key-save-delay 5000", |mut server, way| {
         under_traffic(&server, |client| {
             client.run("BGSAVE").text();
             client.run("CONFIG SET rdb-key-save-delay 0").ok();

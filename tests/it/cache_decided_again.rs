@@ -149,7 +149,7 @@ fn a_waiter_is_handed_nothing_that_its_user_may_not_have_any_more() {
 
         // What is known at the end of the wait.
         lease(&mut client, "over v", 60_000);
-        let mut crowd = crowd_of_user(&server, 1, "over v LEASE 60000 WAIT 300");
+        let mut crowd = crowd_of_user(&server, 1, "over v LEASE 60000 WAIT 3000");
         call!(client, "ACL", "SETUSER", "app", &words).ok();
         crowd.wait_for(1);
         let error = crowd.answers(0).last().unwrap().error();
@@ -259,8 +259,8 @@ fn clients_that_track_are_told_of_what_they_read_and_not_of_what_they_fetched() 
 fn nobody_is_handed_a_lease_by_the_clock_while_writes_are_paused() {
     let server = Server::start();
     let mut client = server.client();
-    lease(&mut client, "k v", 200);
-    let mut crowd = Crowd::waiting(&server, 2, "k v LEASE 200 WAIT 60000");
+    lease(&mut client, "k v", 2_000);
+    let mut crowd = Crowd::waiting(&server, 2, "k v LEASE 60000 WAIT 60000");
     client.run("CLIENT PAUSE 600000 WRITE").ok();
     wait_for("the lease to be over", || {
         let info = client.run("ML.CACHEINFO k").map();
@@ -295,7 +295,7 @@ fn a_holder_that_comes_back_from_a_pause_before_the_others_is_taken() {
         // Another may be first now and then, by the server's clock.
         let is_taken = (0..20).any(|_| {
             client.run("FLUSHALL").ok();
-            let token = lease(&mut client, "k v", 100);
+            let token = lease(&mut client, "k v", 1_500);
             let mut crowd = Crowd::waiting(&server, 2, &format!("k v {LONG}"));
             client.run("CLIENT PAUSE 600000 WRITE").ok();
             let mut holder = Crowd::of(&server, 1);
@@ -443,7 +443,7 @@ fn a_waiter_is_served_what_is_stale_where_a_new_call_would_be() {
 
     // At the end of its wait.
     lease(&mut client, "over v", 60_000);
-    let mut crowd = Crowd::waiting(&server, 1, "over v LEASE 60000 WAIT 500");
+    let mut crowd = Crowd::waiting(&server, 1, "over v LEASE 60000 WAIT 3000");
     restore(&mut client, "over");
     assert_eq!(fetch(&mut client, "over v LEASE 60000").brief(), "STALE x");
     crowd.wait_for(1);

@@ -426,7 +426,7 @@ fn every_step_is_counted() {
     wait_for("a lease to run out", || {
         lease_ms(&mut client, "n:z") == 0 && {
             // Noticed when leases are looked at.
-            fetch(&mut client, "other:k v LEASE 1000");
+            fetch(&mut client, "other:k v LEASE 60000");
             true
         }
     });

@@ -262,7 +262,7 @@ fn who_waits_for_a_window_that_closes_is_let_in_at_its_moment() {
     let server = Server::start();
     let mut client = server.client();
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-    let close = now_ms + 700;
+    let close = now_ms + 3_000;
     assert_eq!(rate(&mut client, &format!("k 1 UNTIL {close}")).granted, 1);
     let mut crowd = queue(&server, &[&format!("1 k LIMIT 1 UNTIL {} WAIT 60000", now_ms + 60_000)]);
     assert!(told(&mut crowd, 0).admitted);

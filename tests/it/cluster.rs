@@ -443,6 +443,8 @@ fn a_primary_that_dies_loses_no_event_that_a_replica_had_and_grants_little_beyon
             wait_for("traffic", || calls.load(Relaxed) >= before + more);
         };
         wait(500);
+        let mut successor = cluster.nodes[victim + 3].client();
+        successor.run("CONFIG SET cluster-replica-no-failover no").ok();
         cluster.nodes[victim].kill();
         let dead = granted.load(Relaxed);
         wait_for("the replica to take over", || {

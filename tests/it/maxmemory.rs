@@ -136,7 +136,7 @@ fn calls_fill_the_memory_that_there_is_and_no_more() {
         let (mut random, mut ids) = (Random::new(seed), Vec::new());
         // What is allocated once, is then.
         client.pipeline(&calls(&mut random, &ids, 20_000, None, 1_000));
-        client.run("FLUSHALL").ok();
+        client.run("FLUSHALL SYNC").ok();
         let empty = held(&mut client);
         let most = used(&mut client) + (512 << 10);
         client.run(&format!("CONFIG SET maxmemory {most}")).ok();

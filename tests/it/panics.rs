@@ -114,9 +114,9 @@ const TRIGGERS: &[(&str, &[Trigger])] = &[
     (
         "timer",
         &[|client| {
-            client.run("ML.CACHEFETCH missing v LEASE 20").items();
+            client.run("ML.CACHEFETCH missing v LEASE 1000").items();
             // Nobody hands the lease on, but no caller waits for longer than it said.
-            let answer = client.run("ML.CACHEFETCH missing v LEASE 9000 WAIT 100").items();
+            let answer = client.run("ML.CACHEFETCH missing v LEASE 9000 WAIT 3000").items();
             assert_eq!(answer[0], bulk("BUSY"));
         }],
     ),

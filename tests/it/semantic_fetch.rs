@@ -202,11 +202,11 @@ fn when_the_lease_of_a_near_question_ends_exactly_one_near_waiter_has_it() {
         client.run("FLUSHALL").ok();
         let holder = match end {
             "its time" => {
-                lease(&mut client, 0.0, "HIT 0.95 LEASE 300");
+                lease(&mut client, 0.0, "HIT 0.95 LEASE 3000");
                 None
             }
             "its holder's end" => {
-                let leased = fetch(&mut server.client(), 0.0, "HIT 0.95 LEASE 300");
+                let leased = fetch(&mut server.client(), 0.0, "HIT 0.95 LEASE 3000");
                 assert_eq!(leased.status, "LEASE");
                 None
             }
@@ -392,14 +392,14 @@ fn a_token_may_ask_again_and_set_once() {
 fn a_late_holder_is_taken_until_another_has_the_lease() {
     let server = Server::start();
     let mut client = server.client();
-    let token = lease(&mut client, 0.0, "HIT 0.95 LEASE 100");
+    let token = lease(&mut client, 0.0, "HIT 0.95 LEASE 2000");
     wait_for("it to be over", || {
         total(&mut client, "expired_leases") == 1 || {
             call!(client, "ML.SEMINFO", "k");
             false
         }
     });
-    assert_eq!(call!(client, "ML.SEMRENEW", "k", &token, 100).integer(), 1);
+    assert_eq!(call!(client, "ML.SEMRENEW", "k", &token, 2_000).integer(), 1);
     wait_for("it to be over", || {
         total(&mut client, "expired_leases") == 2 || {
             call!(client, "ML.SEMINFO", "k");
@@ -803,11 +803,11 @@ fn a_wait_ends_in_one_way_and_leaves_nothing() {
     let mut client = server.client();
     let id = set(&mut client, 24.0, "known").unwrap();
     lease(&mut client, 0.0, LONG);
-    let mut crowd = waiting(&server, &[1.0, 2.0], "HIT 0.95 LEASE 9 WAIT 200");
+    let mut crowd = waiting(&server, &[1.0, 2.0], "HIT 0.95 LEASE 9 WAIT 3000");
     crowd.wait_for(2);
     assert!((0..2).all(|member| row(&crowd, member).brief() == "BUSY"));
     assert!((0..2).all(|member| row(&crowd, member).ms > 9), "as long as the other's lease");
-    let mut crowd = waiting(&server, &[1.0], "HIT 0.95 LEASE 9 WAIT 200 MAYBE 0.9");
+    let mut crowd = waiting(&server, &[1.0], "HIT 0.95 LEASE 9 WAIT 3000 MAYBE 0.9");
     crowd.wait_for(1);
     let told = row(&crowd, 0);
     assert_eq!((told.brief().as_str(), &told.entries[0].0), ("MAYBE known", &id));

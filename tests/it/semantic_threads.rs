@@ -456,30 +456,33 @@ fn who_leaves_or_is_unblocked_is_searched_for_no_more() {
 
 #[test]
 fn where_the_key_of_many_goes_others_have_their_turn_among_them() {
-    const CALLERS: i64 = 1_000;
     let (server, mut client, _) = furnished();
     let whole = call!(client, "DUMP", "k").bytes();
-    let mut crowd = Crowd::of(&server, CALLERS as usize);
-    // Whether somebody asks while most of them are to be decided about still is chance.
-    let are_seen = (0..20).any(|_| {
-        hold(&mut client);
-        for member in 0..CALLERS as usize {
-            crowd.forget(member);
-            crowd.send_command(member, &command("ML.SEMGET", "k", &asked(), "HIT 0.9"));
-        }
-        wait_for_scans(&mut client, CALLERS);
-        client.run("DEL k").integer();
-        let mut are_seen = false;
-        wait_for("nobody to be left", || {
-            let left = told(&mut client, "scanning");
-            are_seen |= (1..CALLERS - 100).contains(&left);
-            left == 0
-        });
-        crowd.wait_for(CALLERS as usize);
-        assert!((0..CALLERS as usize).all(|one| crowd.last(one).items()[0].text() == "MISS"));
-        go(&mut client);
-        call!(client, "RESTORE", "k", 0, &whole).ok();
-        are_seen
+    // Whether somebody asks while most of them are to be decided about still is chance, and
+    // how many are decided about in a turn depends on the machine.
+    let are_seen = [1_000, 2_000, 4_000].into_iter().any(|callers| {
+        let mut crowd = Crowd::of(&server, callers);
+        let all = callers as i64;
+        (0..5).any(|_| {
+            hold(&mut client);
+            for member in 0..callers {
+                crowd.forget(member);
+                crowd.send_command(member, &command("ML.SEMGET", "k", &asked(), "HIT 0.9"));
+            }
+            wait_for_scans(&mut client, all);
+            client.run("DEL k").integer();
+            let mut are_seen = false;
+            wait_for("nobody to be left", || {
+                let left = told(&mut client, "scanning");
+                are_seen |= (1..all - all / 10).contains(&left);
+                left == 0
+            });
+            crowd.wait_for(callers);
+            assert!((0..callers).all(|one| crowd.last(one).items()[0].text() == "MISS"));
+            go(&mut client);
+            call!(client, "RESTORE", "k", 0, &whole).ok();
+            are_seen
+        })
     });
     assert!(are_seen, "all were decided about at once");
 }

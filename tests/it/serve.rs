@@ -116,7 +116,7 @@ fn who_is_denied_takes_nothing_from_a_late_holder() {
     let server = Server::start();
     let mut client = server.client();
     client.run("ML.RATELIMIT l 1 3600").items();
-    let token = late(&mut client, "c v", 300);
+    let token = late(&mut client, "c v", 3_000);
     let parts = client.run("ML.SERVE 2 l c ADMIT LIMIT 1 3600 CACHE v LEASE 9000 FREEHITS").items();
     assert_eq!(parts[0].items()[0].integer(), 0);
     assert_eq!(parts[1..], [NOT, NOT]);

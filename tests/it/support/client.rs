@@ -38,9 +38,16 @@ impl Client {
         Some(Self { connection, pushes: channel().1 })
     }
 
-    pub(super) fn answers(port: u16) -> bool {
-        open(port, ProtocolVersion::RESP2)
-            .is_ok_and(|mut connection| redis::cmd("PING").query::<String>(&mut connection).is_ok())
+    /// Whether the server on the port answers, and is this process: another may have been
+    /// quicker to take the port.
+    pub(super) fn answers(port: u16, process: u32) -> bool {
+        let own = format!("process_id:{process}\r\n");
+        open(port, ProtocolVersion::RESP2).is_ok_and(|mut connection| {
+            // PING is an error while it loads.
+            let is_loaded = redis::cmd("PING").query::<String>(&mut connection).is_ok();
+            let info = redis::cmd("INFO").arg("server").query::<String>(&mut connection);
+            is_loaded && info.is_ok_and(|info| info.contains(&own))
+        })
     }
 
     /// Sends a command; the answer may be an error, which is a value like any

@@ -11,6 +11,7 @@ cluster-enabled yes
 cluster-node-timeout 1500
 cluster-require-full-coverage no
 cluster-allow-replica-migration no
+cluster-replica-no-failover yes
 repl-ping-replica-period 1
 repl-timeout 60
 ";

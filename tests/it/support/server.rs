@@ -70,8 +70,7 @@ impl Setup<'_> {
         let binary = self.binary.map(Path::to_path_buf).unwrap_or_else(|| {
             std::env::var_os("MLSERVE_SERVER").unwrap_or_else(|| "redis-server".into()).into()
         });
-        let bus_port = self.cluster.then(free_port);
-        let (process, port) = launch(&binary, directory.path(), bus_port);
+        let (process, port, bus_port) = launch(&binary, directory.path(), self.cluster);
         Server { binary, directory, process, port, bus_port }
     }
 }
@@ -149,7 +148,9 @@ impl Server {
             Stop::NoSave => self.shut_down("NOSAVE"),
         }
         self.process.wait().unwrap();
-        (self.process, self.port) = launch(&self.binary, self.directory.path(), self.bus_port);
+        let is_in_cluster = self.bus_port.is_some();
+        (self.process, self.port, self.bus_port) =
+            launch(&self.binary, self.directory.path(), is_in_cluster);
     }
 
     /// Ends the server for good, as a power cut would.
@@ -203,11 +204,11 @@ impl Drop for Server {
     }
 }
 
-/// Starts the binary in the directory, on a port that is free. Another process
-/// may be quicker to take it: then on another one.
-fn launch(binary: &Path, directory: &Path, bus_port: Option<u16>) -> (Child, u16) {
+/// Starts the binary in the directory, on a port that is free, and in a cluster on one
+/// for its bus. Another process may be quicker to take them: then on others.
+fn launch(binary: &Path, directory: &Path, is_in_cluster: bool) -> (Child, u16, Option<u16>) {
     for _ in 0..10 {
-        let port = free_port();
+        let (port, bus_port) = (free_port(), is_in_cluster.then(free_port));
         let bus = bus_port.map(|port| ["--cluster-port".to_owned(), port.to_string()]);
         let output =
             File::options().create(true).append(true).open(directory.join("output")).unwrap();
@@ -221,11 +222,11 @@ fn launch(binary: &Path, directory: &Path, bus_port: Option<u16>) -> (Child, u16
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", binary.display()));
         wait_for("the server to answer", || {
-            process.try_wait().unwrap().is_some() || Client::answers(port)
+            process.try_wait().unwrap().is_some() || Client::answers(port, process.id())
         });
-        // A stranger on the port would have let ours end.
+        // A stranger on a port has ours end.
         if process.try_wait().unwrap().is_none() {
-            return (process, port);
+            return (process, port, bus_port);
         }
         let log = log(directory);
         assert!(log.contains("Address already in use"), "the server ended at once:\n{log}");
