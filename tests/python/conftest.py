@@ -72,6 +72,12 @@ def until(condition, seconds=20):
         time.sleep(0.01)
 
 
+def until_waiting(call, client, key):
+    """Waits until a call, a future, waits in the server at a key."""
+    until(lambda: call.done() or client.limitinfo(key).waiters)
+    assert not call.done(), call.result()
+
+
 @pytest.fixture(scope="session")
 def module():
     if not MODULE.is_file():
@@ -189,6 +195,14 @@ def running_cluster(module):
 
 NODES = 6  # That scripts/cluster starts.
 
+# Seconds for those that agree on a primary to come to terms, on a machine that stalls.
+PATIENCE = 90
+
+
+def serves_all(node):
+    """Whether a node of a cluster finds all slots served."""
+    return node.execute_command("CLUSTER INFO")["cluster_state"] == "ok"
+
 
 def nodes_agree(first_port):
     """Whether the nodes of a cluster say the same of who serves which slots, by which claim.
@@ -199,7 +213,7 @@ def nodes_agree(first_port):
     views = set()
     for port in range(first_port, first_port + NODES):
         with redis.Redis(port=port, decode_responses=True) as node:
-            if node.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+            if not serves_all(node):
                 return False
             known = node.execute_command("CLUSTER NODES").values()
         if not all(one["connected"] for one in known):
@@ -214,7 +228,7 @@ def nodes_agree(first_port):
 def cluster_port(running_cluster):
     """The first port of a cluster that is empty, and whose nodes agree."""
     # After a failover, or a slot that moved, they take a moment.
-    until(lambda: nodes_agree(running_cluster), seconds=90)
+    until(lambda: nodes_agree(running_cluster), PATIENCE)
     with RedisCluster(host="127.0.0.1", port=running_cluster) as client:
         client.flushall(target_nodes=RedisCluster.PRIMARIES)
     return running_cluster

@@ -11,9 +11,9 @@ import uuid
 import numpy
 import pytest
 import redis
-from conftest import NODES, ROOT, nodes_agree
+from conftest import NODES, PATIENCE, ROOT, nodes_agree, serves_all, until, until_waiting
 from test_client_cached_alike import cached_by  # noqa: F401
-from test_client_faults import TIMEOUT, Trial, answers, kind, trial, until  # noqa: F401
+from test_client_faults import TIMEOUT, Trial, answers, kind, trial  # noqa: F401
 from test_client_matrix import Caller
 
 import mlserve
@@ -173,8 +173,7 @@ def test_what_a_call_waits_in_one_slot_is_no_time_of_the_next(ml, cluster_port):
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(short.admit, items, hold=60, wait=20)
         with mlserve.Client.cluster(f"redis://127.0.0.1:{cluster_port}") as other:
-            until(lambda: waiting.done() or other.limitinfo("gpu:1").waiters)
-            assert not waiting.done(), waiting.result()
+            until_waiting(waiting, other, "gpu:1")
             time.sleep(2)  # The wait is what is tried: longer than the time-out.
             assert other.settle(["gpu:1"], held.id) == [True]
         assert waiting.result(), "the slots after the one that waited are asked in time"
@@ -211,15 +210,6 @@ def test_what_is_cached_in_several_slots(cached_by, cluster_port):  # noqa: F811
 
 
 # --- a primary that fails over ---------------------------------------------------
-
-
-def agrees(admin):
-    """Whether a node finds all slots served."""
-    return admin.execute_command("CLUSTER INFO")["cluster_state"] == "ok"
-
-
-# Seconds for the nodes of a cluster to come to terms, on a machine that stalls.
-PATIENCE = 90
 
 
 class Nodes:
@@ -307,7 +297,7 @@ def test_a_primary_of_a_cluster_that_fails_over(nodes, kind, how, module, capsys
             else:
                 os.kill(about["process_id"], signal.SIGKILL)
             until(lambda: nodes.is_primary(replica), PATIENCE)
-            until(lambda: agrees(nodes.admins[replica]), PATIENCE)
+            until(lambda: serves_all(nodes.admins[replica]), PATIENCE)
             back_at = time.monotonic()
             for load in tried.loads:
                 load.until_answered()

@@ -15,7 +15,7 @@ import time
 
 import pytest
 import redis
-from conftest import free_port, servers, until
+from conftest import PATIENCE, free_port, servers, until
 
 import mlserve
 import mlserve.aio
@@ -350,14 +350,13 @@ def test_a_primary_that_fails_over(watched, kind, how, capsys):
             return sentinel.sentinel_get_master_addr_by_name("mymaster")[1] == replica.port
 
         # A sentinel that was kept from running for 2 s decides nothing for the next 30.
-        patience = 90
         if how == "asked":
-            until(lambda: at_replica() or fails_over(sentinel), patience)
+            until(lambda: at_replica() or fails_over(sentinel), PATIENCE)
         else:
             sentinel.sentinel_set("mymaster", "down-after-milliseconds", 500)
             os.kill(process, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
         try:
-            until(at_replica, patience)
+            until(at_replica, PATIENCE)
             back_at = time.monotonic()
             for load in tried.loads:
                 load.until_answered()

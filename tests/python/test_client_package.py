@@ -14,7 +14,7 @@ import time
 
 import numpy
 import pytest
-from conftest import servers, until
+from conftest import servers, until, until_waiting
 
 import mlserve
 import mlserve.aio
@@ -468,15 +468,13 @@ def test_what_waited_and_lost_its_connection_waits_again(url, asynchronous):
     ):
         holder = other.admit({"gpu": Permit(1)}, hold=60)
         waiting = threads.submit(waits)
-        until(lambda: waiting.done() or other.limitinfo("gpu").waiters)
-        assert not waiting.done(), waiting.result()
+        until_waiting(waiting, other, "gpu")
         time.sleep(2)  # The wait is what is tried: longer than the time-out.
         listed = other.command("CLIENT", "LIST").decode().splitlines()
         blocked = [line.split("id=", 1)[1].split(" ", 1)[0] for line in listed if " flags=b " in line]
         assert len(blocked) == 1
         assert other.command("CLIENT", "KILL", "ID", blocked[0]) == 1
-        until(lambda: waiting.done() or other.limitinfo("gpu").waiters)
-        assert not waiting.done(), waiting.result()
+        until_waiting(waiting, other, "gpu")
         other.settle(["gpu"], holder.id)
         assert waiting.result().id == make.words[make.words.index("ID") + 1]
 

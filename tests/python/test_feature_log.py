@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy
 import pytest
-from conftest import free_port
+from conftest import free_port, until
 from pyarrow import parquet
 
 import mlserve
@@ -302,10 +301,7 @@ def test_the_command_killed_again_and_again_loses_nothing(server, client, plain,
             process = subprocess.Popen(
                 command(server, tmp_path, "--every", "0.05"), stdout=subprocess.DEVNULL
             )
-            deadline = time.monotonic() + 60
-            while len(list(tmp_path.glob("*.parquet"))) <= many:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            until(lambda many=many: len(list(tmp_path.glob("*.parquet"))) > many, seconds=60)
             process.kill()
             process.wait()
     finally:
@@ -328,13 +324,12 @@ def test_the_command_files_what_it_holds_when_it_is_ended(server, client, tmp_pa
         serve(client, 3)
         # It has read them once it waits for more.
         asked = mlserve.calls.Call(["XINFO", "GROUPS", STREAM], mlserve.calls.as_it_is)
-        deadline = time.monotonic() + 60
-        while True:
-            assert time.monotonic() < deadline
+
+        def has_read_all():
             groups = [mlserve.calls.named(group) for group in client.run(asked)]
-            if groups and groups[0]["pending"] == 3:
-                break
-            time.sleep(0.02)
+            return groups and groups[0]["pending"] == 3
+
+        until(has_read_all, seconds=60)
     finally:
         process.terminate()
         _, said = process.communicate(timeout=60)
